@@ -1,0 +1,1 @@
+"""Assetlane: a lane straight into object storage."""
