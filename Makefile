@@ -26,3 +26,16 @@ lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --extra server --extra local --extra cli --extra dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra local --extra cli --extra dev --extra bench pyproject.toml -o requirements/bench.txt
 	echo 'protobuf>=7,<8' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url - -o requirements/protobuf-next.txt
+
+STUBS := client/assetlane/v1
+
+proto: setup  ## generate the typed stubs from protos/ into client/assetlane/v1
+	@mkdir -p $(STUBS)
+	@rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
+	$(BIN)/python -m grpc_tools.protoc -I protos \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=client --grpc_python_out=client --mypy_out=client --mypy_grpc_out=client \
+	  protos/assetlane/v1/*.proto
+
+released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
+	$(BIN)/buf build protos -o protos/released.binpb
