@@ -1,0 +1,117 @@
+"""The permanent record of what arrived, and the proof that it is what was promised. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.upload import Details, Failure, Upload, VariantPromise
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What the store says about one object."""
+
+    size_bytes: int
+    content_type: str
+    etag: str = ""  # without quotes
+    version_id: str = ""  # empty: the bucket keeps no versions
+    sha256: bytes = b""  # empty: the store does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class AssetVariant:
+    """One stored object of an asset."""
+
+    name: str
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: bytes
+    width_px: int
+    height_px: int
+    etag: str
+    version_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """An asset as the ledger holds it. Only `refresh_time` ever changes, until it is deleted."""
+
+    asset_id: str  # the upload's id
+    uid: str
+    session_id: str
+    partition: str
+    file_path: str
+    expiration_hours: float  # 0: public
+    details: Details
+    variants: tuple[AssetVariant, ...]  # `original` first
+    create_time: datetime
+    refresh_time: datetime  # when its read URLs were signed
+    delete_time: datetime | None = None  # set: out of the ledger, its objects deleted or about to be
+
+    @property
+    def is_public(self) -> bool:
+        """Whether its URLs are unsigned and permanent."""
+        return self.expiration_hours == 0
+
+    @property
+    def read_url_lifetime(self) -> timedelta:
+        """How long a read URL lives from `refresh_time`, in whole seconds as SigV4 counts them."""
+        return timedelta(seconds=round(self.expiration_hours * 3600))
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """When its read URLs stop working; None: never."""
+        return None if self.is_public else self.refresh_time + self.read_url_lifetime
+
+
+def difference(promise: VariantPromise, stored: StoredObject) -> Failure | None:
+    """Returns how a stored object differs from its promise, None if it does not."""
+    if stored.size_bytes != promise.size_bytes:
+        return Failure(
+            "SIZE_MISMATCH",
+            f"{promise.name}: {promise.size_bytes} bytes were promised, {stored.size_bytes} arrived.",
+        )
+    if stored.content_type.lower() != promise.content_type.lower():
+        return Failure(
+            "CONTENT_TYPE_MISMATCH",
+            f"{promise.name}: {promise.content_type!r} was promised, {stored.content_type!r} arrived.",
+        )
+    if promise.sha256 and stored.sha256 and stored.sha256 != promise.sha256:
+        return Failure("CHECKSUM_MISMATCH", f"{promise.name}: the SHA-256 is not the promised one.")
+    return None
+
+
+def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> Asset:
+    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants."""
+    variants = tuple(
+        AssetVariant(
+            name=promise.name,
+            key=promise.key,
+            content_type=promise.content_type,
+            size_bytes=found.size_bytes,
+            sha256=found.sha256 or promise.sha256,
+            width_px=promise.width_px,
+            height_px=promise.height_px,
+            etag=found.etag,
+            version_id=found.version_id,
+        )
+        for promise, found in zip(upload.variants, stored, strict=True)
+    )
+    return Asset(
+        asset_id=upload.upload_id,
+        uid=upload.uid,
+        session_id=upload.session_id,
+        partition=upload.asset_partition,
+        file_path=upload.file_path,
+        expiration_hours=upload.expiration_hours,
+        details=upload.details,
+        variants=variants,
+        create_time=now,
+        refresh_time=whole_second(now),
+    )
+
+
+def whole_second(instant: datetime) -> datetime:
+    """Returns the start of its second: SigV4 knows no finer time."""
+    return instant.replace(microsecond=0)

@@ -1,0 +1,103 @@
+"""What the heart refuses, and why. Every class has a stable `reason`: programs match on it, never on text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
+    """A call that cannot be carried out, told in the caller's own terms."""
+
+    reason: str = "REFUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field of a request that is missing, malformed or over its limit."""
+
+    field: str  # a path as in the request: `variants[2].size_bytes`
+    limit: str  # a sentence that says what would be right
+
+
+class InvalidRequest(Refusal):
+    """Fields of the request are missing, malformed or over their limits. Nothing was stored."""
+
+    reason = "INVALID_FIELD"
+
+    def __init__(self, violations: Sequence[FieldViolation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{v.field}: {v.limit}" for v in self.violations))
+
+
+class UploadNotFound(Refusal):
+    """There is no such upload, or the caller may not see it."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"There is no upload {upload_id!r}.")
+
+
+class AssetNotFound(Refusal):
+    """There is no such asset, it was deleted, or the caller may not see it."""
+
+    reason = "ASSET_NOT_FOUND"
+
+    def __init__(self, asset_id: str) -> None:
+        super().__init__(f"There is no asset {asset_id!r}.")
+
+
+class RequestIdReused(Refusal):
+    """The owner used this request id for a different request."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The request id {request_id!r} was used for a different request: make a new one.")
+
+
+class VariantsMissing(Refusal):
+    """Variants are not in the store yet. Nothing changed: PUT them and complete again."""
+
+    reason = "VARIANTS_MISSING"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(f"Not in the store yet: {', '.join(names)}. PUT them and complete the upload again.")
+
+
+class WrongStatus(Refusal):
+    """The upload's status does not allow the call. The reason is `UPLOAD_` and the status."""
+
+    def __init__(self, upload_id: str, status: str, wish: str) -> None:
+        self.reason = f"UPLOAD_{status}"
+        super().__init__(f"Upload {upload_id} is {status}: it cannot be {wish}.")
+
+
+class RevisionAhead(Refusal):
+    """The caller says it saw a revision that the upload has not reached."""
+
+    reason = "REVISION_AHEAD"
+
+    def __init__(self, asked: int, newest: int) -> None:
+        super().__init__(f"after_revision is {asked}, but the upload's newest revision is {newest}.")
+
+
+class StoreUnavailable(Refusal):
+    """The object store did not answer, or not in time. Repeat the call after a while."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class LedgerUnavailable(Refusal):
+    """MongoDB did not answer, or not in time. Repeat the call after a while."""
+
+    reason = "LEDGER_UNAVAILABLE"
+
+
+class ShuttingDown(Refusal):
+    """This server is about to stop. Connect again, to another one."""
+
+    reason = "SHUTTING_DOWN"
+
+    def __init__(self) -> None:
+        super().__init__("This server is shutting down: connect again.")

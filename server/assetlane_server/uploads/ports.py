@@ -1,0 +1,156 @@
+"""What the heart needs from outside: a ledger, an object store, a way to be woken.
+
+Each method states its promise; every adapter passes `tests/contracts/`.
+Unless a method says otherwise, an adapter raises LedgerUnavailable or StoreUnavailable when its server does
+not answer in time, and changes nothing that it was not asked to change.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.upload import Status, Upload, VariantPromise
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedRequest:
+    """A request that a caller sends to the store as it stands."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]  # exactly these, names in lower case
+    expire_time: datetime  # the instant from which the store refuses it
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An upload at one moment, with its asset once it is COMPLETED (None: deleted since)."""
+
+    upload: Upload
+    asset: Asset | None = None
+
+
+class ObjectStore(Protocol):
+    """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
+
+    def presign_put(
+        self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta
+    ) -> PresignedRequest:
+        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
+        (when promised) SHA-256, and only while nothing is stored there.
+
+        It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
+        whichever ends first. Pure CPU. The same arguments give the same URL.
+        """
+        ...
+
+    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+        """Signs one GET, with the same life as a `presign_put`."""
+        ...
+
+    def public_url(self, key: str) -> str:
+        """Returns the unsigned, permanent URL of a key under the public prefix."""
+        ...
+
+    async def head(self, key: str) -> StoredObject | None:
+        """Returns what the store says about an object, None if there is none."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Deletes objects, at most 1,000; those that are not there count as deleted."""
+        ...
+
+
+class UploadRecords(Protocol):
+    """The uploads, durable: what a method returned or wrote survives the loss of a minority of servers."""
+
+    async def insert_upload(self, upload: Upload) -> Upload:
+        """Stores a new upload and returns it. If its owner already has one with the same non-empty
+        `request_id`, stores nothing and returns that one.
+        """
+        ...
+
+    async def advance_upload(self, upload: Upload) -> bool:
+        """Stores the upload's newest status change if the stored revision is still the one before.
+
+        Returns whether it did; losing that race changes nothing.
+        """
+        ...
+
+    async def renew_targets(self, upload: Upload, signed_at: datetime) -> bool:
+        """Stores a later `targets_signed_at` if the upload is still at this revision; returns whether it is.
+
+        The stored instant never goes back.
+        """
+        ...
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """Returns the upload as of the last durable write."""
+        ...
+
+    async def list_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
+    ) -> list[Upload]:
+        """Returns uploads by descending id, below `before_id`; an empty filter lets everything through."""
+        ...
+
+
+class AssetRecords(Protocol):
+    """The ledger, durable as UploadRecords. Deleted assets stay in it, marked."""
+
+    async def insert_asset(self, asset: Asset) -> Asset:
+        """Stores a new asset and returns it. If its id is there already, stores nothing and returns that."""
+        ...
+
+    async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
+        """Returns those that exist, by id, deleted ones included."""
+        ...
+
+    async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
+        """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
+        ...
+
+    async def refresh_asset(self, asset: Asset, refresh_time: datetime) -> bool:
+        """Stores a later `refresh_time` unless the asset is deleted; returns whether it is still there.
+
+        The stored instant never goes back.
+        """
+        ...
+
+    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
+        """Marks the asset deleted if it is not yet: from now on it is in no list."""
+        ...
+
+
+class Mailbox(Protocol):
+    """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
+
+    async def next(self, timeout: timedelta) -> Sequence[Snapshot]:
+        """Returns the newest snapshots of what changed since the last call, waiting for at least one.
+
+        Returns none after `timeout`. Raises ShuttingDown when the server is about to stop.
+        """
+        ...
+
+
+class ChangeHub(Protocol):
+    """Wakes watchers. Order at the start of a watch: open the mailbox, then read, then follow."""
+
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox]:
+        """Opens a mailbox for one upload: from its start on, no change is missed."""
+        ...
+
+    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox]:
+        """Opens a mailbox for all uploads of a session, those requested later included."""
+        ...
+
+    async def read_upload(self, upload_id: str) -> Snapshot | None:
+        """Returns the upload with its asset, as of the last durable write."""
+        ...
+
+    async def read_session(self, session_id: str) -> list[Snapshot]:
+        """Returns all uploads of a session with their assets, oldest first, as of the last durable write."""
+        ...

@@ -1,0 +1,176 @@
+"""An upload and its life: values and transitions, no I/O.
+
+    PENDING -> INITIALIZED -> UPLOADED -> COMPLETED
+
+Every transition returns the next Upload with one more entry in its history; the caller saves it with ONE
+update that is conditional on the revision before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+ORIGINAL = "original"
+
+
+class Status(StrEnum):
+    """Where an upload is in its life."""
+
+    PENDING = "PENDING"
+    INITIALIZED = "INITIALIZED"
+    UPLOADED = "UPLOADED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing can follow."""
+        return self not in _NEXT
+
+
+_NEXT: Mapping[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.INITIALIZED, Status.CANCELLED, Status.FAILED}),
+    Status.INITIALIZED: frozenset({Status.UPLOADED, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
+    Status.UPLOADED: frozenset({Status.COMPLETED, Status.FAILED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChange:
+    """One entry of an upload's history."""
+
+    revision: int
+    status: Status
+    time: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something went wrong, as data: a stable reason and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What people and programs say about an asset; stored and handed back unchanged."""
+
+    title: str = ""
+    caption: str = ""
+    color: str = ""  # `#rrggbb` or empty
+    duration: timedelta | None = None
+    extra: Mapping[str, object] | None = None  # JSON-like
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPromise:
+    """What the caller promised to store, and where."""
+
+    name: str
+    content_type: str
+    size_bytes: int
+    sha256: bytes = b""  # 32 bytes, or empty: not promised
+    width_px: int = 0
+    height_px: int = 0
+    key: str = ""  # the object's key: the server's choice, see paths.py
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One attempt to bring one asset in."""
+
+    upload_id: str
+    uid: str
+    partition: str
+    asset_partition: str
+    file_path: str
+    variants: tuple[VariantPromise, ...]  # `original` first
+    create_time: datetime
+    expire_time: datetime  # the deadline
+    history: tuple[StatusChange, ...]  # oldest first, never empty
+    request_id: str = ""
+    session_id: str = ""
+    expiration_hours: float = 24.0  # 0: public
+    details: Details = field(default_factory=Details)
+    failure: Failure | None = None
+    targets_signed_at: datetime | None = None  # no write URL outlives this + the write URLs' lifetime
+
+    @property
+    def status(self) -> Status:
+        """The current status."""
+        return self.history[-1].status
+
+    @property
+    def revision(self) -> int:
+        """The revision of the current status."""
+        return self.history[-1].revision
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the asset's URLs are unsigned and permanent: only when 0 hours were asked for."""
+        return self.expiration_hours == 0
+
+    def as_of(self, revision: int) -> "Upload":
+        """Returns the upload as it was at that revision, 1 to the current one."""
+        if revision == self.revision:
+            return self
+        return replace(self, history=self.history[:revision], failure=None)
+
+    def initialized(self, now: datetime) -> "Upload":
+        """The write targets are signed as of `now`."""
+        return replace(self._moved(Status.INITIALIZED, now), targets_signed_at=now)
+
+    def uploaded(self, now: datetime) -> "Upload":
+        """The bytes are said to be there."""
+        return self._moved(Status.UPLOADED, now)
+
+    def completed(self, now: datetime) -> "Upload":
+        """Every variant is proved and the asset is in the ledger."""
+        return self._moved(Status.COMPLETED, now)
+
+    def cancelled(self, now: datetime) -> "Upload":
+        """Its owner gave it up."""
+        return self._moved(Status.CANCELLED, now, "CANCELLED_BY_OWNER")
+
+    def expired(self, now: datetime) -> "Upload":
+        """The deadline passed and variants are missing."""
+        return self._moved(Status.EXPIRED, now, "DEADLINE_PASSED")
+
+    def failed(self, now: datetime, failure: Failure) -> "Upload":
+        """What arrived is not what was promised, or the server cannot go on."""
+        return replace(self._moved(Status.FAILED, now, failure.reason), failure=failure)
+
+    def may_become(self, status: Status) -> bool:
+        """Whether the life of an upload leads from the current status to that one in one step."""
+        return status in _NEXT.get(self.status, frozenset())
+
+    def _moved(self, status: Status, now: datetime, reason: str = "") -> "Upload":
+        if not self.may_become(status):
+            raise ValueError(f"an upload that is {self.status} cannot become {status}")
+        # A clock that steps back must not make history run backwards.
+        time = max(now, self.history[-1].time)
+        change = StatusChange(self.revision + 1, status, time, reason)
+        return replace(self, history=(*self.history, change))
+
+
+def asked_alike(one: Upload, other: Upload) -> bool:
+    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave."""
+    return _words(one) == _words(other)
+
+
+def _words(upload: Upload) -> tuple[object, ...]:
+    return (
+        upload.uid,
+        upload.session_id,
+        upload.partition,
+        upload.asset_partition,
+        upload.file_path,
+        upload.expiration_hours,
+        upload.details,
+        tuple(replace(variant, key="") for variant in upload.variants),
+    )
