@@ -87,9 +87,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         create_time=document["create_time"],
         expire_time=document["expire_time"],
         history=tuple(
-            StatusChange(
-                change["revision"], Status(change["status"]), change["time"], change.get("reason", "")
-            )
+            StatusChange(change["revision"], Status(change["status"]), change["time"], change.get("reason", ""))
             for change in document["history"]
         ),
         failure=Failure(failure["reason"], failure["message"]) if failure else None,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel
@@ -259,9 +259,7 @@ class MongoRecords:
             raise _unavailable(error) from error
         return document
 
-    async def _find(
-        self, collection: Any, query: Document, order: int | None = None, limit: int = 0
-    ) -> list[Document]:
+    async def _find(self, collection: Any, query: Document, order: int | None = None, limit: int = 0) -> list[Document]:
         cursor = collection.find(query, limit=limit)
         if order is not None:
             cursor = cursor.sort("_id", order)
@@ -293,7 +291,8 @@ class ChangeFeed:
         """
         event = await self._stream.try_next()
         if event is None:
-            if self._stream.alive is False:
+            # The driver goes on answering None, at once and for ever, when the stream has ended.
+            if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
         if event["operationType"] in ("invalidate", "drop"):

@@ -98,9 +98,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     )
     longest = max(len(variant.key.encode()) for variant in variants)
     if longest > MAX_KEY_BYTES:
-        limit = (
-            f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
-        )
+        limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
         raise InvalidRequest([FieldViolation("file_path", limit)])
 
     return Upload(
@@ -144,7 +142,7 @@ def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:
 def _expiration(hours: float) -> Iterator[FieldViolation]:
     # A NaN fails every comparison: ask for what is right, not for what is wrong.
     if not (hours == 0 or (math.isfinite(hours) and 1 / 3600 <= hours <= MAX_EXPIRATION_HOURS)):
-        limit = f"is {hours:g}, it must be 0 (public, never expires) or 1 second to {MAX_EXPIRATION_HOURS:g} hours"
+        limit = f"is {hours:g}, it must be 0 (public) or from 1 second to {MAX_EXPIRATION_HOURS:g} hours"
         yield FieldViolation("expiration_hours", limit)
 
 
@@ -189,18 +187,14 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
-        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(
-            variant.content_type
-        ):
+        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
             limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
             yield FieldViolation(f"{here}.content_type", limit)
         if not 1 <= variant.size_bytes <= max_upload_bytes:
             limit = f"is {variant.size_bytes:,}, it must be from 1 to {max_upload_bytes:,}"
             yield FieldViolation(f"{here}.size_bytes", limit)
         if len(variant.sha256) not in (0, 32):
-            yield FieldViolation(
-                f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty"
-            )
+            yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
         for edge in ("width_px", "height_px"):
             if not 0 <= getattr(variant, edge) <= MAX_EDGE_PX:
                 yield FieldViolation(f"{here}.{edge}", f"must be from 0 to {MAX_EDGE_PX:,}")

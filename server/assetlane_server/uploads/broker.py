@@ -1,7 +1,7 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -116,9 +116,7 @@ class UploadBroker:
     async def _prove(self, upload: Upload) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
         found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
-        stored = {
-            variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None
-        }
+        stored = {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
         if upload.status is Status.INITIALIZED:
             if missing:
@@ -176,16 +174,14 @@ class UploadBroker:
         page = uploads[:limit]
         return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
 
-    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncIterator[Snapshot | None]:
+    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncGenerator[Snapshot | None]:
         """Yields the upload as of every revision after that one, in order, and ends after the final one.
 
         Yields None when nothing happened for a heartbeat. Raises UploadNotFound, RevisionAhead.
         """
         required("upload_id", upload_id)
         if after_revision < 0:
-            raise InvalidRequest(
-                [FieldViolation("after_revision", f"is {after_revision}, it must be 0 or more")]
-            )
+            raise InvalidRequest([FieldViolation("after_revision", f"is {after_revision}, it must be 0 or more")])
         # This order is the promise: registered first, then read, then woken. Whatever changes after the
         # read wakes the mailbox, whatever changed before it is in the history that was read.
         async with self._hub.watch_upload(upload_id) as mailbox:
@@ -209,7 +205,7 @@ class UploadBroker:
 
     async def watch_session(
         self, session_id: str, after_revisions: Mapping[str, int]
-    ) -> AsyncIterator[Snapshot | None]:
+    ) -> AsyncGenerator[Snapshot | None]:
         """Yields every change of every upload of a session, each upload's in order; never ends by itself.
 
         Yields None when nothing happened for a heartbeat.

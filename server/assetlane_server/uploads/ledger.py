@@ -18,9 +18,7 @@ MAX_BATCH = 100
 class AssetLedger:
     """One method per RPC of AssetService."""
 
-    def __init__(
-        self, *, assets: AssetRecords, store: ObjectStore, lanes: Lanes, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, *, assets: AssetRecords, store: ObjectStore, lanes: Lanes, now: Callable[[], datetime]) -> None:
         self._assets = assets
         self._store = store
         self._lanes = lanes

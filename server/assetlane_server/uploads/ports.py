@@ -36,9 +36,7 @@ class Snapshot:
 class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
-    def presign_put(
-        self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta
-    ) -> PresignedRequest:
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
         (when promised) SHA-256, and only while nothing is stored there.
 
