@@ -71,7 +71,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
 
     violations = [
         *_ids(request),
-        *_place("partition", partition, MAX_PARTITION_BYTES),
+        *_place("partition", partition if request.uid or request.partition else "unset", MAX_PARTITION_BYTES),
         *_place("asset_partition", request.asset_partition or "unset", MAX_PARTITION_BYTES),
         *_place("file_path", request.file_path, MAX_FILE_PATH_BYTES),
         *_expiration(hours),
