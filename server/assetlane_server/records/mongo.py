@@ -305,7 +305,7 @@ class ChangeFeed:
 
 
 def _present(asset: Asset | None) -> Asset | None:
-    return None if asset is None or asset.delete_time is not None else asset
+    return None if asset is None or asset.is_deleted else asset
 
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:

@@ -30,7 +30,7 @@ _MAX_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """How CompleteUpload ended: a COMPLETED upload with its asset, or a FAILED one without."""
+    """How CompleteUpload ended: COMPLETED with its asset (None: deleted since), or FAILED without."""
 
     upload: Upload
     asset: Asset | None
@@ -103,7 +103,8 @@ class UploadBroker:
             upload = await self.get_upload(upload_id)
             match upload.status:
                 case Status.COMPLETED:
-                    return Completion(upload, (await self._assets.find_assets([upload_id])).get(upload_id))
+                    asset = (await self._assets.find_assets([upload_id])).get(upload_id)
+                    return Completion(upload, None if asset is None or asset.is_deleted else asset)
                 case Status.FAILED:
                     return Completion(upload, None)
                 case Status.PENDING | Status.CANCELLED | Status.EXPIRED:

@@ -27,7 +27,7 @@ class AssetLedger:
     async def get_asset(self, asset_id: str) -> Asset:
         """Returns one asset. Raises AssetNotFound, also for a deleted one."""
         asset = await self._find(required("asset_id", asset_id))
-        if asset.delete_time is not None:
+        if asset.is_deleted:
             raise AssetNotFound(asset_id)
         return asset
 
@@ -63,7 +63,7 @@ class AssetLedger:
         for asset_id in asset_ids:
             asset = found.get(asset_id)
             try:
-                if asset is None or asset.delete_time is not None:
+                if asset is None or asset.is_deleted:
                     raise AssetNotFound(asset_id)
                 asset = found[asset_id] = await self._refreshed(asset, if_expires_within)
                 results.append(asset)
@@ -77,7 +77,7 @@ class AssetLedger:
         Raises AssetNotFound if there never was such an asset.
         """
         asset = await self._find(required("asset_id", asset_id))
-        if asset.delete_time is None:
+        if not asset.is_deleted:
             await self._assets.mark_deleted(asset_id, self._now())
         await self._store.delete([variant.key for variant in asset.variants])
 
