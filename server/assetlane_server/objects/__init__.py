@@ -1,0 +1,1 @@
+"""Object storage: signs URLs and talks to the store."""

@@ -1,0 +1,211 @@
+"""What a bucket needs once: to exist, a policy, CORS and a clean-up rule. Given the client, imports no boto3.
+
+Needs s3:ListBucket and s3:CreateBucket, and for each step the Get and Put right of what it sets:
+s3:GetBucketPolicy, s3:PutBucketPolicy, s3:GetBucketCORS, s3:PutBucketCORS, s3:GetLifecycleConfiguration,
+s3:PutLifecycleConfiguration. What others configured in the same bucket stays, another Assetlane with another
+prefix included: ours carries ids of its own, made from the prefix.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleOutputTypeDef
+
+# What a browser must be allowed to send and see; `content-length` and `host` are its own business.
+_REQUEST_HEADERS = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
+_EXPOSED_HEADERS = ["ETag"]
+_PREFLIGHT_AGE_S = 3600
+
+
+class Outcome(StrEnum):
+    """What became of one step."""
+
+    CREATED = "created"
+    UNCHANGED = "already right"
+    CHANGED = "changed"
+    UNSUPPORTED = "not supported by this store"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class SetupStep:
+    """One step and its result."""
+
+    name: str
+    outcome: Outcome
+    detail: str = ""  # a sentence: what is there now, or why not
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPlan:
+    """What the bucket shall be."""
+
+    prefix: str = ""  # what all our keys start with, `/` at its end included
+    public_read: bool = True  # everybody may read `<prefix>public/*`; False: a CDN with its own right does
+    browser_origins: tuple[str, ...] = ()  # such as `https://app.example`; none: CORS is left alone
+    abort_multipart_after_days: int = 2
+
+    @property
+    def rule_id(self) -> str:
+        """What marks our CORS and clean-up rules."""
+        return f"assetlane {self.prefix}".rstrip()
+
+    @property
+    def statement_id(self) -> str:
+        """What marks our policy statement: letters and digits only."""
+        return f"AssetlanePublicRead{sha256(self.prefix.encode()).hexdigest()[:8]}"
+
+
+def set_up_bucket(client: "S3Client", bucket: str, region: str, plan: BucketPlan) -> tuple[SetupStep, ...]:
+    """Makes the bucket what the plan wants, step by step. Blocks. Safe to repeat.
+
+    What the store refuses or does not know is an outcome; raises the client's own error for all else. Each
+    step reads, merges and writes: whoever configures the bucket at the same instant may lose their change.
+    """
+    first = _step(client, "bucket", lambda: _make_bucket(client, bucket, region))
+    if first.outcome not in (Outcome.CREATED, Outcome.UNCHANGED):
+        return (first,)
+    steps = [first]
+    if plan.public_read:
+        steps.append(_step(client, "public read", lambda: _allow_public_read(client, bucket, plan)))
+    if plan.browser_origins:
+        steps.append(_step(client, "CORS", lambda: _allow_browsers(client, bucket, plan)))
+    steps.append(_step(client, "clean-up", lambda: _abort_multipart(client, bucket, plan)))
+    return tuple(steps)
+
+
+def _step(client: "S3Client", name: str, act: Callable[[], tuple[Outcome, str]]) -> SetupStep:
+    try:
+        outcome, detail = act()
+    except client.exceptions.ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        said = f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
+        if status in (405, 501):
+            return SetupStep(name, Outcome.UNSUPPORTED, said)
+        if status == 403:
+            right = f"The credentials need the right for {error.operation_name}."
+            return SetupStep(name, Outcome.REFUSED, f"{said} {right}")
+        if status in (301, 400, 409):
+            return SetupStep(name, Outcome.REFUSED, said)
+        raise
+    return SetupStep(name, outcome, detail)
+
+
+def _make_bucket(client: "S3Client", bucket: str, region: str) -> tuple[Outcome, str]:
+    try:
+        client.head_bucket(Bucket=bucket)
+    except client.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+    else:
+        return Outcome.UNCHANGED, f"{bucket} is there."
+    try:
+        if region == "us-east-1":  # S3 refuses its own default when it is named
+            client.create_bucket(Bucket=bucket)
+        else:
+            client.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})  # type: ignore[typeddict-item]  # any store's region
+    except client.exceptions.BucketAlreadyOwnedByYou:
+        return Outcome.UNCHANGED, f"{bucket} is there."
+    return Outcome.CREATED, f"{bucket} in {region}."
+
+
+def _allow_public_read(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[Outcome, str]:
+    wanted: dict[str, Any] = {
+        "Sid": plan.statement_id,
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:{client.meta.partition}:s3:::{bucket}/{plan.prefix}public/*",
+    }
+    detail = f"Everybody may read {plan.prefix}public/*."
+    try:
+        policy: dict[str, Any] = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
+            raise
+        policy = {"Version": "2012-10-17"}
+    statements = _listed(policy.get("Statement", []))
+    ours = [statement for statement in statements if statement.get("Sid") == plan.statement_id]
+    if len(ours) == 1 and _meaning(ours[0]) == _meaning(wanted):
+        return Outcome.UNCHANGED, detail
+    others = [statement for statement in statements if statement.get("Sid") != plan.statement_id]
+    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({**policy, "Statement": [*others, wanted]}))
+    return _written(ours), detail
+
+
+def _allow_browsers(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[Outcome, str]:
+    wanted: CORSRuleTypeDef = {
+        "ID": plan.rule_id,
+        "AllowedOrigins": sorted(set(plan.browser_origins)),
+        "AllowedMethods": ["GET", "HEAD", "PUT"],
+        "AllowedHeaders": _REQUEST_HEADERS,
+        "ExposeHeaders": _EXPOSED_HEADERS,
+        "MaxAgeSeconds": _PREFLIGHT_AGE_S,
+    }
+    detail = f"Pages of {', '.join(wanted['AllowedOrigins'])} may upload and read."
+    try:
+        rules = client.get_bucket_cors(Bucket=bucket)["CORSRules"]
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
+            raise
+        rules = []
+    ours = [rule for rule in rules if rule.get("ID") == plan.rule_id]
+    if len(ours) == 1 and _meaning(ours[0]) == _meaning(wanted):
+        return Outcome.UNCHANGED, detail
+    others = [rule for rule in rules if rule.get("ID") != plan.rule_id]
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [*others, wanted]})
+    return _written(ours), detail
+
+
+def _abort_multipart(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[Outcome, str]:
+    days = plan.abort_multipart_after_days
+    wanted: LifecycleRuleOutputTypeDef = {
+        "ID": plan.rule_id,
+        "Status": "Enabled",
+        "Filter": {"Prefix": plan.prefix},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
+    }
+    detail = f"Unfinished multipart uploads under {plan.prefix or '/'} are dropped after {days} days."
+    options: dict[str, Any] = {}
+    try:
+        found = client.get_bucket_lifecycle_configuration(Bucket=bucket)
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        rules = []
+    else:
+        rules = found["Rules"]
+        # Belongs to the others' rules and falls back to its default when it is not sent along.
+        if size := found.get("TransitionDefaultMinimumObjectSize"):
+            options["TransitionDefaultMinimumObjectSize"] = size
+    ours = [rule for rule in rules if rule.get("ID") == plan.rule_id]
+    if len(ours) == 1 and _meaning(ours[0]) == _meaning(wanted):
+        return Outcome.UNCHANGED, detail
+    others = [rule for rule in rules if rule.get("ID") != plan.rule_id]
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": [*others, wanted]}, **options
+    )
+    return _written(ours), detail
+
+
+def _written(ours: list[Any]) -> Outcome:
+    return Outcome.CHANGED if ours else Outcome.CREATED
+
+
+def _meaning(rule: Any) -> Any:
+    """Returns a form in which two spellings of a rule are equal: in any order, one value or a list of it."""
+    if isinstance(rule, dict):
+        if rule.keys() == {"AWS"}:  # how MinIO spells the principal "*"
+            return _meaning(rule["AWS"])
+        return {name: _meaning(value) for name, value in rule.items()}
+    return sorted(str(value) for value in _listed(rule))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,279 @@
+"""The object store on S3 and whatever speaks its API. The only file with boto3.
+
+Needs from outside: a bucket, and credentials (the settings' own, else of boto3's default chain) with
+    s3:PutObject      what write URLs are signed with
+    s3:GetObject      for read URLs and HEAD
+    s3:ListBucket     without it S3 answers a HEAD of a missing object with 403 instead of 404
+    s3:DeleteObject   for deletion
+and, where the bucket encrypts with a KMS key of its own, kms:GenerateDataKey and kms:Decrypt. `set_up` needs
+more: see bucket.py. The store must refuse what breaks a signed header and honour `if-none-match: *` on PUT.
+"""
+
+import asyncio
+import base64
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
+
+import boto3
+import botocore.credentials
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
+from assetlane_server.objects.settings import S3Settings
+from assetlane_server.objects.sigv4 import Credentials, Presigner
+from assetlane_server.uploads.asset import StoredObject, whole_second
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.uploads.upload import VariantPromise
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MAX_DELETED_KEYS = 1000  # as many as one DeleteObjects call takes
+
+_T = TypeVar("_T")
+_SECOND = timedelta(seconds=1)
+_SETUP_CALLS = 8  # that set-up makes one after the other
+_log = logging.getLogger(__name__)
+
+
+class S3ObjectStore:
+    """An ObjectStore in one bucket. Made by `open`; signing is pure CPU, all else runs in a bounded pool."""
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        client: "S3Client",
+        source: botocore.credentials.Credentials,
+        credentials: Credentials,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._source = source
+        self._credentials = credentials
+        self._pool = pool
+        endpoint = settings.public_endpoint or client.meta.endpoint_url
+        self._presigner = Presigner(endpoint, settings.bucket, settings.region, settings.addressing)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: S3Settings) -> AsyncIterator["S3ObjectStore"]:
+        """Finds credentials, keeps them fresh, and closes every connection at the end. Calls no store yet.
+
+        Raises StoreUnavailable when there are no credentials or their source does not answer in time, and
+        ValueError for an endpoint that is none.
+        """
+        pool = ThreadPoolExecutor(settings.pool_size, thread_name_prefix="s3")
+        try:
+            connection = await _within(settings.call_timeout, pool, lambda: _connect(settings))
+            store = cls(settings, *connection, pool)
+            # Not a TaskGroup: it would wrap whatever the body raises in an ExceptionGroup.
+            refresher = asyncio.create_task(store._keep_credentials_fresh())
+            try:
+                yield store
+            finally:
+                refresher.cancel()
+                await asyncio.wait([refresher])
+                store._client.close()
+        finally:
+            # Calls that outlived their limit end with their own socket timeouts: not on the event loop.
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+    def presign_put(
+        self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta
+    ) -> PresignedRequest:
+        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        headers = {
+            "content-type": promise.content_type,
+            "content-length": str(promise.size_bytes),
+            "if-none-match": "*",
+        }
+        if promise.sha256:
+            headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
+        return self._presign("PUT", promise.key, signed_at, lifetime, headers)
+
+    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        return self._presign("GET", key, signed_at, lifetime, {})
+
+    def public_url(self, key: str) -> str:
+        """See ObjectStore."""
+        if self._settings.public_base_url:
+            return f"{self._settings.public_base_url.rstrip('/')}/{quote(key)}"
+        return self._presigner.url(key)
+
+    async def head(self, key: str) -> StoredObject | None:
+        """See ObjectStore. To S3 an object in a missing bucket is a missing object too."""
+
+        def call() -> StoredObject | None:
+            try:
+                found = self._client.head_object(
+                    Bucket=self._settings.bucket, Key=key, ChecksumMode="ENABLED"
+                )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                    return None
+                raise
+            # A multipart object's checksum may be one of its parts' checksums instead of its bytes.
+            whole = found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+            version_id = found.get("VersionId", "")
+            return StoredObject(
+                size_bytes=found["ContentLength"],
+                content_type=found.get("ContentType", ""),
+                etag=found.get("ETag", "").strip('"'),
+                version_id="" if version_id == "null" else version_id,
+                sha256=base64.b64decode(found.get("ChecksumSHA256", "")) if whole else b"",
+            )
+
+        return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""
+        if len(keys) > MAX_DELETED_KEYS:
+            raise ValueError(f"at most {MAX_DELETED_KEYS:,} keys are deleted at once, not {len(keys):,}")
+        if not keys:
+            return
+        bucket = self._settings.bucket
+
+        def call() -> list[str]:
+            if len(keys) == 1:
+                self._client.delete_object(Bucket=bucket, Key=keys[0])
+                return []
+            objects = {"Quiet": True, "Objects": [{"Key": key} for key in keys]}
+            answer = self._client.delete_objects(Bucket=bucket, Delete=objects)  # type: ignore[arg-type]
+            codes = [error.get("Code", "unknown") for error in answer.get("Errors", [])]
+            return [code for code in codes if code != "NoSuchKey"]
+
+        codes = await self._call("delete objects", "s3:DeleteObject", call)
+        if codes:
+            reasons = ", ".join(sorted(set(codes)))
+            raise StoreUnavailable(
+                f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}."
+            )
+
+    async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
+        """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.
+
+        What the store refuses is a step's outcome; raises StoreUnavailable when it does not answer.
+        """
+        bucket, region = self._settings.bucket, self._settings.region
+        return await self._call(
+            "set up the bucket",
+            "the rights of bucket.py",
+            lambda: set_up_bucket(self._client, bucket, region, plan),
+            calls=_SETUP_CALLS,
+        )
+
+    def _presign(
+        self, method: str, key: str, signed_at: datetime, lifetime: timedelta, headers: Mapping[str, str]
+    ) -> PresignedRequest:
+        start = whole_second(signed_at)
+        credentials = self._credentials
+        if credentials.expire_time is not None:
+            left = credentials.expire_time - start
+            if left < _SECOND:
+                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            lifetime = min(lifetime, left)
+        lifetime -= lifetime % _SECOND
+        url = self._presigner.presign(method, key, credentials, start, lifetime, headers)
+        return PresignedRequest(method, url, headers, start + lifetime)
+
+    async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:
+        """Runs what makes so many calls to the store in the pool. What fails becomes StoreUnavailable."""
+        try:
+            return await _within(self._settings.call_timeout * calls, self._pool, call)
+        except ClientError as error:
+            raise StoreUnavailable(_refusal(error, wish, rights)) from error
+        except BotoCoreError as error:
+            # Its own text holds URLs: that stays in the cause.
+            raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
+
+    async def _keep_credentials_fresh(self) -> None:
+        while self._credentials.expire_time is not None:
+            await asyncio.sleep(self._settings.credentials_interval.total_seconds())
+            try:
+                self._credentials = await _within(
+                    self._settings.call_timeout, self._pool, lambda: _frozen(self._source)
+                )
+            except Exception as error:  # a provider may raise anything; the credentials at hand last a while
+                _log.warning(
+                    "S3 credentials could not be renewed (%s): those at hand end at %s",
+                    type(error).__name__,
+                    self._credentials.expire_time,
+                )
+
+
+async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
+    seconds = limit.total_seconds()
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.get_running_loop().run_in_executor(pool, call)
+    except TimeoutError as error:
+        raise StoreUnavailable(f"The store did not answer within {seconds:g} s.") from error
+
+
+def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Credentials, Credentials]:
+    session = boto3.session.Session(
+        aws_access_key_id=settings.access_key_id or None,
+        aws_secret_access_key=settings.secret_access_key or None,
+        region_name=settings.region,
+    )
+    try:
+        source = session.get_credentials()
+        credentials = None if source is None else _frozen(source)
+    except (BotoCoreError, ClientError, RuntimeError) as error:
+        raise StoreUnavailable(
+            f"The source of S3 credentials gives none ({type(error).__name__})."
+        ) from error
+    if source is None or credentials is None:
+        raise StoreUnavailable(
+            "No S3 credentials found: set an access key id and its secret, or give this process a role, "
+            "a profile or AWS_* variables as boto3 knows them."
+        )
+    seconds = settings.call_timeout.total_seconds()
+    client = session.client(
+        "s3",
+        endpoint_url=settings.endpoint or None,
+        config=Config(
+            signature_version="s3v4",
+            # The global endpoint of us-east-1 redirects, which breaks CORS.
+            s3={"addressing_style": settings.addressing, "us_east_1_regional_endpoint": "regional"},
+            # Else boto3 adds a CRC32 to its writes, which R2 and older MinIO refuse.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            max_pool_connections=settings.pool_size,
+            # A thread whose caller gave up is free again soon after.
+            connect_timeout=seconds / 4,
+            read_timeout=seconds / 2,
+            retries={"mode": "standard", "total_max_attempts": 2},
+        ),
+    )
+    return client, source, credentials
+
+
+def _frozen(source: botocore.credentials.Credentials) -> Credentials:
+    """Returns the credentials of this moment, renewed if they are about to end. May block for long."""
+    while True:
+        keys = source.get_frozen_credentials()
+        # botocore tells nowhere in public when temporary credentials end.
+        expire_time: datetime | None = getattr(source, "_expiry_time", None)
+        if source.get_frozen_credentials() == keys:  # else renewed in between: that end is not theirs
+            return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)
+
+
+def _refusal(error: ClientError, wish: str, rights: str) -> str:
+    code = error.response["Error"]["Code"]
+    if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
+        return (
+            f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
+        )
+    if code == "NoSuchBucket":
+        return f"The store cannot {wish}: there is no such bucket. Run `assetlane-server setup`."
+    return f"The store cannot {wish} ({code})."
