@@ -80,7 +80,7 @@ class MongoRecords:
         try:
             client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
                 uri,
-                appname="assetlane",
+                appname=None if "appname=" in uri.lower() else "assetlane",
                 tz_aware=True,
                 timeoutMS=timeout_ms,
                 serverSelectionTimeoutMS=timeout_ms,
