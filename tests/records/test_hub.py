@@ -1,48 +1,17 @@
 """The hub on a real change stream: nothing is missed, whatever happens to the stream."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.records.stores import drop, failing
-from tests.uploads.samples import NOW, requested
+from tests.records.hubs import LIMIT, initialized, running, status_of_next
+from tests.uploads.samples import NOW
 
-from assetlane_server.app import new_id
-from assetlane_server.local import StackAddress
-from assetlane_server.records.hub import Hub, HubMailbox
+from assetlane_server.records.hub import HubMailbox
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.errors import ShuttingDown
 from assetlane_server.uploads.ports import Snapshot
-from assetlane_server.uploads.upload import Status, Upload
-
-LIMIT = timedelta(seconds=20)
-
-
-@asynccontextmanager
-async def running(records: MongoRecords) -> AsyncIterator[Hub]:
-    """A hub that follows, in a task of its own."""
-    hub = Hub(records)
-    task = asyncio.create_task(hub.run())
-    try:
-        yield hub
-    finally:
-        hub.close()
-        await asyncio.wait_for(task, LIMIT.total_seconds())
-
-
-def initialized(session_id: str = "phone") -> Upload:
-    """Returns a fresh upload with an id of its own."""
-    return replace(requested(session_id=session_id, request_id=""), upload_id=new_id()).initialized(NOW)
-
-
-async def status_of_next(box: HubMailbox) -> Status:
-    """Returns the status in the next snapshot."""
-    news = await box.next(LIMIT)
-    assert len(news) == 1, "no news within the limit"
-    return news[0].upload.status
+from assetlane_server.uploads.upload import Status
 
 
 async def test_a_change_wakes_its_watchers_and_no_others(records: MongoRecords) -> None:
@@ -106,33 +75,3 @@ async def test_closing_ends_every_watch_and_admits_no_new_one(records: MongoReco
         with pytest.raises(ShuttingDown):
             async with hub.watch_upload("x"):
                 pytest.fail("admitted")
-
-
-@pytest.mark.parametrize(
-    "how",
-    [{"errorCode": 286}, {"closeConnection": True}, {"errorCode": 10107}],
-    ids=["history lost", "connection dropped", "not primary"],
-)
-async def test_what_changed_while_the_stream_was_lost_is_delivered(
-    stack: StackAddress, database_name: str, how: dict[str, object], caplog: pytest.LogCaptureFixture
-) -> None:
-    """Opened anew first, then everything that is watched is read again."""
-    app_name = f"hub-{database_name}"
-    separator = "&" if "?" in stack.mongo_uri else "/?"
-    uri = f"{stack.mongo_uri}{separator}appName={app_name}"
-    opening = MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT)
-    watching = MongoRecords.open(uri, database_name, call_timeout=LIMIT)
-    async with opening as records, watching as watched, running(watched) as hub:
-        upload = await records.insert_upload(initialized())
-        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone") as session:
-            async with failing(stack.mongo_uri, app_name, ["getMore", "aggregate"], **how):
-                await records.advance_upload(upload.uploaded(NOW))
-                late = await records.insert_upload(initialized())
-                async with asyncio.timeout(LIMIT.total_seconds()):
-                    while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
-                        await asyncio.sleep(0.01)
-            assert await status_of_next(box) is Status.UPLOADED
-            seen: set[str] = set()
-            while late.upload_id not in seen:
-                seen |= {one.upload.upload_id for one in await session.next(LIMIT)}
-    await drop(stack.mongo_uri, database_name)

@@ -77,13 +77,15 @@ class MongoRecords:
         Raises NotReady, saying what to mend.
         """
         timeout_ms = call_timeout // timedelta(milliseconds=1)
+        # A name in the URI would lose against one given here.
+        options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
         try:
             client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
                 uri,
-                appname=None if "appname=" in uri.lower() else "assetlane",
                 tz_aware=True,
                 timeoutMS=timeout_ms,
                 serverSelectionTimeoutMS=timeout_ms,
+                **options,
             )
         except (ConfigurationError, ValueError) as error:
             raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
