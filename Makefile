@@ -5,11 +5,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 FILE   ?=
+ARGS   ?=
 
-.PHONY: help setup proto fix check test test-faults demo run bench lock clean
+.PHONY: help setup proto released-proto fix check test test-faults demo run bench lock clean
 
 help:  ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## make .venv with everything that is pinned
 
@@ -27,15 +28,45 @@ lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra local --extra cli --extra dev --extra bench pyproject.toml -o requirements/bench.txt
 	echo 'protobuf>=7,<8' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url - -o requirements/protobuf-next.txt
 
-STUBS := client/assetlane/v1
+fix: setup  ## format, and mend what a linter can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w protos
+
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf format -d --exit-code protos
+	$(BIN)/buf breaking protos --against protos/released.binpb
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+
+test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
+	$(BIN)/pytest -n 2 -m 'not faults' $(ARGS)
+
+test-faults: setup  ## the longer crash and fault suite
+	$(BIN)/pytest -m faults $(ARGS)
+
+demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
+	$(BIN)/python -m examples.demo $(FILE)
+
+run: setup  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
+	@exec $(BIN)/assetlane-server local
+
+bench: $(VENV)/.bench-ready  ## measure, side by side with floors and peers
+	$(BIN)/python -m bench
+
+$(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@touch $@
+
+clean:  ## remove what set-up and runs left
+	rm -rf $(VENV) .assetlane dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 proto: setup  ## generate the typed stubs from protos/ into client/assetlane/v1
-	@mkdir -p $(STUBS)
-	@rm -f $(STUBS)/*_pb2*.py $(STUBS)/*_pb2*.pyi
-	$(BIN)/python -m grpc_tools.protoc -I protos \
-	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	  --python_out=client --grpc_python_out=client --mypy_out=client --mypy_grpc_out=client \
-	  protos/assetlane/v1/*.proto
+	$(BIN)/python protos/generate.py
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb

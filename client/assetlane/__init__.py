@@ -1,1 +1,111 @@
-"""Assetlane: a lane straight into object storage."""
+"""Assetlane: a lane straight into object storage.
+
+    async with Client("127.0.0.1:50151", uid="ann") as lane:
+        asset = await lane.upload("beach.jpg", partition="public", expiration_hours=0)
+        print(await lane.read_url(asset, "small"))
+
+Names are loaded when they are first used: importing `assetlane.cuts` alone needs neither gRPC nor aiohttp.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from assetlane.version import __version__
+
+if TYPE_CHECKING:
+    from assetlane.client import Client
+    from assetlane.cuts import STANDARD_CUTS, CutSize
+    from assetlane.errors import (
+        AlreadyExists,
+        AssetlaneError,
+        CallFailed,
+        ContentMismatch,
+        DeadlineExceeded,
+        FileChanged,
+        ImageRefused,
+        InvalidArgument,
+        NotFound,
+        ObjectExists,
+        OutOfRange,
+        PermissionDenied,
+        PreconditionFailed,
+        ResourceExhausted,
+        ServerFailed,
+        StoreRefused,
+        StoreUnavailable,
+        TargetUnknown,
+        TransferFailed,
+        Unauthenticated,
+        Unavailable,
+        UploadFailed,
+        VariantsMissing,
+    )
+    from assetlane.progress import Progress
+    from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
+    from assetlane.v1.asset_service_pb2 import RefreshResult
+    from assetlane.v1.upload_pb2 import Upload, UploadStatus, VariantPromise, WriteTarget
+    from assetlane.v1.upload_service_pb2 import RequestUploadRequest, StatusEvent
+
+__all__ = [
+    "STANDARD_CUTS",
+    "AlreadyExists",
+    "Asset",
+    "AssetDetails",
+    "AssetVariant",
+    "AssetlaneError",
+    "CallFailed",
+    "Client",
+    "ContentMismatch",
+    "CutSize",
+    "DeadlineExceeded",
+    "FileChanged",
+    "ImageRefused",
+    "InvalidArgument",
+    "NotFound",
+    "ObjectExists",
+    "OutOfRange",
+    "PermissionDenied",
+    "PreconditionFailed",
+    "Progress",
+    "RefreshResult",
+    "RequestUploadRequest",
+    "ResourceExhausted",
+    "ServerFailed",
+    "StatusEvent",
+    "StoreRefused",
+    "StoreUnavailable",
+    "TargetUnknown",
+    "TransferFailed",
+    "Unauthenticated",
+    "Unavailable",
+    "Upload",
+    "UploadFailed",
+    "UploadStatus",
+    "VariantPromise",
+    "VariantsMissing",
+    "WriteTarget",
+    "__version__",
+]
+
+_HOMES = {
+    "Client": "assetlane.client",
+    "CutSize": "assetlane.cuts",
+    "STANDARD_CUTS": "assetlane.cuts",
+    "Progress": "assetlane.progress",
+    "Asset": "assetlane.v1.asset_pb2",
+    "AssetDetails": "assetlane.v1.asset_pb2",
+    "AssetVariant": "assetlane.v1.asset_pb2",
+    "RefreshResult": "assetlane.v1.asset_service_pb2",
+    "Upload": "assetlane.v1.upload_pb2",
+    "UploadStatus": "assetlane.v1.upload_pb2",
+    "VariantPromise": "assetlane.v1.upload_pb2",
+    "WriteTarget": "assetlane.v1.upload_pb2",
+    "RequestUploadRequest": "assetlane.v1.upload_service_pb2",
+    "StatusEvent": "assetlane.v1.upload_service_pb2",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "assetlane.errors")), name)

@@ -44,9 +44,7 @@ host_names = st.sampled_from(
     ]
 )
 ip_addresses = st.sampled_from(["http://127.0.0.1:8333", "https://[::1]:9000", "http://[::1]"])
-addresses = st.tuples(host_names, st.sampled_from(["path", "virtual"])) | st.tuples(
-    ip_addresses, st.just("path")
-)
+addresses = st.tuples(host_names, st.sampled_from(["path", "virtual"])) | st.tuples(ip_addresses, st.just("path"))
 lifetimes = st.integers(1, 604_800).map(lambda seconds: timedelta(seconds=seconds))
 instants = st.datetimes(
     min_value=datetime(1971, 1, 1),  # noqa: DTZ001 - the strategy adds the zone
@@ -101,9 +99,7 @@ def signed_by_botocore(
 ) -> str:
     """What S3SigV4QueryAuth makes of an unsigned URL."""
     request = AWSRequest(method=method, url=url, headers=dict(headers), params=dict(query))
-    auth = botocore.auth.S3SigV4QueryAuth(
-        as_botocore(signer), "s3", region, expires=int(lifetime.total_seconds())
-    )
+    auth = botocore.auth.S3SigV4QueryAuth(as_botocore(signer), "s3", region, expires=int(lifetime.total_seconds()))
     patch = frozen(signed_at)
     try:
         auth.add_auth(request)
@@ -139,9 +135,7 @@ def test_the_example_of_the_specification_has_its_published_signature() -> None:
     """GET examplebucket/test.txt, as in "Authenticating Requests: Using Query Parameters"."""
     presigner = Presigner("https://s3.amazonaws.com", "examplebucket", "us-east-1", "virtual")
 
-    url = presigner.presign(
-        "GET", "test.txt", EXAMPLE, datetime(2013, 5, 24, tzinfo=UTC), timedelta(seconds=86400)
-    )
+    url = presigner.presign("GET", "test.txt", EXAMPLE, datetime(2013, 5, 24, tzinfo=UTC), timedelta(seconds=86400))
 
     assert url == (
         "https://examplebucket.s3.amazonaws.com/test.txt"
@@ -183,9 +177,7 @@ def test_every_url_is_the_one_that_botocore_signs(
 
     ours = presigner.presign(method, key, signer, signed_at, lifetime, headers, query)
 
-    theirs = signed_by_botocore(
-        method, presigner.url(key), region, signer, signed_at, lifetime, headers, query
-    )
+    theirs = signed_by_botocore(method, presigner.url(key), region, signer, signed_at, lifetime, headers, query)
     assert parts(ours) == parts(theirs)
 
 
@@ -220,9 +212,7 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     if sha256 is not None:
         headers["x-amz-checksum-sha256"] = wish["ChecksumSHA256"] = sha256
 
-    ours = Presigner(endpoint, bucket, region, addressing).presign(
-        "PUT", key, EXAMPLE, signed_at, lifetime, headers
-    )
+    ours = Presigner(endpoint, bucket, region, addressing).presign("PUT", key, EXAMPLE, signed_at, lifetime, headers)
 
     patch = frozen(signed_at)
     try:
@@ -291,9 +281,7 @@ def test_an_empty_key_is_refused() -> None:
         presigner.presign("GET", "", EXAMPLE, NOON, MINUTE)
 
 
-@pytest.mark.parametrize(
-    "endpoint", ["", "s3.example", "ftp://s3.example", "https://", "https://s3.example?x=1"]
-)
+@pytest.mark.parametrize("endpoint", ["", "s3.example", "ftp://s3.example", "https://", "https://s3.example?x=1"])
 def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
     """A missing scheme would otherwise sign URLs of nowhere."""
     with pytest.raises(ValueError, match="endpoint"):

@@ -303,7 +303,7 @@ class CompleteUploadResponse(_message.Message):
 
     @_builtins.property
     def asset(self) -> _asset_pb2.Asset:
-        """The asset. Absent when the upload FAILED."""
+        """The asset. Absent when the upload FAILED, or the asset has been deleted since."""
 
     def __init__(
         self,

@@ -89,9 +89,7 @@ class S3ObjectStore:
             # Calls that outlived their limit end with their own socket timeouts: not on the event loop.
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
-    def presign_put(
-        self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta
-    ) -> PresignedRequest:
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         headers = {
             "content-type": promise.content_type,
@@ -117,9 +115,7 @@ class S3ObjectStore:
 
         def call() -> StoredObject | None:
             try:
-                found = self._client.head_object(
-                    Bucket=self._settings.bucket, Key=key, ChecksumMode="ENABLED"
-                )
+                found = self._client.head_object(Bucket=self._settings.bucket, Key=key, ChecksumMode="ENABLED")
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     return None
@@ -157,9 +153,7 @@ class S3ObjectStore:
         codes = await self._call("delete objects", "s3:DeleteObject", call)
         if codes:
             reasons = ", ".join(sorted(set(codes)))
-            raise StoreUnavailable(
-                f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}."
-            )
+            raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
 
     async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
         """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.
@@ -238,9 +232,7 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
         source = signing.get_credentials()
         credentials = None if source is None else _frozen(source)
     except (BotoCoreError, ClientError, RuntimeError) as error:
-        raise StoreUnavailable(
-            f"The source of S3 credentials gives none ({type(error).__name__})."
-        ) from error
+        raise StoreUnavailable(f"The source of S3 credentials gives none ({type(error).__name__}).") from error
     if source is None or credentials is None:
         raise StoreUnavailable(
             "No S3 credentials found: set an access key id and its secret, or give this process a role, "
@@ -279,9 +271,7 @@ def _frozen(source: botocore.credentials.Credentials) -> Credentials:
 def _refusal(error: ClientError, wish: str, rights: str) -> str:
     code = error.response["Error"]["Code"]
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
-        return (
-            f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
-        )
+        return f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
     if code == "NoSuchBucket":
         return f"The store cannot {wish}: there is no such bucket. Run `assetlane-server setup`."
     return f"The store cannot {wish} ({code})."

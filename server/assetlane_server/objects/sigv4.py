@@ -116,9 +116,7 @@ class Presigner:
         canonical_headers = "".join([f"{name}:{values[name]}\n" for name in names])
 
         # Already in canonical order, so that the URL's query is the canonical query.
-        parameters = (
-            f"{day.query}{time}&X-Amz-Expires={seconds}{day.token}&X-Amz-SignedHeaders={quoted_names}"
-        )
+        parameters = f"{day.query}{time}&X-Amz-Expires={seconds}{day.token}&X-Amz-SignedHeaders={quoted_names}"
         if query:
             parameters = _merged(parameters, query)
         path = self._root + quote(key)

@@ -55,6 +55,11 @@ class Asset:
         return self.expiration_hours == 0
 
     @property
+    def is_deleted(self) -> bool:
+        """Whether it is out of the ledger."""
+        return self.delete_time is not None
+
+    @property
     def read_url_lifetime(self) -> timedelta:
         """How long a read URL lives from `refresh_time`, in whole seconds as SigV4 counts them."""
         return timedelta(seconds=round(self.expiration_hours * 3600))

@@ -101,3 +101,7 @@ class ShuttingDown(Refusal):
 
     def __init__(self) -> None:
         super().__init__("This server is shutting down: connect again.")
+
+
+class NotReady(Exception):  # noqa: N818 - the name says what the operator wants to know
+    """Something outside is not as the server needs it; the message says how to mend it."""

@@ -36,9 +36,7 @@ class Snapshot:
 class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
-    def presign_put(
-        self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta
-    ) -> PresignedRequest:
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
         (when promised) SHA-256, and only while nothing is stored there.
 
@@ -80,8 +78,8 @@ class UploadRecords(Protocol):
         """
         ...
 
-    async def renew_targets(self, upload: Upload, signed_at: datetime) -> bool:
-        """Stores a later `targets_signed_at` if the upload is still at this revision; returns whether it is.
+    async def renew_targets(self, upload: Upload) -> bool:
+        """Stores `targets_signed_at` if the upload is still at this revision; returns whether it is.
 
         The stored instant never goes back.
         """
@@ -113,8 +111,8 @@ class AssetRecords(Protocol):
         """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
         ...
 
-    async def refresh_asset(self, asset: Asset, refresh_time: datetime) -> bool:
-        """Stores a later `refresh_time` unless the asset is deleted; returns whether it is still there.
+    async def refresh_asset(self, asset: Asset) -> bool:
+        """Stores the asset's `refresh_time` unless it is deleted; returns whether it is still there.
 
         The stored instant never goes back.
         """

@@ -125,6 +125,10 @@ class Upload:
         """The write targets are signed as of `now`."""
         return replace(self._moved(Status.INITIALIZED, now), targets_signed_at=now)
 
+    def renewed(self, now: datetime) -> "Upload":
+        """The write targets are signed anew: no status change. The instant never goes back."""
+        return replace(self, targets_signed_at=max(now, self.targets_signed_at or now))
+
     def uploaded(self, now: datetime) -> "Upload":
         """The bytes are said to be there."""
         return self._moved(Status.UPLOADED, now)

@@ -1,0 +1,157 @@
+"""Fetches an object from its read URL into a file: streamed, resumed, checked, all or nothing."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aiofiles
+import aiofiles.os
+import aiohttp
+import yarl
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+from assetlane.backoff import Backoff
+from assetlane.errors import ContentMismatch, StoreRefused, StoreUnavailable
+from assetlane.sources import CHUNK_BYTES
+from assetlane.transfer import (
+    ATTEMPTS,
+    CONNECT,
+    FIRST_DELAY,
+    LONGEST_DELAY,
+    STALL,
+    Answer,
+    read_answer,
+    trouble_of,
+)
+
+Renew = Callable[[], Awaitable[str]]
+"""Returns a freshly signed URL of the same object."""
+OnReceived = Callable[[int], None]
+"""Told how many bytes have come so far."""
+
+
+async def fetch(
+    session: aiohttp.ClientSession,
+    url: str,
+    to: Path,
+    *,
+    size_bytes: int,
+    sha256: bytes = b"",
+    renew: Renew | None = None,
+    on_received: OnReceived | None = None,
+    attempts: int = ATTEMPTS,
+    stall: float = STALL,
+) -> None:
+    """Fetches `url` to `to`, with constant memory; `to` appears complete and checked, or not at all.
+
+    A lost connection is resumed where it broke; a refused signature is renewed once through `renew`.
+    Raises StoreRefused, StoreUnavailable, ContentMismatch (other bytes than `size_bytes` and `sha256` say),
+    and OSError when the file cannot be written. No error tells the URL.
+    """
+    part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
+    try:
+        async with aiofiles.open(part, "xb") as file:
+            download = _Download(session, file, size_bytes, on_received, stall)
+            await _repeated(download, url, renew, attempts)
+        if download.received != size_bytes or (sha256 and download.digest.digest() != sha256):
+            raise ContentMismatch(
+                f"the store sent {download.received} bytes that are not the {size_bytes} of the ledger",
+                reason="CONTENT_MISMATCH",
+            )
+        await aiofiles.os.replace(part, to)
+    finally:
+        part.unlink(missing_ok=True)  # one call, and this also runs when the task is cancelled
+
+
+async def _repeated(download: "_Download", url: str, renew: Renew | None, attempts: int) -> None:
+    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+    failed = attempts
+    while True:
+        before = download.received
+        refusal, trouble = await download.attempt(url)
+        if refusal is None and not trouble:
+            return
+        wait = 0.0
+        if refusal is not None:
+            if refusal.stale and renew is not None:
+                url, renew = await renew(), None
+                continue
+            trouble = f"HTTP {refusal.status} {refusal.code}".rstrip()
+            wait = refusal.retry_after
+            if not refusal.repeatable:
+                raise StoreRefused(
+                    f"the store refused to give the object: {trouble}",
+                    status=refusal.status,
+                    code=refusal.code,
+                )
+        if download.received > before:
+            failed = attempts  # it moves: a long download may be interrupted more often
+            backoff.reset()
+        failed -= 1
+        if failed <= 0:
+            raise StoreUnavailable(
+                f"the store did not give the object in {attempts} tries, the last ended with {trouble}",
+                reason="STORE_UNAVAILABLE",
+            )
+        await asyncio.sleep(backoff.next_delay(wait))
+
+
+class _Download:
+    """What has come so far: the open file, its length and its hash."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        file: AsyncBufferedIOBase,
+        size_bytes: int,
+        on_received: OnReceived | None,
+        stall: float,
+    ) -> None:
+        self._session = session
+        self._file = file
+        self._size_bytes = size_bytes
+        self._on_received = on_received
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=stall)
+        self.received = 0
+        self.digest = hashlib.sha256()
+
+    async def attempt(self, url: str) -> tuple[Answer | None, str]:
+        """Fetches what is missing. Returns the store's refusal, or what broke in words, or neither."""
+        headers = {"Range": f"bytes={self.received}-"} if self.received else {}
+        broken = ""
+        try:
+            async with self._session.get(
+                yarl.URL(url, encoded=True), headers=headers, timeout=self._timeout, allow_redirects=False
+            ) as response:
+                if response.status not in (200, 206):
+                    return await read_answer(response), ""
+                if self.received and response.status == 200:
+                    await self._restart()
+                await self._take(response)
+        except TimeoutError:
+            broken = "silence"
+        except aiohttp.ClientError as error:
+            broken = trouble_of(error)  # its text holds the URL
+        return None, broken
+
+    async def _take(self, response: aiohttp.ClientResponse) -> None:
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            self.received += len(chunk)
+            if self.received > self._size_bytes:
+                raise ContentMismatch(
+                    f"the store sends more than the {self._size_bytes} bytes of the ledger",
+                    reason="CONTENT_MISMATCH",
+                )
+            self.digest.update(chunk)
+            await self._file.write(chunk)
+            if self._on_received is not None:
+                self._on_received(self.received)
+
+    async def _restart(self) -> None:
+        """Begins anew: this store does not resume."""
+        await self._file.seek(0)
+        await self._file.truncate()
+        self.received = 0
+        self.digest = hashlib.sha256()

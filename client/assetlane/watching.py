@@ -1,0 +1,179 @@
+"""A watch that goes on: reopens a lost stream where it stopped, without a gap and without a repeat."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Protocol, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from assetlane.backoff import Backoff
+from assetlane.errors import Unavailable
+from assetlane.statuses import error_from, retry_after
+from assetlane.v1.upload_pb2 import UploadStatus
+from assetlane.v1.upload_service_pb2 import StatusEvent, WatchUploadRequest, WatchUploadResponse
+
+logger = logging.getLogger(__name__)
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+SILENCE = 60.0  # seconds; the server sends a heartbeat every 15, so three were missed and the peer is dead
+
+FINAL_STATUSES = frozenset(
+    {
+        UploadStatus.UPLOAD_STATUS_COMPLETED,
+        UploadStatus.UPLOAD_STATUS_FAILED,
+        UploadStatus.UPLOAD_STATUS_CANCELLED,
+        UploadStatus.UPLOAD_STATUS_EXPIRED,
+    }
+)
+
+_TRANSIENT = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,  # by the other end or a proxy: our own arrives as CancelledError
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }
+)
+# A broken connection can look like these, and so can a bug that a repeat meets again.
+_DOUBTFUL = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
+_DOUBTS = 5
+
+Request_co = TypeVar("Request_co", covariant=True)
+Event_contra = TypeVar("Event_contra", contravariant=True)
+News_co = TypeVar("News_co", covariant=True)
+Request = TypeVar("Request")
+Event = TypeVar("Event")
+News = TypeVar("News")
+
+OpenStream = Callable[[Request], Awaitable[grpc.aio.UnaryStreamCall[Request, Event]]]
+"""Starts one stream; awaited so that it can fetch a token first."""
+
+
+class Cursor(Protocol[Request_co, Event_contra, News_co]):
+    """Where a watch stands: asks for what is still to come, and knows what has come already."""
+
+    endless: bool
+    """Whether the server never ends this watch by itself."""
+
+    def request(self) -> Request_co:
+        """Returns the request that continues after everything taken so far."""
+
+    def take(self, event: Event_contra) -> News_co | None:
+        """Returns what `event` tells the watcher, None for a repeat or a heartbeat."""
+
+    def finished(self) -> bool:
+        """Returns whether nothing can come any more."""
+
+
+class UploadCursor:
+    """A watch of one upload: over after its final status."""
+
+    endless = False
+
+    def __init__(self, upload_id: str, after_revision: int = 0) -> None:
+        self._upload_id = upload_id
+        self._revision = after_revision
+        self._finished = False
+
+    def request(self) -> WatchUploadRequest:
+        """Returns a request for the changes after the last one taken."""
+        return WatchUploadRequest(upload_id=self._upload_id, after_revision=self._revision)
+
+    def take(self, event: WatchUploadResponse) -> StatusEvent | None:
+        """Returns the status change, None if it is not a new one."""
+        if event.WhichOneof("event") != "status" or event.status.upload.revision <= self._revision:
+            return None
+        self._revision = event.status.upload.revision
+        self._finished = event.status.upload.status in FINAL_STATUSES
+        return event.status
+
+    def finished(self) -> bool:
+        """Returns whether the final status was taken."""
+        return self._finished
+
+
+class SessionCursor:
+    """A watch of all uploads of a session; never over."""
+
+    endless = True
+
+    def __init__(self, session_id: str, after_revisions: Mapping[str, int] | None = None) -> None:
+        self._session_id = session_id
+        self._revisions = dict(after_revisions or {})
+
+    def request(self) -> WatchUploadRequest:
+        """Returns a request for what is new, upload by upload."""
+        return WatchUploadRequest(session_id=self._session_id, after_revisions=self._revisions)
+
+    def take(self, event: WatchUploadResponse) -> StatusEvent | None:
+        """Returns the status change, None if it is not a new one."""
+        upload = event.status.upload
+        seen = self._revisions.get(upload.upload_id, 0)
+        if event.WhichOneof("event") != "status" or upload.revision <= seen:
+            return None
+        self._revisions[upload.upload_id] = upload.revision
+        return event.status
+
+    def finished(self) -> bool:
+        """Returns False."""
+        return False
+
+
+async def watch(
+    open_stream: OpenStream[Request, Event],
+    cursor: Cursor[Request, Event, News],
+    *,
+    silence: float = SILENCE,
+) -> AsyncGenerator[News, None]:
+    """Yields what is new, across lost connections, restarted servers and peers gone silent.
+
+    Ends when `cursor` is finished or the server ends the watch. Raises the `AssetlaneError` of a status
+    that a repeat would only meet again. Closing or cancelling it cancels the call.
+    """
+    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+    doubts = 0
+    while not cursor.finished():
+        delay = 0.0
+        stream: grpc.aio.UnaryStreamCall[Request, Event] | None = None
+        try:
+            stream = await open_stream(cursor.request())
+            while (event := await _next_event(stream, silence)) is not None:
+                backoff.reset()
+                doubts = 0
+                news = cursor.take(event)
+                if news is not None:
+                    yield news
+                if cursor.finished():
+                    return
+            if not cursor.endless:
+                return
+        except grpc.aio.AioRpcError as error:
+            doubts += error.code() in _DOUBTFUL
+            if error.code() not in _TRANSIENT | _DOUBTFUL or doubts > _DOUBTS:
+                raise error_from(error) from error
+            logger.debug("watch lost: %s", error.code().name)
+            delay = retry_after(error)
+        except TimeoutError:
+            logger.debug("watch lost: nothing came for %s s", silence)
+        finally:
+            if stream is not None:
+                stream.cancel()
+        await asyncio.sleep(backoff.next_delay(delay))
+
+
+async def _next_event(stream: grpc.aio.UnaryStreamCall[Request, Event], silence: float) -> Event | None:
+    """Returns the next event, None at the end; raises TimeoutError after `silence` seconds without one."""
+    try:
+        async with asyncio.timeout(silence):
+            event = await stream.read()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Nobody cancelled this task: closing the channel ends its calls as if they were cancelled.
+        raise Unavailable("the client was closed while watching", reason="CLIENT_CLOSED") from None
+    return None if event is grpc.aio.EOF else cast(Event, event)

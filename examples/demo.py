@@ -1,0 +1,167 @@
+"""`make demo`: one command, one asset. Starts everything, shows what happens, cleans up after itself."""
+
+import argparse
+import asyncio
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import yarl
+from rich.console import Console
+from rich.table import Table
+
+from assetlane import Asset, Client, Progress
+from examples.picture import photograph
+
+START_LIMIT_S = 60.0
+STOP_LIMIT_S = 60.0
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@asynccontextmanager
+async def local_server(data: Path) -> AsyncIterator[str]:
+    """Runs `assetlane-server local` as a process of its own; yields the target it serves on."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("ASSETLANE_")}
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "assetlane_server", "local", "--dir", str(data), "--listen", "127.0.0.1:0",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=own,
+    )  # fmt: skip
+    assert server.stdout is not None  # noqa: S101 - asked for above
+    assert server.stderr is not None  # noqa: S101
+    log: list[bytes] = []
+
+    async def keep(stream: asyncio.StreamReader) -> None:
+        log.extend([line async for line in stream])
+
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(keep(server.stderr))
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                greeting = (await server.stdout.readline()).decode()
+            if "serves on" not in greeting:
+                await keeping
+                raise SystemExit("the server did not start:\n" + b"".join(log).decode(errors="replace"))
+            yield greeting.split("serves on")[1].strip()
+        finally:
+            if server.returncode is None:
+                server.terminate()
+            await asyncio.wait_for(server.wait(), STOP_LIMIT_S)
+
+
+async def demonstrate(target: str, picture: Path) -> None:
+    """Uploads the picture with its cuts and reads every URL back."""
+    begun = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        if not progress.variant:
+            took = time.monotonic() - begun
+            console.print(f"  {took:6.2f} s  [bold]{progress.status_name:<12}[/]", _meaning(progress.status_name))
+
+    async with Client(target, uid="ann") as lane, aiohttp.ClientSession() as web:
+        console.print(
+            f"\n[bold]1. Uploading[/] {picture.name}, {picture.stat().st_size:,} bytes, straight into the store"
+        )
+        private = await lane.upload(picture, file_path=f"demo/{picture.name}", title="Demo", on_progress=show)
+
+        console.print("\n[bold]2. Reading every URL back[/]")
+        await read_back(web, private, picture)
+
+        console.print("\n[bold]3. Who may read[/]")
+        await show_access(lane, web, private, picture)
+
+        console.print("\n[bold]4. A read URL dies at its instant, RefreshAsset brings a living one[/]")
+        await show_expiry(lane, web, picture)
+    console.print("\n[green]Everything arrived, was proved and was read back.[/]")
+
+
+def _meaning(status: str) -> str:
+    return {
+        "PENDING": "accepted and durable",
+        "INITIALIZED": "one signed PUT per variant",
+        "UPLOADED": "the bytes are there; the server proves them",
+        "COMPLETED": "in the ledger, read URLs signed",
+    }.get(status, "")
+
+
+async def read_back(web: aiohttp.ClientSession, asset: Asset, picture: Path) -> None:
+    """Fetches every variant and compares it with what the ledger says."""
+    table = Table("variant", "type", "size", "pixels", "read back", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for variant in asset.variants:
+        status, body = await fetch(web, variant.read_url)
+        same = hashlib.sha256(body).digest() == variant.sha256 and len(body) == variant.size_bytes
+        if variant.name == "original":
+            same = same and body == await asyncio.to_thread(picture.read_bytes)
+        if status != 200 or not same:
+            raise SystemExit(f"{variant.name} came back as {status}, {len(body)} bytes: not what was stored")
+        pixels = f"{variant.width_px} x {variant.height_px}" if variant.width_px else ""
+        table.add_row(variant.name, variant.content_type, f"{len(body):,}", pixels, "[green]same SHA-256[/]")
+    console.print(table)
+    console.print(f"colour {asset.details.color}, asset {asset.asset_id}")
+
+
+async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, picture: Path) -> None:
+    """A private object needs its signature, a public one does not."""
+    unsigned = private.variants[0].read_url.partition("?")[0]
+    expect((await fetch(web, unsigned))[0], 403, "private, without its signature")
+    public = await lane.upload(picture, partition="public", expiration_hours=0)
+    expect((await fetch(web, public.variants[-1].read_url))[0], 200, "public, no signature, never expires")
+    console.print(f"  {public.variants[-1].read_url}")
+
+
+async def show_expiry(lane: Client, web: aiohttp.ClientSession, picture: Path) -> None:
+    """Two seconds of life, then 403, then a new life."""
+    asset = await lane.upload(picture, cuts=False, expiration_hours=2 / 3600)
+    url = asset.variants[0].read_url
+    expect((await fetch(web, url))[0], 200, "a URL that lives 2 seconds, at once")
+    async with asyncio.timeout(10):
+        while (await fetch(web, url))[0] == 200:
+            continue
+    expect((await fetch(web, url))[0], 403, "the same URL, past its instant")
+    refreshed = await lane.read_url(asset)
+    expect((await fetch(web, refreshed))[0], 200, "after RefreshAsset")
+
+
+async def fetch(web: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
+    """Returns the HTTP status and the body, as a browser gets them."""
+    async with web.get(yarl.URL(url, encoded=True)) as response:
+        return response.status, await response.read()
+
+
+def expect(status: int, wanted: int, what: str) -> None:
+    """Prints a status, and ends the demo if it is not the wanted one."""
+    console.print(f"  {status}  {what}")
+    if status != wanted:
+        raise SystemExit(f"that should have been {wanted}")
+
+
+async def main(picture: Path | None) -> None:
+    """Runs the demo on a picture of the caller's, or on a generated one."""
+    folder = Path(tempfile.mkdtemp(prefix="assetlane-demo-"))
+    try:
+        if picture is None:
+            picture = folder / "dusk.jpg"
+            picture.write_bytes(photograph())
+        console.print("[bold]Starting[/] the embedded MongoDB and S3, and the server …")
+        async with local_server(folder / "data") as target:
+            console.print(f"serving on {target}")
+            await demonstrate(target, picture)
+    finally:
+        shutil.rmtree(folder)
+    console.print("Stopped, data removed. Next: `make run`, then `assetlane upload FILE` in another terminal.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="a picture of your own")
+    arguments = parser.parse_args()
+    if arguments.file is not None and not arguments.file.is_file():
+        parser.error(f"{arguments.file} is not a file")
+    asyncio.run(main(arguments.file))

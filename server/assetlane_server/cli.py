@@ -1,0 +1,131 @@
+"""The `assetlane-server` command: serve, local, setup."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from assetlane.version import __version__
+from assetlane_server.app import serve as serve_until_signal
+from assetlane_server.app import set_up_bucket
+from assetlane_server.config import Settings, settings_from
+from assetlane_server.local.errors import LocalStackError
+from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
+from assetlane_server.objects.bucket import Outcome, SetupStep
+from assetlane_server.uploads.errors import NotReady
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    name="assetlane-server",
+    help="Lanes straight into object storage. Settings come from ASSETLANE_* variables; the README lists them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Runs the command; what is not ready ends it with status 1 and a sentence, not a traceback."""
+    try:
+        cli()
+    except (NotReady, LocalStackError) as error:
+        _fail(str(error))
+
+
+@cli.command()
+def serve() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    settings = settings_from()
+    _log_to_stderr(settings)
+    _run(serve_until_signal(settings))
+
+
+@cli.command()
+def setup() -> None:
+    """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
+    settings = settings_from()
+    _log_to_stderr(settings)
+    steps = _run(set_up_bucket(settings))
+    for step in steps:
+        typer.echo(_told(step))
+    if any(step.outcome is Outcome.REFUSED for step in steps):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def local(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the embedded stores keep their data.")
+    ] = DEFAULT_DIRECTORY,
+    listen: Annotated[str | None, typer.Option(help="Address and port to serve on; port 0 takes a free one.")] = None,
+) -> None:
+    """Serve with an embedded MongoDB and S3 of its own, for development and tests."""
+    _run(_serve_locally(directory, listen))
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+async def _serve_locally(directory: Path, listen: str | None) -> None:
+    async with embedded_stack(directory) as stack:
+        address = stack.address
+        settings = settings_from(
+            os.environ if listen is None else {**os.environ, "ASSETLANE_LISTEN": listen},
+            mongo_uri=address.mongo_uri,
+            s3_endpoint=address.s3_endpoint,
+            s3_region=address.s3_region,
+            s3_bucket=address.s3_bucket,
+            s3_access_key_id=address.s3_access_key_id,
+            s3_secret_access_key=address.s3_secret_access_key,
+        )
+        _log_to_stderr(settings)
+        await set_up_bucket(settings)
+        host = settings.listen.rpartition(":")[0]
+        await serve_until_signal(settings, lambda port: _greet(f"{host}:{port}", address, directory))
+
+
+def _greet(target: str, address: StackAddress, directory: Path) -> None:
+    typer.echo(
+        f"Assetlane {__version__} serves on {target}\n"
+        f"  MongoDB  {address.mongo_uri}\n"
+        f"  S3       {address.s3_endpoint}  bucket {address.s3_bucket}\n"
+        f"  data     {directory}/\n"
+        f"Try it: assetlane --target {target} upload photo.jpg    (Ctrl-C stops)"
+    )
+    sys.stdout.flush()
+
+
+def _told(step: SetupStep) -> str:
+    return f"{step.name:<12} {step.outcome}{f': {step.detail}' if step.detail else ''}"
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        import uvloop
+    except ImportError:  # Windows has none; asyncio's own loop does the same job, slower
+        return asyncio.run(work)
+    return uvloop.run(work)
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+    )
+    for noisy in ("pymongo", "botocore", "boto3", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"assetlane-server: {message}\n")
+    raise SystemExit(1)

@@ -1,0 +1,134 @@
+"""The settings of the server, read from the environment: `ASSETLANE_` and the field's name in capitals.
+
+Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from assetlane_server.uploads.admission import Terms
+from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.paths import fault_in_path
+
+PREFIX = "ASSETLANE_"
+# Read by the client's command, not by the server: they may stand in the same environment.
+_CLIENTS = frozenset({"ASSETLANE_TARGET", "ASSETLANE_UID", "ASSETLANE_TOKEN"})
+
+_GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """What an operator decides. Durations and sizes carry their unit in the name."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    listen: str = Field("127.0.0.1:50151", description="address and port to serve on; port 0 takes a free one")
+    mongo_uri: SecretStr = Field(description="URI of a MongoDB replica set or sharded cluster")
+    mongo_database: str = Field("assetlane", min_length=1, max_length=63, description="database of the ledger")
+    mongo_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one MongoDB operation")
+    s3_bucket: str = Field(min_length=3, max_length=63, description="bucket that holds the objects")
+    s3_region: str = Field("us-east-1", min_length=1, description="region, part of every signature")
+    s3_endpoint: str | None = Field(None, description="URL of the store as the server reaches it; unset: Amazon S3")
+    s3_public_endpoint: str | None = Field(
+        None, description="URL of the store as callers reach it, named in every URL; unset: `s3_endpoint`"
+    )
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="where URLs name the bucket; `auto`: `virtual` for Amazon S3, else `path`"
+    )
+    s3_access_key_id: SecretStr | None = Field(
+        None, description="access key; unset: found as boto3 finds it (environment, profile, role)"
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
+    s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
+    key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
+    public_base_url: str | None = Field(
+        None, description="what a public asset's URL begins with, such as a CDN; unset: the bucket's own URL"
+    )
+    write_url_seconds: int = Field(900, ge=1, le=604_800, description="life of a write URL")
+    upload_hours: float = Field(24, gt=0, le=168, description="time from a request to its deadline")
+    max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
+    max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
+    heartbeat_seconds: float = Field(15, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
+    grace_seconds: float = Field(30, ge=0, le=600, description="time to finish calls in flight when stopping")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("*",), description="origins whose pages may PUT and GET, set by `setup`; joined by commas"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity to log")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("s3_endpoint", "s3_public_endpoint", "public_base_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value if value is None else value.rstrip("/")
+
+    @field_validator("key_prefix")
+    @classmethod
+    def _is_prefix(cls, value: str) -> str:
+        if value and (not value.endswith("/") or fault_in_path(value[:-1], 256)):
+            raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65_536):
+            raise ValueError("must look like 127.0.0.1:50151")
+        # Without authentication whoever reaches the port may do anything.
+        if host not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ValueError("must be a loopback address (127.0.0.1, localhost, [::1]): there is no authentication yet")
+        return value
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> Self:
+        if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
+            raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
+        return self
+
+    @property
+    def terms(self) -> Terms:
+        """What these settings mean for every upload."""
+        return Terms(
+            key_prefix=self.key_prefix,
+            max_upload_bytes=self.max_upload_bytes,
+            write_url_lifetime=timedelta(seconds=self.write_url_seconds),
+            upload_lifetime=timedelta(hours=self.upload_hours),
+        )
+
+
+def settings_from(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
+    """Returns the settings; `given` ones (by field name) win over the environment.
+
+    Raises NotReady naming every setting that is unknown, missing or malformed.
+    """
+    faults = []
+    values: dict[str, object] = {}
+    for variable, text in environment.items():
+        if variable.startswith(PREFIX) and variable not in _CLIENTS:
+            name = variable.removeprefix(PREFIX).lower()
+            if name in Settings.model_fields:
+                values[name] = text
+            else:
+                faults.append(f"{variable}: there is no such setting")
+    values.update(given)
+    try:
+        settings = Settings(**values)  # type: ignore[arg-type]  # texts, which pydantic checks and converts
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_input=False):
+            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
+            faults.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+    if faults:
+        raise NotReady("\n".join(sorted(faults)))
+    return settings

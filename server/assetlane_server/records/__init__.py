@@ -1,0 +1,1 @@
+"""Uploads and assets in MongoDB, and the change stream that wakes watchers."""

@@ -1,0 +1,197 @@
+"""The documents of both collections: what a record looks like in MongoDB, and back. Pure.
+
+Empty values are left out. Instants are UTC, to the millisecond as BSON knows them.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from assetlane_server.uploads.asset import Asset, AssetVariant
+from assetlane_server.uploads.upload import (
+    Details,
+    Failure,
+    Status,
+    StatusChange,
+    Upload,
+    VariantPromise,
+)
+
+Document = dict[str, Any]
+
+
+def upload_document(upload: Upload) -> Document:
+    """Returns the whole document of an upload."""
+    document: Document = {
+        "_id": upload.upload_id,
+        "uid": upload.uid,
+        "partition": upload.partition,
+        "asset_partition": upload.asset_partition,
+        "file_path": upload.file_path,
+        "expiration_hours": upload.expiration_hours,
+        "variants": [_without_empty(_promise_document(variant)) for variant in upload.variants],
+        "history": [change_document(change) for change in upload.history],
+        "create_time": upload.create_time,
+        "expire_time": upload.expire_time,
+        **upload_state(upload),
+    }
+    if upload.request_id:
+        document["request_id"] = upload.request_id
+    if upload.session_id:
+        document["session_id"] = upload.session_id
+    if details := _details_document(upload.details):
+        document["details"] = details
+    return document
+
+
+def upload_state(upload: Upload) -> Document:
+    """Returns the fields that a status change writes, but for the history's new entry.
+
+    `route` tells the hub whom a change concerns: a change event of an update names only fields whose value
+    the update changed, so what routes it has to change with every revision.
+    """
+    state: Document = {
+        "status": upload.status.value,
+        "revision": upload.revision,
+        "route": {"revision": upload.revision, "session_id": upload.session_id},
+    }
+    if upload.targets_signed_at is not None:
+        state["targets_signed_at"] = upload.targets_signed_at
+    if upload.failure is not None:
+        state["failure"] = {"reason": upload.failure.reason, "message": upload.failure.message}
+    return state
+
+
+def change_document(change: StatusChange) -> Document:
+    """Returns one entry of the history."""
+    document: Document = {"revision": change.revision, "status": change.status.value, "time": change.time}
+    if change.reason:
+        document["reason"] = change.reason
+    return document
+
+
+def upload_of(document: Mapping[str, Any]) -> Upload:
+    """Returns the upload of a document."""
+    failure = document.get("failure")
+    return Upload(
+        upload_id=document["_id"],
+        request_id=document.get("request_id", ""),
+        uid=document["uid"],
+        session_id=document.get("session_id", ""),
+        partition=document["partition"],
+        asset_partition=document["asset_partition"],
+        file_path=document["file_path"],
+        expiration_hours=document["expiration_hours"],
+        details=_details_of(document.get("details", {})),
+        variants=tuple(VariantPromise(**variant) for variant in document["variants"]),
+        create_time=document["create_time"],
+        expire_time=document["expire_time"],
+        history=tuple(
+            StatusChange(change["revision"], Status(change["status"]), change["time"], change.get("reason", ""))
+            for change in document["history"]
+        ),
+        failure=Failure(failure["reason"], failure["message"]) if failure else None,
+        targets_signed_at=document.get("targets_signed_at"),
+    )
+
+
+def asset_document(asset: Asset) -> Document:
+    """Returns the whole document of an asset."""
+    document: Document = {
+        "_id": asset.asset_id,
+        "uid": asset.uid,
+        "partition": asset.partition,
+        "file_path": asset.file_path,
+        "expiration_hours": asset.expiration_hours,
+        "variants": [_without_empty(_variant_document(variant)) for variant in asset.variants],
+        "create_time": asset.create_time,
+        "refresh_time": asset.refresh_time,
+    }
+    if asset.session_id:
+        document["session_id"] = asset.session_id
+    if details := _details_document(asset.details):
+        document["details"] = details
+    if asset.delete_time is not None:
+        document["delete_time"] = asset.delete_time
+    return document
+
+
+def asset_of(document: Mapping[str, Any]) -> Asset:
+    """Returns the asset of a document."""
+    return Asset(
+        asset_id=document["_id"],
+        uid=document["uid"],
+        session_id=document.get("session_id", ""),
+        partition=document["partition"],
+        file_path=document["file_path"],
+        expiration_hours=document["expiration_hours"],
+        details=_details_of(document.get("details", {})),
+        variants=tuple(_variant_of(variant) for variant in document["variants"]),
+        create_time=document["create_time"],
+        refresh_time=document["refresh_time"],
+        delete_time=document.get("delete_time"),
+    )
+
+
+def _promise_document(variant: VariantPromise) -> Document:
+    return {
+        "name": variant.name,
+        "key": variant.key,
+        "content_type": variant.content_type,
+        "size_bytes": variant.size_bytes,
+        "sha256": variant.sha256,
+        "width_px": variant.width_px,
+        "height_px": variant.height_px,
+    }
+
+
+def _variant_document(variant: AssetVariant) -> Document:
+    return {
+        "name": variant.name,
+        "key": variant.key,
+        "content_type": variant.content_type,
+        "size_bytes": variant.size_bytes,
+        "sha256": variant.sha256,
+        "width_px": variant.width_px,
+        "height_px": variant.height_px,
+        "etag": variant.etag,
+        "version_id": variant.version_id,
+    }
+
+
+def _variant_of(document: Mapping[str, Any]) -> AssetVariant:
+    return AssetVariant(
+        name=document["name"],
+        key=document["key"],
+        content_type=document["content_type"],
+        size_bytes=document["size_bytes"],
+        sha256=document.get("sha256", b""),
+        width_px=document.get("width_px", 0),
+        height_px=document.get("height_px", 0),
+        etag=document.get("etag", ""),
+        version_id=document.get("version_id", ""),
+    )
+
+
+def _details_document(details: Details) -> Document:
+    document = _without_empty({"title": details.title, "caption": details.caption, "color": details.color})
+    if details.duration is not None:
+        document["duration_us"] = details.duration // timedelta(microseconds=1)
+    if details.extra is not None:
+        document["extra"] = details.extra
+    return document
+
+
+def _details_of(document: Mapping[str, Any]) -> Details:
+    duration_us = document.get("duration_us")
+    return Details(
+        title=document.get("title", ""),
+        caption=document.get("caption", ""),
+        color=document.get("color", ""),
+        duration=None if duration_us is None else timedelta(microseconds=duration_us),
+        extra=document.get("extra"),
+    )
+
+
+def _without_empty(document: Document) -> Document:
+    return {name: value for name, value in document.items() if value}

@@ -1,0 +1,317 @@
+"""Uploads and assets in MongoDB. The only file with Motor.
+
+Needs a replica set or a sharded cluster (change streams, majority concerns), MongoDB 6.0 or newer or a
+server that speaks its protocol, and the role `readWrite` on one database.
+
+Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Self, cast
+
+from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from assetlane_server.records.documents import (
+    Document,
+    asset_document,
+    asset_of,
+    change_document,
+    upload_document,
+    upload_of,
+    upload_state,
+)
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
+from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.upload import Status, Upload
+
+# How long one getMore of the change stream waits at the server: how long a stop may take, no more.
+_STREAM_WAIT = timedelta(milliseconds=500)
+
+_UPLOAD_INDEXES = [
+    IndexModel(
+        [("uid", ASCENDING), ("request_id", ASCENDING)],
+        name="request_id_unique_per_owner",
+        unique=True,
+        partialFilterExpression={"request_id": {"$exists": True}},
+    ),
+    IndexModel(
+        [("session_id", ASCENDING), ("_id", ASCENDING)],
+        name="session",
+        partialFilterExpression={"session_id": {"$exists": True}},
+    ),
+    IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
+]
+_ASSET_INDEXES = [IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition")]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A status change seen by the change stream: whom it concerns, not what it was."""
+
+    upload_id: str
+    session_id: str
+    revision: int
+
+
+class MongoRecords:
+    """UploadRecords and AssetRecords in one database. Open it with `MongoRecords.open`."""
+
+    def __init__(self, database: "AsyncIOMotorDatabase[Document]") -> None:
+        self._database = database
+        self._uploads = database["uploads"]
+        self._assets = database["assets"]
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, uri: str, database_name: str, *, call_timeout: timedelta) -> AsyncIterator[Self]:
+        """Connects, checks that the server can do what we need, and creates the indexes.
+
+        Raises NotReady, saying what to mend.
+        """
+        timeout_ms = call_timeout // timedelta(milliseconds=1)
+        try:
+            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+                uri,
+                appname=None if "appname=" in uri.lower() else "assetlane",
+                tz_aware=True,
+                timeoutMS=timeout_ms,
+                serverSelectionTimeoutMS=timeout_ms,
+            )
+        except (ConfigurationError, ValueError) as error:
+            raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+        try:
+            records = cls(
+                client.get_database(
+                    database_name,
+                    read_concern=ReadConcern("majority"),
+                    write_concern=WriteConcern("majority"),
+                )
+            )
+            await records._prepare()
+            yield records
+        finally:
+            client.close()
+
+    async def _prepare(self) -> None:
+        try:
+            hello = await self._database.client.admin.command("hello")
+            if "setName" not in hello and hello.get("msg") != "isdbgrid":
+                raise NotReady(
+                    "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
+                    " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
+                )
+            # Creating an index that is there already does nothing.
+            await self._uploads.create_indexes(_UPLOAD_INDEXES)
+            await self._assets.create_indexes(_ASSET_INDEXES)
+        except PyMongoError as error:
+            raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+
+    # Uploads
+
+    async def insert_upload(self, upload: Upload) -> Upload:
+        """See UploadRecords."""
+        try:
+            await self._uploads.insert_one(upload_document(upload))
+        except DuplicateKeyError as error:
+            # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
+            mine = {"$or": [{"_id": upload.upload_id}, {"uid": upload.uid, "request_id": upload.request_id}]}
+            document = await self._find_one(self._uploads, mine)
+            if document is None:
+                raise LedgerUnavailable("A write met another one that is gone: call again.") from error
+            return upload_of(document)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+        return upload
+
+    async def advance_upload(self, upload: Upload) -> bool:
+        """See UploadRecords."""
+        newest = upload.history[-1]
+        return await self._update(
+            self._uploads,
+            {"_id": upload.upload_id, "revision": newest.revision - 1},
+            {"$set": upload_state(upload), "$push": {"history": change_document(newest)}},
+        )
+
+    async def renew_targets(self, upload: Upload) -> bool:
+        """See UploadRecords."""
+        return await self._update(
+            self._uploads,
+            {"_id": upload.upload_id, "revision": upload.revision},
+            {"$max": {"targets_signed_at": upload.targets_signed_at}},
+        )
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """See UploadRecords."""
+        document = await self._find_one(self._uploads, {"_id": upload_id})
+        return None if document is None else upload_of(document)
+
+    async def list_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
+    ) -> list[Upload]:
+        """See UploadRecords."""
+        query: Document = {}
+        if uid:
+            query["uid"] = uid
+        if session_id:
+            query["session_id"] = session_id
+        if statuses:
+            query["status"] = {"$in": [status.value for status in statuses]}
+        if before_id:
+            query["_id"] = {"$lt": before_id}
+        return [upload_of(document) for document in await self._find(self._uploads, query, DESCENDING, limit)]
+
+    # Assets
+
+    async def insert_asset(self, asset: Asset) -> Asset:
+        """See AssetRecords."""
+        try:
+            await self._assets.insert_one(asset_document(asset))
+        except DuplicateKeyError as error:
+            document = await self._find_one(self._assets, {"_id": asset.asset_id})
+            if document is None:
+                raise LedgerUnavailable("A write met another one that is gone: call again.") from error
+            return asset_of(document)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+        return asset
+
+    async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
+        """See AssetRecords."""
+        documents = await self._find(self._assets, {"_id": {"$in": list(asset_ids)}})
+        return {document["_id"]: asset_of(document) for document in documents}
+
+    async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
+        """See AssetRecords."""
+        query: Document = {"partition": partition, "delete_time": None}
+        if before_id:
+            query["_id"] = {"$lt": before_id}
+        return [asset_of(document) for document in await self._find(self._assets, query, DESCENDING, limit)]
+
+    async def refresh_asset(self, asset: Asset) -> bool:
+        """See AssetRecords."""
+        return await self._update(
+            self._assets,
+            {"_id": asset.asset_id, "delete_time": None},
+            {"$max": {"refresh_time": asset.refresh_time}},
+        )
+
+    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
+        """See AssetRecords."""
+        query = {"_id": asset_id, "delete_time": None}
+        await self._update(self._assets, query, {"$set": {"delete_time": delete_time}})
+
+    # For the hub
+
+    async def read_uploads(self, upload_ids: Sequence[str]) -> list[Snapshot]:
+        """Returns those uploads that exist, with their assets, oldest first."""
+        return await self._snapshots({"_id": {"$in": list(upload_ids)}})
+
+    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot]:
+        """Returns all uploads of these sessions with their assets, oldest first."""
+        return await self._snapshots({"session_id": {"$in": list(session_ids)}})
+
+    async def _snapshots(self, query: Document) -> list[Snapshot]:
+        uploads = [upload_of(document) for document in await self._find(self._uploads, query, ASCENDING)]
+        completed = [upload.upload_id for upload in uploads if upload.status is Status.COMPLETED]
+        assets = await self.find_assets(completed) if completed else {}
+        return [Snapshot(upload, _present(assets.get(upload.upload_id))) for upload in uploads]
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator["ChangeFeed"]:
+        """Opens a change stream: every status change from now on, in order, once it is majority-durable.
+
+        Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
+        """
+        pipeline: list[Document] = [
+            {"$match": {"operationType": {"$in": ["insert", "update", "invalidate", "drop"]}}},
+            {
+                "$project": {
+                    "operationType": 1,
+                    "documentKey": 1,
+                    "fullDocument.route": 1,
+                    "updateDescription.updatedFields.route": 1,
+                }
+            },
+        ]
+        stream: AsyncIOMotorChangeStream[Any] = self._uploads.watch(
+            pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
+        )
+        try:
+            async with stream:
+                yield ChangeFeed(stream)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+
+    # The three calls that all others are made of
+
+    async def _find_one(self, collection: Any, query: Document) -> Document | None:
+        try:
+            document: Document | None = await collection.find_one(query)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+        return document
+
+    async def _find(self, collection: Any, query: Document, order: int | None = None, limit: int = 0) -> list[Document]:
+        cursor = collection.find(query, limit=limit)
+        if order is not None:
+            cursor = cursor.sort("_id", order)
+        try:
+            documents: list[Document] = await cursor.to_list(None)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+        return documents
+
+    async def _update(self, collection: Any, query: Document, update: Document) -> bool:
+        try:
+            result = await collection.update_one(query, update)
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+        matched: int = result.matched_count
+        return matched == 1
+
+
+class ChangeFeed:
+    """One open change stream."""
+
+    def __init__(self, stream: "AsyncIOMotorChangeStream[Any]") -> None:
+        self._stream = stream
+
+    async def next(self) -> Change | None:
+        """Returns the next change, None when there was none for half a second.
+
+        Never cancel the wait (a thread would go on with it): it is short.
+        """
+        event = await self._stream.try_next()
+        if event is None:
+            # The driver goes on answering None, at once and for ever, when the stream has ended.
+            if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
+                raise LedgerUnavailable("The change stream ended.")
+            return None
+        if event["operationType"] in ("invalidate", "drop"):
+            raise LedgerUnavailable("The collection of uploads was dropped.")
+        holder = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
+        route = holder.get("route")
+        if route is None:
+            return None  # not a status change, such as renewed write targets
+        return Change(event["documentKey"]["_id"], route["session_id"], route["revision"])
+
+
+def _present(asset: Asset | None) -> Asset | None:
+    return None if asset is None or asset.is_deleted else asset
+
+
+def _unavailable(error: PyMongoError) -> LedgerUnavailable:
+    return LedgerUnavailable(f"The ledger did not answer: {_told(error)}")
+
+
+def _told(error: PyMongoError) -> str:
+    """Returns the first line of what the driver says: the rest is a dump of its view of the topology."""
+    return str(error).split(", Timeout:")[0].partition("\n")[0][:300]

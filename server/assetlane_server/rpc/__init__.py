@@ -1,0 +1,1 @@
+"""The gRPC edge: messages in, messages out, refusals to status codes. Protos stop here."""

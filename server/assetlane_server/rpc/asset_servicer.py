@@ -1,0 +1,66 @@
+"""AssetService: one thin method per RPC. Refusals become statuses in the interceptor."""
+
+from datetime import timedelta
+from typing import Any
+
+from assetlane.v1 import asset_pb2
+from assetlane.v1 import asset_service_pb2 as pb
+from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
+from assetlane_server.rpc.messages import asset_message, duration_of
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.errors import Refusal
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.ledger import AssetLedger
+
+
+class AssetServicer(AssetServiceServicer):
+    """The ledger of what arrived."""
+
+    def __init__(self, ledger: AssetLedger, lanes: Lanes) -> None:
+        self._ledger = ledger
+        self._lanes = lanes
+
+    async def GetAsset(self, request: pb.GetAssetRequest, context: Any) -> pb.GetAssetResponse:
+        """Returns one asset."""
+        return pb.GetAssetResponse(asset=self._message(await self._ledger.get_asset(request.asset_id)))
+
+    async def ListAssets(self, request: pb.ListAssetsRequest, context: Any) -> pb.ListAssetsResponse:
+        """Lists the assets of a partition, newest first."""
+        assets, next_page_token = await self._ledger.list_assets(
+            request.partition, request.page_size, request.page_token
+        )
+        return pb.ListAssetsResponse(assets=[self._message(asset) for asset in assets], next_page_token=next_page_token)
+
+    async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
+        """Signs the read URLs of an asset anew."""
+        asset = await self._ledger.refresh_asset(request.asset_id, _margin(request))
+        return pb.RefreshAssetResponse(asset=self._message(asset))
+
+    async def BatchRefreshAssets(
+        self, request: pb.BatchRefreshAssetsRequest, context: Any
+    ) -> pb.BatchRefreshAssetsResponse:
+        """Signs the read URLs of many assets anew."""
+        outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request))
+        response = pb.BatchRefreshAssetsResponse()
+        for asset_id, outcome in zip(request.asset_ids, outcomes, strict=True):
+            result = response.results.add(asset_id=asset_id)
+            if isinstance(outcome, Refusal):
+                result.failure.reason = outcome.reason
+                result.failure.message = str(outcome)
+            else:
+                result.asset.CopyFrom(self._message(outcome))
+        return response
+
+    async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Any) -> pb.DeleteAssetResponse:
+        """Deletes an asset."""
+        await self._ledger.delete_asset(request.asset_id)
+        return pb.DeleteAssetResponse()
+
+    def _message(self, asset: Asset) -> asset_pb2.Asset:
+        return asset_message(asset, self._lanes.read_urls(asset))
+
+
+def _margin(request: pb.RefreshAssetRequest | pb.BatchRefreshAssetsRequest) -> timedelta | None:
+    if not request.HasField("if_expires_within"):
+        return None
+    return duration_of("if_expires_within", request.if_expires_within)

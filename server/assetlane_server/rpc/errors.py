@@ -1,0 +1,88 @@
+"""The one table from refusals to gRPC statuses.
+
+Every non-OK status carries one `google.rpc.ErrorInfo` (domain `assetlane`) and the details that fit, in the
+trailing metadata `grpc-status-details-bin` as all gRPC languages read it.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
+from ulid import ULID
+
+from assetlane_server.uploads import errors
+
+DOMAIN = "assetlane"
+_RETRY_AFTER = Duration(seconds=1)
+
+_log = logging.getLogger(__name__)
+
+_CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UploadNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AssetNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
+    errors.VariantsMissing: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RevisionAhead: grpc.StatusCode.OUT_OF_RANGE,
+    errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+}
+# What these say names hosts and ports: for the log, not for callers.
+_TOLD_CALLERS: dict[type[errors.Refusal], str] = {
+    errors.StoreUnavailable: "The object store did not answer: repeat the call after a while.",
+    errors.LedgerUnavailable: "The ledger did not answer: repeat the call after a while.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A non-OK status, ready for `context.abort`."""
+
+    code: grpc.StatusCode
+    message: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def answer_to(error: Exception, method: str) -> Answer:
+    """Returns the status that an exception becomes. An unknown one is logged, once, and told as INTERNAL."""
+    if not isinstance(error, errors.Refusal):
+        request_id = str(ULID())
+        _log.error("%s failed, request %s", method, request_id, exc_info=error)
+        return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")
+    message = _TOLD_CALLERS.get(type(error), str(error))
+    if type(error) in _TOLD_CALLERS:
+        _log.warning("%s: %s", method, error)
+    return _answer(_CODES[type(error)], error.reason, message, *_details(error))
+
+
+def _details(error: errors.Refusal) -> tuple[Message, ...]:
+    match error:
+        case errors.InvalidRequest():
+            fields = [BadRequest.FieldViolation(field=v.field, description=v.limit) for v in error.violations]
+            return (BadRequest(field_violations=fields),)
+        case errors.VariantsMissing():
+            missing = [
+                PreconditionFailure.Violation(type="VARIANT", subject=name, description="not in the store yet")
+                for name in error.names
+            ]
+            return (PreconditionFailure(violations=missing),)
+        case errors.WrongStatus():
+            wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=str(error))
+            return (PreconditionFailure(violations=[wrong]),)
+        case errors.StoreUnavailable() | errors.LedgerUnavailable() | errors.ShuttingDown():
+            return (RetryInfo(retry_delay=_RETRY_AFTER),)
+    return ()
+
+
+def _answer(code: grpc.StatusCode, reason: str, message: str, *details: Message) -> Answer:
+    number: int = code.value[0]
+    status = Status(code=number, message=message)
+    for detail in (ErrorInfo(reason=reason, domain=DOMAIN), *details):
+        status.details.add().Pack(detail)
+    return Answer(code, message, (("grpc-status-details-bin", status.SerializeToString()),))

@@ -1,0 +1,231 @@
+"""Between messages and the heart's values, both ways. Pure."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from assetlane.v1 import asset_pb2, upload_pb2, upload_service_pb2
+from assetlane_server.uploads.admission import UploadRequest
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
+from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.uploads.upload import Details, Status, Upload, VariantPromise
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_NUMBERS = {status: upload_pb2.UploadStatus.Value(f"UPLOAD_STATUS_{status}") for status in Status}
+_STATUSES = {number: status for status, number in _NUMBERS.items()}
+
+
+# From messages
+
+
+def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_uid: str) -> UploadRequest:
+    """Returns the wish in a message, nothing checked but what no value could hold."""
+    return UploadRequest(
+        request_id=message.request_id,
+        uid=message.uid or default_uid,
+        session_id=message.session_id,
+        partition=message.partition,
+        asset_partition=message.asset_partition,
+        file_path=message.file_path,
+        expiration_hours=message.expiration_hours if message.HasField("expiration_hours") else None,
+        details=_details_of(message.details) if message.HasField("details") else Details(),
+        extra_size_bytes=message.details.extra.ByteSize(),
+        variants=tuple(
+            VariantPromise(
+                name=variant.name,
+                content_type=variant.content_type,
+                size_bytes=variant.size_bytes,
+                sha256=variant.sha256,
+                width_px=variant.width_px,
+                height_px=variant.height_px,
+            )
+            for variant in message.variants
+        ),
+    )
+
+
+def duration_of(field: str, message: Duration) -> timedelta:
+    """Returns a duration. Raises InvalidRequest for one that is not."""
+    try:
+        return message.ToTimedelta()
+    except (OverflowError, ValueError) as error:
+        raise InvalidRequest([FieldViolation(field, "is not a valid duration")]) from error
+
+
+def statuses_of(numbers: Iterable[upload_pb2.UploadStatus.ValueType]) -> tuple[Status, ...]:
+    """Returns the statuses of a filter. Raises InvalidRequest for one that does not exist."""
+    statuses = []
+    for index, number in enumerate(numbers):
+        if number not in _STATUSES:
+            raise InvalidRequest([FieldViolation(f"statuses[{index}]", f"there is no status {number}")])
+        statuses.append(_STATUSES[number])
+    return tuple(statuses)
+
+
+def _details_of(message: asset_pb2.AssetDetails) -> Details:
+    return Details(
+        title=message.title,
+        caption=message.caption,
+        color=message.color,
+        duration=duration_of("details.duration", message.duration) if message.HasField("duration") else None,
+        extra=_struct_of(message.extra) if message.HasField("extra") else None,
+    )
+
+
+def _struct_of(message: Struct) -> dict[str, object]:
+    return {name: _value_of(value) for name, value in message.fields.items()}
+
+
+def _value_of(message: Value) -> object:
+    kind = message.WhichOneof("kind")
+    if kind == "struct_value":
+        return _struct_of(message.struct_value)
+    if kind == "list_value":
+        return [_value_of(item) for item in message.list_value.values]
+    if kind in (None, "null_value"):
+        return None
+    return getattr(message, kind)
+
+
+# To messages
+
+
+def upload_message(upload: Upload) -> upload_pb2.Upload:
+    """Returns an upload as callers see it."""
+    message = upload_pb2.Upload(
+        upload_id=upload.upload_id,
+        request_id=upload.request_id,
+        uid=upload.uid,
+        session_id=upload.session_id,
+        partition=upload.partition,
+        asset_partition=upload.asset_partition,
+        file_path=upload.file_path,
+        expiration_hours=upload.expiration_hours,
+        details=_details_message(upload.details),
+        variants=[
+            upload_pb2.VariantPromise(
+                name=variant.name,
+                content_type=variant.content_type,
+                size_bytes=variant.size_bytes,
+                sha256=variant.sha256,
+                width_px=variant.width_px,
+                height_px=variant.height_px,
+            )
+            for variant in upload.variants
+        ],
+        status=_NUMBERS[upload.status],
+        revision=upload.revision,
+        history=[
+            upload_pb2.StatusChange(
+                revision=change.revision,
+                status=_NUMBERS[change.status],
+                time=_timestamp(change.time),
+                reason=change.reason,
+            )
+            for change in upload.history
+        ],
+        create_time=_timestamp(upload.create_time),
+        update_time=_timestamp(upload.history[-1].time),
+        expire_time=_timestamp(upload.expire_time),
+    )
+    if upload.failure is not None:
+        message.failure.reason = upload.failure.reason
+        message.failure.message = upload.failure.message
+    return message
+
+
+def target_messages(targets: Iterable[WriteTarget]) -> list[upload_pb2.WriteTarget]:
+    """Returns write targets as callers see them."""
+    return [
+        upload_pb2.WriteTarget(variant=target.variant, single_put=_request_message(target.single_put))
+        for target in targets
+    ]
+
+
+def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
+    """Returns an asset as callers see it."""
+    message = asset_pb2.Asset(
+        asset_id=asset.asset_id,
+        uid=asset.uid,
+        session_id=asset.session_id,
+        partition=asset.partition,
+        file_path=asset.file_path,
+        expiration_hours=asset.expiration_hours,
+        details=_details_message(asset.details),
+        variants=[
+            asset_pb2.AssetVariant(
+                name=variant.name,
+                content_type=variant.content_type,
+                size_bytes=variant.size_bytes,
+                sha256=variant.sha256,
+                width_px=variant.width_px,
+                height_px=variant.height_px,
+                etag=variant.etag,
+                version_id=variant.version_id,
+                read_url=url,
+            )
+            for variant, url in zip(asset.variants, read_urls.urls, strict=True)
+        ],
+        create_time=_timestamp(asset.create_time),
+    )
+    if read_urls.expire_time is not None:
+        message.refresh_time.CopyFrom(_timestamp(asset.refresh_time))
+        message.expire_time.CopyFrom(_timestamp(read_urls.expire_time))
+    return message
+
+
+def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:
+    return upload_pb2.PresignedRequest(
+        method=request.method,
+        url=request.url,
+        headers=request.headers,
+        expire_time=_timestamp(request.expire_time),
+    )
+
+
+def _details_message(details: Details) -> asset_pb2.AssetDetails | None:
+    if details == Details():
+        return None
+    message = asset_pb2.AssetDetails(title=details.title, caption=details.caption, color=details.color)
+    if details.duration is not None:
+        message.duration.FromTimedelta(details.duration)
+    if details.extra is not None:
+        message.extra.CopyFrom(_struct_message(details.extra))
+    return message
+
+
+def _struct_message(extra: Mapping[str, Any]) -> Struct:
+    return Struct(fields={name: _value_message(value) for name, value in extra.items()})
+
+
+def _value_message(value: object) -> Value:
+    # Field by field: Struct.update would refuse the NaN that a caller may have sent.
+    match value:
+        case None:
+            return Value(null_value=0)  # type: ignore[arg-type]  # NullValue.NULL_VALUE
+        case bool():
+            return Value(bool_value=value)
+        case int() | float():
+            return Value(number_value=value)
+        case str():
+            return Value(string_value=value)
+        case dict():
+            return Value(struct_value=_struct_message(value))
+        case list():
+            message = Value()
+            message.list_value.values.extend(_value_message(item) for item in value)
+            return message
+    raise TypeError(f"extra holds a {type(value).__name__}")
+
+
+def _timestamp(instant: datetime) -> Timestamp:
+    seconds, microseconds = divmod((instant - _EPOCH) // _MICROSECOND, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=microseconds * 1000)

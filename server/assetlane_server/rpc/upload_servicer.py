@@ -1,0 +1,95 @@
+"""UploadService: one thin method per RPC. Refusals become statuses in the interceptor."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from assetlane.v1 import upload_service_pb2 as pb
+from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
+from assetlane_server.rpc.messages import (
+    asset_message,
+    statuses_of,
+    target_messages,
+    upload_message,
+    upload_request_of,
+)
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.upload import Status
+
+# Who a caller is that does not say, as long as nobody can prove who he is.
+ANONYMOUS = "anonymous"
+
+
+class UploadServicer(UploadServiceServicer):
+    """Brings assets in."""
+
+    def __init__(self, broker: UploadBroker, lanes: Lanes) -> None:
+        self._broker = broker
+        self._lanes = lanes
+
+    async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
+        """Accepts an upload and signs its write targets."""
+        upload, targets = await self._broker.request_upload(upload_request_of(request, ANONYMOUS))
+        return pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
+
+    async def WatchUpload(self, request: pb.WatchUploadRequest, context: Any) -> AsyncIterator[pb.WatchUploadResponse]:
+        """Streams status changes."""
+        match request.WhichOneof("target"):
+            case "upload_id":
+                events = self._broker.watch_upload(request.upload_id, request.after_revision)
+            case "session_id":
+                events = self._broker.watch_session(request.session_id, request.after_revisions)
+            case _:
+                raise InvalidRequest([FieldViolation("target", "is required: upload_id or session_id")])
+        async with aclosing(events) as changes:
+            async for change in changes:
+                yield _HEARTBEAT if change is None else self._status_event(change)
+
+    async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
+        """Proves what arrived and writes it into the ledger."""
+        completion = await self._broker.complete_upload(request.upload_id)
+        return pb.CompleteUploadResponse(
+            upload=upload_message(completion.upload), asset=self._asset_message(completion.asset)
+        )
+
+    async def CancelUpload(self, request: pb.CancelUploadRequest, context: Any) -> pb.CancelUploadResponse:
+        """Gives an upload up."""
+        return pb.CancelUploadResponse(upload=upload_message(await self._broker.cancel_upload(request.upload_id)))
+
+    async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
+        """Returns one upload."""
+        return pb.GetUploadResponse(upload=upload_message(await self._broker.get_upload(request.upload_id)))
+
+    async def ListUploads(self, request: pb.ListUploadsRequest, context: Any) -> pb.ListUploadsResponse:
+        """Lists uploads, newest first."""
+        uploads, next_page_token = await self._broker.list_uploads(
+            uid=request.uid,
+            session_id=request.session_id,
+            statuses=statuses_of(request.statuses),
+            size=request.page_size,
+            token=request.page_token,
+        )
+        return pb.ListUploadsResponse(
+            uploads=[upload_message(upload) for upload in uploads], next_page_token=next_page_token
+        )
+
+    def _status_event(self, change: Snapshot) -> pb.WatchUploadResponse:
+        upload = change.upload
+        targets = self._lanes.write_targets(upload) if upload.status is Status.INITIALIZED else ()
+        return pb.WatchUploadResponse(
+            status=pb.StatusEvent(
+                upload=upload_message(upload),
+                write_targets=target_messages(targets),
+                asset=self._asset_message(change.asset),
+            )
+        )
+
+    def _asset_message(self, asset: Asset | None) -> Any:
+        return None if asset is None else asset_message(asset, self._lanes.read_urls(asset))
+
+
+_HEARTBEAT = pb.WatchUploadResponse(heartbeat=pb.Heartbeat())

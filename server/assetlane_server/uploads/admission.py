@@ -1,0 +1,210 @@
+"""Admits a request: every field is checked against its limit before anything is signed or stored. Pure."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.paths import (
+    MAX_FILE_PATH_BYTES,
+    MAX_KEY_BYTES,
+    MAX_PARTITION_BYTES,
+    fault_in_path,
+    object_key,
+)
+from assetlane_server.uploads.upload import ORIGINAL, Details, Status, StatusChange, Upload, VariantPromise
+
+DEFAULT_EXPIRATION_HOURS = 24.0
+MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
+MAX_ID_BYTES = 128
+MAX_TITLE_BYTES = 1024
+MAX_CAPTION_BYTES = 8192
+MAX_EXTRA_BYTES = 16 * 1024
+MAX_EXTRA_DEPTH = 32
+MAX_VARIANTS = 16
+MAX_CONTENT_TYPE_BYTES = 255
+MAX_EDGE_PX = 1_000_000
+MAX_DURATION = timedelta(days=365)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NUL = "\0"
+_VARIANT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+# RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
+_CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the operator allows and decides for every upload."""
+
+    key_prefix: str = ""  # empty, or ends with `/`
+    max_upload_bytes: int = 5 * 1024**3  # of one variant; a single PUT takes no more than 5 GiB
+    write_url_lifetime: timedelta = timedelta(minutes=15)
+    upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A caller's wish as it came in, nothing checked yet."""
+
+    uid: str
+    file_path: str
+    variants: tuple[VariantPromise, ...]
+    request_id: str = ""
+    session_id: str = ""
+    partition: str = ""
+    asset_partition: str = ""
+    expiration_hours: float | None = None
+    details: Details = field(default_factory=Details)
+    extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
+
+
+def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
+    """Returns the PENDING upload that the request becomes. Raises InvalidRequest naming every bad field."""
+    partition = request.partition or f"user/{request.uid}"
+    asset_partition = request.asset_partition or partition
+    hours = DEFAULT_EXPIRATION_HOURS if request.expiration_hours is None else request.expiration_hours
+
+    violations = [
+        *_ids(request),
+        *_place("partition", partition if request.uid or request.partition else "unset", MAX_PARTITION_BYTES),
+        *_place("asset_partition", request.asset_partition or "unset", MAX_PARTITION_BYTES),
+        *_place("file_path", request.file_path, MAX_FILE_PATH_BYTES),
+        *_expiration(hours),
+        *_details(request.details, request.extra_size_bytes),
+        *_variants(request.variants, terms.max_upload_bytes),
+    ]
+    if violations:
+        raise InvalidRequest(violations)
+
+    variants = tuple(
+        replace(
+            variant,
+            key=object_key(
+                prefix=terms.key_prefix,
+                is_public=hours == 0,
+                partition=asset_partition,
+                file_path=request.file_path,
+                upload_id=upload_id,
+                variant=variant.name,
+                content_type=variant.content_type,
+            ),
+        )
+        for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
+    )
+    longest = max(len(variant.key.encode()) for variant in variants)
+    if longest > MAX_KEY_BYTES:
+        limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
+        raise InvalidRequest([FieldViolation("file_path", limit)])
+
+    return Upload(
+        upload_id=upload_id,
+        request_id=request.request_id,
+        uid=request.uid,
+        session_id=request.session_id,
+        partition=partition,
+        asset_partition=asset_partition,
+        file_path=request.file_path,
+        expiration_hours=hours,
+        details=request.details,
+        variants=variants,
+        create_time=now,
+        expire_time=now + terms.upload_lifetime,
+        history=(StatusChange(1, Status.PENDING, now),),
+    )
+
+
+def required(name: str, value: str) -> str:
+    """Returns the value of a field that must not be empty. Raises InvalidRequest."""
+    if not value:
+        raise InvalidRequest([FieldViolation(name, "is required")])
+    return value
+
+
+def _ids(request: UploadRequest) -> Iterator[FieldViolation]:
+    if not request.uid:
+        yield FieldViolation("uid", "is required")
+    for name in ("uid", "request_id", "session_id"):
+        yield from _text(name, getattr(request, name), MAX_ID_BYTES)
+        if _CONTROL.search(getattr(request, name)):
+            yield FieldViolation(name, "has a control character")
+
+
+def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:
+    if fault := fault_in_path(path, max_bytes):
+        yield FieldViolation(name, fault)
+
+
+def _expiration(hours: float) -> Iterator[FieldViolation]:
+    # A NaN fails every comparison: ask for what is right, not for what is wrong.
+    if not (hours == 0 or (math.isfinite(hours) and 1 / 3600 <= hours <= MAX_EXPIRATION_HOURS)):
+        limit = f"is {hours:g}, it must be 0 (public) or from 1 second to {MAX_EXPIRATION_HOURS:g} hours"
+        yield FieldViolation("expiration_hours", limit)
+
+
+def _details(details: Details, extra_size_bytes: int) -> Iterator[FieldViolation]:
+    yield from _text("details.title", details.title, MAX_TITLE_BYTES)
+    yield from _text("details.caption", details.caption, MAX_CAPTION_BYTES)
+    if details.color and not _COLOR.fullmatch(details.color):
+        yield FieldViolation("details.color", "must be empty or look like #80a0c0")
+    if details.duration is not None and not timedelta(0) <= details.duration <= MAX_DURATION:
+        yield FieldViolation("details.duration", f"must be from 0 to {MAX_DURATION.days} days")
+    if extra_size_bytes > MAX_EXTRA_BYTES:
+        limit = f"is {extra_size_bytes:,} bytes encoded, the limit is {MAX_EXTRA_BYTES:,}"
+        yield FieldViolation("details.extra", limit)
+    elif details.extra is not None:
+        yield from _extra(details.extra, 1)
+
+
+def _extra(value: object, depth: int) -> Iterator[FieldViolation]:
+    """Bounds the depth, and refuses what no BSON document can hold: a NUL in a name."""
+    if depth > MAX_EXTRA_DEPTH:
+        yield FieldViolation("details.extra", f"is nested deeper than {MAX_EXTRA_DEPTH} levels")
+    elif isinstance(value, dict):
+        if any("\0" in name for name in value):
+            yield FieldViolation("details.extra", "has a name with a NUL character")
+        for item in value.values():
+            yield from _extra(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _extra(item, depth + 1)
+
+
+def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
+    if not 1 <= len(variants) <= MAX_VARIANTS:
+        yield FieldViolation("variants", f"there are {len(variants)}, there must be 1 to {MAX_VARIANTS}")
+        return
+    seen: set[str] = set()
+    for index, variant in enumerate(variants):
+        here = f"variants[{index}]"
+        if not _VARIANT_NAME.fullmatch(variant.name):
+            limit = "must be 1 to 32 characters of a-z 0-9 _ -, a letter first"
+            yield FieldViolation(f"{here}.name", limit)
+        elif variant.name in seen:
+            yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
+        seen.add(variant.name)
+        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
+            limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
+            yield FieldViolation(f"{here}.content_type", limit)
+        if not 1 <= variant.size_bytes <= max_upload_bytes:
+            limit = f"is {variant.size_bytes:,}, it must be from 1 to {max_upload_bytes:,}"
+            yield FieldViolation(f"{here}.size_bytes", limit)
+        if len(variant.sha256) not in (0, 32):
+            yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
+        for edge in ("width_px", "height_px"):
+            if not 0 <= getattr(variant, edge) <= MAX_EDGE_PX:
+                yield FieldViolation(f"{here}.{edge}", f"must be from 0 to {MAX_EDGE_PX:,}")
+    if ORIGINAL not in seen:
+        yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
+
+
+def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:
+    size_bytes = len(text.encode())
+    if size_bytes > max_bytes:
+        yield FieldViolation(name, f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}")
+    elif _NUL in text:
+        yield FieldViolation(name, "has a NUL character")

@@ -1,0 +1,252 @@
+"""Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
+from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
+from assetlane_server.uploads.errors import (
+    FieldViolation,
+    InvalidRequest,
+    LedgerUnavailable,
+    RequestIdReused,
+    RevisionAhead,
+    UploadNotFound,
+    VariantsMissing,
+    WrongStatus,
+)
+from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.pages import last_id_of, page_size, page_token
+from assetlane_server.uploads.ports import AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
+from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
+from assetlane_server.uploads.work import Work
+
+# A race is lost to another call on the same upload, and an upload has few changes: more rounds than this
+# mean that something is broken.
+_MAX_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """How CompleteUpload ended: COMPLETED with its asset (None: deleted since), or FAILED without."""
+
+    upload: Upload
+    asset: Asset | None
+
+
+class UploadBroker:
+    """One method per RPC of UploadService."""
+
+    def __init__(
+        self,
+        *,
+        uploads: UploadRecords,
+        assets: AssetRecords,
+        store: ObjectStore,
+        hub: ChangeHub,
+        lanes: Lanes,
+        terms: Terms,
+        heartbeat: timedelta,
+        new_id: Callable[[], str],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._uploads = uploads
+        self._assets = assets
+        self._store = store
+        self._hub = hub
+        self._lanes = lanes
+        self._terms = terms
+        self._heartbeat = heartbeat
+        self._new_id = new_id
+        self._now = now
+        self._completions: Work[Completion] = Work()
+
+    async def request_upload(self, request: UploadRequest) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        """Accepts an upload and signs its targets; repeated with its request id, renews them.
+
+        Raises InvalidRequest, RequestIdReused.
+        """
+        now = self._now()
+        # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
+        # in one write; the history shows both. What cannot be signed is not stored.
+        upload = admit(request, self._terms, self._new_id(), now).initialized(now)
+        targets = self._lanes.write_targets(upload)
+        stored = await self._uploads.insert_upload(upload)
+        if stored.upload_id == upload.upload_id:
+            return upload, targets
+        if not asked_alike(stored, upload):
+            raise RequestIdReused(request.request_id)
+        return await self._renewed(stored.upload_id)
+
+    async def _renewed(self, upload_id: str) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        for _ in range(_MAX_ROUNDS):
+            upload = await self.get_upload(upload_id)
+            if upload.status is not Status.INITIALIZED:
+                return upload, ()
+            renewed = upload.renewed(self._now())
+            targets = self._lanes.write_targets(renewed)
+            if await self._uploads.renew_targets(renewed):
+                return renewed, targets
+        raise _too_many_rounds(upload_id)
+
+    async def complete_upload(self, upload_id: str) -> Completion:
+        """Proves what arrived and writes it into the ledger. Goes on when the caller hangs up.
+
+        Raises UploadNotFound, VariantsMissing (nothing changed), WrongStatus.
+        """
+        return await self._completions.run(upload_id, lambda: self._complete(upload_id))
+
+    async def _complete(self, upload_id: str) -> Completion:
+        for _ in range(_MAX_ROUNDS):
+            upload = await self.get_upload(upload_id)
+            match upload.status:
+                case Status.COMPLETED:
+                    asset = (await self._assets.find_assets([upload_id])).get(upload_id)
+                    return Completion(upload, None if asset is None or asset.is_deleted else asset)
+                case Status.FAILED:
+                    return Completion(upload, None)
+                case Status.PENDING | Status.CANCELLED | Status.EXPIRED:
+                    raise WrongStatus(upload_id, upload.status, "completed")
+                case Status.INITIALIZED | Status.UPLOADED:
+                    if completion := await self._prove(upload):
+                        return completion
+        raise _too_many_rounds(upload_id)
+
+    async def _prove(self, upload: Upload) -> Completion | None:
+        """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
+        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
+        stored = {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+        missing = [variant.name for variant in upload.variants if variant.name not in stored]
+        if upload.status is Status.INITIALIZED:
+            if missing:
+                raise VariantsMissing(missing)
+            upload = upload.uploaded(self._now())
+            if not await self._uploads.advance_upload(upload):
+                return None
+
+        if failure := _broken_promise(upload, stored):
+            upload = upload.failed(self._now(), failure)
+            if not await self._uploads.advance_upload(upload):
+                return None
+            await self._store.delete([variant.key for variant in upload.variants])
+            return Completion(upload, None)
+
+        # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
+        proofs = [stored[variant.name] for variant in upload.variants]
+        asset = await self._assets.insert_asset(asset_of(upload, proofs, self._now()))
+        upload = upload.completed(self._now())
+        if not await self._uploads.advance_upload(upload):
+            return None
+        return Completion(upload, asset)
+
+    async def cancel_upload(self, upload_id: str) -> Upload:
+        """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
+        for _ in range(_MAX_ROUNDS):
+            upload = await self.get_upload(upload_id)
+            if upload.status is not Status.CANCELLED:
+                if not upload.may_become(Status.CANCELLED):
+                    raise WrongStatus(upload_id, upload.status, "cancelled")
+                upload = upload.cancelled(self._now())
+                if not await self._uploads.advance_upload(upload):
+                    continue
+            await self._store.delete([variant.key for variant in upload.variants])
+            return upload
+        raise _too_many_rounds(upload_id)
+
+    async def get_upload(self, upload_id: str) -> Upload:
+        """Returns one upload. Raises UploadNotFound."""
+        upload = await self._uploads.find_upload(required("upload_id", upload_id))
+        if upload is None:
+            raise UploadNotFound(upload_id)
+        return upload
+
+    async def list_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], size: int, token: str
+    ) -> tuple[list[Upload], str]:
+        """Returns a page of uploads, newest first, and the token of the next page (empty: the last)."""
+        filters = ("uploads", uid, session_id, *sorted(statuses))
+        limit = page_size(size)
+        before_id = last_id_of(token, filters)
+        uploads = await self._uploads.list_uploads(
+            uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit + 1
+        )
+        page = uploads[:limit]
+        return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
+
+    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncGenerator[Snapshot | None]:
+        """Yields the upload as of every revision after that one, in order, and ends after the final one.
+
+        Yields None when nothing happened for a heartbeat. Raises UploadNotFound, RevisionAhead.
+        """
+        required("upload_id", upload_id)
+        if after_revision < 0:
+            raise InvalidRequest([FieldViolation("after_revision", f"is {after_revision}, it must be 0 or more")])
+        # This order is the promise: registered first, then read, then woken. Whatever changes after the
+        # read wakes the mailbox, whatever changed before it is in the history that was read.
+        async with self._hub.watch_upload(upload_id) as mailbox:
+            snapshot = await self._hub.read_upload(upload_id)
+            if snapshot is None:
+                raise UploadNotFound(upload_id)
+            if after_revision > snapshot.upload.revision:
+                raise RevisionAhead(after_revision, snapshot.upload.revision)
+            sent = after_revision
+            while True:
+                for change in _changes(snapshot, sent):
+                    yield change
+                    sent = change.upload.revision
+                if snapshot.upload.status.is_final:
+                    return
+                news = await mailbox.next(self._heartbeat)
+                if news:
+                    snapshot = news[-1]
+                else:
+                    yield None
+
+    async def watch_session(
+        self, session_id: str, after_revisions: Mapping[str, int]
+    ) -> AsyncGenerator[Snapshot | None]:
+        """Yields every change of every upload of a session, each upload's in order; never ends by itself.
+
+        Yields None when nothing happened for a heartbeat.
+        """
+        sent = dict(after_revisions)
+        async with self._hub.watch_session(required("session_id", session_id)) as mailbox:
+            news: Sequence[Snapshot] = await self._hub.read_session(session_id)
+            while True:
+                for snapshot in news:
+                    upload_id = snapshot.upload.upload_id
+                    for change in _changes(snapshot, sent.get(upload_id, 0)):
+                        yield change
+                        sent[upload_id] = change.upload.revision
+                news = await mailbox.next(self._heartbeat)
+                if not news:
+                    yield None
+
+    async def finish(self) -> None:
+        """Waits for the work under way; the caller bounds the wait."""
+        await self._completions.finish()
+
+
+def _changes(snapshot: Snapshot, after_revision: int) -> Iterator[Snapshot]:
+    """Yields the upload as of every revision after that one; the asset only with the final one."""
+    newest = snapshot.upload.revision
+    for revision in range(after_revision + 1, newest):
+        yield Snapshot(snapshot.upload.as_of(revision))
+    if newest > after_revision:
+        yield snapshot
+
+
+def _broken_promise(upload: Upload, stored: Mapping[str, StoredObject]) -> Failure | None:
+    for variant in upload.variants:
+        found = stored.get(variant.name)
+        if found is None:
+            return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
+        if failure := difference(variant, found):
+            return failure
+    return None
+
+
+def _too_many_rounds(upload_id: str) -> LedgerUnavailable:
+    return LedgerUnavailable(f"Upload {upload_id} changed {_MAX_ROUNDS} times meanwhile: call again.")

@@ -1,0 +1,56 @@
+"""The ways in and out of one upload or asset: which URLs are signed, from which instant, for how long."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.admission import Terms
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
+from assetlane_server.uploads.upload import Upload
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTarget:
+    """How to put one variant into the store."""
+
+    variant: str
+    single_put: PresignedRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUrls:
+    """The URLs of an asset's variants, in their order."""
+
+    urls: tuple[str, ...]
+    expire_time: datetime | None  # None: never
+
+
+class Lanes:
+    """Derives URLs, never stores them: the same record gives the same URL to everybody."""
+
+    def __init__(self, store: ObjectStore, terms: Terms) -> None:
+        self._store = store
+        self._terms = terms
+
+    def write_targets(self, upload: Upload) -> tuple[WriteTarget, ...]:
+        """Returns a target per variant, as of `targets_signed_at`, none living past the upload's deadline."""
+        signed_at = upload.targets_signed_at
+        if signed_at is None:
+            return ()
+        lifetime = min(self._terms.write_url_lifetime, upload.expire_time - signed_at)
+        if lifetime < timedelta(seconds=1):
+            return ()
+        return tuple(
+            WriteTarget(variant.name, self._store.presign_put(variant, signed_at, lifetime))
+            for variant in upload.variants
+        )
+
+    def read_urls(self, asset: Asset) -> ReadUrls:
+        """Returns a URL per variant: unsigned for a public asset, else signed as of its `refresh_time`."""
+        if asset.is_public:
+            return ReadUrls(tuple(self._store.public_url(variant.key) for variant in asset.variants), None)
+        signed = [
+            self._store.presign_get(variant.key, asset.refresh_time, asset.read_url_lifetime)
+            for variant in asset.variants
+        ]
+        return ReadUrls(tuple(one.url for one in signed), min(one.expire_time for one in signed))

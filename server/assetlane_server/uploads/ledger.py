@@ -1,0 +1,108 @@
+"""The ledger of assets: reads it, renews read URLs, deletes from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.admission import required
+from assetlane_server.uploads.asset import Asset, whole_second
+from assetlane_server.uploads.errors import AssetNotFound, FieldViolation, InvalidRequest
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.pages import last_id_of, page_size, page_token
+from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
+from assetlane_server.uploads.ports import AssetRecords, ObjectStore
+
+MAX_BATCH = 100
+
+
+class AssetLedger:
+    """One method per RPC of AssetService."""
+
+    def __init__(self, *, assets: AssetRecords, store: ObjectStore, lanes: Lanes, now: Callable[[], datetime]) -> None:
+        self._assets = assets
+        self._store = store
+        self._lanes = lanes
+        self._now = now
+
+    async def get_asset(self, asset_id: str) -> Asset:
+        """Returns one asset. Raises AssetNotFound, also for a deleted one."""
+        asset = await self._find(required("asset_id", asset_id))
+        if asset.is_deleted:
+            raise AssetNotFound(asset_id)
+        return asset
+
+    async def list_assets(self, partition: str, size: int, token: str) -> tuple[list[Asset], str]:
+        """Returns a page of assets, newest first, and the token of the next page (empty: the last)."""
+        if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
+            raise InvalidRequest([FieldViolation("partition", fault)])
+        filters = ("assets", partition)
+        limit = page_size(size)
+        before_id = last_id_of(token, filters)
+        assets = await self._assets.list_assets(partition=partition, before_id=before_id, limit=limit + 1)
+        page = assets[:limit]
+        return page, page_token(page[-1].asset_id, filters) if len(assets) > limit else ""
+
+    async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None) -> Asset:
+        """Returns the asset with read URLs that live `expiration_hours` from now.
+
+        With `if_expires_within`, URLs that live longer than that are left alone. Raises AssetNotFound.
+        """
+        check_margin(if_expires_within)
+        return await self._refreshed(await self.get_asset(asset_id), if_expires_within)
+
+    async def refresh_assets(
+        self, asset_ids: Sequence[str], if_expires_within: timedelta | None
+    ) -> list[Asset | AssetNotFound]:
+        """Does the same for 1 to 100 assets, each succeeding or failing by itself, in the order asked."""
+        check_margin(if_expires_within)
+        if not 1 <= len(asset_ids) <= MAX_BATCH:
+            limit = f"there are {len(asset_ids)}, there must be 1 to {MAX_BATCH}"
+            raise InvalidRequest([FieldViolation("asset_ids", limit)])
+        found = await self._assets.find_assets(asset_ids)
+        results: list[Asset | AssetNotFound] = []
+        for asset_id in asset_ids:
+            asset = found.get(asset_id)
+            try:
+                if asset is None or asset.is_deleted:
+                    raise AssetNotFound(asset_id)
+                asset = found[asset_id] = await self._refreshed(asset, if_expires_within)
+                results.append(asset)
+            except AssetNotFound as refusal:
+                results.append(refusal)
+        return results
+
+    async def delete_asset(self, asset_id: str) -> None:
+        """Takes an asset out of the ledger, then deletes its objects. Repeated, it finishes what is left.
+
+        Raises AssetNotFound if there never was such an asset.
+        """
+        asset = await self._find(required("asset_id", asset_id))
+        if not asset.is_deleted:
+            await self._assets.mark_deleted(asset_id, self._now())
+        await self._store.delete([variant.key for variant in asset.variants])
+
+    async def _find(self, asset_id: str) -> Asset:
+        asset = (await self._assets.find_assets([asset_id])).get(asset_id)
+        if asset is None:
+            raise AssetNotFound(asset_id)
+        return asset
+
+    async def _refreshed(self, asset: Asset, if_expires_within: timedelta | None) -> Asset:
+        now = self._now()
+        if asset.is_public:
+            return asset
+        if if_expires_within is not None:
+            # What the URLs really live, which temporary credentials may have shortened.
+            expire_time = self._lanes.read_urls(asset).expire_time
+            if expire_time is not None and expire_time - now > if_expires_within:
+                return asset
+        refreshed = replace(asset, refresh_time=max(asset.refresh_time, whole_second(now)))
+        if refreshed.refresh_time > asset.refresh_time and not await self._assets.refresh_asset(refreshed):
+            raise AssetNotFound(asset.asset_id)
+        return refreshed
+
+
+def check_margin(if_expires_within: timedelta | None) -> None:
+    """Raises InvalidRequest if the margin is negative."""
+    if if_expires_within is not None and if_expires_within < timedelta(0):
+        raise InvalidRequest([FieldViolation("if_expires_within", "must be 0 or more")])

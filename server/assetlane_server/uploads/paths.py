@@ -1,0 +1,66 @@
+"""Paths, partitions and object keys: what a caller may name, and where the server files it. Pure.
+
+Keys are the server's:
+`<prefix><private|public>/<partition>/<folders of file_path>/<upload_id>/<variant>.<extension>`.
+The upload id in every key makes it unique for ever; no caller text reaches a key unchecked.
+"""
+
+import mimetypes
+import re
+import unicodedata
+
+MAX_FILE_PATH_BYTES = 1024
+MAX_PARTITION_BYTES = 256
+MAX_KEY_BYTES = 1024  # S3's own limit
+
+# Control characters (C0, DEL, C1), the line and paragraph separators, and the backslash that some stores
+# and every Windows client take for a `/`.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
+_EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
+_TYPES = mimetypes.MimeTypes()  # Python's own table: the same on every machine
+
+
+def fault_in_path(path: str, max_bytes: int) -> str | None:
+    """Returns what is wrong with a relative path of parts joined by `/`, None if nothing is."""
+    size_bytes = len(path.encode())
+    if size_bytes == 0:
+        return "is required"
+    if size_bytes > max_bytes:
+        return f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}"
+    if _FORBIDDEN.search(path):
+        return "has a control character or a backslash"
+    if not path.isascii() and not unicodedata.is_normalized("NFC", path):
+        return "is not normalised Unicode: send it in form NFC"
+    for part in path.split("/"):
+        if part == "":
+            return "has an empty part: it must not begin or end with '/' or hold '//'"
+        if part in (".", ".."):
+            return f"has the part {part!r}"
+    return None
+
+
+def object_key(
+    *,
+    prefix: str,
+    is_public: bool,
+    partition: str,
+    file_path: str,
+    upload_id: str,
+    variant: str,
+    content_type: str,
+) -> str:
+    """Returns the key of one variant; `partition` and `file_path` have passed `fault_in_path`."""
+    folders, _, file_name = file_path.rpartition("/")
+    place = f"{prefix}{'public' if is_public else 'private'}/{partition}/"
+    if folders:
+        place += f"{folders}/"
+    extension = _extension(file_name if variant == "original" else "", content_type)
+    return f"{place}{upload_id}/{variant}{extension}"
+
+
+def _extension(file_name: str, content_type: str) -> str:
+    """Returns `.jpg` or the like: the file's own if it is a plain one, else its type's, else nothing."""
+    stem, _, own = file_name.rpartition(".")
+    if stem and _EXTENSION.fullmatch(own):
+        return f".{own.lower()}"
+    return _TYPES.guess_extension(content_type.partition(";")[0].strip().lower()) or ""

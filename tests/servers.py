@@ -1,0 +1,58 @@
+"""An Assetlane server in the test's own process, on the run's stores, with a database and a prefix of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from assetlane_server.app import application
+from assetlane_server.config import Settings, settings_from
+from assetlane_server.local import StackAddress
+
+LIMIT_S = 20.0
+
+
+def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:
+    """Returns the settings of a server on these stores."""
+    return settings_from(
+        {},
+        **{
+            "listen": "127.0.0.1:0",
+            "mongo_uri": stack.mongo_uri,
+            "mongo_database": database_name,
+            "s3_endpoint": stack.s3_endpoint,
+            "s3_region": stack.s3_region,
+            "s3_bucket": stack.s3_bucket,
+            "s3_access_key_id": stack.s3_access_key_id,
+            "s3_secret_access_key": stack.s3_secret_access_key,
+            "key_prefix": key_prefix,
+            "grace_seconds": 5,
+            **changes,
+        },
+    )
+
+
+@asynccontextmanager
+async def served(settings: Settings) -> AsyncIterator[str]:
+    """Serves, and yields the target to call.
+
+    In a task of its own: a fixture's two halves run in different tasks, a task group wants to be in one.
+    """
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with application(settings) as app:
+            ready.set_result(f"127.0.0.1:{app.port}")
+            await stop.wait()
+
+    serving = asyncio.create_task(serve())
+    serving.add_done_callback(lambda done: ready.cancel())
+    try:
+        yield await asyncio.wait_for(ready, LIMIT_S)
+    except asyncio.CancelledError:
+        serving.result()  # tells why it could not serve
+        raise
+    finally:
+        stop.set()
+        await asyncio.wait_for(serving, LIMIT_S)

@@ -1,0 +1,58 @@
+"""Settings from the environment."""
+
+import pytest
+
+from assetlane_server.config import settings_from
+from assetlane_server.uploads.errors import NotReady
+
+LEAST = {"ASSETLANE_MONGO_URI": "mongodb://127.0.0.1", "ASSETLANE_S3_BUCKET": "bucket"}
+
+
+def test_the_least_is_a_database_and_a_bucket() -> None:
+    """All else has a default, and other people's variables do not matter."""
+    settings = settings_from({**LEAST, "PATH": "/bin", "ASSETLANE_TARGET": "elsewhere:1"})
+    assert settings.listen == "127.0.0.1:50151"
+    assert settings.terms.write_url_lifetime.total_seconds() == 900
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("ASSETLANE_GRACE", "5", "there is no such setting"),
+        ("ASSETLANE_LISTEN", "50151", "must look like"),
+        ("ASSETLANE_LISTEN", "127.0.0.1:99999", "must look like"),
+        ("ASSETLANE_LISTEN", "0.0.0.0:50151", "loopback"),
+        ("ASSETLANE_S3_ENDPOINT", "localhost:9000", "http://"),
+        ("ASSETLANE_S3_ADDRESSING", "dns", "'auto', 'path' or 'virtual'"),
+        ("ASSETLANE_WRITE_URL_SECONDS", "604801", "less than or equal to 604800"),
+        ("ASSETLANE_WRITE_URL_SECONDS", "soon", "integer"),
+        ("ASSETLANE_UPLOAD_HOURS", "nan", ""),
+        ("ASSETLANE_KEY_PREFIX", "no-slash", "ends with one '/'"),
+        ("ASSETLANE_KEY_PREFIX", "../", "ends with one '/'"),
+        ("ASSETLANE_S3_ACCESS_KEY_ID", "only-one", "go together"),
+        ("ASSETLANE_S3_BUCKET", "b", "at least 3"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, reason: str) -> None:
+    """The operator reads which variable it is and what would be right, and never a secret."""
+    with pytest.raises(NotReady) as refused:
+        settings_from({**LEAST, variable: value})
+    told = str(refused.value)
+    assert variable in told or (variable == "ASSETLANE_S3_ACCESS_KEY_ID" and "s3_access_key_id" in told)
+    assert reason in told
+    assert "only-one" not in told
+
+
+def test_all_wrong_settings_are_named_at_once() -> None:
+    """Mended in one go."""
+    with pytest.raises(NotReady) as refused:
+        settings_from({"ASSETLANE_GRACE": "5", "ASSETLANE_LISTEN": "x"})
+    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
+        "ASSETLANE_GRACE", "ASSETLANE_LISTEN", "ASSETLANE_MONGO_URI", "ASSETLANE_S3_BUCKET",
+    ]  # fmt: skip
+
+
+def test_secrets_do_not_show() -> None:
+    """A log line with the settings tells no password."""
+    settings = settings_from({**LEAST, "ASSETLANE_MONGO_URI": "mongodb://ann:hunter2@127.0.0.1"})
+    assert "hunter2" not in f"{settings!r} {settings}"

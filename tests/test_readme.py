@@ -1,0 +1,38 @@
+"""What the README says is so."""
+
+import re
+from pathlib import Path
+
+from pydantic_core import PydanticUndefined
+
+from assetlane_server.config import Settings
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def told_default(default: object) -> str:
+    """Returns a default as the table writes it."""
+    if default is PydanticUndefined:
+        return "required"
+    if default is None:
+        return "unset"
+    if default == "":
+        return "empty"
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
+
+
+def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:
+    """No setting is missing, none is made up, none is told differently."""
+    table = re.findall(r"^\| `(ASSETLANE_\w+)` \| (.+?) \| (.+) \|$", README, flags=re.MULTILINE)
+    settings = [
+        (f"ASSETLANE_{name.upper()}", told_default(field.default), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    assert table == settings
+
+
+def test_one_sentence_per_line() -> None:
+    """Diffs of prose stay readable."""
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    lines = [line for line in prose.splitlines() if line and not line.startswith(("|", "-", "#"))]
+    assert [line for line in lines if re.search(r"[.!?] [A-Z]", line)] == []
