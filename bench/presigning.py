@@ -73,10 +73,7 @@ async def _measure(rounds: int, urls_per_round: int) -> list[Row]:
                 for key in keys:
                     sign(key)
                 spent[name].append((time.process_time() - begun) / urls_per_round)
-    return [
-        Row(name, median(spent[name]) * 1e6, rounds * urls_per_round, signed)
-        for name, (_, signed) in ways.items()
-    ]
+    return [Row(name, median(spent[name]) * 1e6, rounds * urls_per_round, signed) for name, (_, signed) in ways.items()]
 
 
 def with_presigner() -> Callable[[str], str]:
@@ -89,9 +86,7 @@ def with_presigner() -> Callable[[str], str]:
 def with_store(store: S3ObjectStore) -> Callable[[str], str]:
     """What the server does for each variant."""
     return lambda key: (
-        store.presign_put(
-            VariantPromise("original", TYPE, SIZE_BYTES, key=key), datetime.now(UTC), LIFETIME
-        ).url
+        store.presign_put(VariantPromise("original", TYPE, SIZE_BYTES, key=key), datetime.now(UTC), LIFETIME).url
     )
 
 

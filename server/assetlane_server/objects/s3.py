@@ -207,9 +207,7 @@ class S3ObjectStore:
                 )
 
 
-async def _within(
-    limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T], whom: str = _STORE
-) -> _T:
+async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T], whom: str = _STORE) -> _T:
     seconds = limit.total_seconds()
     try:
         async with asyncio.timeout(seconds):
