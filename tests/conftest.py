@@ -1,0 +1,66 @@
+"""Fixtures of all tests: one stack per run, a database name and a key prefix per test.
+
+`ASSETLANE_MONGO_URI`, `ASSETLANE_S3_ENDPOINT` and their kin point the same tests at real servers.
+"""
+
+import secrets
+from dataclasses import asdict
+from typing import Any, Final
+
+import pytest
+from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
+
+from assetlane_server.local import StackAddress
+
+WORKER_KEY: Final = "assetlane_door"
+shared_stack_key: Final = pytest.StashKey[SharedStack]()
+door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepares the shared stack in the process that owns the run; nothing starts yet."""
+    if not hasattr(config, "workerinput"):
+        config.stash[shared_stack_key] = SharedStack()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tells each xdist worker where to ask for the address."""
+    stash = node.config.stash
+    if door_keeper_key not in stash:
+        stash[door_keeper_key] = DoorKeeper(stash[shared_stack_key])
+    node.workerinput[WORKER_KEY] = asdict(stash[door_keeper_key].door)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Ends the shared stack and removes its data."""
+    if (keeper := config.stash.get(door_keeper_key, None)) is not None:
+        keeper.close()
+    if (stack := config.stash.get(shared_stack_key, None)) is not None:
+        stack.close()
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> StackAddress:
+    """The stores of this run, started when the first test asks. `configureFailPoint` works when embedded.
+
+    Shared by all workers: a failpoint hits every test that runs meanwhile unless it names an `appName`.
+    A test that kills a store runs its own `embedded_stack(tmp_path)`.
+    """
+    if (address := address_from_environment()) is not None:
+        return address
+    if (worker_input := getattr(request.config, "workerinput", None)) is not None:
+        return Door(**worker_input[WORKER_KEY]).ask()
+    return request.config.stash[shared_stack_key].address()
+
+
+@pytest.fixture
+def database_name() -> str:
+    """A database name that no other test has."""
+    return f"assetlane_test_{secrets.token_hex(8)}"
+
+
+@pytest.fixture
+def key_prefix() -> str:
+    """A key prefix that no other test has; it ends with a slash."""
+    return f"test-{secrets.token_hex(8)}/"
