@@ -40,6 +40,9 @@ MAX_DELETED_KEYS = 1000  # as many as one DeleteObjects call takes
 _T = TypeVar("_T")
 _SECOND = timedelta(seconds=1)
 _SETUP_CALLS = 8  # that set-up makes one after the other
+_CREDENTIALS_LIMIT = timedelta(seconds=30)  # a chain of sources, roles to assume, retries with pauses
+_STORE = "the object store"
+_SOURCE = "the source of S3 credentials"
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +75,7 @@ class S3ObjectStore:
         """
         pool = ThreadPoolExecutor(settings.pool_size, thread_name_prefix="s3")
         try:
-            connection = await _within(settings.call_timeout, pool, lambda: _connect(settings))
+            connection = await _within(_CREDENTIALS_LIMIT, pool, lambda: _connect(settings), _SOURCE)
             store = cls(settings, *connection, pool)
             # Not a TaskGroup: it would wrap whatever the body raises in an ExceptionGroup.
             refresher = asyncio.create_task(store._keep_credentials_fresh())
@@ -194,7 +197,7 @@ class S3ObjectStore:
             await asyncio.sleep(self._settings.credentials_interval.total_seconds())
             try:
                 self._credentials = await _within(
-                    self._settings.call_timeout, self._pool, lambda: _frozen(self._source)
+                    _CREDENTIALS_LIMIT, self._pool, lambda: _frozen(self._source), _SOURCE
                 )
             except Exception as error:  # a provider may raise anything; the credentials at hand last a while
                 _log.warning(
@@ -204,23 +207,27 @@ class S3ObjectStore:
                 )
 
 
-async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T]) -> _T:
+async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T], whom: str = _STORE) -> _T:
     seconds = limit.total_seconds()
     try:
         async with asyncio.timeout(seconds):
             return await asyncio.get_running_loop().run_in_executor(pool, call)
     except TimeoutError as error:
-        raise StoreUnavailable(f"The store did not answer within {seconds:g} s.") from error
+        raise StoreUnavailable(f"No answer from {whom} within {seconds:g} s.") from error
 
 
 def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Credentials, Credentials]:
-    session = boto3.session.Session(
-        aws_access_key_id=settings.access_key_id or None,
-        aws_secret_access_key=settings.secret_access_key or None,
-        region_name=settings.region,
+    # Two sessions: what signs must be renewed by us alone, see _frozen.
+    signing, calling = (
+        boto3.session.Session(
+            aws_access_key_id=settings.access_key_id or None,
+            aws_secret_access_key=settings.secret_access_key or None,
+            region_name=settings.region,
+        )
+        for _ in range(2)
     )
     try:
-        source = session.get_credentials()
+        source = signing.get_credentials()
         credentials = None if source is None else _frozen(source)
     except (BotoCoreError, ClientError, RuntimeError) as error:
         raise StoreUnavailable(f"The source of S3 credentials gives none ({type(error).__name__}).") from error
@@ -230,7 +237,7 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
             "a profile or AWS_* variables as boto3 knows them."
         )
     seconds = settings.call_timeout.total_seconds()
-    client = session.client(
+    client = calling.client(
         "s3",
         endpoint_url=settings.endpoint or None,
         config=Config(
@@ -252,12 +259,11 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
 
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:
     """Returns the credentials of this moment, renewed if they are about to end. May block for long."""
-    while True:
-        keys = source.get_frozen_credentials()
-        # botocore tells nowhere in public when temporary credentials end.
-        expire_time: datetime | None = getattr(source, "_expiry_time", None)
-        if source.get_frozen_credentials() == keys:  # else renewed in between: that end is not theirs
-            return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)
+    keys = source.get_frozen_credentials()
+    # botocore tells in nothing public when temporary credentials end. This end belongs to these keys, because
+    # nobody else makes this source renew them.
+    expire_time: datetime | None = getattr(source, "_expiry_time", None)
+    return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)
 
 
 def _refusal(error: ClientError, wish: str, rights: str) -> str:

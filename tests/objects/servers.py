@@ -1,0 +1,82 @@
+"""Small servers on loopback: they answer one thing, or nothing."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+from tests.objects.settings import SECRET
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def http_server(handler: Handler) -> AsyncIterator[str]:
+    """A small server that answers everything with one handler; yields its address."""
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def nothing_listening() -> AsyncIterator[str]:
+    """An address that refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def never_answering() -> AsyncIterator[str]:
+    """A server that takes requests and says nothing."""
+    closing = asyncio.Event()
+
+    async def wait(_request: web.Request) -> web.StreamResponse:
+        await closing.wait()
+        return web.Response()
+
+    async with http_server(wait) as address:
+        try:
+            yield address
+        finally:
+            closing.set()
+
+
+class CredentialsSource:
+    """What gives a container its role's credentials: each answer has the next key and the given life."""
+
+    def __init__(self, life: timedelta) -> None:
+        self.life = life
+        self.answers = 0
+        self.open = asyncio.Event()  # while it is clear, nobody gets an answer
+        self.open.set()
+        self.asked = asyncio.Event()
+        self.broken = False
+        self.expire_time = datetime.min.replace(tzinfo=UTC)  # of the newest credentials
+
+    async def answer(self, _request: web.Request) -> web.StreamResponse:
+        """Answers as the container metadata service does."""
+        self.asked.set()
+        await self.open.wait()
+        if self.broken:
+            return web.Response(status=500)
+        self.answers += 1
+        self.expire_time = (datetime.now(UTC) + self.life).replace(microsecond=0)
+        return web.json_response(
+            {
+                "AccessKeyId": f"AKID{self.answers}",
+                "SecretAccessKey": SECRET,
+                "Token": f"token {self.answers}",
+                "Expiration": self.expire_time.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+        )

@@ -1,0 +1,344 @@
+"""The S3 adapter beyond the contract: addresses, credentials, refusals, stores that do not answer."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiohttp import web
+from tests.objects.servers import CredentialsSource, http_server, never_answering, nothing_listening
+from tests.objects.settings import SECRET, SETTINGS, settings_of
+
+from assetlane_server.local import StackAddress
+from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.uploads.asset import StoredObject
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.upload import VariantPromise
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+LIMIT_S = 20.0
+PROMISE = VariantPromise("original", "image/jpeg", 5, sha256=bytes(32), key="private/a b.jpg")
+
+
+@pytest.fixture
+def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A process that boto3's default chain finds no credentials for."""
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "ROLE_ARN"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    return monkeypatch
+
+
+@asynccontextmanager
+async def store_with(source: CredentialsSource, environment: pytest.MonkeyPatch) -> AsyncIterator[S3ObjectStore]:
+    """A store whose credentials come from that source and are looked at all the time."""
+    settings = replace(
+        SETTINGS, access_key_id="", secret_access_key="", credentials_interval=timedelta(milliseconds=10)
+    )
+    async with http_server(source.answer) as address:
+        environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{address}/role")
+        async with asyncio.timeout(LIMIT_S), S3ObjectStore.open(settings) as store:
+            yield store
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another thread brings about, with a limit."""
+    async with asyncio.timeout(LIMIT_S):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def query_of(url: str) -> dict[str, str]:
+    """A URL's query parameters."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
+
+
+async def test_the_headers_to_send_are_all_that_is_signed_but_host() -> None:
+    """Nothing more, nothing less, with the hash in base64."""
+    async with S3ObjectStore.open(SETTINGS) as store:
+        request = store.presign_put(PROMISE, NOON, QUARTER)
+
+    assert request.headers == {
+        "content-type": "image/jpeg",
+        "content-length": "5",
+        "if-none-match": "*",
+        "x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    }
+    signed = query_of(request.url)["X-Amz-SignedHeaders"].split(";")
+    assert signed == sorted(["host", *request.headers])
+
+
+@pytest.mark.parametrize(
+    ("changes", "address"),
+    [
+        ({}, "http://127.0.0.1:9/lane/private/a%20b.jpg"),
+        ({"public_endpoint": "https://files.example"}, "https://files.example/lane/private/a%20b.jpg"),
+        (
+            {"public_endpoint": "https://files.example:8443/", "addressing": "virtual"},
+            "https://lane.files.example:8443/private/a%20b.jpg",
+        ),
+        ({"endpoint": ""}, "https://s3.eu-west-1.amazonaws.com/lane/private/a%20b.jpg"),
+        (
+            {"endpoint": "", "addressing": "virtual", "region": "us-east-1"},
+            "https://lane.s3.us-east-1.amazonaws.com/private/a%20b.jpg",
+        ),
+    ],
+    ids=["path", "public endpoint", "virtual", "AWS", "AWS's first region, virtual"],
+)
+async def test_urls_name_the_public_endpoint(changes: dict[str, str], address: str) -> None:
+    """What the server calls itself may be out of the callers' reach; AWS's own is always the regional one."""
+    async with S3ObjectStore.open(replace(SETTINGS, **changes)) as store:  # type: ignore[arg-type]
+        assert store.presign_put(PROMISE, NOON, QUARTER).url.partition("?")[0] == address
+        assert store.presign_get(PROMISE.key, NOON, QUARTER).url.partition("?")[0] == address
+        assert store.public_url(PROMISE.key) == address
+
+
+async def test_public_urls_start_with_their_own_base() -> None:
+    """A CDN in front of the bucket, keys percent-encoded."""
+    settings = replace(SETTINGS, public_base_url="https://cdn.example/files/")
+    async with S3ObjectStore.open(settings) as store:
+        assert store.public_url("public/ü+%.jpg") == "https://cdn.example/files/public/%C3%BC%2B%25.jpg"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"secret_access_key": ""}, {"access_key_id": ""}, {"public_base_url": "cdn.example"}], ids=str
+)
+def test_half_settings_are_refused(changes: dict[str, str]) -> None:
+    """Before anything is opened, and without the secret in the text."""
+    with pytest.raises(ValueError, match=r"both|public_base_url") as refusal:
+        replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    assert SECRET not in str(refusal.value)
+    assert SECRET not in repr(SETTINGS)
+
+
+async def test_without_credentials_the_store_does_not_open(no_credentials: pytest.MonkeyPatch) -> None:
+    """And says what to set."""
+    settings = replace(SETTINGS, access_key_id="", secret_access_key="")
+    with pytest.raises(StoreUnavailable, match="No S3 credentials found: set"):
+        async with S3ObjectStore.open(settings):
+            pass
+
+
+async def test_a_credentials_source_that_is_broken_keeps_the_store_from_opening(
+    no_credentials: pytest.MonkeyPatch,
+) -> None:
+    """Told apart from no source at all."""
+    source = CredentialsSource(timedelta(hours=1))
+    source.broken = True
+    with pytest.raises(StoreUnavailable, match="source of S3 credentials"):
+        async with store_with(source, no_credentials):
+            pass
+
+
+async def test_a_url_dies_with_the_temporary_credentials_that_signed_it(
+    no_credentials: pytest.MonkeyPatch,
+) -> None:
+    """Its instant is the credentials' end, not the wished one; the token is in the URL."""
+    source = CredentialsSource(timedelta(hours=1))
+    async with store_with(source, no_credentials) as store:
+        signed_at = datetime.now(UTC)
+        short = store.presign_get("key", signed_at, QUARTER)
+        long = store.presign_get("key", signed_at, timedelta(days=1))
+
+    assert short.expire_time == signed_at.replace(microsecond=0) + QUARTER
+    assert long.expire_time == source.expire_time
+    assert query_of(long.url)["X-Amz-Security-Token"] == "token 1"
+    lifetime = source.expire_time - signed_at.replace(microsecond=0)
+    assert query_of(long.url)["X-Amz-Expires"] == f"{lifetime.total_seconds():.0f}"
+
+
+async def test_nothing_is_signed_as_of_an_instant_after_the_credentials_end(
+    no_credentials: pytest.MonkeyPatch,
+) -> None:
+    """A URL that was dead from the start would be a riddle to its caller."""
+    source = CredentialsSource(timedelta(hours=1))
+    async with store_with(source, no_credentials) as store:
+        with pytest.raises(StoreUnavailable, match="expired"):
+            store.presign_get("key", source.expire_time, QUARTER)
+
+
+async def test_temporary_credentials_are_renewed_before_they_end(no_credentials: pytest.MonkeyPatch) -> None:
+    """Without anybody asking for a URL."""
+    source = CredentialsSource(timedelta(minutes=5))  # botocore renews what lives less than ten
+    async with store_with(source, no_credentials) as store:
+        await until(lambda: "AKID3" in store.presign_get("key", datetime.now(UTC), QUARTER).url)
+
+
+async def test_signing_goes_on_while_credentials_are_renewed(no_credentials: pytest.MonkeyPatch) -> None:
+    """A source that takes its time holds a thread, never the event loop."""
+    source = CredentialsSource(timedelta(minutes=5))
+    async with store_with(source, no_credentials) as store:
+        source.open.clear()
+        source.asked.clear()
+        await source.asked.wait()
+
+        assert store.presign_get("key", datetime.now(UTC), QUARTER).url
+
+        source.open.set()
+
+
+async def test_a_failed_renewal_keeps_the_credentials_at_hand(
+    no_credentials: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged without secrets, and tried again."""
+    source = CredentialsSource(timedelta(minutes=5))
+    async with store_with(source, no_credentials) as store:
+        source.broken = True
+        with caplog.at_level(logging.WARNING, "assetlane_server.objects.s3"):
+            await until(lambda: "could not be renewed" in caplog.text)
+
+        assert store.presign_get("key", datetime.now(UTC), timedelta(minutes=1)).url
+        assert SECRET not in caplog.text
+
+        source.broken = False
+        renewed = f"AKID{source.answers + 1}"
+        await until(lambda: renewed in store.presign_get("key", datetime.now(UTC), QUARTER).url)
+
+
+@pytest.mark.parametrize("server", [nothing_listening, never_answering])
+@pytest.mark.parametrize("call", ["head", "delete"])
+async def test_a_store_that_is_not_there_is_unavailable_in_time(
+    server: Callable[[], AbstractAsyncContextManager[str]], call: str
+) -> None:
+    """Within the limit of a call, and without addresses in the text."""
+    limit = timedelta(seconds=0.5)
+    async with server() as address:
+        settings = replace(SETTINGS, endpoint=address, call_timeout=limit)
+        async with S3ObjectStore.open(settings) as store:
+            begun = asyncio.get_running_loop().time()
+            with pytest.raises(StoreUnavailable) as refusal:
+                await (store.head("key") if call == "head" else store.delete(["key"]))
+            assert asyncio.get_running_loop().time() - begun < 2 * limit.total_seconds()
+
+    assert refusal.value.__cause__ is not None
+    assert "127.0.0.1" not in str(refusal.value)
+
+
+async def test_calls_beyond_the_pool_keep_their_limit_too() -> None:
+    """The wait for a free thread counts."""
+    async with never_answering() as address:
+        settings = replace(SETTINGS, endpoint=address, pool_size=1, call_timeout=timedelta(seconds=0.4))
+        async with S3ObjectStore.open(settings) as store:
+            begun = asyncio.get_running_loop().time()
+            outcomes = await asyncio.gather(*(store.head("key") for _ in range(8)), return_exceptions=True)
+            assert asyncio.get_running_loop().time() - begun < 1
+
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+
+
+async def test_a_call_whose_caller_gave_up_leaves_the_store_usable(stack: StackAddress, key_prefix: str) -> None:
+    """Cancelling is ordinary."""
+    async with S3ObjectStore.open(settings_of(stack)) as store:
+        task = asyncio.create_task(store.head(f"{key_prefix}a"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert await store.head(f"{key_prefix}a") is None
+
+
+async def test_closing_the_store_ends_its_threads() -> None:
+    """And what the body raised comes out as it is."""
+    async with nothing_listening() as address:
+        with pytest.raises(StoreUnavailable):
+            async with S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
+                await store.head("key")
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("s3")]
+
+
+@pytest.mark.parametrize(("call", "right"), [("head", "s3:GetObject and s3:ListBucket"), ("delete", "s3:DeleteObject")])
+async def test_a_refused_call_names_the_missing_right(stack: StackAddress, call: str, right: str) -> None:
+    """Wrong keys or too few rights: the operator reads what to give."""
+    settings = replace(settings_of(stack), secret_access_key=SECRET)
+    async with S3ObjectStore.open(settings) as store:
+        with pytest.raises(StoreUnavailable, match=right) as refusal:
+            await (store.head("key") if call == "head" else store.delete(["key"]))
+
+    assert SECRET not in str(refusal.value)
+
+
+@pytest.mark.parametrize("keys", [["a"], ["a", "b"]], ids=["one", "two"])
+async def test_deleting_in_a_bucket_that_is_not_there_is_no_success(stack: StackAddress, keys: list[str]) -> None:
+    """Strays would stay for ever in the right bucket."""
+    settings = replace(settings_of(stack), bucket="assetlane-not-there")
+    async with S3ObjectStore.open(settings) as store:
+        with pytest.raises(StoreUnavailable, match="assetlane-server setup"):
+            await store.delete(keys)
+
+
+async def test_keys_that_the_store_did_not_delete_are_counted() -> None:
+    """A 200 may hold refusals; what was not there is not one of them."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        errors = "".join(
+            f"<Error><Key>{key}</Key><Code>{code}</Code><Message/></Error>"
+            for key, code in (("a", "AccessDenied"), ("b", "InternalError"), ("c", "NoSuchKey"))
+        )
+        return web.Response(text=f"<DeleteResult>{errors}</DeleteResult>", content_type="application/xml")
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        with pytest.raises(StoreUnavailable, match="2 of 4 objects: AccessDenied, InternalError"):
+            await store.delete(["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ({}, StoredObject(7, "image/png")),
+        ({"ETag": '"abc"', "x-amz-version-id": "v1"}, StoredObject(7, "image/png", "abc", "v1")),
+        ({"x-amz-version-id": "null"}, StoredObject(7, "image/png")),
+        (
+            {"x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+            StoredObject(7, "image/png", sha256=bytes(32)),
+        ),
+        (
+            {
+                "x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=-3",
+                "x-amz-checksum-type": "COMPOSITE",
+            },
+            StoredObject(7, "image/png"),
+        ),
+        ({"x-amz-checksum-crc32": "AAAAAA=="}, StoredObject(7, "image/png")),
+    ],
+    ids=["bare", "versioned", "unversioned", "hash", "hash of parts' hashes", "other checksum"],
+)
+async def test_what_the_store_says_is_read_with_care(headers: dict[str, str], found: StoredObject) -> None:
+    """No version is no version, and only a hash of the bytes is a hash."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(headers={"Content-Length": "7", "Content-Type": "image/png", **headers})
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        assert await store.head("key") == found
+
+
+async def test_a_store_in_trouble_is_unavailable() -> None:
+    """Its 503 is told by its code."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        text = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        return web.Response(status=503, text=text, content_type="application/xml")
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        with pytest.raises(StoreUnavailable, match="SlowDown"):
+            await store.delete(["key"])
