@@ -11,6 +11,7 @@ An animation gives a still of its first frame.
 
 import io
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,16 +101,22 @@ _ALIASES = {
     "image/x-ms-bmp": "image/bmp",
     "image/x-bmp": "image/bmp",
 }
+# What Pillow's parsers are seen to raise on damaged files; Warning for callers who make warnings errors.
 _BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
+    ArithmeticError,
+    AssertionError,
     EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    struct.error,
+    Image.DecompressionBombError,
+    LookupError,
     MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
 )
 
 _ORIENTATION_TAG = 0x0112
@@ -157,7 +164,7 @@ def make_cuts(
                 )
             try:
                 return _cut(image, found, sorted(sizes, key=lambda size: size.max_edge_px), jpeg_quality)
-            except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            except _BROKEN as error:
                 raise ImageRefused("IMAGE_BROKEN", f"the picture is truncated or damaged: {error}") from error
 
 

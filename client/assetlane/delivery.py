@@ -108,17 +108,20 @@ class Delivery:
         try:
             async with asyncio.TaskGroup() as group:
                 if self._on_progress is not None:
+                    group.create_task(tally.run())
                     news = group.create_task(self._told(upload_id, tally))
                 asset = await self._stored(accepted, tally)
                 if self._on_progress is not None:
                     await asyncio.wait({news}, timeout=LAST_NEWS)
                     news.cancel()
+                    tally.moved(UploadStatus.UPLOAD_STATUS_COMPLETED)
+                    tally.close()
         except ExceptionGroup as group_error:
             error = first(group_error)
             if isinstance(error, UploadFailed):
-                await tally.moved(error.upload.status)
+                tally.moved(error.upload.status)
+                await tally.tell()
             raise error from group_error
-        await tally.moved(UploadStatus.UPLOAD_STATUS_COMPLETED)
         return asset
 
     async def _stored(self, reply: RequestUploadResponse, tally: Tally) -> Asset:
@@ -180,7 +183,7 @@ class Delivery:
                     # News are an extra: the upload itself may well succeed.
                     logger.warning("upload %s is not watched any more: %s", upload_id, error)
                     return
-                await tally.moved(event.upload.status)
+                tally.moved(event.upload.status)
                 if event.upload.status == UploadStatus.UPLOAD_STATUS_FAILED:
                     raise UploadFailed(event.upload)
                 if event.upload.status in (

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -33,40 +34,60 @@ class Progress:
 
 
 class Tally:
-    """Adds up what was sent and tells `on_progress`, in order."""
+    """Adds up what was sent, and tells `on_progress` in a task of its own.
+
+    So a slow callback never holds a transfer up. Every status is told, in order; of bytes only the newest.
+    """
 
     def __init__(self, upload_id: str, sizes: Mapping[str, int], on_progress: OnProgress | None) -> None:
         self._upload_id = upload_id
         self._sizes = dict(sizes)
         self._sent = dict.fromkeys(sizes, 0)
-        self._status: UploadStatus.ValueType = UploadStatus.UPLOAD_STATUS_UNSPECIFIED
         self._on_progress = on_progress
-        self._turn = asyncio.Lock()
+        self._newest = self._told = UploadStatus.UPLOAD_STATUS_UNSPECIFIED
+        self._steps: deque[str | UploadStatus.ValueType] = deque()  # a variant's name, or a new status
+        self._wake = asyncio.Event()
+        self._closed = False
 
-    @property
-    def status(self) -> UploadStatus.ValueType:
-        """The status told last."""
-        return self._status
-
-    async def sent(self, variant: str, sent_bytes: int) -> None:
-        """Tells that so much of the variant has been sent, of the current try."""
+    def sent(self, variant: str, sent_bytes: int) -> None:
+        """Notes that so much of the variant has been sent, of the current try."""
         self._sent[variant] = sent_bytes
-        await self._tell(variant)
+        if variant not in self._steps:
+            self._steps.append(variant)
+            self._wake.set()
 
-    async def moved(self, status: UploadStatus.ValueType) -> None:
-        """Tells that the upload took on a status, unless that was told already."""
-        if status != self._status:
-            self._status = status
-            await self._tell("")
+    def moved(self, status: UploadStatus.ValueType) -> None:
+        """Notes that the upload took on a status, unless that is known already."""
+        if status != self._newest:
+            self._newest = status
+            self._steps.append(status)
+            self._wake.set()
 
-    async def _tell(self, variant: str) -> None:
-        if self._on_progress is None:
-            return
-        async with self._turn:
+    def close(self) -> None:
+        """Lets `run` return once everything is told."""
+        self._closed = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Tells what is noted until the tally is closed. Raises what the callback raises."""
+        while not self._closed:
+            await self._wake.wait()
+            self._wake.clear()
+            await self.tell()
+
+    async def tell(self) -> None:
+        """Tells what is noted and not told yet."""
+        while self._steps:
+            step = self._steps.popleft()
+            variant = step if isinstance(step, str) else ""
+            if not isinstance(step, str):
+                self._told = step
+            if self._on_progress is None:
+                continue
             told = self._on_progress(
                 Progress(
                     upload_id=self._upload_id,
-                    status=self._status,
+                    status=self._told,
                     variant=variant,
                     variant_sent_bytes=self._sent.get(variant, 0),
                     variant_size_bytes=self._sizes.get(variant, 0),

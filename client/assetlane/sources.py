@@ -93,6 +93,13 @@ def guessed_content_type(name: str) -> str:
     return known or _STANDARD_TYPES.guess_type(name, strict=False)[0] or "application/octet-stream"
 
 
+def guessed_ending(content_type: str) -> str:
+    """Returns the usual ending of names of that type, such as `.jpg`; empty when there is none."""
+    known = {mime: ending for ending, mime in reversed(_CONTENT_TYPES.items())}
+    known["image/jpeg"] = ".jpg"
+    return known.get(content_type) or _STANDARD_TYPES.guess_extension(content_type, strict=False) or ""
+
+
 def _measured(origin: Path | bytes) -> Source:
     if isinstance(origin, bytes):
         return Source.of(origin)

@@ -32,7 +32,7 @@ _STALE_CODES = frozenset({"ExpiredToken"})  # likewise
 
 Renew = Callable[[], Awaitable[PresignedRequest]]
 """Returns a freshly signed way to the same place."""
-OnSent = Callable[[int], Awaitable[None]]
+OnSent = Callable[[int], None]
 """Told how many bytes of the current try the store's connection has taken."""
 
 
@@ -111,6 +111,8 @@ async def put(
                 raise body.fault
             if answer is not None:
                 if answer.arrived or (answer.exists and (may_exist or body.passes > 1)):
+                    if on_sent is not None and body.told < source.size_bytes:
+                        on_sent(source.size_bytes)  # the answer overtook the last piece's
                     return
                 if answer.stale and renew is not None:
                     target, renew = await renew(), None
@@ -145,18 +147,19 @@ class _Body:
         self.limit = asyncio.timeout(stall)
         self.fault: Exception | None = None
         self.passes = 0
+        self.told = 0
         self.over = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.passes += 1
-        sent = 0
+        self.told = 0
         try:
             async for chunk in chunks(self._source, self._file):
                 yield chunk
-                sent += len(chunk)
                 self.moved()
+                self.told += len(chunk)
                 if self._on_sent is not None:
-                    await self._on_sent(sent)
+                    self._on_sent(self.told)
         except Exception as error:
             self.fault = error
             raise

@@ -1,0 +1,16 @@
+"""The `assetlane` command. Needs the extra: `pip install 'assetlane[cli]'`."""
+
+import sys
+
+_EXTRA = frozenset({"typer", "rich", "click"})
+
+
+def main() -> None:
+    """Runs the command line. Without the extra, says what to install and exits with 1."""
+    try:
+        from assetlane.cli.commands import app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.exit("assetlane: the command line is an extra, install it with: pip install 'assetlane[cli]'")
+    app()

@@ -1,0 +1,5 @@
+"""`python -m assetlane.cli`."""
+
+from assetlane.cli import main
+
+main()
