@@ -35,9 +35,7 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 )
 
 
-def open_channel(
-    target: str, credentials: grpc.ChannelCredentials | None, *, purpose: str
-) -> grpc.aio.Channel:
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None, *, purpose: str) -> grpc.aio.Channel:
     """Opens a channel to `target`, in the clear without `credentials`.
 
     Channels of different `purpose` never share a connection: open watches count against the streams

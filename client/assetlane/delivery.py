@@ -221,9 +221,7 @@ class Delivery:
 
 def _over(upload: Upload) -> PreconditionFailed:
     status = UploadStatus.Name(upload.status).removeprefix("UPLOAD_STATUS_")
-    return PreconditionFailed(
-        f"upload {upload.upload_id} was {status.lower()} meanwhile", reason=f"UPLOAD_{status}"
-    )
+    return PreconditionFailed(f"upload {upload.upload_id} was {status.lower()} meanwhile", reason=f"UPLOAD_{status}")
 
 
 async def _shielded(clean_up: Coroutine[None, None, None]) -> None:

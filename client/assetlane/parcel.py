@@ -21,9 +21,7 @@ class Parcel:
     color: str = ""
 
 
-async def packed(
-    origin: Path | bytes, name: str, content_type: str | None, cuts: bool | Sequence[CutSize]
-) -> Parcel:
+async def packed(origin: Path | bytes, name: str, content_type: str | None, cuts: bool | Sequence[CutSize]) -> Parcel:
     """Measures, hashes and, for a picture, cuts: in threads, none of it on the event loop.
 
     Without `content_type` the type is guessed from `name`; a picture then gets the type that it really has.
@@ -36,9 +34,7 @@ async def packed(
     try:
         async with asyncio.TaskGroup() as group:
             source = group.create_task(measured(origin))
-            picture = group.create_task(
-                asyncio.to_thread(make_cuts, origin, sizes, content_type=content_type)
-            )
+            picture = group.create_task(asyncio.to_thread(make_cuts, origin, sizes, content_type=content_type))
     except ExceptionGroup as group_error:
         raise first(group_error) from group_error
     cut = picture.result()

@@ -137,9 +137,7 @@ class _Body:
     a fresh connection: `fault` keeps the first, `passes` counts the second.
     """
 
-    def __init__(
-        self, source: Source, file: AsyncBufferedReader | None, on_sent: OnSent | None, stall: float
-    ) -> None:
+    def __init__(self, source: Source, file: AsyncBufferedReader | None, on_sent: OnSent | None, stall: float) -> None:
         self._source = source
         self._file = file
         self._on_sent = on_sent
@@ -170,9 +168,7 @@ class _Body:
             self.limit.reschedule(asyncio.get_running_loop().time() + self._stall)
 
 
-async def _sent(
-    session: aiohttp.ClientSession, target: PresignedRequest, body: _Body
-) -> tuple[Answer | None, str]:
+async def _sent(session: aiohttp.ClientSession, target: PresignedRequest, body: _Body) -> tuple[Answer | None, str]:
     """Returns the store's answer, or None and what went wrong, in words without the URL."""
     try:
         async with (
@@ -227,6 +223,4 @@ def _refusal(answer: Answer) -> StoreRefused:
             code=answer.code,
             reason="OBJECT_EXISTS",
         )
-    return StoreRefused(
-        f"the store refused the object: {_told(answer)}", status=answer.status, code=answer.code
-    )
+    return StoreRefused(f"the store refused the object: {_told(answer)}", status=answer.status, code=answer.code)

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from tests.client.object_store import SIGNATURE, ObjectStore
 
 from assetlane.v1 import (
@@ -54,9 +54,7 @@ class Fault:
             details.append(error_details_pb2.RetryInfo(retry_delay=delay))
         for detail in details:
             status.details.add().Pack(detail)
-        await context.abort(
-            self.code, self.message, (("grpc-status-details-bin", status.SerializeToString()),)
-        )
+        await context.abort(self.code, self.message, (("grpc-status-details-bin", status.SerializeToString()),))
         raise AssertionError("abort raises")
 
 
@@ -165,18 +163,15 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         await self._enter("CompleteUpload", request, context)
         upload = await self._upload(request.upload_id, context)
         if upload.status == S.UPLOAD_STATUS_INITIALIZED:
-            missing = [
-                p.name for p in upload.variants if f"{upload.upload_id}/{p.name}" not in self.store.sizes
-            ]
+            missing = [p.name for p in upload.variants if f"{upload.upload_id}/{p.name}" not in self.store.sizes]
             if missing:
                 violations = [
-                    error_details_pb2.PreconditionFailure.Violation(type="VARIANT", subject=name)
-                    for name in missing
+                    error_details_pb2.PreconditionFailure.Violation(type="VARIANT", subject=name) for name in missing
                 ]
                 detail = error_details_pb2.PreconditionFailure(violations=violations)
-                await Fault(
-                    grpc.StatusCode.FAILED_PRECONDITION, "VARIANTS_MISSING", "not there", [detail]
-                ).abort(context)
+                await Fault(grpc.StatusCode.FAILED_PRECONDITION, "VARIANTS_MISSING", "not there", [detail]).abort(
+                    context
+                )
             await self.move(upload, S.UPLOAD_STATUS_UPLOADED)
             if self.fails_uploads:
                 upload.failure.CopyFrom(Failure(reason="SHA256_MISMATCH", message="other bytes arrived"))
@@ -325,9 +320,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
 
     async def _upload(self, upload_id: str, context: Any) -> Upload:
         if upload_id not in self.uploads:
-            await Fault(grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND", f"no upload {upload_id}").abort(
-                context
-            )
+            await Fault(grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND", f"no upload {upload_id}").abort(context)
         return self.uploads[upload_id]
 
     async def _known(self, asset_id: str, context: Any) -> Asset:

@@ -152,9 +152,7 @@ async def test_a_server_that_is_not_there_is_told(server: LaneServer) -> None:
     assert result.err.endswith("[UNAVAILABLE]\n")
 
 
-async def test_ctrl_c_gives_the_upload_up(
-    server: LaneServer, store: ObjectStore, files: tuple[Path, Path]
-) -> None:
+async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore, files: tuple[Path, Path]) -> None:
     """An interrupted upload is cancelled, and the command ends with 130."""
     store.stall = asyncio.Event()
     process = await started(server.target, "upload", files[1])

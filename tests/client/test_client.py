@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
 
@@ -129,9 +129,7 @@ async def test_a_failed_upload_is_told_with_its_reason(lane: Client, server: Lan
     assert server.called("CancelUpload") == []
 
 
-async def test_a_refusal_of_the_store_cancels_the_upload(
-    lane: Client, server: LaneServer, store: ObjectStore
-) -> None:
+async def test_a_refusal_of_the_store_cancels_the_upload(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """A permanent error leaves nothing behind."""
     store.script.append(400)
     store.code = "BadDigest"
@@ -140,9 +138,7 @@ async def test_a_refusal_of_the_store_cancels_the_upload(
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
-async def test_cancelling_the_task_cancels_the_upload(
-    lane: Client, server: LaneServer, store: ObjectStore
-) -> None:
+async def test_cancelling_the_task_cancels_the_upload(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """A task cancelled while it sends gives its upload up before it ends."""
     store.stall = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt"))
@@ -154,9 +150,7 @@ async def test_cancelling_the_task_cancels_the_upload(
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
-async def test_cancelling_while_the_request_is_under_way_cancels_the_upload(
-    lane: Client, server: LaneServer
-) -> None:
+async def test_cancelling_while_the_request_is_under_way_cancels_the_upload(lane: Client, server: LaneServer) -> None:
     """The upload is given up although its id was not known yet when the task was cancelled."""
     server.gate = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt"))
@@ -215,9 +209,7 @@ async def test_what_is_missing_at_completion_is_sent_again(
     assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
 
 
-async def test_an_upload_cancelled_elsewhere_ends_at_once(
-    lane: Client, server: LaneServer, store: ObjectStore
-) -> None:
+async def test_an_upload_cancelled_elsewhere_ends_at_once(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """A caller who follows progress learns at once that somebody else gave the upload up."""
     store.stall = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt", on_progress=lambda _: None))

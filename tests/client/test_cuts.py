@@ -82,9 +82,7 @@ def test_every_orientation_is_applied(orientation: int, kind: str) -> None:
         ((1, 3000), [("small", 1, 300), ("medium", 1, 600), ("large", 1, 900)]),
     ],
 )
-def test_cuts_are_never_enlarged_nor_made_twice(
-    size: tuple[int, int], expected: list[tuple[str, int, int]]
-) -> None:
+def test_cuts_are_never_enlarged_nor_made_twice(size: tuple[int, int], expected: list[tuple[str, int, int]]) -> None:
     """Every smaller size is cut, then the picture's own size once, under the next name."""
     assert names(make_cuts(encoded(Image.new("RGB", size)))) == expected
     assert names(make_cuts(encoded(Image.new("RGB", size), "JPEG"))) == expected
@@ -111,9 +109,7 @@ def test_metadata_is_dropped_and_the_profile_kept() -> None:
     exif[MAKE] = "SpyCam"
     exif.get_ifd(GPS)[2] = (48.0, 51.0, 29.0)
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    jpeg = encoded(
-        corners(), "JPEG", exif=exif, icc_profile=icc, xmp=b"<x>SpyCam</x>", comment=b"SpyCam was here"
-    )
+    jpeg = encoded(corners(), "JPEG", exif=exif, icc_profile=icc, xmp=b"<x>SpyCam</x>", comment=b"SpyCam was here")
     text = PngImagePlugin.PngInfo()
     text.add_text("Comment", "SpyCam")
     clear = corners().convert("RGBA")

@@ -7,7 +7,7 @@ import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 
 from assetlane import errors
 from assetlane.statuses import error_from, retry_after
@@ -50,9 +50,7 @@ def info(reason: str, domain: str = "assetlane") -> Message:
         (grpc.StatusCode.UNIMPLEMENTED, errors.ServerFailed),
     ],
 )
-def test_each_code_has_its_error_with_the_reason(
-    code: grpc.StatusCode, kind: type[errors.AssetlaneError]
-) -> None:
+def test_each_code_has_its_error_with_the_reason(code: grpc.StatusCode, kind: type[errors.AssetlaneError]) -> None:
     """The reason of the assetlane domain is what programs match on; others' are not ours."""
     error = error_from(answered(code, details=[info("NOT_OURS", "example.com"), info("SOME_REASON")]))
     assert type(error) is kind
@@ -78,13 +76,10 @@ def test_missing_variants_are_named() -> None:
     kinds = [("VARIANT", "original"), ("VARIANT", "small"), ("OTHER", "x")]
     failure = error_details_pb2.PreconditionFailure(
         violations=[
-            error_details_pb2.PreconditionFailure.Violation(type=kind, subject=subject)
-            for kind, subject in kinds
+            error_details_pb2.PreconditionFailure.Violation(type=kind, subject=subject) for kind, subject in kinds
         ]
     )
-    error = error_from(
-        answered(grpc.StatusCode.FAILED_PRECONDITION, details=[info("VARIANTS_MISSING"), failure])
-    )
+    error = error_from(answered(grpc.StatusCode.FAILED_PRECONDITION, details=[info("VARIANTS_MISSING"), failure]))
     assert isinstance(error, errors.VariantsMissing)
     assert error.variants == ("original", "small")
 
@@ -102,9 +97,7 @@ def test_the_wait_that_the_server_asks_for_is_told() -> None:
 
 def test_a_status_without_readable_details_still_becomes_an_error() -> None:
     """A proxy's bare status, or damaged details, lose the reason but not the error."""
-    bare = grpc.aio.AioRpcError(
-        grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details=None
-    )
+    bare = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), details=None)
     assert isinstance(error_from(bare), errors.Unavailable)
     assert error_from(bare).reason == "UNAVAILABLE"
     damaged = error_from(answered(grpc.StatusCode.NOT_FOUND, raw=b"\xff\xff\xff"))

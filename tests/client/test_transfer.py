@@ -105,9 +105,7 @@ async def test_an_object_in_place_on_the_first_try_is_an_error(
     assert store.sizes["a"] == 7
 
 
-async def test_an_object_in_place_on_a_repeat_is_our_own(
-    store: ObjectStore, session: aiohttp.ClientSession
-) -> None:
+async def test_an_object_in_place_on_a_repeat_is_our_own(store: ObjectStore, session: aiohttp.ClientSession) -> None:
     """412 after an answer got lost means that the first try arrived."""
     store.script.append("arrive-drop")
     await transfer.put(session, HELLO, store.target("a", 5))
@@ -115,9 +113,7 @@ async def test_an_object_in_place_on_a_repeat_is_our_own(
     assert store.bodies["a"] == b"hello"
 
 
-async def test_a_refused_signature_is_renewed_once(
-    store: ObjectStore, session: aiohttp.ClientSession
-) -> None:
+async def test_a_refused_signature_is_renewed_once(store: ObjectStore, session: aiohttp.ClientSession) -> None:
     """403 asks for a fresh target, and a second 403 is final."""
     asked = 0
 

@@ -88,10 +88,7 @@ def write_both(address: StackAddress, name: str) -> None:
 def read_both(address: StackAddress, name: str) -> bool:
     """Says whether the document and the object of this name are there."""
     with mongo(address) as client:
-        return (
-            client.kept.documents.find_one({"_id": name}) is not None
-            and read_object(address, name) == name.encode()
-        )
+        return client.kept.documents.find_one({"_id": name}) is not None and read_object(address, name) == name.encode()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -127,7 +124,7 @@ def grpc_sockets(s3_port: int) -> list[Path]:
 @contextmanager
 def parent_process(directory: Path) -> "Iterator[subprocess.Popen[bytes]]":
     """Another Python process that runs a stack in this directory until its standard input ends."""
-    with subprocess.Popen(  # noqa: S603 - our own interpreter
+    with subprocess.Popen(
         (sys.executable, "-c", PARENT, str(directory)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -145,9 +142,7 @@ def test_the_stack_writes_and_reads_back_a_document(stack: StackAddress, databas
         assert client[database_name].things.find_one({"_id": 1}) == {"_id": 1, "name": "lane"}
 
 
-def test_a_change_stream_of_a_whole_database_tells_of_an_update(
-    stack: StackAddress, database_name: str
-) -> None:
+def test_a_change_stream_of_a_whole_database_tells_of_an_update(stack: StackAddress, database_name: str) -> None:
     """An update arrives with the fields that it changed, and its token resumes after it."""
     with mongo(stack) as client:
         things = client[database_name].things
@@ -367,7 +362,7 @@ async def test_a_stack_that_does_not_run_has_no_address(tmp_path: Path) -> None:
 def test_without_the_wheels_the_error_says_what_to_install(tmp_path: Path) -> None:
     """In an environment without the stores' wheels the start names the extra to install."""
     venv.create(tmp_path / "bare", symlinks=True)
-    outcome = subprocess.run(  # noqa: S603 - our own interpreter
+    outcome = subprocess.run(
         (tmp_path / "bare" / "bin" / "python", "-c", PARENT, str(tmp_path / "data")),
         env={"PYTHONPATH": str(SERVER_SOURCE)},
         capture_output=True,

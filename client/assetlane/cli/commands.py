@@ -41,9 +41,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def connect(
     context: typer.Context,
-    target: Annotated[
-        str, typer.Option(envvar="ASSETLANE_TARGET", help="The server, HOST:PORT.")
-    ] = DEFAULT_TARGET,
+    target: Annotated[str, typer.Option(envvar="ASSETLANE_TARGET", help="The server, HOST:PORT.")] = DEFAULT_TARGET,
     uid: Annotated[str, typer.Option(envvar="ASSETLANE_UID", help="Who you are.")] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds to keep trying a call while the server is unavailable.")

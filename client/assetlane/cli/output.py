@@ -25,9 +25,7 @@ def say(line: str) -> None:
 
 def say_json(message: Message) -> None:
     """Prints a message of the contract as one line of JSON, every plain field present."""
-    fields = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
+    fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     print(json.dumps(fields, ensure_ascii=False), flush=True)
 
 
@@ -126,9 +124,7 @@ class Bar:
 
     def step(self, step: progress.Progress) -> None:
         """Shows a step of an upload."""
-        self._bars.update(
-            self._task, completed=step.sent_bytes, total=step.size_bytes, status=step.status_name
-        )
+        self._bars.update(self._task, completed=step.sent_bytes, total=step.size_bytes, status=step.status_name)
 
     def received(self, received_bytes: int) -> None:
         """Shows how much of a download has come."""

@@ -24,9 +24,7 @@ class Connection:
     timeout: float
 
 
-def run(
-    context: typer.Context, work: Callable[[Client], Awaitable[int]], *, session_id: str | None = None
-) -> None:
+def run(context: typer.Context, work: Callable[[Client], Awaitable[int]], *, session_id: str | None = None) -> None:
     """Runs `work` with a client and exits with the code it returns, 1 for an error, 130 for Ctrl-C.
 
     Ctrl-C cancels the work, which gives its uploads up before this returns.

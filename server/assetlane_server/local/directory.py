@@ -134,9 +134,7 @@ def load_settings(directory: Path) -> StackSettings:
         try:
             return StackSettings(**json.loads(path.read_text()))
         except (ValueError, TypeError) as error:
-            raise LocalStackError(
-                f"{path} is damaged ({error}): remove {directory} to start afresh"
-            ) from error
+            raise LocalStackError(f"{path} is damaged ({error}): remove {directory} to start afresh") from error
     settings = StackSettings(
         s3_access_key_id="LOCAL" + secrets.token_hex(8).upper(),
         s3_secret_access_key=secrets.token_urlsafe(30),

@@ -56,9 +56,7 @@ def is_writable_primary(port: int) -> bool:
 
     One OP_MSG by hand, so that no driver is needed: https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/
     """
-    document = (
-        b"\x10hello\x00" + struct.pack("<i", 1) + b"\x02$db\x00" + struct.pack("<i", 6) + b"admin\x00\x00"
-    )
+    document = b"\x10hello\x00" + struct.pack("<i", 1) + b"\x02$db\x00" + struct.pack("<i", 6) + b"admin\x00\x00"
     body = struct.pack("<iB", 0, 0) + struct.pack("<i", len(document) + 4) + document
     message = struct.pack("<iiii", len(body) + 16, 1, 0, 2013) + body
     try:
