@@ -46,24 +46,26 @@ class RpcServer:
         await self._server.stop(grace_seconds)
 
 
+def server_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Returns the options of the listening server."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.so_reuseport", 0),
+        # Both ends notice a dead peer within a minute; a client may ping an idle watch every 10 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 3),
+    ]
+
+
 @asynccontextmanager
 async def serving(
     uploads: UploadServicer, assets: AssetServicer, *, listen: str, max_message_bytes: int
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends. Raises NotReady when the address cannot be had."""
-    server = aio.server(
-        interceptors=[RefusalInterceptor()],
-        options=[
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.so_reuseport", 0),
-            # Both ends notice a dead peer within a minute; a client may ping an idle watch every 10 s.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.http2.max_ping_strikes", 3),
-        ],
-    )
+    server = aio.server(interceptors=[RefusalInterceptor()], options=server_options(max_message_bytes))
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     health = health_aio.HealthServicer()
