@@ -13,8 +13,10 @@ import grpc
 import pytest
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from typer.testing import CliRunner
 
 from assetlane import Client, UploadStatus
+from assetlane.cli.commands import app
 from assetlane.version import __version__
 
 pytestmark = pytest.mark.timeout(60)
@@ -130,12 +132,11 @@ async def test_one_bad_file_does_not_stop_the_others(
         ["ls", "public", "--limit", "many"],
     ],
 )
-async def test_wrong_usage_is_exit_code_2(server: LaneServer, arguments: list[str]) -> None:
-    """What cannot be meant is refused before anything is sent."""
-    result = await ran(server, *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert result.err
-    assert server.calls == []
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    """What cannot be meant is refused, on stderr, before anything is sent."""
+    result = CliRunner().invoke(app, ["--target", "127.0.0.1:1", "--timeout", "0.1", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
 
 
 async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:
