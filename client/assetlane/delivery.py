@@ -132,7 +132,7 @@ class Delivery:
             self._learn(reply)
             async with asyncio.TaskGroup() as group:
                 for variant in self._targets.keys() & set(wanted):
-                    group.create_task(self._put(variant, tally))
+                    group.create_task(self._put(variant, tally, again=round_left < ROUNDS - 1))
             try:
                 return await self._lane.complete_upload(upload_id)
             except VariantsMissing as error:
@@ -142,13 +142,13 @@ class Delivery:
                 reply = await self._lane.request_upload(self._request)
         raise AssertionError("the last round returns or raises")
 
-    async def _put(self, variant: str, tally: Tally) -> None:
+    async def _put(self, variant: str, tally: Tally, *, again: bool) -> None:
         await transfer.put(
             self._session,
             self._parcel.sources[variant],
             self._targets[variant],
             renew=partial(self._renewed, variant, self._targets[variant].url),
-            may_exist=self._resumable,
+            may_exist=self._resumable or again,
             on_sent=partial(tally.sent, variant),
         )
 

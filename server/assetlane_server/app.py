@@ -24,9 +24,12 @@ from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.watching import AssetWatches
 
 _log = logging.getLogger(__name__)
 _SECOND_SIGNAL_STATUS = 130
+_PROGRESS_INTERVAL = timedelta(milliseconds=300)  # between two writes of one upload's progress
 
 
 class Application:
@@ -66,24 +69,27 @@ async def application(settings: Settings) -> AsyncIterator[Application]:
         ) as records,
         object_store(settings) as store,
     ):
-        hub = Hub(records)
+        hub = Hub(records, utc_now)
+        heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store, settings.terms)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
+        watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
             uploads=records,
             assets=records,
             store=store,
             hub=hub,
             lanes=lanes,
+            board=ProgressBoard(records, _PROGRESS_INTERVAL),
             terms=settings.terms,
-            heartbeat=timedelta(seconds=settings.heartbeat_seconds),
+            heartbeat=heartbeat,
             new_id=new_id,
             now=utc_now,
         )
         async with (
             serving(
                 UploadServicer(broker, lanes),
-                AssetServicer(ledger, lanes),
+                AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
                 max_message_bytes=settings.max_message_bytes,
             ) as server,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import pty
 import signal
 import sys
 from asyncio.subprocess import PIPE
@@ -13,8 +14,10 @@ import grpc
 import pytest
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from typer.testing import CliRunner
 
 from assetlane import Client, UploadStatus
+from assetlane.cli.commands import app
 from assetlane.version import __version__
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,7 +32,7 @@ class Result:
 
     code: int
     out: str
-    err: str
+    err: str = ""
 
     @property
     def lines(self) -> list[str]:
@@ -55,7 +58,7 @@ async def finished(process: asyncio.subprocess.Process) -> Result:
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     assert process.returncode is not None
-    return Result(process.returncode, out.decode(), err.decode())
+    return Result(process.returncode, out.decode(), (err or b"").decode())
 
 
 async def ran(server: LaneServer, *arguments: str | Path, cwd: Path | None = None) -> Result:
@@ -100,6 +103,23 @@ async def test_files_are_uploaded_as_lines(server: LaneServer, files: tuple[Path
     assert server.assets[asset_id].file_path == "a/b.jpg"
 
 
+async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(server: LaneServer, files: tuple[Path, Path]) -> None:
+    """With stderr on a terminal progress is drawn there, and stdout still holds only the result."""
+    terminal, end = pty.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "upload", str(files[1]), stdout=PIPE, stderr=end, env=environment(server.target)
+        )
+        result = await finished(process)
+        drawn = os.read(terminal, 65536).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+    assert (result.code, len(result.lines)) == (0, 1)
+    assert result.lines[0].startswith(next(iter(server.assets)))
+    assert "notes.txt" in drawn
+
+
 async def test_one_bad_file_does_not_stop_the_others(
     server: LaneServer, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -130,12 +150,11 @@ async def test_one_bad_file_does_not_stop_the_others(
         ["ls", "public", "--limit", "many"],
     ],
 )
-async def test_wrong_usage_is_exit_code_2(server: LaneServer, arguments: list[str]) -> None:
-    """What cannot be meant is refused before anything is sent."""
-    result = await ran(server, *arguments)
-    assert (result.code, result.out) == (2, "")
-    assert result.err
-    assert server.calls == []
+def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
+    """What cannot be meant is refused, on stderr, before anything is sent."""
+    result = CliRunner().invoke(app, ["--target", "127.0.0.1:1", "--timeout", "0.1", *arguments])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr
 
 
 async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:

@@ -114,20 +114,26 @@ async def test_an_asset_is_inserted_once(records: MongoRecords) -> None:
     assert await records.find_assets([first.asset_id, "missing"]) == {first.asset_id: first}
 
 
-async def test_refresh_never_goes_back_and_ends_with_deletion(records: MongoRecords) -> None:
-    """A deleted asset is found, marked, and in no list; its first deletion counts."""
+async def test_of_sixteen_asset_changes_from_one_revision_one_wins(records: MongoRecords) -> None:
+    """Refreshes and deletions race as status changes do; losing changes nothing."""
     one = await records.insert_asset(asset())
-    later = replace(one, refresh_time=one.refresh_time + timedelta(minutes=1))
-    assert await records.refresh_asset(later)
-    assert await records.refresh_asset(one)
-    assert (await records.find_assets([one.asset_id]))[one.asset_id] == later
-    assert await records.list_assets(partition=one.partition, before_id="", limit=10) == [later]
-    for day in (1, 2):
-        await records.mark_deleted(one.asset_id, NOW + timedelta(days=day))
-    assert not await records.refresh_asset(later)
-    gone = (await records.find_assets([one.asset_id]))[one.asset_id]
-    assert gone.delete_time == NOW + timedelta(days=1)
-    assert await records.list_assets(partition=one.partition, before_id="", limit=10) == []
+    later = NOW + timedelta(minutes=1)
+    attempts = [one.deleted(later) if i % 2 else one.refreshed(later) for i in range(16)]
+    won = await asyncio.gather(*(records.advance_asset(attempt) for attempt in attempts))
+    assert won.count(True) == 1
+    assert (await records.find_assets([one.asset_id]))[one.asset_id] == attempts[won.index(True)]
+
+
+async def test_a_deleted_asset_is_found_and_changed_but_not_listed(records: MongoRecords) -> None:
+    """It stays in the ledger, marked; whoever asks what changed is told."""
+    kept, gone = await records.insert_asset(asset()), await records.insert_asset(asset())
+    later = NOW + timedelta(minutes=1)
+    assert await records.advance_asset(gone.deleted(later))
+    partition = kept.partition
+    assert await records.list_assets(partition=partition, before_id="", limit=10) == [kept]
+    assert await records.changed_assets(partition=partition, since=NOW) == [kept, gone.deleted(later)]
+    assert await records.changed_assets(partition=partition, since=later) == [gone.deleted(later)]
+    assert await records.changed_assets(partition="other", since=NOW) == []
 
 
 async def test_details_of_every_shape_survive(records: MongoRecords) -> None:

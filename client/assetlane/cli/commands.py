@@ -69,6 +69,11 @@ def watch(
         raise typer.BadParameter("tell either an UPLOAD_ID or --session")
 
     async def work(lane: Client) -> int:
+        # A watch waits for a server for ever; a call tells soon that there is none.
+        if upload_id:
+            await lane.get_upload(upload_id)
+        else:
+            await anext(lane.list_uploads(session_id=session, page_size=1), None)
         status = UploadStatus.UPLOAD_STATUS_COMPLETED
         events = lane.watch_upload(upload_id) if upload_id else lane.watch_session(session)
         async with aclosing(events):

@@ -17,6 +17,8 @@ from rich.text import Text
 from assetlane import progress
 from assetlane.errors import AssetlaneError
 
+FIXED_COLUMNS = 3  # ids, times and sizes are copied by people and must not break over lines
+
 
 def say(line: str) -> None:
     """Prints one line of result."""
@@ -36,8 +38,8 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             say("\t".join(cell.replace("\t", " ") for cell in row))
         return
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for position, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=position < FIXED_COLUMNS)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
@@ -96,6 +98,8 @@ class Bars:
             console=Console(stderr=True),
             disable=not self.shown,
             transient=True,
+            # Redirecting would send results to this console, which is stderr: right only on one screen.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
     def __enter__(self) -> Self:

@@ -52,6 +52,17 @@ class AssetServiceStub:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
     """
+    WatchAssets: _grpc.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]
+    """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
+    """
     RefreshAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]
     """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
     A public asset is returned as it is: its URL never expires.
@@ -97,6 +108,17 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
+    """
+    WatchAssets: _aio.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]  # type: ignore[assignment]
+    """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]  # type: ignore[assignment]
     """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
@@ -152,6 +174,23 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
         from this list.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchAssets(
+        self,
+        request: _asset_service_pb2.WatchAssetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_asset_service_pb2.WatchAssetsResponse], _abc.AsyncIterator[_asset_service_pb2.WatchAssetsResponse]]:
+        """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+        deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+        To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+        SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+        OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
         """
 
     @_abc_1.abstractmethod

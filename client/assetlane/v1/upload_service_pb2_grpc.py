@@ -50,6 +50,11 @@ class UploadServiceStub:
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.SerializeToString,
                 response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.FromString,
                 _registered_method=True)
+        self.ReportProgress = channel.unary_unary(
+                '/assetlane.v1.UploadService/ReportProgress',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
+                _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/assetlane.v1.UploadService/CompleteUpload',
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.CompleteUploadRequest.SerializeToString,
@@ -106,6 +111,20 @@ class UploadServiceServicer:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportProgress(self, request, context):
+        """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+        reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +190,11 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     servicer.WatchUpload,
                     request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.FromString,
                     response_serializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.SerializeToString,
+            ),
+            'ReportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportProgress,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.SerializeToString,
             ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
@@ -253,6 +277,33 @@ class UploadService:
             '/assetlane.v1.UploadService/WatchUpload',
             assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.SerializeToString,
             assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/ReportProgress',
+            assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,16 @@ class UploadServiceStub:
     NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
     """
+    ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
+    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
     """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
     checksum where one was promised), writes the asset into the ledger and completes the upload.
@@ -126,6 +136,16 @@ class UploadServiceAsyncStub(UploadServiceStub):
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    """
+    ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
+    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
@@ -201,6 +221,22 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportProgress(
+        self,
+        request: _upload_service_pb2.ReportProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.ReportProgressResponse, _abc.Awaitable[_upload_service_pb2.ReportProgressResponse]]:
+        """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+        reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from assetlane_server.uploads.asset import Asset, AssetVariant
+from assetlane_server.uploads.progress import Progress, Stage
 from assetlane_server.uploads.upload import (
     Details,
     Failure,
@@ -18,6 +19,8 @@ from assetlane_server.uploads.upload import (
 )
 
 Document = dict[str, Any]
+
+PROGRESS_FIELDS = ("session_id", "stage", "variants", "time")
 
 
 def upload_document(upload: Upload) -> Document:
@@ -105,15 +108,26 @@ def asset_document(asset: Asset) -> Document:
         "expiration_hours": asset.expiration_hours,
         "variants": [_without_empty(_variant_document(variant)) for variant in asset.variants],
         "create_time": asset.create_time,
-        "refresh_time": asset.refresh_time,
+        **asset_state(asset),
     }
     if asset.session_id:
         document["session_id"] = asset.session_id
     if details := _details_document(asset.details):
         document["details"] = details
-    if asset.delete_time is not None:
-        document["delete_time"] = asset.delete_time
     return document
+
+
+def asset_state(asset: Asset) -> Document:
+    """Returns the fields that a refresh or the deletion writes. `route` is as in `upload_state`."""
+    state: Document = {
+        "revision": asset.revision,
+        "refresh_time": asset.refresh_time,
+        "update_time": asset.update_time,
+        "route": {"revision": asset.revision, "partition": asset.partition},
+    }
+    if asset.delete_time is not None:
+        state["delete_time"] = asset.delete_time
+    return state
 
 
 def asset_of(document: Mapping[str, Any]) -> Asset:
@@ -129,7 +143,35 @@ def asset_of(document: Mapping[str, Any]) -> Asset:
         variants=tuple(_variant_of(variant) for variant in document["variants"]),
         create_time=document["create_time"],
         refresh_time=document["refresh_time"],
+        update_time=document["update_time"],
+        revision=document["revision"],
         delete_time=document.get("delete_time"),
+    )
+
+
+def progress_document(progress: Progress) -> Document:
+    """Returns the whole document of an upload's progress."""
+    return {
+        "_id": progress.upload_id,
+        "session_id": progress.session_id,
+        "stage": progress.stage.value,
+        "variants": [
+            {"name": name, "sent_bytes": progress.sent_bytes[name], "size_bytes": size_bytes}
+            for name, size_bytes in progress.size_bytes.items()
+        ],
+        "time": progress.time,
+    }
+
+
+def progress_of(document: Mapping[str, Any]) -> Progress:
+    """Returns the progress of a document."""
+    return Progress(
+        upload_id=document["_id"],
+        session_id=document["session_id"],
+        stage=Stage(document["stage"]),
+        sent_bytes={variant["name"]: variant["sent_bytes"] for variant in document["variants"]},
+        size_bytes={variant["name"]: variant["size_bytes"] for variant in document["variants"]},
+        time=document["time"],
     )
 
 

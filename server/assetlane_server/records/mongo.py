@@ -1,4 +1,4 @@
-"""Uploads and assets in MongoDB. The only file with Motor.
+"""Uploads, assets and progress in MongoDB. The only file with Motor.
 
 Needs a replica set or a sharded cluster (change streams, majority concerns), MongoDB 6.0 or newer or a
 server that speaks its protocol, and the role `readWrite` on one database.
@@ -19,10 +19,14 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from assetlane_server.records.documents import (
+    PROGRESS_FIELDS,
     Document,
     asset_document,
     asset_of,
+    asset_state,
     change_document,
+    progress_document,
+    progress_of,
     upload_document,
     upload_of,
     upload_state,
@@ -30,10 +34,14 @@ from assetlane_server.records.documents import (
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
 from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload
 
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
+
+_NEWEST_FIRST = ("_id", DESCENDING)
+_OLDEST_FIRST = ("_id", ASCENDING)
 
 _UPLOAD_INDEXES = [
     IndexModel(
@@ -49,25 +57,42 @@ _UPLOAD_INDEXES = [
     ),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
 ]
-_ASSET_INDEXES = [IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition")]
+_ASSET_INDEXES = [
+    IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition"),
+    IndexModel([("partition", ASCENDING), ("update_time", ASCENDING)], name="partition_changes"),
+]
+# Progress is worth nothing an hour later.
+_PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class UploadChange:
     """A status change seen by the change stream: whom it concerns, not what it was."""
 
     upload_id: str
     session_id: str
-    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class AssetChange:
+    """An addition, refresh or deletion seen by the change stream: whom it concerns, not what it was."""
+
+    asset_id: str
+    partition: str
+
+
+Change = UploadChange | AssetChange | Progress
 
 
 class MongoRecords:
-    """UploadRecords and AssetRecords in one database. Open it with `MongoRecords.open`."""
+    """UploadRecords, AssetRecords and ProgressRecords in one database. Open it with `MongoRecords.open`."""
 
     def __init__(self, database: "AsyncIOMotorDatabase[Document]") -> None:
         self._database = database
         self._uploads = database["uploads"]
         self._assets = database["assets"]
+        # Nobody acts on progress: one server's word for it is enough.
+        self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
     @classmethod
     @asynccontextmanager
@@ -113,6 +138,7 @@ class MongoRecords:
             # Creating an index that is there already does nothing.
             await self._uploads.create_indexes(_UPLOAD_INDEXES)
             await self._assets.create_indexes(_ASSET_INDEXES)
+            await self._progress.create_indexes(_PROGRESS_INDEXES)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
 
@@ -168,7 +194,7 @@ class MongoRecords:
             query["status"] = {"$in": [status.value for status in statuses]}
         if before_id:
             query["_id"] = {"$lt": before_id}
-        return [upload_of(document) for document in await self._find(self._uploads, query, DESCENDING, limit)]
+        return [upload_of(document) for document in await self._find(self._uploads, query, _NEWEST_FIRST, limit)]
 
     # Assets
 
@@ -195,20 +221,30 @@ class MongoRecords:
         query: Document = {"partition": partition, "delete_time": None}
         if before_id:
             query["_id"] = {"$lt": before_id}
-        return [asset_of(document) for document in await self._find(self._assets, query, DESCENDING, limit)]
+        return [asset_of(document) for document in await self._find(self._assets, query, _NEWEST_FIRST, limit)]
 
-    async def refresh_asset(self, asset: Asset) -> bool:
+    async def advance_asset(self, asset: Asset) -> bool:
         """See AssetRecords."""
-        return await self._update(
-            self._assets,
-            {"_id": asset.asset_id, "delete_time": None},
-            {"$max": {"refresh_time": asset.refresh_time}},
-        )
+        query = {"_id": asset.asset_id, "revision": asset.revision - 1}
+        return await self._update(self._assets, query, {"$set": asset_state(asset)})
 
-    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
+    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
         """See AssetRecords."""
-        query = {"_id": asset_id, "delete_time": None}
-        await self._update(self._assets, query, {"$set": {"delete_time": delete_time}})
+        query = {"partition": partition, "update_time": {"$gte": since}}
+        documents = await self._find(self._assets, query, ("update_time", ASCENDING))
+        return [asset_of(document) for document in documents]
+
+    # Progress
+
+    async def put_progress(self, progress: Progress) -> None:
+        """See ProgressRecords. A replacement, so that its change event carries all of it."""
+        document = progress_document(progress)
+        try:
+            await self._progress.replace_one({"_id": progress.upload_id}, document, upsert=True)
+        except DuplicateKeyError:
+            return  # two servers told of the first progress at once: either is the newest
+        except PyMongoError as error:
+            raise _unavailable(error) from error
 
     # For the hub
 
@@ -221,29 +257,38 @@ class MongoRecords:
         return await self._snapshots({"session_id": {"$in": list(session_ids)}})
 
     async def _snapshots(self, query: Document) -> list[Snapshot]:
-        uploads = [upload_of(document) for document in await self._find(self._uploads, query, ASCENDING)]
+        uploads = [upload_of(document) for document in await self._find(self._uploads, query, _OLDEST_FIRST)]
         completed = [upload.upload_id for upload in uploads if upload.status is Status.COMPLETED]
         assets = await self.find_assets(completed) if completed else {}
         return [Snapshot(upload, _present(assets.get(upload.upload_id))) for upload in uploads]
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator["ChangeFeed"]:
-        """Opens a change stream: every status change from now on, in order, once it is majority-durable.
+        """Opens a change stream: every change from now on, in order, once it is majority-durable.
 
         Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
         """
+        watched = {"$in": ["uploads", "assets", "progress"]}
         pipeline: list[Document] = [
-            {"$match": {"operationType": {"$in": ["insert", "update", "invalidate", "drop"]}}},
+            {
+                "$match": {
+                    "$or": [
+                        {"ns.coll": watched, "operationType": {"$in": ["insert", "update", "replace", "drop"]}},
+                        {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
+                    ]
+                }
+            },
             {
                 "$project": {
                     "operationType": 1,
+                    "ns.coll": 1,
                     "documentKey": 1,
-                    "fullDocument.route": 1,
+                    **{f"fullDocument.{name}": 1 for name in ("_id", "route", *PROGRESS_FIELDS)},
                     "updateDescription.updatedFields.route": 1,
                 }
             },
         ]
-        stream: AsyncIOMotorChangeStream[Any] = self._uploads.watch(
+        stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
             pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
         )
         try:
@@ -261,10 +306,12 @@ class MongoRecords:
             raise _unavailable(error) from error
         return document
 
-    async def _find(self, collection: Any, query: Document, order: int | None = None, limit: int = 0) -> list[Document]:
+    async def _find(
+        self, collection: Any, query: Document, order: tuple[str, int] | None = None, limit: int = 0
+    ) -> list[Document]:
         cursor = collection.find(query, limit=limit)
         if order is not None:
-            cursor = cursor.sort("_id", order)
+            cursor = cursor.sort(*order)
         try:
             documents: list[Document] = await cursor.to_list(None)
         except PyMongoError as error:
@@ -297,13 +344,17 @@ class ChangeFeed:
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
-        if event["operationType"] in ("invalidate", "drop"):
-            raise LedgerUnavailable("The collection of uploads was dropped.")
-        holder = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
-        route = holder.get("route")
+        if event["operationType"] in ("invalidate", "drop", "dropDatabase"):
+            raise LedgerUnavailable("A collection of the ledger was dropped.")
+        document = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
+        if event["ns"]["coll"] == "progress":
+            return progress_of(document) if "stage" in document else None
+        route = document.get("route")
         if route is None:
             return None  # not a status change, such as renewed write targets
-        return Change(event["documentKey"]["_id"], route["session_id"], route["revision"])
+        if event["ns"]["coll"] == "assets":
+            return AssetChange(event["documentKey"]["_id"], route["partition"])
+        return UploadChange(event["documentKey"]["_id"], route["session_id"])
 
 
 def _present(asset: Asset | None) -> Asset | None:

@@ -29,6 +29,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.VariantsMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RevisionAhead: grpc.StatusCode.OUT_OF_RANGE,
+    errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,

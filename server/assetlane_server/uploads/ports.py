@@ -9,10 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload, VariantPromise
+
+# How long after its `update_time` a change may become visible to a reader: the difference of two servers'
+# clocks and the time of a write. Who asks for what changed since an instant asks for that much more.
+VISIBLE_WITHIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +116,34 @@ class AssetRecords(Protocol):
         """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
         ...
 
-    async def refresh_asset(self, asset: Asset) -> bool:
-        """Stores the asset's `refresh_time` unless it is deleted; returns whether it is still there.
+    async def advance_asset(self, asset: Asset) -> bool:
+        """Stores a refreshed or deleted asset if the stored revision is still the one before.
 
-        The stored instant never goes back.
+        Returns whether it did; losing that race changes nothing.
         """
         ...
 
-    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
-        """Marks the asset deleted if it is not yet: from now on it is in no list."""
+    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
+        """Returns the partition's assets updated at that instant or later, oldest update first, deleted included."""
         ...
 
 
-class Mailbox(Protocol):
+class ProgressRecords(Protocol):
+    """How far uploads are: newest only, and no promise that it lasts."""
+
+    async def put_progress(self, progress: Progress) -> None:
+        """Replaces what is known of the upload's progress."""
+        ...
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Mailbox(Protocol[T_co]):
     """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
 
-    async def next(self, timeout: timedelta) -> Sequence[Snapshot]:
-        """Returns the newest snapshots of what changed since the last call, waiting for at least one.
+    async def next(self, timeout: timedelta) -> Sequence[T_co]:
+        """Returns the newest state of what changed since the last call, waiting for at least one.
 
         Returns none after `timeout`. Raises ShuttingDown when the server is about to stop.
         """
@@ -137,12 +153,16 @@ class Mailbox(Protocol):
 class ChangeHub(Protocol):
     """Wakes watchers. Order at the start of a watch: open the mailbox, then read, then follow."""
 
-    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """Opens a mailbox for one upload: from its start on, no change is missed."""
         ...
 
-    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """Opens a mailbox for all uploads of a session, those requested later included."""
+        ...
+
+    def watch_partition(self, partition: str) -> AbstractAsyncContextManager[Mailbox[Asset]]:
+        """Opens a mailbox for all assets of a partition, deleted ones included."""
         ...
 
     async def read_upload(self, upload_id: str) -> Snapshot | None:
