@@ -51,11 +51,8 @@ _UPLOAD_INDEXES = [
         unique=True,
         partialFilterExpression={"request_id": {"$exists": True}},
     ),
-    IndexModel(
-        [("session_id", ASCENDING), ("_id", ASCENDING)],
-        name="session",
-        partialFilterExpression={"session_id": {"$exists": True}},
-    ),
+    # Not a partial one, though uploads without a session are in it too: the embedded MongoDB reads by full ones alone.
+    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="session_id"),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
     IndexModel([("sweep_time", ASCENDING)], name="sweep"),
 ]
@@ -153,8 +150,10 @@ class MongoRecords:
             await self._uploads.insert_one(upload_document(upload))
         except DuplicateKeyError as error:
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
-            mine = {"$or": [{"_id": upload.upload_id}, {"uid": upload.uid, "request_id": upload.request_id}]}
-            document = await self._find_one(self._uploads, mine)
+            # One after the other: the embedded MongoDB has no index for an $or.
+            document = await self._find_one(self._uploads, {"_id": upload.upload_id}) or await self._find_one(
+                self._uploads, {"uid": upload.uid, "request_id": upload.request_id}
+            )
             if document is None:
                 raise LedgerUnavailable("A write met another one that is gone: call again.") from error
             return upload_of(document)
