@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         10, ge=0.05, le=3600, description="average time between two looks for what clients left behind"
     )
+    accept_mislabelled: bool = Field(
+        False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
+    )
     max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     heartbeat_seconds: float = Field(15, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
@@ -114,6 +117,7 @@ class Settings(BaseSettings):
             max_upload_bytes=self.max_upload_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
+            accept_mislabelled=self.accept_mislabelled,
             upload_retention=timedelta(days=self.upload_retention_days),
         )
 
