@@ -51,11 +51,8 @@ _UPLOAD_INDEXES = [
         unique=True,
         partialFilterExpression={"request_id": {"$exists": True}},
     ),
-    IndexModel(
-        [("session_id", ASCENDING), ("_id", ASCENDING)],
-        name="session",
-        partialFilterExpression={"session_id": {"$exists": True}},
-    ),
+    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
+    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
     IndexModel([("sweep_time", ASCENDING)], name="sweep"),
 ]
