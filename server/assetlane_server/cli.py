@@ -11,12 +11,12 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from assetlane.version import __version__
-from assetlane_server.app import serve as serve_until_signal
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
+from assetlane_server.serving import serve as serve_until_signal
 from assetlane_server.uploads.errors import NotReady
 
 T = TypeVar("T")
