@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ulid import ULID
 
@@ -24,6 +25,7 @@ from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
 
 _log = logging.getLogger(__name__)
@@ -45,14 +47,6 @@ class Application:
     def port(self) -> int:
         """The port it listens on."""
         return self._server.port
-
-    async def follow_hub(self) -> None:
-        """Runs the hub. Raises, at once and loudly, when it breaks: a server without one is half alive."""
-        try:
-            await self._hub.run()
-        except Exception:
-            _log.critical("the hub broke: this server ends", exc_info=True)
-            raise
 
     async def tell_health(self) -> None:
         """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
@@ -94,7 +88,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
     ):
         hub = Hub(records, utc_now)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store, settings.terms)
+        lanes = Lanes(store)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
@@ -107,6 +101,14 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             terms=settings.terms,
             heartbeat=heartbeat,
             new_id=new_id,
+            now=utc_now,
+        )
+        sweeper = Sweeper(
+            records=records,
+            uploads=records,
+            store=store,
+            broker=broker,
+            interval=timedelta(seconds=settings.sweep_seconds),
             now=utc_now,
         )
         async with (
@@ -124,12 +126,14 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             asyncio.TaskGroup() as tasks,
         ):
             app = Application(server, hub, broker, settings.grace_seconds)
-            tasks.create_task(app.follow_hub(), name="hub")
-            tasks.create_task(server.run(), name="server")
+            tasks.create_task(_essential("hub", hub.run()), name="hub")
+            tasks.create_task(_essential("gRPC server", server.run()), name="server")
+            sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
             telling_health = tasks.create_task(app.tell_health(), name="health")
             try:
                 yield app
             finally:
+                sweeping.cancel()
                 await app.drain()
                 telling_health.cancel()
 
@@ -178,6 +182,15 @@ async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
         yield store
     finally:
         await opening.__aexit__(*sys.exc_info())
+
+
+async def _essential(name: str, part: Coroutine[Any, Any, None]) -> None:
+    """Runs a part without which the server would be half alive: when it breaks, the server ends, loudly."""
+    try:
+        await part
+    except Exception:
+        _log.critical("the %s broke: this server ends", name, exc_info=True)
+        raise
 
 
 def utc_now() -> datetime:
