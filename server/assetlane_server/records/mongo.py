@@ -141,6 +141,11 @@ class MongoRecords:
             await self._progress.create_indexes(_PROGRESS_INDEXES)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        try:
+            async with self.changes():
+                return  # rights that suffice for all of the above do not always suffice for this
+        except LedgerUnavailable as error:
+            raise NotReady(f"MongoDB opens no change stream: {error}") from error
 
     # Uploads
 
