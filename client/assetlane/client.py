@@ -215,7 +215,7 @@ class Client(Ledger):
 
         Goes on by itself through lost connections. Raises NotFound, OutOfRange and what else is permanent.
         """
-        return watching.watch(self._server.open_watch, watching.UploadCursor(upload_id, after_revision))
+        return watching.watch(self._server.open_upload_watch, watching.UploadCursor(upload_id, after_revision))
 
     def watch_session(
         self, session_id: str | None = None, after_revisions: Mapping[str, int] | None = None
@@ -225,7 +225,7 @@ class Client(Ledger):
         `after_revisions` maps upload ids to the last revision seen.
         """
         session = self.session_id if session_id is None else session_id
-        return watching.watch(self._server.open_watch, watching.SessionCursor(session, after_revisions))
+        return watching.watch(self._server.open_upload_watch, watching.SessionCursor(session, after_revisions))
 
 
 def _name(path: Path) -> str:

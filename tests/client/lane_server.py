@@ -77,6 +77,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     gate: asyncio.Event | None = None
     fails_uploads: bool = False
     page_size: int = 2
+    asset_streams: deque[Sequence[asset_service_pb2.WatchAssetsResponse | Fault]] = field(default_factory=deque)
 
     @classmethod
     @asynccontextmanager
@@ -257,6 +258,20 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         assets = [asset for asset in self.assets.values() if asset.partition == request.partition]
         page, token = self._page(assets, request.page_token)
         return asset_service_pb2.ListAssetsResponse(assets=page, next_page_token=token)
+
+    async def WatchAssets(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802, D102
+        await self._enter("WatchAssets", request, context)
+        self.open_watches += 1
+        self.watch_opened.set()
+        try:
+            for event in self.asset_streams.popleft():
+                if isinstance(event, Fault):
+                    await event.abort(context)
+                yield event
+            await asyncio.Event().wait()
+        finally:
+            self.open_watches -= 1
+            self.watch_closed.set()
 
     async def RefreshAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         await self._enter("RefreshAsset", request, context)
