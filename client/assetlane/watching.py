@@ -14,7 +14,7 @@ from assetlane.errors import Unavailable
 from assetlane.statuses import error_from, retry_after
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane.v1.upload_service_pb2 import StatusEvent, WatchUploadRequest, WatchUploadResponse
+from assetlane.v1.upload_service_pb2 import ProgressEvent, StatusEvent, WatchUploadRequest, WatchUploadResponse
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,26 @@ class SessionCursor:
     def finished(self) -> bool:
         """Returns False."""
         return False
+
+
+class WithProgress:
+    """A watch of uploads that also tells how far they are, in between their status changes."""
+
+    def __init__(self, cursor: UploadCursor | SessionCursor) -> None:
+        self._cursor = cursor
+        self.endless = cursor.endless
+
+    def request(self) -> WatchUploadRequest:
+        """Returns a request for the status changes that are new: of progress nothing is told again."""
+        return self._cursor.request()
+
+    def take(self, event: WatchUploadResponse) -> StatusEvent | ProgressEvent | None:
+        """Returns the progress or the status change, None if it is not a new one."""
+        return event.progress if event.HasField("progress") else self._cursor.take(event)
+
+    def finished(self) -> bool:
+        """Returns whether no status change can come any more."""
+        return self._cursor.finished()
 
 
 class AssetsCursor:
