@@ -168,7 +168,10 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         sent = sum(request.sent_bytes.values())
         async with self.changed:
             self.progress[request.upload_id] = upload_service_pb2.ProgressEvent(
-                upload_id=request.upload_id, sent_bytes=sent
+                upload_id=request.upload_id,
+                stage=upload_service_pb2.ProgressStage.PROGRESS_STAGE_UPLOADING,
+                sent_bytes=sent,
+                size_bytes=sum(promise.size_bytes for promise in self.uploads[request.upload_id].variants),
             )
             self.changed.notify_all()
         return upload_service_pb2.ReportProgressResponse()
