@@ -25,6 +25,7 @@ from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ async def application(settings: Settings) -> AsyncIterator[Application]:
     ):
         hub = Hub(records, utc_now)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store, settings.terms)
+        lanes = Lanes(store)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
@@ -86,6 +87,14 @@ async def application(settings: Settings) -> AsyncIterator[Application]:
             new_id=new_id,
             now=utc_now,
         )
+        sweeper = Sweeper(
+            records=records,
+            uploads=records,
+            store=store,
+            broker=broker,
+            interval=timedelta(seconds=settings.sweep_seconds),
+            now=utc_now,
+        )
         async with (
             serving(
                 UploadServicer(broker, lanes),
@@ -96,10 +105,12 @@ async def application(settings: Settings) -> AsyncIterator[Application]:
             asyncio.TaskGroup() as tasks,
         ):
             tasks.create_task(hub.run(), name="hub")
+            sweeping = tasks.create_task(sweeper.run(), name="sweeper")
             app = Application(server, hub, broker, settings.grace_seconds)
             try:
                 yield app
             finally:
+                sweeping.cancel()
                 await app.drain()
 
 

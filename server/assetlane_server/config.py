@@ -52,6 +52,15 @@ class Settings(BaseSettings):
     )
     write_url_seconds: int = Field(900, ge=1, le=604_800, description="life of a write URL")
     upload_hours: float = Field(24, gt=0, le=168, description="time from a request to its deadline")
+    upload_retention_days: float = Field(
+        30,
+        gt=0,
+        le=3650,
+        description="how long the record of a finished upload is kept",
+    )
+    sweep_seconds: float = Field(
+        10, ge=0.05, le=3600, description="average time between two looks for what clients left behind"
+    )
     max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     heartbeat_seconds: float = Field(15, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
@@ -105,6 +114,7 @@ class Settings(BaseSettings):
             max_upload_bytes=self.max_upload_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
+            upload_retention=timedelta(days=self.upload_retention_days),
         )
 
 

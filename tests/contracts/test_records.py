@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.records.stores import drop
-from tests.uploads.samples import NOW, requested
+from tests.uploads.samples import NOW, QUARTER, requested
 
 from assetlane_server.app import new_id
 from assetlane_server.local import StackAddress
@@ -29,7 +29,7 @@ async def records(
 
 def initialized(**changes: Any) -> Upload:
     """Returns a fresh INITIALIZED upload with an id of its own."""
-    return replace(requested(**changes), upload_id=new_id()).initialized(NOW)
+    return replace(requested(**changes), upload_id=new_id()).initialized(NOW, QUARTER)
 
 
 def asset(**changes: object) -> Asset:
@@ -77,7 +77,7 @@ async def test_a_failure_is_kept(records: MongoRecords) -> None:
 async def test_renewal_needs_the_revision_and_never_goes_back(records: MongoRecords) -> None:
     """It is no status change: the revision stays."""
     upload = await records.insert_upload(initialized())
-    later, earlier = upload.renewed(NOW + timedelta(minutes=5)), replace(upload, targets_signed_at=NOW)
+    later, earlier = upload.renewed(NOW + timedelta(minutes=5), QUARTER), replace(upload, targets_signed_at=NOW)
     assert await records.renew_targets(later)
     assert await records.renew_targets(earlier)
     assert await records.find_upload(upload.upload_id) == later

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
-from tests.uploads.samples import NOW, requested
+from tests.uploads.samples import NOW, QUARTER, requested
 
 from assetlane_server.app import new_id, utc_now
 from assetlane_server.records.hub import Hub
@@ -33,7 +33,7 @@ async def running(records: MongoRecords) -> AsyncIterator[Hub]:
 
 def initialized(session_id: str = "phone") -> Upload:
     """Returns a fresh upload with an id of its own."""
-    return replace(requested(session_id=session_id, request_id=""), upload_id=new_id()).initialized(NOW)
+    return replace(requested(session_id=session_id, request_id=""), upload_id=new_id()).initialized(NOW, QUARTER)
 
 
 async def status_of_next(box: HubMailbox[Snapshot | Progress]) -> Status:

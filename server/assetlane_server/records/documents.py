@@ -36,6 +36,7 @@ def upload_document(upload: Upload) -> Document:
         "history": [change_document(change) for change in upload.history],
         "create_time": upload.create_time,
         "expire_time": upload.expire_time,
+        "kept_for_s": upload.kept_for.total_seconds(),
         **upload_state(upload),
     }
     if upload.request_id:
@@ -57,9 +58,11 @@ def upload_state(upload: Upload) -> Document:
         "status": upload.status.value,
         "revision": upload.revision,
         "route": {"revision": upload.revision, "session_id": upload.session_id},
+        "sweep_time": upload.sweep_time,
     }
     if upload.targets_signed_at is not None:
         state["targets_signed_at"] = upload.targets_signed_at
+        state["targets_expire_time"] = upload.targets_expire_time
     if upload.failure is not None:
         state["failure"] = {"reason": upload.failure.reason, "message": upload.failure.message}
     return state
@@ -95,6 +98,10 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         ),
         failure=Failure(failure["reason"], failure["message"]) if failure else None,
         targets_signed_at=document.get("targets_signed_at"),
+        targets_expire_time=document.get("targets_expire_time"),
+        sweep_time=document.get("sweep_time"),
+        is_swept=document.get("is_swept", False),
+        kept_for=timedelta(seconds=document["kept_for_s"]),
     )
 
 
@@ -108,6 +115,7 @@ def asset_document(asset: Asset) -> Document:
         "expiration_hours": asset.expiration_hours,
         "variants": [_without_empty(_variant_document(variant)) for variant in asset.variants],
         "create_time": asset.create_time,
+        "write_expire_time": asset.write_expire_time,
         **asset_state(asset),
     }
     if asset.session_id:
@@ -127,6 +135,7 @@ def asset_state(asset: Asset) -> Document:
     }
     if asset.delete_time is not None:
         state["delete_time"] = asset.delete_time
+        state["sweep_time"] = asset.sweep_time
     return state
 
 
@@ -144,8 +153,10 @@ def asset_of(document: Mapping[str, Any]) -> Asset:
         create_time=document["create_time"],
         refresh_time=document["refresh_time"],
         update_time=document["update_time"],
+        write_expire_time=document["write_expire_time"],
         revision=document["revision"],
         delete_time=document.get("delete_time"),
+        sweep_time=document.get("sweep_time"),
     )
 
 

@@ -42,6 +42,7 @@ _STREAM_WAIT = timedelta(milliseconds=500)
 
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
+_LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
 
 _UPLOAD_INDEXES = [
     IndexModel(
@@ -56,10 +57,12 @@ _UPLOAD_INDEXES = [
         partialFilterExpression={"session_id": {"$exists": True}},
     ),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
+    IndexModel([("sweep_time", ASCENDING)], name="sweep"),
 ]
 _ASSET_INDEXES = [
     IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition"),
     IndexModel([("partition", ASCENDING), ("update_time", ASCENDING)], name="partition_changes"),
+    IndexModel([("sweep_time", ASCENDING)], name="sweep", partialFilterExpression={"sweep_time": {"$exists": True}}),
 ]
 # Progress is worth nothing an hour later.
 _PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
@@ -173,7 +176,13 @@ class MongoRecords:
         return await self._update(
             self._uploads,
             {"_id": upload.upload_id, "revision": upload.revision},
-            {"$max": {"targets_signed_at": upload.targets_signed_at}},
+            {
+                "$max": {
+                    "targets_signed_at": upload.targets_signed_at,
+                    "targets_expire_time": upload.targets_expire_time,
+                    "sweep_time": upload.sweep_time,
+                }
+            },
         )
 
     async def find_upload(self, upload_id: str) -> Upload | None:
@@ -233,6 +242,35 @@ class MongoRecords:
         query = {"partition": partition, "update_time": {"$gte": since}}
         documents = await self._find(self._assets, query, ("update_time", ASCENDING))
         return [asset_of(document) for document in documents]
+
+    # The sweeper's work
+
+    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
+        """See SweepRecords."""
+        documents = await self._find(self._uploads, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
+        return [upload_of(document) for document in documents]
+
+    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
+        """See SweepRecords."""
+        documents = await self._find(self._assets, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
+        return [asset_of(document) for document in documents]
+
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        """See SweepRecords."""
+        query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
+        return await self._update(self._uploads, query, {"$set": {"sweep_time": sweep_time, "is_swept": is_swept}})
+
+    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
+        """See SweepRecords."""
+        query = {"_id": asset.asset_id, "sweep_time": asset.sweep_time}
+        return await self._update(self._assets, query, {"$set": {"sweep_time": sweep_time}})
+
+    async def purge_upload(self, upload: Upload) -> None:
+        """See SweepRecords."""
+        try:
+            await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
+        except PyMongoError as error:
+            raise _unavailable(error) from error
 
     # Progress
 

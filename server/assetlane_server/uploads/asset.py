@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.upload import Details, Failure, Upload, VariantPromise
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Details, Failure, Upload, VariantPromise
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,10 @@ class Asset:
     create_time: datetime
     refresh_time: datetime  # when its read URLs were signed
     update_time: datetime  # of the newest revision
+    write_expire_time: datetime  # when the last URL that could write one of its objects stopped working
     revision: int = 1  # rises by one with every refresh, and with the deletion
     delete_time: datetime | None = None  # set: out of the ledger, its objects deleted or about to be
+    sweep_time: datetime | None = None  # when the sweeper deletes its objects (again); None: never
 
     @property
     def is_public(self) -> bool:
@@ -68,7 +70,12 @@ class Asset:
 
     def deleted(self, now: datetime) -> "Asset":
         """It is out of the ledger."""
-        return replace(self._revised(now), delete_time=now)
+        return replace(self._revised(now), delete_time=now, sweep_time=now + WORK_LEASE)
+
+    def swept(self, now: datetime) -> "Asset":
+        """Its objects were deleted at `now`: to be done again if a URL lives that could bring one back."""
+        last_sweep = self.write_expire_time + SWEEP_MARGIN
+        return replace(self, sweep_time=last_sweep if now < last_sweep else None)
 
     def _revised(self, now: datetime) -> "Asset":
         return replace(self, revision=self.revision + 1, update_time=max(now, self.update_time))
@@ -129,6 +136,7 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         create_time=now,
         refresh_time=whole_second(now),
         update_time=now,
+        write_expire_time=upload.targets_expire_time or now,
     )
 
 

@@ -71,7 +71,7 @@ class UploadBroker:
         now = self._now()
         # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
         # in one write; the history shows both. What cannot be signed is not stored.
-        upload = admit(request, self._terms, self._new_id(), now).initialized(now)
+        upload = admit(request, self._terms, self._new_id(), now).initialized(now, self._terms.write_url_lifetime)
         targets = self._lanes.write_targets(upload)
         stored = await self._uploads.insert_upload(upload)
         if stored.upload_id == upload.upload_id:
@@ -85,7 +85,7 @@ class UploadBroker:
             upload = await self.get_upload(upload_id)
             if upload.status is not Status.INITIALIZED:
                 return upload, ()
-            renewed = upload.renewed(self._now())
+            renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
             targets = self._lanes.write_targets(renewed)
             if await self._uploads.renew_targets(renewed):
                 return renewed, targets

@@ -101,6 +101,30 @@ class UploadRecords(Protocol):
         ...
 
 
+class SweepRecords(Protocol):
+    """What the sweeper of every server takes its work from; taking it is a conditional update."""
+
+    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
+        """Returns uploads whose `sweep_time` has come, the longest waiting first."""
+        ...
+
+    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
+        """Returns deleted assets whose `sweep_time` has come, the longest waiting first."""
+        ...
+
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        """Stores both if the stored `sweep_time` is still the upload's; returns whether it did."""
+        ...
+
+    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
+        """Stores `sweep_time` if the stored one is still the asset's; returns whether it did."""
+        ...
+
+    async def purge_upload(self, upload: Upload) -> None:
+        """Removes the upload's record if the stored `sweep_time` is still the upload's."""
+        ...
+
+
 class AssetRecords(Protocol):
     """The ledger, durable as UploadRecords. Deleted assets stay in it, marked."""
 
