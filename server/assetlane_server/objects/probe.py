@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -148,7 +148,7 @@ class _Trial:
 
     async def run(self) -> StoreCapabilities:
         kept = self._promise("kept")
-        request = self._put(kept, content_disposition=_DISPOSITION)
+        request = self._put(kept, headers={"content-disposition": _DISPOSITION})
         first = await self._wire.send(request, _BODY)
         self._keeps_versions = first.headers.get("x-amz-version-id", "null") != "null"
         if not first.is_success:
@@ -157,8 +157,8 @@ class _Trial:
         read, again, length, kind, body, expired, signature = await _all(
             self._wire.send(self._store.presign_get(kept.key, self._now(), _LIFETIME)),
             self._wire.send(request, _BODY),
-            self._wire.send(self._put(self._promise("length")), _BODY + b"!", content_length=str(len(_BODY) + 1)),
-            self._wire.send(self._put(self._promise("type")), _BODY, content_type="text/html"),
+            self._wire.send(self._put(self._promise("length")), _BODY + b"!", {"content-length": str(len(_BODY) + 1)}),
+            self._wire.send(self._put(self._promise("type")), _BODY, {"content-type": "text/html"}),
             self._wire.send(self._put(self._promise("body")), _OTHER_BODY),
             self._wire.send(self._put(self._promise("expired"), timedelta(hours=1)), _BODY),
             self._wire.send(_resigned(self._put(self._promise("signature"))), _BODY),
@@ -189,9 +189,10 @@ class _Trial:
         self._keys.append(key)
         return VariantPromise("original", "text/plain", len(_BODY), sha256=hashlib.sha256(_BODY).digest(), key=key)
 
-    def _put(self, promise: VariantPromise, age: timedelta = timedelta(0), **headers: str) -> PresignedRequest:
-        extra = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._store.presign_put(promise, self._now() - age, _LIFETIME, extra)
+    def _put(
+        self, promise: VariantPromise, age: timedelta = timedelta(0), headers: Mapping[str, str] | None = None
+    ) -> PresignedRequest:
+        return self._store.presign_put(promise, self._now() - age, _LIFETIME, headers or {})
 
 
 async def _all(*sending: Awaitable[Reply]) -> list[Reply]:

@@ -91,6 +91,11 @@ class S3ObjectStore:
             # Calls that outlived their limit end with their own socket timeouts: not on the event loop.
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
+    @property
+    def endpoint(self) -> str:
+        """The URL of the store as this server calls it."""
+        return self._client.meta.endpoint_url
+
     def seen_from_here(self) -> "S3ObjectStore":
         """Returns the store with URLs that this server itself can call. For a short while: it shares the
         connections, and its credentials are those of this moment.

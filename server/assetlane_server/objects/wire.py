@@ -49,13 +49,14 @@ class Wire:
         self._session = session
         self._limit = limit
 
-    async def send(self, request: PresignedRequest, body: bytes | None = None, **headers: str) -> Reply:
-        """Sends a presigned request with a body, `headers` on top (`_` for `-`), and returns the answer.
+    async def send(
+        self, request: PresignedRequest, body: bytes | None = None, headers: Mapping[str, str] = _NONE
+    ) -> Reply:
+        """Sends a presigned request with a body, `headers` on top of its own, and returns the answer.
 
         Raises StoreUnavailable when there is none in time.
         """
-        extra = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask(request.method, request.url, {**request.headers, **extra}, body)
+        return await self.ask(request.method, request.url, {**request.headers, **headers}, body)
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NONE, body: bytes | None = None) -> Reply:
         """Sends one request and returns the answer. Raises StoreUnavailable when there is none in time."""
