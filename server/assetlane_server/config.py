@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
+    accept_overwrites: bool = Field(
+        False, description="whether to serve on a store that cannot refuse a second PUT to the same key"
+    )
     key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
     public_base_url: str | None = Field(
         None, description="what a public asset's URL begins with, such as a CDN; unset: the bucket's own URL"

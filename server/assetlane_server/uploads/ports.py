@@ -31,6 +31,23 @@ class PresignedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object in a listing of the store."""
+
+    key: str
+    size_bytes: int
+    modify_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """Some objects in the store's own order, and how to ask for those after them."""
+
+    objects: tuple[ListedObject, ...]
+    after: str  # empty: there are no more
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An upload at one moment, with its asset once it is COMPLETED (None: deleted since)."""
 
@@ -68,6 +85,14 @@ class ObjectStore(Protocol):
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, at most 1,000; those that are not there count as deleted."""
+        ...
+
+    async def list_keys(self, prefix: str, after: str) -> ObjectPage:
+        """Returns a page of the objects whose keys begin with `prefix`; `after` is the page's before, or empty.
+
+        Following `after` to its end visits every object that is there from the first call to the last, once,
+        in an order that is the store's own.
+        """
         ...
 
 
