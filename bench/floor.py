@@ -102,7 +102,10 @@ async def serve(settings: Settings) -> None:
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, timeoutMS=10_000)
     database = client.get_database(settings.mongo_database, write_concern=WriteConcern("majority"))
     floor = Floor(database["uploads"], await _templates(settings))
-    server = grpc.aio.server(options=server_options(settings.max_message_bytes))
+    options = server_options(
+        max_message_bytes=settings.max_message_bytes, keepalive_seconds=settings.keepalive_seconds, shares_port=False
+    )
+    server = grpc.aio.server(options=options)
     server.add_generic_rpc_handlers((floor.handlers(),))
     port = server.add_insecure_port(settings.listen)
     await server.start()

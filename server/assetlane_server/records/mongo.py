@@ -31,6 +31,7 @@ from assetlane_server.records.documents import (
     upload_of,
     upload_state,
 )
+from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
 from assetlane_server.uploads.ports import Snapshot
@@ -51,8 +52,8 @@ _UPLOAD_INDEXES = [
         unique=True,
         partialFilterExpression={"request_id": {"$exists": True}},
     ),
-    # Not a partial one, though uploads without a session are in it too: the embedded MongoDB reads by full ones alone.
-    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="session_id"),
+    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
+    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
     IndexModel([("sweep_time", ASCENDING)], name="sweep"),
 ]
@@ -63,6 +64,7 @@ _ASSET_INDEXES = [
 ]
 # Progress is worth nothing an hour later.
 _PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
+_INDEXES = {"uploads": _UPLOAD_INDEXES, "assets": _ASSET_INDEXES, "progress": _PROGRESS_INDEXES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +103,19 @@ class MongoRecords:
 
         Raises NotReady, saying what to mend.
         """
-        timeout_ms = call_timeout // timedelta(milliseconds=1)
-        # A name in the URI would lose against one given here.
-        options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
-        try:
-            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                uri,
-                tz_aware=True,
-                timeoutMS=timeout_ms,
-                serverSelectionTimeoutMS=timeout_ms,
-                **options,
-            )
-        except (ConfigurationError, ValueError) as error:
-            raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
-        try:
-            records = cls(
-                client.get_database(
-                    database_name,
-                    read_concern=ReadConcern("majority"),
-                    write_concern=WriteConcern("majority"),
-                )
-            )
+        async with _database(uri, database_name, call_timeout) as database:
+            records = cls(database)
             await records._prepare()
             yield records
-        finally:
-            client.close()
+
+    @staticmethod
+    @asynccontextmanager
+    async def survey(uri: str, database_name: str, *, call_timeout: timedelta) -> AsyncIterator[MongoSurvey]:
+        """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
+        async with _database(uri, database_name, call_timeout) as database:
+            yield MongoSurvey(
+                database, {name: [index.document for index in indexes] for name, indexes in _INDEXES.items()}
+            )
 
     async def _prepare(self) -> None:
         try:
@@ -136,11 +126,15 @@ class MongoRecords:
                     " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
                 )
             # Creating an index that is there already does nothing.
-            await self._uploads.create_indexes(_UPLOAD_INDEXES)
-            await self._assets.create_indexes(_ASSET_INDEXES)
-            await self._progress.create_indexes(_PROGRESS_INDEXES)
+            for collection, indexes in _INDEXES.items():
+                await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        try:
+            async with self.changes():
+                return  # rights that suffice for all of the above do not always suffice for this
+        except LedgerUnavailable as error:
+            raise NotReady(f"MongoDB opens no change stream: {error}") from error
 
     # Uploads
 
@@ -392,6 +386,33 @@ class ChangeFeed:
         if event["ns"]["coll"] == "assets":
             return AssetChange(event["documentKey"]["_id"], route["partition"])
         return UploadChange(event["documentKey"]["_id"], route["session_id"])
+
+
+@asynccontextmanager
+async def _database(
+    uri: str, database_name: str, call_timeout: timedelta
+) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
+    timeout_ms = call_timeout // timedelta(milliseconds=1)
+    # A name in the URI would lose against one given here.
+    options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
+    try:
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            tz_aware=True,
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            **options,
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+    try:
+        yield client.get_database(
+            database_name,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+    finally:
+        client.close()
 
 
 def _present(asset: Asset | None) -> Asset | None:
