@@ -1,8 +1,8 @@
-"""Unary calls with a deadline, repeated while the server is unavailable; channels as Assetlane wants them."""
+"""The connection to a server: channels, stubs, and calls that are repeated while it is unavailable."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
@@ -10,6 +10,14 @@ from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
 from assetlane.statuses import error_from, retry_after
+from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
+from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
+from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
+from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
+
+if TYPE_CHECKING:
+    from assetlane.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
+    from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
 Response = TypeVar("Response", bound=Message)
 Request = TypeVar("Request", bound=Message)
@@ -34,51 +42,79 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The default grows to two minutes: a client would sleep long after a restarted server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Channels to one server would share a connection otherwise.
+    ("grpc.use_local_subchannel_pool", 1),
 )
 
 
-def open_channel(target: str, credentials: grpc.ChannelCredentials | None, *, purpose: str) -> grpc.aio.Channel:
-    """Opens a channel to `target`, in the clear without `credentials`.
+class Connection:
+    """Two channels to one server, in the clear without `credentials`: calls on one, watches on the other.
 
-    Channels of different `purpose` never share a connection: open watches count against the streams
-    that a connection may carry, and must not hold up calls.
+    Open watches count against the streams that a connection may carry, and must not hold up calls.
     """
-    options = [*CHANNEL_OPTIONS, ("grpc.channel_id", purpose), ("grpc.use_local_subchannel_pool", 1)]
+
+    def __init__(
+        self, target: str, credentials: grpc.ChannelCredentials | None, token: Token | None, timeout: float
+    ) -> None:
+        self._token = token
+        self._timeout = timeout
+        self._calls, self._streams = (_channel(target, credentials) for _ in range(2))
+        self.uploads: UploadServiceAsyncStub = UploadServiceStub(self._calls)
+        self.assets: AssetServiceAsyncStub = AssetServiceStub(self._calls)
+        self._upload_watches: UploadServiceAsyncStub = UploadServiceStub(self._streams)
+        self._asset_watches: AssetServiceAsyncStub = AssetServiceStub(self._streams)
+
+    async def aclose(self) -> None:
+        """Closes both channels, and with them every open watch."""
+        await self._streams.close()
+        await self._calls.close()
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        timeout: float | None = None,
+    ) -> Response:
+        """Returns the answer to `request`.
+
+        While the server is UNAVAILABLE the call is repeated, after the wait the server asks for or a
+        jittered one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
+        Raises the `AssetlaneError` for any other status.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + (self._timeout if timeout is None else timeout)
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+        while True:
+            metadata = await self._metadata()
+            try:
+                return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                delay = backoff.next_delay(retry_after(error))
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + delay >= deadline:
+                    raise error_from(error) from error
+            await asyncio.sleep(delay)
+
+    async def open_upload_watch(
+        self, request: WatchUploadRequest
+    ) -> grpc.aio.UnaryStreamCall[WatchUploadRequest, WatchUploadResponse]:
+        """Starts one stream, without a deadline: heartbeats stand in for it."""
+        return self._upload_watches.WatchUpload(request, metadata=await self._metadata())
+
+    async def open_asset_watch(
+        self, request: WatchAssetsRequest
+    ) -> grpc.aio.UnaryStreamCall[WatchAssetsRequest, WatchAssetsResponse]:
+        """Starts one stream, as open_upload_watch does."""
+        return self._asset_watches.WatchAssets(request, metadata=await self._metadata())
+
+    async def _metadata(self) -> grpc.aio.Metadata:
+        if self._token is None:
+            return grpc.aio.Metadata()
+        token = self._token if isinstance(self._token, str) else await self._token()
+        return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+
+
+def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
     if credentials is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    return grpc.aio.secure_channel(target, credentials, options=options)
-
-
-async def metadata_with(token: Token | None) -> grpc.aio.Metadata:
-    """Returns the metadata of one call: the current bearer token, if there is one."""
-    if token is None:
-        return grpc.aio.Metadata()
-    current = token if isinstance(token, str) else await token()
-    return grpc.aio.Metadata(("authorization", f"Bearer {current}"))
-
-
-async def call(
-    method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-    request: Request,
-    *,
-    token: Token | None,
-    timeout: float,
-) -> Response:
-    """Returns the answer to `request`.
-
-    While the server is UNAVAILABLE the call is repeated, after the wait the server asks for or a jittered
-    one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
-    Raises the `AssetlaneError` for any other status.
-    """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
-    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
-    while True:
-        metadata = await metadata_with(token)
-        try:
-            return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            delay = backoff.next_delay(retry_after(error))
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + delay >= deadline:
-                raise error_from(error) from error
-        await asyncio.sleep(delay)
+        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)

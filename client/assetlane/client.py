@@ -1,70 +1,51 @@
 """The client: one method for each thing a user wants of Assetlane."""
 
 import os
+import unicodedata
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Literal, Self, overload
 
 import grpc
-import grpc.aio
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
-from assetlane import calls, retrieval, transfer, watching
-from assetlane.calls import Token
+from assetlane import transfer, watching
+from assetlane.calls import Connection, Token
 from assetlane.cuts import CutSize
 from assetlane.delivery import Delivery
-from assetlane.errors import NotFound, UploadFailed
-from assetlane.parcel import ORIGINAL, packed
+from assetlane.errors import InvalidArgument, UploadFailed
+from assetlane.ledger import Ledger, Lines
+from assetlane.parcel import packed
 from assetlane.progress import OnProgress
-from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
-from assetlane.v1.asset_service_pb2 import (
-    BatchRefreshAssetsRequest,
-    DeleteAssetRequest,
-    GetAssetRequest,
-    ListAssetsRequest,
-    RefreshAssetRequest,
-    RefreshResult,
-)
-from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
+from assetlane.v1.asset_pb2 import Asset, AssetDetails
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
     CompleteUploadRequest,
     GetUploadRequest,
     ListUploadsRequest,
+    ProgressEvent,
+    ReportProgressRequest,
     RequestUploadRequest,
     RequestUploadResponse,
     StatusEvent,
-    WatchUploadRequest,
-    WatchUploadResponse,
 )
-from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
-
-if TYPE_CHECKING:
-    from assetlane.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
-    from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
 DEFAULT_TARGET = "127.0.0.1:50151"
 CALL_TIMEOUT = 30.0
 COMPLETE_TIMEOUT = 120.0  # the server looks at every object, and may still be making cuts
-BATCH = 100  # what BatchRefreshAssets takes
-ABOUT_TO_EXPIRE = timedelta(minutes=1)
-
-Request = TypeVar("Request", bound=Message)
-Response = TypeVar("Response", bound=Message)
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Client:
+class Client(Ledger):
     """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
 
     `uid` and `session_id` go with every upload that does not name its own; the session is a random one
@@ -85,27 +66,19 @@ class Client:
         complete_timeout: float = COMPLETE_TIMEOUT,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        super().__init__(now)
         self.target = target
         self.uid = uid
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
-        self._token = token
-        self._credentials = credentials
-        self._call_timeout = call_timeout
         self._complete_timeout = complete_timeout
-        self._now = now
+        self._connect = partial(Connection, target, credentials, token, call_timeout)
         self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        unary = await self._resources.enter_async_context(
-            calls.open_channel(self.target, self._credentials, purpose="calls")
-        )
-        streams = await self._resources.enter_async_context(
-            calls.open_channel(self.target, self._credentials, purpose="watches")
-        )
-        self._session = await self._resources.enter_async_context(transfer.open_session())
-        self._uploads: UploadServiceAsyncStub = UploadServiceStub(unary)
-        self._assets: AssetServiceAsyncStub = AssetServiceStub(unary)
-        self._watches: UploadServiceAsyncStub = UploadServiceStub(streams)
+        connection = self._connect()
+        self._resources.push_async_callback(connection.aclose)
+        session = await self._resources.enter_async_context(transfer.open_session())
+        self._lines = Lines(connection, session)
         return self
 
     async def __aexit__(
@@ -118,9 +91,8 @@ class Client:
 
     async def aclose(self) -> None:
         """Closes every connection; open watches end with Unavailable (CLIENT_CLOSED)."""
+        self._lines = None
         await self._resources.aclose()
-
-    # Uploads
 
     async def upload(
         self,
@@ -159,7 +131,7 @@ class Client:
             content: Path | bytes = origin
         else:
             content = Path(origin)
-            file_path = content.name if file_path is None else file_path
+            file_path = _name(content) if file_path is None else file_path
         parcel = await packed(content, file_path, content_type, cuts)
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
         if duration is not None:
@@ -176,7 +148,12 @@ class Client:
             variants=parcel.promises,
         )
         delivery = Delivery(
-            self, self._session, request, parcel, on_progress=on_progress, resumable=request_id is not None
+            self,
+            self._store,
+            request,
+            parcel,
+            on_progress=on_progress,
+            resumable=request_id is not None,
         )
         return await delivery.run()
 
@@ -189,7 +166,15 @@ class Client:
         filled.CopyFrom(request)
         filled.uid = request.uid or self.uid
         filled.session_id = request.session_id or self.session_id
-        return await self._call(self._uploads.RequestUpload, filled)
+        return await self._server.call(self._server.uploads.RequestUpload, filled)
+
+    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
+        """Tells whoever watches an upload how many bytes of each variant are sent. `upload` does so by itself.
+
+        Raises NotFound, and PreconditionFailed when the upload is not being uploaded.
+        """
+        request = ReportProgressRequest(upload_id=upload_id, sent_bytes=sent_bytes)
+        await self._server.call(self._server.uploads.ReportProgress, request)
 
     async def complete_upload(self, upload_id: str) -> Asset:
         """Says that the bytes are in the store, and returns the asset.
@@ -197,18 +182,20 @@ class Client:
         Raises UploadFailed when they are not what was promised, VariantsMissing when some are not there.
         """
         request = CompleteUploadRequest(upload_id=upload_id)
-        reply = await self._call(self._uploads.CompleteUpload, request, timeout=self._complete_timeout)
+        reply = await self._server.call(self._server.uploads.CompleteUpload, request, timeout=self._complete_timeout)
         if reply.upload.status == UploadStatus.UPLOAD_STATUS_FAILED:
             raise UploadFailed(reply.upload)
         return reply.asset
 
     async def cancel_upload(self, upload_id: str) -> Upload:
         """Gives an upload up. Raises PreconditionFailed when it is too late."""
-        return (await self._call(self._uploads.CancelUpload, CancelUploadRequest(upload_id=upload_id))).upload
+        return (
+            await self._server.call(self._server.uploads.CancelUpload, CancelUploadRequest(upload_id=upload_id))
+        ).upload
 
     async def get_upload(self, upload_id: str) -> Upload:
         """Returns an upload with its history. Raises NotFound."""
-        return (await self._call(self._uploads.GetUpload, GetUploadRequest(upload_id=upload_id))).upload
+        return (await self._server.call(self._server.uploads.GetUpload, GetUploadRequest(upload_id=upload_id))).upload
 
     async def list_uploads(
         self,
@@ -226,144 +213,82 @@ class Client:
             page_size=page_size,
         )
         while True:
-            page = await self._call(self._uploads.ListUploads, request)
+            page = await self._server.call(self._server.uploads.ListUploads, request)
             for upload in page.uploads:
                 yield upload
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
 
-    def watch_upload(self, upload_id: str, after_revision: int = 0) -> AsyncGenerator[StatusEvent, None]:
+    @overload
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: Literal[False] = False
+    ) -> AsyncGenerator[StatusEvent, None]: ...
+
+    @overload
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: Literal[True]
+    ) -> AsyncGenerator[StatusEvent | ProgressEvent, None]: ...
+
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: bool = False
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         """Yields every status change after that revision, once and in order, to the final one.
 
+        With `progress`, also how far the upload is: in between, newest only, a few times a second at most.
         Goes on by itself through lost connections. Raises NotFound, OutOfRange and what else is permanent.
         """
-        return watching.watch(self._open_watch, watching.UploadCursor(upload_id, after_revision))
+        return self._watched(watching.UploadCursor(upload_id, after_revision), progress)
+
+    @overload
+    def watch_session(
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: Literal[False] = False,
+    ) -> AsyncGenerator[StatusEvent, None]: ...
+
+    @overload
+    def watch_session(
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: Literal[True],
+    ) -> AsyncGenerator[StatusEvent | ProgressEvent, None]: ...
 
     def watch_session(
-        self, session_id: str | None = None, after_revisions: Mapping[str, int] | None = None
-    ) -> AsyncGenerator[StatusEvent, None]:
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: bool = False,
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         """Yields every status change of all uploads of a session (None: the client's own), without end.
 
-        `after_revisions` maps upload ids to the last revision seen.
+        `after_revisions` maps upload ids to the last revision seen. `progress` as in watch_upload.
         """
         session = self.session_id if session_id is None else session_id
-        return watching.watch(self._open_watch, watching.SessionCursor(session, after_revisions))
+        return self._watched(watching.SessionCursor(session, after_revisions), progress)
 
-    # Assets
-
-    async def get_asset(self, asset_id: str) -> Asset:
-        """Returns an asset, its read URLs as last signed. Raises NotFound."""
-        return (await self._call(self._assets.GetAsset, GetAssetRequest(asset_id=asset_id))).asset
-
-    async def list_assets(self, partition: str, *, page_size: int = 0) -> AsyncGenerator[Asset, None]:
-        """Yields the assets of a partition, newest first, page after page."""
-        request = ListAssetsRequest(partition=partition, page_size=page_size)
-        while True:
-            page = await self._call(self._assets.ListAssets, request)
-            for asset in page.assets:
-                yield asset
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
-
-    async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
-        """Returns the asset with read URLs that live `expiration_hours` from now.
-
-        With `if_expires_within`, URLs that live longer than that stay as they are. Raises NotFound.
-        """
-        request = RefreshAssetRequest(asset_id=asset_id, if_expires_within=_duration(if_expires_within))
-        return (await self._call(self._assets.RefreshAsset, request)).asset
-
-    async def refresh_assets(
-        self, asset_ids: Iterable[str], if_expires_within: timedelta | None = None
-    ) -> list[RefreshResult]:
-        """Refreshes any number of assets; returns an asset or a failure for each id, in order."""
-        ids = list(asset_ids)
-        results: list[RefreshResult] = []
-        for start in range(0, len(ids), BATCH):
-            request = BatchRefreshAssetsRequest(
-                asset_ids=ids[start : start + BATCH], if_expires_within=_duration(if_expires_within)
-            )
-            results.extend((await self._call(self._assets.BatchRefreshAssets, request)).results)
-        return results
-
-    async def delete_asset(self, asset_id: str) -> None:
-        """Deletes an asset and its objects; deleting it again succeeds. Raises NotFound."""
-        await self._call(self._assets.DeleteAsset, DeleteAssetRequest(asset_id=asset_id))
-
-    async def read_url(self, asset: Asset, variant: str = ORIGINAL) -> str:
-        """Returns a URL that reads the variant, and works for at least a minute or a tenth of its life.
-
-        When it is about to expire the asset is refreshed first, and `asset` brought up to date in place.
-        Raises NotFound when there is no such variant.
-        """
-        lifetime = timedelta(hours=asset.expiration_hours)
-        margin = min(ABOUT_TO_EXPIRE, lifetime / 10)
-        if asset.HasField("expire_time") and asset.expire_time.ToDatetime(UTC) - self._now() < margin:
-            asset.CopyFrom(await self.refresh_asset(asset.asset_id, if_expires_within=margin))
-        return _variant(asset, variant).read_url
-
-    async def download(
-        self,
-        asset: Asset,
-        variant: str = ORIGINAL,
-        *,
-        to: str | os.PathLike[str],
-        on_received: Callable[[int], None] | None = None,
-    ) -> Path:
-        """Fetches a variant into the file `to`, which appears complete and checked or not at all.
-
-        Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
-        """
-        wanted = _variant(asset, variant)
-        path = Path(to)
-
-        async def renewed() -> str:
-            asset.CopyFrom(await self.refresh_asset(asset.asset_id))
-            return _variant(asset, variant).read_url
-
-        await retrieval.fetch(
-            self._session,
-            await self.read_url(asset, variant),
-            path,
-            size_bytes=wanted.size_bytes,
-            sha256=wanted.sha256,
-            renew=renewed if asset.HasField("expire_time") else None,
-            on_received=on_received,
-        )
-        return path
-
-    async def _call(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        *,
-        timeout: float | None = None,
-    ) -> Response:
-        limit = self._call_timeout if timeout is None else timeout
-        return await calls.call(method, request, token=self._token, timeout=limit)
-
-    async def _open_watch(
-        self, request: WatchUploadRequest
-    ) -> grpc.aio.UnaryStreamCall[WatchUploadRequest, WatchUploadResponse]:
-        return self._watches.WatchUpload(request, metadata=await calls.metadata_with(self._token))
+    def _watched(
+        self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
+        if progress:
+            return watching.watch(self._server.open_upload_watch, watching.WithProgress(cursor))
+        return watching.watch(self._server.open_upload_watch, cursor)
 
 
-def _variant(asset: Asset, name: str) -> AssetVariant:
-    for variant in asset.variants:
-        if variant.name == name:
-            return variant
-    there = ", ".join(variant.name for variant in asset.variants)
-    raise NotFound(f"asset {asset.asset_id} has no {name}, only {there}", reason="VARIANT_NOT_FOUND")
-
-
-def _duration(value: timedelta | None) -> Duration | None:
-    if value is None:
-        return None
-    duration = Duration()
-    duration.FromTimedelta(value)
-    return duration
+def _name(path: Path) -> str:
+    """Returns the file's name as the contract wants it: NFC, where some systems hand out NFD."""
+    name = unicodedata.normalize("NFC", path.name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        fault = "the file's name is not UTF-8: tell another one"
+        raise InvalidArgument(fault, reason="INVALID_FIELD", fields={"file_path": fault}) from None
+    return name
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import mimetypes
+import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from aiofiles.threadpool.binary import AsyncBufferedReader
 from assetlane.errors import FileChanged, InvalidArgument
 
 CHUNK_BYTES = 256 * 1024
+HASH_BYTES = 1024 * 1024
 
 # What the standard library does not know, or knows only where the system has a table.
 _CONTENT_TYPES = {
@@ -49,7 +51,11 @@ async def measured(origin: Path | bytes) -> Source:
 
     Raises InvalidArgument when there is nothing in it, OSError when it cannot be read.
     """
-    source = await asyncio.to_thread(_measured, origin)
+    stop = threading.Event()
+    try:
+        source = await asyncio.to_thread(_measured, origin, stop)
+    finally:
+        stop.set()  # a cancelled task must not leave its thread reading gigabytes
     if source.size_bytes == 0:
         name = "the bytes" if isinstance(origin, bytes) else str(origin)
         raise InvalidArgument(f"there is nothing to upload: {name} has no content", reason="EMPTY_FILE")
@@ -100,9 +106,13 @@ def guessed_ending(content_type: str) -> str:
     return known.get(content_type) or _STANDARD_TYPES.guess_extension(content_type, strict=False) or ""
 
 
-def _measured(origin: Path | bytes) -> Source:
+def _measured(origin: Path | bytes, stop: threading.Event) -> Source:
     if isinstance(origin, bytes):
         return Source.of(origin)
+    digest = hashlib.sha256()
+    size = 0
     with origin.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").digest()
-        return Source(file.tell(), digest, path=origin)
+        while not stop.is_set() and (chunk := file.read(HASH_BYTES)):
+            digest.update(chunk)
+            size += len(chunk)
+    return Source(size, digest.digest(), path=origin)

@@ -19,7 +19,7 @@ from assetlane.v1.upload_pb2 import PresignedRequest
 ATTEMPTS = 8
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 10.0
-STALL = 60.0  # seconds in which nothing moved: neither a piece was taken nor the answer came
+STALL = 120.0  # seconds in which nothing moved: neither a piece was taken nor the answer came
 CONNECT = 15.0
 ERROR_BODY_BYTES = 64 * 1024
 CONNECTIONS = 32
@@ -142,7 +142,7 @@ class _Body:
         self._file = file
         self._on_sent = on_sent
         self._stall = stall
-        self.limit = asyncio.timeout(stall)
+        self.limit = asyncio.timeout(None)  # waiting for a free connection is no silence
         self.fault: Exception | None = None
         self.passes = 0
         self.told = 0
@@ -150,6 +150,7 @@ class _Body:
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.passes += 1
+        self.moved()
         self.told = 0
         try:
             async for chunk in chunks(self._source, self._file):

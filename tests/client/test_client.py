@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,6 +59,17 @@ async def test_bytes_and_other_files_arrive_without_cuts(lane: Client, store: Ob
     assert [(v.name, v.content_type) for v in asset.variants] == [("original", "text/plain")]
     assert asset.expiration_hours == 0
     assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
+
+
+async def test_a_files_name_is_normalised(lane: Client, tmp_path: Path) -> None:
+    """A name that the file system spells with combining marks is filed as the contract wants it."""
+    path = tmp_path / "cafe\u0301.txt"
+    path.write_bytes(b"hello")
+    assert (await lane.upload(path)).file_path == "caf\u00e9.txt"
+    odd = tmp_path / "caf\udce9.txt"
+    odd.write_bytes(b"hello")
+    with pytest.raises(InvalidArgument, match="not UTF-8"):
+        await lane.upload(odd)
 
 
 async def test_cuts_can_be_chosen(lane: Client, jpeg: bytes) -> None:
@@ -314,6 +327,30 @@ async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneSe
     assert results[0].failure.reason == "ASSET_NOT_FOUND"
     assert results[1].asset == asset
     assert [len(request.asset_ids) for request in server.called("BatchRefreshAssets")] == [100, 51]
+
+
+async def test_a_client_that_is_not_open_says_so() -> None:
+    """Who forgets `async with` is told."""
+    with pytest.raises(RuntimeError, match="async with Client"):
+        await Client().get_asset("A1")
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("assetlane", ["grpc", "aiohttp", "PIL", "google.protobuf"]),
+        ("assetlane.cuts", ["grpc", "aiohttp", "asyncio", "google.protobuf", "assetlane.client"]),
+        ("assetlane.transfer", ["grpc", "PIL"]),
+        ("assetlane.watching", ["aiohttp", "PIL"]),
+        ("assetlane.client", ["assetlane_server", "typer", "rich"]),
+    ],
+)
+def test_modules_stay_apart(module: str, without: list[str]) -> None:
+    """Each part loads only what it is about."""
+    code = f"import sys, {module}; print([name for name in {without} if name in sys.modules])"
+    path = {"PYTHONPATH": str(Path(__file__).parents[2] / "client")}
+    out = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
 
 
 async def test_a_deleted_asset_is_gone(lane: Client) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.records.stores import drop
-from tests.uploads.samples import NOW, requested
+from tests.uploads.samples import NOW, QUARTER, requested
 
 from assetlane_server.app import new_id
 from assetlane_server.local import StackAddress
@@ -29,7 +29,7 @@ async def records(
 
 def initialized(**changes: Any) -> Upload:
     """Returns a fresh INITIALIZED upload with an id of its own."""
-    return replace(requested(**changes), upload_id=new_id()).initialized(NOW)
+    return replace(requested(**changes), upload_id=new_id()).initialized(NOW, QUARTER)
 
 
 def asset(**changes: object) -> Asset:
@@ -77,7 +77,7 @@ async def test_a_failure_is_kept(records: MongoRecords) -> None:
 async def test_renewal_needs_the_revision_and_never_goes_back(records: MongoRecords) -> None:
     """It is no status change: the revision stays."""
     upload = await records.insert_upload(initialized())
-    later, earlier = upload.renewed(NOW + timedelta(minutes=5)), replace(upload, targets_signed_at=NOW)
+    later, earlier = upload.renewed(NOW + timedelta(minutes=5), QUARTER), replace(upload, targets_signed_at=NOW)
     assert await records.renew_targets(later)
     assert await records.renew_targets(earlier)
     assert await records.find_upload(upload.upload_id) == later
@@ -114,20 +114,26 @@ async def test_an_asset_is_inserted_once(records: MongoRecords) -> None:
     assert await records.find_assets([first.asset_id, "missing"]) == {first.asset_id: first}
 
 
-async def test_refresh_never_goes_back_and_ends_with_deletion(records: MongoRecords) -> None:
-    """A deleted asset is found, marked, and in no list; its first deletion counts."""
+async def test_of_sixteen_asset_changes_from_one_revision_one_wins(records: MongoRecords) -> None:
+    """Refreshes and deletions race as status changes do; losing changes nothing."""
     one = await records.insert_asset(asset())
-    later = replace(one, refresh_time=one.refresh_time + timedelta(minutes=1))
-    assert await records.refresh_asset(later)
-    assert await records.refresh_asset(one)
-    assert (await records.find_assets([one.asset_id]))[one.asset_id] == later
-    assert await records.list_assets(partition=one.partition, before_id="", limit=10) == [later]
-    for day in (1, 2):
-        await records.mark_deleted(one.asset_id, NOW + timedelta(days=day))
-    assert not await records.refresh_asset(later)
-    gone = (await records.find_assets([one.asset_id]))[one.asset_id]
-    assert gone.delete_time == NOW + timedelta(days=1)
-    assert await records.list_assets(partition=one.partition, before_id="", limit=10) == []
+    later = NOW + timedelta(minutes=1)
+    attempts = [one.deleted(later) if i % 2 else one.refreshed(later) for i in range(16)]
+    won = await asyncio.gather(*(records.advance_asset(attempt) for attempt in attempts))
+    assert won.count(True) == 1
+    assert (await records.find_assets([one.asset_id]))[one.asset_id] == attempts[won.index(True)]
+
+
+async def test_a_deleted_asset_is_found_and_changed_but_not_listed(records: MongoRecords) -> None:
+    """It stays in the ledger, marked; whoever asks what changed is told."""
+    kept, gone = await records.insert_asset(asset()), await records.insert_asset(asset())
+    later = NOW + timedelta(minutes=1)
+    assert await records.advance_asset(gone.deleted(later))
+    partition = kept.partition
+    assert await records.list_assets(partition=partition, before_id="", limit=10) == [kept]
+    assert await records.changed_assets(partition=partition, since=NOW) == [kept, gone.deleted(later)]
+    assert await records.changed_assets(partition=partition, since=later) == [gone.deleted(later)]
+    assert await records.changed_assets(partition="other", since=NOW) == []
 
 
 async def test_details_of_every_shape_survive(records: MongoRecords) -> None:

@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 
+from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.ports import ChangeHub, Mailbox, Snapshot
+from assetlane_server.uploads.progress import Progress
 
 
 class Gap(StrEnum):
@@ -24,13 +26,17 @@ class GapHub:
         self._deed = deed
         self.is_done = False
 
-    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """See ChangeHub."""
         return self._opened(self._hub.watch_upload(upload_id))
 
-    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """See ChangeHub."""
         return self._opened(self._hub.watch_session(session_id))
+
+    def watch_partition(self, partition: str) -> AbstractAsyncContextManager[Mailbox[Asset]]:
+        """See ChangeHub. No gap is forced there."""
+        return self._hub.watch_partition(partition)
 
     async def read_upload(self, upload_id: str) -> Snapshot | None:
         """See ChangeHub."""
@@ -47,7 +53,9 @@ class GapHub:
         return snapshots
 
     @asynccontextmanager
-    async def _opened(self, opening: AbstractAsyncContextManager[Mailbox]) -> AsyncIterator[Mailbox]:
+    async def _opened(
+        self, opening: AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]
+    ) -> AsyncIterator[Mailbox[Snapshot | Progress]]:
         await self._arrive(Gap.BEFORE_REGISTERING)
         async with opening as mailbox:
             yield mailbox

@@ -20,6 +20,7 @@ from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ports import ChangeHub, Snapshot
+from assetlane_server.uploads.progress import Progress, ProgressBoard
 
 pytestmark = pytest.mark.faults
 
@@ -46,7 +47,8 @@ class Scene:
                 assets=self.records,
                 store=store,
                 hub=hub,
-                lanes=Lanes(store, settings.terms),
+                lanes=Lanes(store),
+                board=ProgressBoard(self.records, timedelta(seconds=1)),
                 terms=settings.terms,
                 heartbeat=HEARTBEAT,
                 new_id=new_id,
@@ -65,7 +67,7 @@ async def scene(stack: StackAddress, database_name: str) -> AsyncIterator[Scene]
     await drop(stack.mongo_uri, database_name)
 
 
-async def everything(watch: AsyncGenerator[Snapshot | None], due: int) -> list[Sighting]:
+async def everything(watch: AsyncGenerator[Snapshot | Progress | None], due: int) -> list[Sighting]:
     """What the watch delivers until as much as was due has come, within a limit, and then nothing more."""
     seen: list[Sighting] = []
     quiet = 0
@@ -73,7 +75,7 @@ async def everything(watch: AsyncGenerator[Snapshot | None], due: int) -> list[S
         async with asyncio.timeout(DELIVERY_LIMIT_S), aclosing(watch) as events:
             async for event in events:
                 quiet = quiet + 1 if event is None else 0
-                if event is not None:
+                if isinstance(event, Snapshot):
                     seen.append(Sighting(event.upload.upload_id, event.upload.revision, event.upload.status))
                 if quiet >= QUIET_HEARTBEATS and len(seen) >= due:
                     break

@@ -1,7 +1,6 @@
 """The ledger, on bare stubs and plain HTTP."""
 
 import asyncio
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -9,7 +8,8 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, Told, get, put, request_for
+from tests.journeys.lanes import BODY, Told, get
+from tests.journeys.shelf import Shelf
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import (
@@ -22,22 +22,6 @@ from assetlane.v1.asset_service_pb2 import (
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, WatchUploadRequest
 
 LIMIT_S = 20.0
-
-
-@dataclass
-class Shelf:
-    """Brings assets in."""
-
-    stubs: Stubs
-    web: aiohttp.ClientSession
-
-    async def asset(self, **fields: object) -> Asset:
-        """Returns a fresh asset."""
-        reply = await self.stubs.uploads.RequestUpload(request_for(**fields))  # type: ignore[arg-type]  # a test's
-        for target in reply.write_targets:
-            assert await put(self.web, target) == 200
-        request = CompleteUploadRequest(upload_id=reply.upload.upload_id)
-        return (await self.stubs.uploads.CompleteUpload(request)).asset
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
     CompleteUploadRequest,
+    ProgressStage,
+    ReportProgressRequest,
     StatusEvent,
     WatchUploadRequest,
     WatchUploadResponse,
@@ -151,3 +153,46 @@ async def test_a_draining_server_tells_its_watchers_to_reconnect(settings: Setti
         stubs = Stubs.on(channel)
         await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id))
         assert await revisions(stubs, upload_id, after_revision=2) == [3]
+
+
+async def test_progress_reaches_a_watcher_of_another_server(settings: Settings, stubs: Stubs) -> None:
+    """Bytes per variant and overall, for upload and session; the status changes stay complete."""
+    bodies = {"original": b"x" * 100, "small": b"x" * 10}
+    upload = (await stubs.uploads.RequestUpload(request_for(bodies, session_id="phone"))).upload
+    async with served(settings) as other, grpc.aio.insecure_channel(other) as channel:
+        elsewhere = Stubs.on(channel).uploads
+        for request in (
+            WatchUploadRequest(upload_id=upload.upload_id, after_revision=2),
+            WatchUploadRequest(session_id="phone", after_revisions={upload.upload_id: 2}),
+        ):
+            watch = elsewhere.WatchUpload(request)
+            seen = []
+            async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as tasks:
+                reporting = tasks.create_task(report_until_cancelled(stubs, upload.upload_id))
+                async for event in watch:
+                    if event.HasField("progress"):
+                        seen.append(event.progress)
+                        break
+                reporting.cancel()
+            watch.cancel()
+            assert [(one.variant, one.sent_bytes, one.size_bytes) for one in seen[0].variants] == [
+                ("original", 40, 100),
+                ("small", 0, 10),
+            ]
+            assert (seen[0].sent_bytes, seen[0].size_bytes) == (40, 110)
+            assert seen[0].stage == ProgressStage.PROGRESS_STAGE_UPLOADING
+
+
+async def report_until_cancelled(stubs: Stubs, upload_id: str) -> None:
+    """Reports again and again: progress from before a watch began is not told."""
+    while True:
+        await stubs.uploads.ReportProgress(ReportProgressRequest(upload_id=upload_id, sent_bytes={"original": 40}))
+
+
+async def test_progress_of_an_upload_that_is_over_is_refused(stubs: Stubs) -> None:
+    """And so is that of none."""
+    upload_id = await cancelled(stubs)
+    for wrong, reason in [(upload_id, "UPLOAD_CANCELLED"), ("missing", "UPLOAD_NOT_FOUND")]:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await stubs.uploads.ReportProgress(ReportProgressRequest(upload_id=wrong))
+        assert Told(failed.value).reason == reason

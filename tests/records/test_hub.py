@@ -4,14 +4,20 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from tests.records.hubs import LIMIT, initialized, running, status_of_next
+from tests.records.hubs import LIMIT, initialized, running, snapshot_of, status_of_next
 from tests.uploads.samples import NOW
 
-from assetlane_server.records.hub import HubMailbox
+from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.errors import ShuttingDown
 from assetlane_server.uploads.ports import Snapshot
-from assetlane_server.uploads.upload import Status
+from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.upload import Status, Upload
+
+
+def put(box: HubMailbox[Snapshot | Progress], upload: Upload) -> None:
+    """Puts an upload's snapshot, as the hub does."""
+    box.put(upload.upload_id, upload.revision, Snapshot(upload))
 
 
 async def test_a_change_wakes_its_watchers_and_no_others(records: MongoRecords) -> None:
@@ -27,7 +33,7 @@ async def test_a_change_wakes_its_watchers_and_no_others(records: MongoRecords) 
         assert await status_of_next(mine) is Status.CANCELLED
         assert await status_of_next(session) is Status.CANCELLED
         await records.advance_upload(other.cancelled(NOW))
-        assert (await stranger.next(LIMIT))[0].upload.upload_id == other.upload_id
+        assert snapshot_of((await stranger.next(LIMIT))[0]).upload.upload_id == other.upload_id
 
 
 async def test_a_slow_reader_of_an_upload_holds_one_snapshot(records: MongoRecords) -> None:
@@ -38,28 +44,29 @@ async def test_a_slow_reader_of_an_upload_holds_one_snapshot(records: MongoRecor
             await records.advance_upload(step)
             while (await status_of_next(quick)) is not step.status:
                 continue
-        (snapshot,) = await slow.next(LIMIT)
+        (news,) = await slow.next(LIMIT)
+        snapshot = snapshot_of(news)
         assert [change.status for change in snapshot.upload.history][2:] == [Status.UPLOADED, Status.COMPLETED]
 
 
 async def test_a_full_mailbox_reads_its_session_again(records: MongoRecords) -> None:
     """More uploads than slots: none is lost, memory is bounded."""
     uploads = [await records.insert_upload(initialized()) for _ in range(5)]
-    box = HubMailbox(2, lambda: records.read_sessions(["phone"]))
+    box: HubMailbox[Snapshot | Progress] = HubMailbox(2, lambda: records.read_sessions(["phone"]))
     for upload in uploads:
-        box.put(Snapshot(upload))
-    assert {one.upload.upload_id for one in await box.next(LIMIT)} == {one.upload_id for one in uploads}
+        put(box, upload)
+    assert {snapshot_of(one).upload.upload_id for one in await box.next(LIMIT)} == {one.upload_id for one in uploads}
     assert await box.next(timedelta(milliseconds=1)) == ()
-    box.put(Snapshot(uploads[0]))
+    put(box, uploads[0])
     assert await box.next(LIMIT) == (Snapshot(uploads[0]),)
 
 
 async def test_an_older_snapshot_never_replaces_a_newer(records: MongoRecords) -> None:
     """Two reads may come back in any order."""
     upload = initialized()
-    box = HubMailbox(1, lambda: records.read_uploads([]))
-    box.put(Snapshot(upload.uploaded(NOW)))
-    box.put(Snapshot(upload))
+    box: HubMailbox[Snapshot | Progress] = HubMailbox(1, lambda: records.read_uploads([]))
+    put(box, upload.uploaded(NOW))
+    put(box, upload)
     assert await status_of_next(box) is Status.UPLOADED
 
 

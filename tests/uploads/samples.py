@@ -7,6 +7,7 @@ from assetlane_server.uploads.admission import Terms, UploadRequest, admit
 from assetlane_server.uploads.upload import Details, Upload, VariantPromise
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)  # the life of a write URL
 ID = "01k8m3v5e4x9q2w7r6t1y0p5sa"
 
 PICTURE = UploadRequest(

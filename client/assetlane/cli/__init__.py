@@ -1,5 +1,6 @@
 """The `assetlane` command. Needs the extra: `pip install 'assetlane[cli]'`."""
 
+import os
 import sys
 
 _EXTRA = frozenset({"typer", "rich", "click"})
@@ -7,6 +8,8 @@ _EXTRA = frozenset({"typer", "rich", "click"})
 
 def main() -> None:
     """Runs the command line. Without the extra, says what to install and exits with 1."""
+    # gRPC's core writes connection news to stderr; errors reach the user as one line of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from assetlane.cli.commands import app
     except ModuleNotFoundError as error:

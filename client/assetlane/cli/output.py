@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +17,8 @@ from rich.text import Text
 
 from assetlane import progress
 from assetlane.errors import AssetlaneError
+
+FIXED_COLUMNS = 3  # ids, times and sizes are copied by people and must not break over lines
 
 
 def say(line: str) -> None:
@@ -36,8 +39,8 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             say("\t".join(cell.replace("\t", " ") for cell in row))
         return
     table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for position, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=position < FIXED_COLUMNS)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
@@ -77,16 +80,25 @@ def sized(size_bytes: int) -> str:
     return f"{size:.1f} TB"
 
 
+def named(kind: EnumDescriptor, value: int, prefix: str) -> str:
+    """Returns the name of an enum's value without its prefix; the number of one that only the server knows."""
+    known = kind.values_by_number.get(value)
+    return known.name.removeprefix(prefix) if known else str(value)
+
+
 def timed(time: Timestamp) -> str:
     """Returns an instant in RFC 3339, to the second."""
     return time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Bars:
-    """One progress bar for each file, on stderr when that is a terminal; otherwise silent."""
+    """One progress bar for each file, on stderr when that is a terminal; otherwise silent.
 
-    def __init__(self, *, shown: bool) -> None:
-        self.shown = shown and sys.stderr.isatty()
+    `beside_results`: shown only when the results are on a terminal as well.
+    """
+
+    def __init__(self, *, shown: bool, beside_results: bool = False) -> None:
+        self.shown = shown and sys.stderr.isatty() and (sys.stdout.isatty() or not beside_results)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -96,6 +108,8 @@ class Bars:
             console=Console(stderr=True),
             disable=not self.shown,
             transient=True,
+            # Redirecting would send results to this console, which is stderr: right only on one screen.
+            redirect_stdout=sys.stdout.isatty(),
         )
 
     def __enter__(self) -> Self:
@@ -124,7 +138,11 @@ class Bar:
 
     def step(self, step: progress.Progress) -> None:
         """Shows a step of an upload."""
-        self._bars.update(self._task, completed=step.sent_bytes, total=step.size_bytes, status=step.status_name)
+        self.show(step.sent_bytes, step.size_bytes, step.status_name)
+
+    def show(self, sent_bytes: int, size_bytes: int, status: str) -> None:
+        """Shows how far an upload is."""
+        self._bars.update(self._task, completed=sent_bytes, total=size_bytes, status=status)
 
     def received(self, received_bytes: int) -> None:
         """Shows how much of a download has come."""

@@ -140,6 +140,7 @@ class Asset(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REFRESH_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The id of the asset and of the upload that brought it: 26 characters, ordered by creation."""
     uid: _builtins.str
@@ -152,6 +153,8 @@ class Asset(_message.Message):
     """The path under which the caller filed the asset: for the caller's use, it need not be unique."""
     expiration_hours: _builtins.float
     """How many hours a read URL lives from the moment it is signed. 0: public, the URL never expires."""
+    revision: _builtins.int
+    """Rises by one with every refresh, and with the deletion; the first is 1."""
     @_builtins.property
     def details(self) -> Global___AssetDetails:
         """What people and programs say about the asset."""
@@ -186,10 +189,11 @@ class Asset(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         refresh_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "details", b"details", "expire_time", b"expire_time", "refresh_time", b"refresh_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "create_time", b"create_time", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "file_path", b"file_path", "partition", b"partition", "refresh_time", b"refresh_time", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "create_time", b"create_time", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "file_path", b"file_path", "partition", b"partition", "refresh_time", b"refresh_time", "revision", b"revision", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

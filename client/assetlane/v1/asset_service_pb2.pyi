@@ -5,11 +5,13 @@ isort:skip_file
 
 from assetlane.v1 import asset_pb2 as _asset_pb2
 from assetlane.v1 import upload_pb2 as _upload_pb2
+from assetlane.v1 import upload_service_pb2 as _upload_service_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AssetChange:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssetChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetChange.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSET_CHANGE_UNSPECIFIED: _AssetChange.ValueType  # 0
+    """Never sent by the server."""
+    ASSET_CHANGE_PRESENT: _AssetChange.ValueType  # 1
+    """It was there when the watch began."""
+    ASSET_CHANGE_ADDED: _AssetChange.ValueType  # 2
+    """It entered the ledger."""
+    ASSET_CHANGE_REFRESHED: _AssetChange.ValueType  # 3
+    """Its read URLs were renewed."""
+
+class AssetChange(_AssetChange, metaclass=_AssetChangeEnumTypeWrapper):
+    """Why an asset is told."""
+
+ASSET_CHANGE_UNSPECIFIED: AssetChange.ValueType  # 0
+"""Never sent by the server."""
+ASSET_CHANGE_PRESENT: AssetChange.ValueType  # 1
+"""It was there when the watch began."""
+ASSET_CHANGE_ADDED: AssetChange.ValueType  # 2
+"""It entered the ledger."""
+ASSET_CHANGE_REFRESHED: AssetChange.ValueType  # 3
+"""Its read URLs were renewed."""
+Global___AssetChange: _TypeAlias = AssetChange  # noqa: Y015
 
 @_typing.final
 class GetAssetRequest(_message.Message):
@@ -124,6 +154,151 @@ class ListAssetsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAssetsResponse: _TypeAlias = ListAssetsResponse  # noqa: Y015
+
+@_typing.final
+class WatchAssetsRequest(_message.Message):
+    """Asks to be told what is in a partition."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    partition: _builtins.str
+    """The partition. Required."""
+    resume_token: _builtins.str
+    """`resume_token` of the newest event of an earlier watch. Default: empty, from the beginning."""
+    def __init__(
+        self,
+        *,
+        partition: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "resume_token", b"resume_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAssetsRequest: _TypeAlias = WatchAssetsRequest  # noqa: Y015
+
+@_typing.final
+class AssetEvent(_message.Message):
+    """An asset that is there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: _builtins.int
+    ASSET_FIELD_NUMBER: _builtins.int
+    change: Global___AssetChange.ValueType
+    """Why it is told."""
+    @_builtins.property
+    def asset(self) -> _asset_pb2.Asset:
+        """The asset."""
+
+    def __init__(
+        self,
+        *,
+        change: Global___AssetChange.ValueType = ...,
+        asset: _asset_pb2.Asset | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "change", b"change"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssetEvent: _TypeAlias = AssetEvent  # noqa: Y015
+
+@_typing.final
+class AssetDeletedEvent(_message.Message):
+    """An asset that is no more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.str
+    """The asset."""
+    revision: _builtins.int
+    """The revision of its deletion."""
+    def __init__(
+        self,
+        *,
+        asset_id: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssetDeletedEvent: _TypeAlias = AssetDeletedEvent  # noqa: Y015
+
+@_typing.final
+class SyncedEvent(_message.Message):
+    """Everything that was there when the watch began has been told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncedEvent: _TypeAlias = SyncedEvent  # noqa: Y015
+
+@_typing.final
+class WatchAssetsResponse(_message.Message):
+    """One event of a watch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    SYNCED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Resumes the watch after this event. Empty before SYNCED."""
+    @_builtins.property
+    def asset(self) -> Global___AssetEvent:
+        """An asset is there, new or renewed."""
+
+    @_builtins.property
+    def deleted(self) -> Global___AssetDeletedEvent:
+        """An asset is gone."""
+
+    @_builtins.property
+    def synced(self) -> Global___SyncedEvent:
+        """The watcher is up to date."""
+
+    @_builtins.property
+    def heartbeat(self) -> _upload_service_pb2.Heartbeat:
+        """Nothing happened for a while; the watch is alive."""
+
+    def __init__(
+        self,
+        *,
+        asset: Global___AssetEvent | None = ...,
+        deleted: Global___AssetDeletedEvent | None = ...,
+        synced: Global___SyncedEvent | None = ...,
+        heartbeat: _upload_service_pb2.Heartbeat | None = ...,
+        resume_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "deleted", b"deleted", "event", b"event", "heartbeat", b"heartbeat", "synced", b"synced"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "deleted", b"deleted", "event", b"event", "heartbeat", b"heartbeat", "resume_token", b"resume_token", "synced", b"synced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["asset", "deleted", "synced", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchAssetsResponse: _TypeAlias = WatchAssetsResponse  # noqa: Y015
 
 @_typing.final
 class RefreshAssetRequest(_message.Message):

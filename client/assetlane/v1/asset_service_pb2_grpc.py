@@ -31,7 +31,8 @@ class AssetServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel):
@@ -49,6 +50,11 @@ class AssetServiceStub:
                 '/assetlane.v1.AssetService/ListAssets',
                 request_serializer=assetlane_dot_v1_dot_asset__service__pb2.ListAssetsRequest.SerializeToString,
                 response_deserializer=assetlane_dot_v1_dot_asset__service__pb2.ListAssetsResponse.FromString,
+                _registered_method=True)
+        self.WatchAssets = channel.unary_stream(
+                '/assetlane.v1.AssetService/WatchAssets',
+                request_serializer=assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsResponse.FromString,
                 _registered_method=True)
         self.RefreshAsset = channel.unary_unary(
                 '/assetlane.v1.AssetService/RefreshAsset',
@@ -73,7 +79,8 @@ class AssetServiceServicer:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def GetAsset(self, request, context):
@@ -92,6 +99,21 @@ class AssetServiceServicer:
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
         from this list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchAssets(self, request, context):
+        """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+        deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+        To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+        SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+        OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -143,6 +165,11 @@ def add_AssetServiceServicer_to_server(servicer, server):
                     request_deserializer=assetlane_dot_v1_dot_asset__service__pb2.ListAssetsRequest.FromString,
                     response_serializer=assetlane_dot_v1_dot_asset__service__pb2.ListAssetsResponse.SerializeToString,
             ),
+            'WatchAssets': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchAssets,
+                    request_deserializer=assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsResponse.SerializeToString,
+            ),
             'RefreshAsset': grpc.unary_unary_rpc_method_handler(
                     servicer.RefreshAsset,
                     request_deserializer=assetlane_dot_v1_dot_asset__service__pb2.RefreshAssetRequest.FromString,
@@ -172,7 +199,8 @@ class AssetService:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @staticmethod
@@ -219,6 +247,33 @@ class AssetService:
             '/assetlane.v1.AssetService/ListAssets',
             assetlane_dot_v1_dot_asset__service__pb2.ListAssetsRequest.SerializeToString,
             assetlane_dot_v1_dot_asset__service__pb2.ListAssetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchAssets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/assetlane.v1.AssetService/WatchAssets',
+            assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsRequest.SerializeToString,
+            assetlane_dot_v1_dot_asset__service__pb2.WatchAssetsResponse.FromString,
             options,
             channel_credentials,
             insecure,

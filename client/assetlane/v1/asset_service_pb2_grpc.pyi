@@ -32,7 +32,8 @@ class AssetServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_typing.overload
@@ -51,6 +52,17 @@ class AssetServiceStub:
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
+    """
+    WatchAssets: _grpc.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]
+    """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]
     """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
@@ -81,7 +93,8 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,6 +110,17 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
+    """
+    WatchAssets: _aio.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]  # type: ignore[assignment]
+    """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]  # type: ignore[assignment]
     """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
@@ -126,7 +150,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_abc_1.abstractmethod
@@ -152,6 +177,23 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
         from this list.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchAssets(
+        self,
+        request: _asset_service_pb2.WatchAssetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_asset_service_pb2.WatchAssetsResponse], _abc.AsyncIterator[_asset_service_pb2.WatchAssetsResponse]]:
+        """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
+        deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+
+        To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
+        SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+        OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
         """
 
     @_abc_1.abstractmethod

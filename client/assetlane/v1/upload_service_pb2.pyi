@@ -8,7 +8,9 @@ from assetlane.v1 import upload_pb2 as _upload_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +21,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ProgressStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProgressStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ProgressStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROGRESS_STAGE_UNSPECIFIED: _ProgressStage.ValueType  # 0
+    """Never sent by the server."""
+    PROGRESS_STAGE_UPLOADING: _ProgressStage.ValueType  # 1
+    """Its bytes are on their way to the store."""
+    PROGRESS_STAGE_VERIFYING: _ProgressStage.ValueType  # 2
+    """The server proves what arrived."""
+
+class ProgressStage(_ProgressStage, metaclass=_ProgressStageEnumTypeWrapper):
+    """What is being done for an upload right now."""
+
+PROGRESS_STAGE_UNSPECIFIED: ProgressStage.ValueType  # 0
+"""Never sent by the server."""
+PROGRESS_STAGE_UPLOADING: ProgressStage.ValueType  # 1
+"""Its bytes are on their way to the store."""
+PROGRESS_STAGE_VERIFYING: ProgressStage.ValueType  # 2
+"""The server proves what arrived."""
+Global___ProgressStage: _TypeAlias = ProgressStage  # noqa: Y015
 
 @_typing.final
 class RequestUploadRequest(_message.Message):
@@ -190,6 +216,7 @@ class WatchUploadResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> Global___StatusEvent:
         """A status change."""
@@ -198,17 +225,22 @@ class WatchUploadResponse(_message.Message):
     def heartbeat(self) -> Global___Heartbeat:
         """Nothing happened for a while; the watch is alive."""
 
+    @_builtins.property
+    def progress(self) -> Global___ProgressEvent:
+        """How far an upload is: newest only, at most a few a second per upload."""
+
     def __init__(
         self,
         *,
         status: Global___StatusEvent | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
+        progress: Global___ProgressEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "progress", b"progress", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "heartbeat", b"heartbeat", "progress", b"progress", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "heartbeat"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["status", "heartbeat", "progress"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
@@ -251,6 +283,82 @@ class StatusEvent(_message.Message):
 Global___StatusEvent: _TypeAlias = StatusEvent  # noqa: Y015
 
 @_typing.final
+class VariantProgress(_message.Message):
+    """How far one variant is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VARIANT_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    variant: _builtins.str
+    """The name of the variant."""
+    sent_bytes: _builtins.int
+    """Bytes sent so far, as the uploader reports them."""
+    size_bytes: _builtins.int
+    """Bytes promised."""
+    def __init__(
+        self,
+        *,
+        variant: _builtins.str = ...,
+        sent_bytes: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sent_bytes", b"sent_bytes", "size_bytes", b"size_bytes", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VariantProgress: _TypeAlias = VariantProgress  # noqa: Y015
+
+@_typing.final
+class ProgressEvent(_message.Message):
+    """How far an upload is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    VARIANTS_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload."""
+    stage: Global___ProgressStage.ValueType
+    """What is being done."""
+    sent_bytes: _builtins.int
+    """Bytes of all variants sent so far."""
+    size_bytes: _builtins.int
+    """Bytes of all variants promised."""
+    @_builtins.property
+    def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantProgress]:
+        """Every variant, in the order of `Upload.variants`."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was reported."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        stage: Global___ProgressStage.ValueType = ...,
+        variants: _abc.Iterable[Global___VariantProgress] | None = ...,
+        sent_bytes: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sent_bytes", b"sent_bytes", "size_bytes", b"size_bytes", "stage", b"stage", "time", b"time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgressEvent: _TypeAlias = ProgressEvent  # noqa: Y015
+
+@_typing.final
 class Heartbeat(_message.Message):
     """Sent when nothing else was, so that both ends notice a dead peer."""
 
@@ -266,6 +374,71 @@ class Heartbeat(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
+
+@_typing.final
+class ReportProgressRequest(_message.Message):
+    """Tells how far an upload is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SentBytesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    SENT_BYTES_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload. Required."""
+    @_builtins.property
+    def sent_bytes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Variant name to bytes sent so far, from 0 to its size. A variant not named has sent nothing."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        sent_bytes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sent_bytes", b"sent_bytes", "upload_id", b"upload_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportProgressRequest: _TypeAlias = ReportProgressRequest  # noqa: Y015
+
+@_typing.final
+class ReportProgressResponse(_message.Message):
+    """The report is taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportProgressResponse: _TypeAlias = ReportProgressResponse  # noqa: Y015
 
 @_typing.final
 class CompleteUploadRequest(_message.Message):

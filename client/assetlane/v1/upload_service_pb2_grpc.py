@@ -31,7 +31,8 @@ class UploadServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel):
@@ -49,6 +50,11 @@ class UploadServiceStub:
                 '/assetlane.v1.UploadService/WatchUpload',
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.SerializeToString,
                 response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.FromString,
+                _registered_method=True)
+        self.ReportProgress = channel.unary_unary(
+                '/assetlane.v1.UploadService/ReportProgress',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
                 _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/assetlane.v1.UploadService/CompleteUpload',
@@ -78,7 +84,8 @@ class UploadServiceServicer:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def RequestUpload(self, request, context):
@@ -106,6 +113,20 @@ class UploadServiceServicer:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportProgress(self, request, context):
+        """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+        reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +193,11 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.FromString,
                     response_serializer=assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.SerializeToString,
             ),
+            'ReportProgress': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportProgress,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.SerializeToString,
+            ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
                     request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.CompleteUploadRequest.FromString,
@@ -206,7 +232,8 @@ class UploadService:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @staticmethod
@@ -253,6 +280,33 @@ class UploadService:
             '/assetlane.v1.UploadService/WatchUpload',
             assetlane_dot_v1_dot_upload__service__pb2.WatchUploadRequest.SerializeToString,
             assetlane_dot_v1_dot_upload__service__pb2.WatchUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportProgress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/ReportProgress',
+            assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,7 +32,8 @@ class UploadServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_typing.overload
@@ -60,6 +61,16 @@ class UploadServiceStub:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    """
+    ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
+    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
     """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
@@ -101,7 +112,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,6 +138,16 @@ class UploadServiceAsyncStub(UploadServiceStub):
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    """
+    ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
+    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
     """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
@@ -166,7 +188,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_abc_1.abstractmethod
@@ -201,6 +224,22 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        """
+
+    @_abc_1.abstractmethod
+    def ReportProgress(
+        self,
+        request: _upload_service_pb2.ReportProgressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.ReportProgressResponse, _abc.Awaitable[_upload_service_pb2.ReportProgressResponse]]:
+        """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
+        reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
+        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
         """
 
     @_abc_1.abstractmethod

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from assetlane_server.uploads.asset import Asset, AssetVariant
+from assetlane_server.uploads.progress import Progress, Stage
 from assetlane_server.uploads.upload import (
     Details,
     Failure,
@@ -18,6 +19,8 @@ from assetlane_server.uploads.upload import (
 )
 
 Document = dict[str, Any]
+
+PROGRESS_FIELDS = ("session_id", "stage", "variants", "time")
 
 
 def upload_document(upload: Upload) -> Document:
@@ -33,6 +36,7 @@ def upload_document(upload: Upload) -> Document:
         "history": [change_document(change) for change in upload.history],
         "create_time": upload.create_time,
         "expire_time": upload.expire_time,
+        "kept_for_s": upload.kept_for.total_seconds(),
         **upload_state(upload),
     }
     if upload.request_id:
@@ -54,9 +58,11 @@ def upload_state(upload: Upload) -> Document:
         "status": upload.status.value,
         "revision": upload.revision,
         "route": {"revision": upload.revision, "session_id": upload.session_id},
+        "sweep_time": upload.sweep_time,
     }
     if upload.targets_signed_at is not None:
         state["targets_signed_at"] = upload.targets_signed_at
+        state["targets_expire_time"] = upload.targets_expire_time
     if upload.failure is not None:
         state["failure"] = {"reason": upload.failure.reason, "message": upload.failure.message}
     return state
@@ -92,6 +98,10 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         ),
         failure=Failure(failure["reason"], failure["message"]) if failure else None,
         targets_signed_at=document.get("targets_signed_at"),
+        targets_expire_time=document.get("targets_expire_time"),
+        sweep_time=document.get("sweep_time"),
+        is_swept=document.get("is_swept", False),
+        kept_for=timedelta(seconds=document["kept_for_s"]),
     )
 
 
@@ -105,15 +115,28 @@ def asset_document(asset: Asset) -> Document:
         "expiration_hours": asset.expiration_hours,
         "variants": [_without_empty(_variant_document(variant)) for variant in asset.variants],
         "create_time": asset.create_time,
-        "refresh_time": asset.refresh_time,
+        "write_expire_time": asset.write_expire_time,
+        **asset_state(asset),
     }
     if asset.session_id:
         document["session_id"] = asset.session_id
     if details := _details_document(asset.details):
         document["details"] = details
-    if asset.delete_time is not None:
-        document["delete_time"] = asset.delete_time
     return document
+
+
+def asset_state(asset: Asset) -> Document:
+    """Returns the fields that a refresh or the deletion writes. `route` is as in `upload_state`."""
+    state: Document = {
+        "revision": asset.revision,
+        "refresh_time": asset.refresh_time,
+        "update_time": asset.update_time,
+        "route": {"revision": asset.revision, "partition": asset.partition},
+    }
+    if asset.delete_time is not None:
+        state["delete_time"] = asset.delete_time
+        state["sweep_time"] = asset.sweep_time
+    return state
 
 
 def asset_of(document: Mapping[str, Any]) -> Asset:
@@ -129,7 +152,37 @@ def asset_of(document: Mapping[str, Any]) -> Asset:
         variants=tuple(_variant_of(variant) for variant in document["variants"]),
         create_time=document["create_time"],
         refresh_time=document["refresh_time"],
+        update_time=document["update_time"],
+        write_expire_time=document["write_expire_time"],
+        revision=document["revision"],
         delete_time=document.get("delete_time"),
+        sweep_time=document.get("sweep_time"),
+    )
+
+
+def progress_document(progress: Progress) -> Document:
+    """Returns the whole document of an upload's progress."""
+    return {
+        "_id": progress.upload_id,
+        "session_id": progress.session_id,
+        "stage": progress.stage.value,
+        "variants": [
+            {"name": name, "sent_bytes": progress.sent_bytes[name], "size_bytes": size_bytes}
+            for name, size_bytes in progress.size_bytes.items()
+        ],
+        "time": progress.time,
+    }
+
+
+def progress_of(document: Mapping[str, Any]) -> Progress:
+    """Returns the progress of a document."""
+    return Progress(
+        upload_id=document["_id"],
+        session_id=document["session_id"],
+        stage=Stage(document["stage"]),
+        sent_bytes={variant["name"]: variant["sent_bytes"] for variant in document["variants"]},
+        size_bytes={variant["name"]: variant["size_bytes"] for variant in document["variants"]},
+        time=document["time"],
     )
 
 

@@ -1,8 +1,8 @@
 """The hub: the one change stream of a server process, fanned out to its watchers.
 
-A change only says *who* changed. The hub then reads the upload once, whatever the number of its watchers,
-and puts that snapshot into their mailboxes. As the whole history is in the upload, the newest snapshot is
-all that a watcher needs: a mailbox has one slot per upload, and a slow reader misses nothing.
+A change only says *who* changed. The hub then reads that record once, whatever the number of its watchers,
+and puts its state into their mailboxes. As an upload's whole history is in its record, the newest state is
+all that a watcher needs: a slow reader misses nothing.
 
 When the stream is lost it is opened anew first; then everything that is watched is read again.
 """
@@ -11,81 +11,56 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime
+from math import inf
+from typing import Any
 
-from assetlane_server.records.mongo import Change, MongoRecords
+from assetlane_server.records.changes import AssetChange, Change, UploadChange
+from assetlane_server.records.mailbox import HubMailbox
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot
+from assetlane_server.uploads.progress import Progress
 
 _log = logging.getLogger(__name__)
 
-_READ_BATCH = 200  # uploads read at once
-_SESSION_SLOTS = 64  # what a session's mailbox holds before its reader has to read the session again
+_READ_BATCH = 200  # records read at once
+_MANY_SLOTS = 64  # of a mailbox for many records
 _LIVE_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
-
-class HubMailbox:
-    """The newest snapshot of each upload that changed since its watcher last looked."""
-
-    def __init__(self, slots: int, read_again: Callable[[], Awaitable[Sequence[Snapshot]]]) -> None:
-        self._slots = slots
-        self._read_again = read_again
-        self._news: dict[str, Snapshot] = {}
-        self._has_overflowed = False
-        self._is_closed = False
-        self._bell = asyncio.Event()
-
-    def put(self, snapshot: Snapshot) -> None:
-        """Keeps the snapshot unless a newer one is there; merges when there is no slot left."""
-        upload_id = snapshot.upload.upload_id
-        kept = self._news.get(upload_id)
-        if kept is None and len(self._news) >= self._slots:
-            self._news.clear()
-            self._has_overflowed = True
-        elif not self._has_overflowed and (kept is None or kept.upload.revision < snapshot.upload.revision):
-            self._news[upload_id] = snapshot
-        self._bell.set()
-
-    def close(self) -> None:
-        """Ends the watch: its next look raises ShuttingDown."""
-        self._is_closed = True
-        self._bell.set()
-
-    async def next(self, timeout: timedelta) -> Sequence[Snapshot]:
-        """See Mailbox."""
-        try:
-            async with asyncio.timeout(timeout.total_seconds()):
-                await self._bell.wait()
-        except TimeoutError:
-            return ()
-        if self._is_closed:
-            raise ShuttingDown
-        self._bell.clear()
-        if self._has_overflowed:
-            self._has_overflowed = False
-            self._news.clear()
-            return await self._read_again()
-        news = tuple(self._news.values())
-        self._news.clear()
-        return news
+Boxes = defaultdict[str, set[HubMailbox[Any]]]
 
 
 class Hub:
     """See ChangeHub. `run` has to run for as long as anything watches."""
 
-    def __init__(self, records: MongoRecords) -> None:
+    def __init__(self, records: MongoRecords, now: Callable[[], datetime]) -> None:
         self._records = records
-        self._upload_boxes: defaultdict[str, set[HubMailbox]] = defaultdict(set)
-        self._session_boxes: defaultdict[str, set[HubMailbox]] = defaultdict(set)
+        self._now = now
+        self._upload_boxes: Boxes = defaultdict(set)
+        self._session_boxes: Boxes = defaultdict(set)
+        self._partition_boxes: Boxes = defaultdict(set)
         self._live = asyncio.Event()
         self._closed = asyncio.Event()
-        self._changed: set[str] = set()  # ids of watched uploads to be read
-        self._changed_sessions: set[str] = set()  # ids of watched sessions to be read as a whole
-        self._has_changed = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at: float | None = None  # when the stream last answered, with a change or without
+        self._last_current = now()  # when the stream last had nothing more to tell
+        # What is watched and has to be read: ids.
+        self._uploads_to_read: set[str] = set()
+        self._assets_to_read: set[str] = set()
+        self._sessions_to_read: set[str] = set()
+        self._partitions_to_read: dict[str, datetime] = {}  # and since when
+        self._has_to_read = asyncio.Event()
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long the stream has not answered; endless before it was opened. In order it is below one second."""
+        return inf if self._heard_at is None else self._clock() - self._heard_at
 
     async def run(self) -> None:
         """Follows the change stream and delivers, until `close` is called or it is cancelled."""
@@ -94,26 +69,42 @@ class Hub:
             await self._follow()
             delivering.cancel()
 
+    async def opened(self) -> None:
+        """Returns once the stream is open."""
+        await self._live.wait()
+
     def close(self) -> None:
         """Ends every watch with ShuttingDown, admits no new one, and lets `run` return within a second."""
         self._closed.set()
         self._live.set()
-        for boxes in (*self._upload_boxes.values(), *self._session_boxes.values()):
-            for box in boxes:
+        for boxes in (self._upload_boxes, self._session_boxes, self._partition_boxes):
+            for box in (box for boxes_of_key in boxes.values() for box in boxes_of_key):
                 box.close()
 
     @asynccontextmanager
-    async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox]:
+    async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        box = HubMailbox(1, lambda: self._records.read_uploads([upload_id]))
+        box: HubMailbox[Snapshot | Progress] = HubMailbox(1, lambda: self._records.read_uploads([upload_id]))
         async with self._registered(box, self._upload_boxes, upload_id):
             yield box
 
     @asynccontextmanager
-    async def watch_session(self, session_id: str) -> AsyncIterator[HubMailbox]:
+    async def watch_session(self, session_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        box = HubMailbox(_SESSION_SLOTS, lambda: self.read_session(session_id))
+        box: HubMailbox[Snapshot | Progress] = HubMailbox(_MANY_SLOTS, lambda: self.read_session(session_id))
         async with self._registered(box, self._session_boxes, session_id):
+            yield box
+
+    @asynccontextmanager
+    async def watch_partition(self, partition: str) -> AsyncIterator[HubMailbox[Asset]]:
+        """See ChangeHub."""
+
+        async def read_again() -> Sequence[Asset]:
+            since = self._now() - box.age - VISIBLE_WITHIN
+            return await self._records.changed_assets(partition=partition, since=since)
+
+        box: HubMailbox[Asset] = HubMailbox(_MANY_SLOTS, read_again)
+        async with self._registered(box, self._partition_boxes, partition):
             yield box
 
     async def read_upload(self, upload_id: str) -> Snapshot | None:
@@ -125,9 +116,7 @@ class Hub:
         return await self._records.read_sessions([session_id])
 
     @asynccontextmanager
-    async def _registered(
-        self, box: HubMailbox, boxes: defaultdict[str, set[HubMailbox]], key: str
-    ) -> AsyncIterator[None]:
+    async def _registered(self, box: HubMailbox[Any], boxes: Boxes, key: str) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_LIVE_TIMEOUT_S):
                 await self._live.wait()
@@ -149,57 +138,100 @@ class Hub:
             try:
                 async with self._records.changes() as feed:
                     self._live.set()
+                    self._heard_at = self._clock()
                     self._mark_everything()  # whatever happened while no stream was open
                     backoff_s = _FIRST_BACKOFF_S
                     while not self._closed.is_set():
                         change = await feed.next()
-                        if change is not None:
-                            self._mark(change)
+                        self._heard_at = self._clock()
+                        if change is None:
+                            self._last_current = self._now()
+                        else:
+                            self._take(change)
             except LedgerUnavailable as error:
-                if self._closed.is_set():
-                    return
-                self._live.clear()
+                if not self._closed.is_set():
+                    self._live.clear()
                 _log.warning("change stream lost, opening it anew: %s", error)
-                await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
+                await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
-    def _mark(self, change: Change) -> None:
-        if change.upload_id in self._upload_boxes or change.session_id in self._session_boxes:
-            self._changed.add(change.upload_id)
-            self._has_changed.set()
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
+
+    def _take(self, change: Change) -> None:
+        match change:
+            case UploadChange(upload_id, session_id):
+                if upload_id in self._upload_boxes or session_id in self._session_boxes:
+                    self._uploads_to_read.add(upload_id)
+                    self._has_to_read.set()
+            case AssetChange(asset_id, partition):
+                if partition in self._partition_boxes:
+                    self._assets_to_read.add(asset_id)
+                    self._has_to_read.set()
+            case Progress():
+                for box in self._boxes_of(change.upload_id, change.session_id):
+                    box.put_aside(change.upload_id, change)
 
     def _mark_everything(self) -> None:
-        self._changed.update(self._upload_boxes)
-        self._changed_sessions.update(self._session_boxes)
-        self._has_changed.set()
+        self._uploads_to_read.update(self._upload_boxes)
+        self._sessions_to_read.update(self._session_boxes)
+        since = self._last_current - VISIBLE_WITHIN
+        for partition in self._partition_boxes:
+            self._partitions_to_read.setdefault(partition, since)
+        self._has_to_read.set()
 
     async def _deliver(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while True:
-            await self._has_changed.wait()
-            self._has_changed.clear()
-            upload_ids = [self._changed.pop() for _ in range(min(len(self._changed), _READ_BATCH))]
-            session_ids = [self._changed_sessions.pop() for _ in range(min(len(self._changed_sessions), 1))]
-            if self._changed or self._changed_sessions:
-                self._has_changed.set()
+            await self._has_to_read.wait()
+            self._has_to_read.clear()
+            uploads, assets = _some(self._uploads_to_read), _some(self._assets_to_read)
+            sessions = [self._sessions_to_read.pop()] if self._sessions_to_read else []
+            partitions = [self._partitions_to_read.popitem()] if self._partitions_to_read else []
             try:
-                snapshots = await self._records.read_uploads(upload_ids) if upload_ids else []
-                if session_ids:
-                    snapshots += await self._records.read_sessions(session_ids)
+                if uploads:
+                    self._put_snapshots(await self._records.read_uploads(uploads))
+                if assets:
+                    self._put_assets((await self._records.find_assets(assets)).values())
+                if sessions:
+                    self._put_snapshots(await self._records.read_sessions(sessions))
+                for partition, since in partitions:
+                    self._put_assets(await self._records.changed_assets(partition=partition, since=since))
             except LedgerUnavailable as error:
-                _log.warning("watched uploads could not be read, trying again: %s", error)
-                self._changed.update(upload_ids)
-                self._changed_sessions.update(session_ids)
-                self._has_changed.set()
+                _log.warning("what is watched could not be read, trying again: %s", error)
+                self._uploads_to_read.update(uploads)
+                self._assets_to_read.update(assets)
+                self._sessions_to_read.update(sessions)
+                for partition, since in partitions:
+                    again = self._partitions_to_read.get(partition, since)
+                    self._partitions_to_read[partition] = min(since, again)
+                self._has_to_read.set()
                 await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
                 continue
             backoff_s = _FIRST_BACKOFF_S
-            for snapshot in snapshots:
-                self._put(snapshot)
+            if self._uploads_to_read or self._assets_to_read or self._sessions_to_read or self._partitions_to_read:
+                self._has_to_read.set()
 
-    def _put(self, snapshot: Snapshot) -> None:
-        for box in self._upload_boxes.get(snapshot.upload.upload_id, ()):
-            box.put(snapshot)
-        for box in self._session_boxes.get(snapshot.upload.session_id, ()):
-            box.put(snapshot)
+    def _put_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
+        for snapshot in snapshots:
+            upload = snapshot.upload
+            for box in self._boxes_of(upload.upload_id, upload.session_id):
+                box.put(upload.upload_id, upload.revision, snapshot)
+
+    def _put_assets(self, assets: Iterable[Asset]) -> None:
+        for asset in assets:
+            for box in self._partition_boxes.get(asset.partition, ()):
+                box.put(asset.asset_id, asset.revision, asset)
+
+    def _boxes_of(self, upload_id: str, session_id: str) -> Iterable[HubMailbox[Any]]:
+        yield from self._upload_boxes.get(upload_id, ())
+        yield from self._session_boxes.get(session_id, ())
+
+
+def _some(ids: set[str]) -> list[str]:
+    return [ids.pop() for _ in range(min(len(ids), _READ_BATCH))]

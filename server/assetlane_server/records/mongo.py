@@ -1,4 +1,4 @@
-"""Uploads and assets in MongoDB. The only file with Motor.
+"""Uploads, assets and progress in MongoDB. The only file with Motor.
 
 Needs a replica set or a sharded cluster (change streams, majority concerns), MongoDB 6.0 or newer or a
 server that speaks its protocol, and the role `readWrite` on one database.
@@ -8,63 +8,52 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from assetlane_server.records.changes import PIPELINE, Change, change_of
 from assetlane_server.records.documents import (
     Document,
     asset_document,
     asset_of,
+    asset_state,
     change_document,
+    progress_document,
     upload_document,
     upload_of,
     upload_state,
 )
+from assetlane_server.records.indexes import INDEXES
+from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
 from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload
 
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
 
-_UPLOAD_INDEXES = [
-    IndexModel(
-        [("uid", ASCENDING), ("request_id", ASCENDING)],
-        name="request_id_unique_per_owner",
-        unique=True,
-        partialFilterExpression={"request_id": {"$exists": True}},
-    ),
-    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
-    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
-    IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
-]
-_ASSET_INDEXES = [IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition")]
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A status change seen by the change stream: whom it concerns, not what it was."""
-
-    upload_id: str
-    session_id: str
-    revision: int
+_NEWEST_FIRST = ("_id", DESCENDING)
+_OLDEST_FIRST = ("_id", ASCENDING)
+_LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
 
 
 class MongoRecords:
-    """UploadRecords and AssetRecords in one database. Open it with `MongoRecords.open`."""
+    """UploadRecords, AssetRecords and ProgressRecords in one database. Open it with `MongoRecords.open`."""
 
     def __init__(self, database: "AsyncIOMotorDatabase[Document]") -> None:
         self._database = database
         self._uploads = database["uploads"]
         self._assets = database["assets"]
+        # Nobody acts on progress: one server's word for it is enough.
+        self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
     @classmethod
     @asynccontextmanager
@@ -73,31 +62,19 @@ class MongoRecords:
 
         Raises NotReady, saying what to mend.
         """
-        timeout_ms = call_timeout // timedelta(milliseconds=1)
-        # A name in the URI would lose against one given here.
-        options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
-        try:
-            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                uri,
-                tz_aware=True,
-                timeoutMS=timeout_ms,
-                serverSelectionTimeoutMS=timeout_ms,
-                **options,
-            )
-        except (ConfigurationError, ValueError) as error:
-            raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
-        try:
-            records = cls(
-                client.get_database(
-                    database_name,
-                    read_concern=ReadConcern("majority"),
-                    write_concern=WriteConcern("majority"),
-                )
-            )
+        async with _database(uri, database_name, call_timeout) as database:
+            records = cls(database)
             await records._prepare()
             yield records
-        finally:
-            client.close()
+
+    @staticmethod
+    @asynccontextmanager
+    async def survey(uri: str, database_name: str, *, call_timeout: timedelta) -> AsyncIterator[MongoSurvey]:
+        """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
+        async with _database(uri, database_name, call_timeout) as database:
+            yield MongoSurvey(
+                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
+            )
 
     async def _prepare(self) -> None:
         try:
@@ -108,10 +85,15 @@ class MongoRecords:
                     " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
                 )
             # Creating an index that is there already does nothing.
-            await self._uploads.create_indexes(_UPLOAD_INDEXES)
-            await self._assets.create_indexes(_ASSET_INDEXES)
+            for collection, indexes in INDEXES.items():
+                await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        try:
+            async with self.changes():
+                return  # rights that suffice for all of the above do not always suffice for this
+        except LedgerUnavailable as error:
+            raise NotReady(f"MongoDB opens no change stream: {error}") from error
 
     # Uploads
 
@@ -144,7 +126,13 @@ class MongoRecords:
         return await self._update(
             self._uploads,
             {"_id": upload.upload_id, "revision": upload.revision},
-            {"$max": {"targets_signed_at": upload.targets_signed_at}},
+            {
+                "$max": {
+                    "targets_signed_at": upload.targets_signed_at,
+                    "targets_expire_time": upload.targets_expire_time,
+                    "sweep_time": upload.sweep_time,
+                }
+            },
         )
 
     async def find_upload(self, upload_id: str) -> Upload | None:
@@ -165,7 +153,7 @@ class MongoRecords:
             query["status"] = {"$in": [status.value for status in statuses]}
         if before_id:
             query["_id"] = {"$lt": before_id}
-        return [upload_of(document) for document in await self._find(self._uploads, query, DESCENDING, limit)]
+        return [upload_of(document) for document in await self._find(self._uploads, query, _NEWEST_FIRST, limit)]
 
     # Assets
 
@@ -192,20 +180,59 @@ class MongoRecords:
         query: Document = {"partition": partition, "delete_time": None}
         if before_id:
             query["_id"] = {"$lt": before_id}
-        return [asset_of(document) for document in await self._find(self._assets, query, DESCENDING, limit)]
+        return [asset_of(document) for document in await self._find(self._assets, query, _NEWEST_FIRST, limit)]
 
-    async def refresh_asset(self, asset: Asset) -> bool:
+    async def advance_asset(self, asset: Asset) -> bool:
         """See AssetRecords."""
-        return await self._update(
-            self._assets,
-            {"_id": asset.asset_id, "delete_time": None},
-            {"$max": {"refresh_time": asset.refresh_time}},
-        )
+        query = {"_id": asset.asset_id, "revision": asset.revision - 1}
+        return await self._update(self._assets, query, {"$set": asset_state(asset)})
 
-    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
+    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
         """See AssetRecords."""
-        query = {"_id": asset_id, "delete_time": None}
-        await self._update(self._assets, query, {"$set": {"delete_time": delete_time}})
+        query = {"partition": partition, "update_time": {"$gte": since}}
+        documents = await self._find(self._assets, query, ("update_time", ASCENDING))
+        return [asset_of(document) for document in documents]
+
+    # The sweeper's work
+
+    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
+        """See SweepRecords."""
+        documents = await self._find(self._uploads, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
+        return [upload_of(document) for document in documents]
+
+    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
+        """See SweepRecords."""
+        documents = await self._find(self._assets, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
+        return [asset_of(document) for document in documents]
+
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        """See SweepRecords."""
+        query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
+        return await self._update(self._uploads, query, {"$set": {"sweep_time": sweep_time, "is_swept": is_swept}})
+
+    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
+        """See SweepRecords."""
+        query = {"_id": asset.asset_id, "sweep_time": asset.sweep_time}
+        return await self._update(self._assets, query, {"$set": {"sweep_time": sweep_time}})
+
+    async def purge_upload(self, upload: Upload) -> None:
+        """See SweepRecords."""
+        try:
+            await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
+        except PyMongoError as error:
+            raise _unavailable(error) from error
+
+    # Progress
+
+    async def put_progress(self, progress: Progress) -> None:
+        """See ProgressRecords. A replacement, so that its change event carries all of it."""
+        document = progress_document(progress)
+        try:
+            await self._progress.replace_one({"_id": progress.upload_id}, document, upsert=True)
+        except DuplicateKeyError:
+            return  # two servers told of the first progress at once: either is the newest
+        except PyMongoError as error:
+            raise _unavailable(error) from error
 
     # For the hub
 
@@ -218,30 +245,19 @@ class MongoRecords:
         return await self._snapshots({"session_id": {"$in": list(session_ids)}})
 
     async def _snapshots(self, query: Document) -> list[Snapshot]:
-        uploads = [upload_of(document) for document in await self._find(self._uploads, query, ASCENDING)]
+        uploads = [upload_of(document) for document in await self._find(self._uploads, query, _OLDEST_FIRST)]
         completed = [upload.upload_id for upload in uploads if upload.status is Status.COMPLETED]
         assets = await self.find_assets(completed) if completed else {}
         return [Snapshot(upload, _present(assets.get(upload.upload_id))) for upload in uploads]
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator["ChangeFeed"]:
-        """Opens a change stream: every status change from now on, in order, once it is majority-durable.
+        """Opens a change stream: every change from now on, in order, once it is majority-durable.
 
         Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
         """
-        pipeline: list[Document] = [
-            {"$match": {"operationType": {"$in": ["insert", "update", "invalidate", "drop"]}}},
-            {
-                "$project": {
-                    "operationType": 1,
-                    "documentKey": 1,
-                    "fullDocument.route": 1,
-                    "updateDescription.updatedFields.route": 1,
-                }
-            },
-        ]
-        stream: AsyncIOMotorChangeStream[Any] = self._uploads.watch(
-            pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
+        stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
+            PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
         )
         try:
             async with stream:
@@ -258,10 +274,12 @@ class MongoRecords:
             raise _unavailable(error) from error
         return document
 
-    async def _find(self, collection: Any, query: Document, order: int | None = None, limit: int = 0) -> list[Document]:
+    async def _find(
+        self, collection: Any, query: Document, order: tuple[str, int] | None = None, limit: int = 0
+    ) -> list[Document]:
         cursor = collection.find(query, limit=limit)
         if order is not None:
-            cursor = cursor.sort("_id", order)
+            cursor = cursor.sort(*order)
         try:
             documents: list[Document] = await cursor.to_list(None)
         except PyMongoError as error:
@@ -294,13 +312,34 @@ class ChangeFeed:
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
-        if event["operationType"] in ("invalidate", "drop"):
-            raise LedgerUnavailable("The collection of uploads was dropped.")
-        holder = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
-        route = holder.get("route")
-        if route is None:
-            return None  # not a status change, such as renewed write targets
-        return Change(event["documentKey"]["_id"], route["session_id"], route["revision"])
+        return change_of(event)
+
+
+@asynccontextmanager
+async def _database(
+    uri: str, database_name: str, call_timeout: timedelta
+) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
+    timeout_ms = call_timeout // timedelta(milliseconds=1)
+    # A name in the URI would lose against one given here.
+    options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
+    try:
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            tz_aware=True,
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            **options,
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+    try:
+        yield client.get_database(
+            database_name,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+    finally:
+        client.close()
 
 
 def _present(asset: Asset | None) -> Asset | None:

@@ -1,5 +1,7 @@
 """AssetService: one thin method per RPC. Refusals become statuses in the interceptor."""
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -11,13 +13,15 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import Refusal
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.watching import AssetNews, AssetWatches, News
 
 
 class AssetServicer(AssetServiceServicer):
     """The ledger of what arrived."""
 
-    def __init__(self, ledger: AssetLedger, lanes: Lanes) -> None:
+    def __init__(self, ledger: AssetLedger, watches: AssetWatches, lanes: Lanes) -> None:
         self._ledger = ledger
+        self._watches = watches
         self._lanes = lanes
 
     async def GetAsset(self, request: pb.GetAssetRequest, context: Any) -> pb.GetAssetResponse:
@@ -30,6 +34,12 @@ class AssetServicer(AssetServiceServicer):
             request.partition, request.page_size, request.page_token
         )
         return pb.ListAssetsResponse(assets=[self._message(asset) for asset in assets], next_page_token=next_page_token)
+
+    async def WatchAssets(self, request: pb.WatchAssetsRequest, context: Any) -> AsyncIterator[pb.WatchAssetsResponse]:
+        """Streams what is in a partition."""
+        async with aclosing(self._watches.watch(request.partition, request.resume_token)) as events:
+            async for news in events:
+                yield self._event(news)
 
     async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
         """Signs the read URLs of an asset anew."""
@@ -55,6 +65,20 @@ class AssetServicer(AssetServiceServicer):
         """Deletes an asset."""
         await self._ledger.delete_asset(request.asset_id)
         return pb.DeleteAssetResponse()
+
+    def _event(self, news: AssetNews) -> pb.WatchAssetsResponse:
+        response = pb.WatchAssetsResponse(resume_token=news.resume_token)
+        if news.kind is News.SYNCED:
+            response.synced.SetInParent()
+        elif news.asset is None:
+            response.heartbeat.SetInParent()
+        elif news.kind is News.DELETED:
+            response.deleted.asset_id = news.asset.asset_id
+            response.deleted.revision = news.asset.revision
+        else:
+            response.asset.change = pb.AssetChange.Value(f"ASSET_CHANGE_{news.kind}")
+            response.asset.asset.CopyFrom(self._message(news.asset))
+        return response
 
     def _message(self, asset: Asset) -> asset_pb2.Asset:
         return asset_message(asset, self._lanes.read_urls(asset))

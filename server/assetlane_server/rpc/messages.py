@@ -14,6 +14,7 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
 from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Details, Status, Upload, VariantPromise
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -175,11 +176,29 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
             for variant, url in zip(asset.variants, read_urls.urls, strict=True)
         ],
         create_time=_timestamp(asset.create_time),
+        revision=asset.revision,
     )
     if read_urls.expire_time is not None:
         message.refresh_time.CopyFrom(_timestamp(asset.refresh_time))
         message.expire_time.CopyFrom(_timestamp(read_urls.expire_time))
     return message
+
+
+def progress_message(progress: Progress) -> upload_service_pb2.ProgressEvent:
+    """Returns progress as callers see it."""
+    return upload_service_pb2.ProgressEvent(
+        upload_id=progress.upload_id,
+        stage=upload_service_pb2.ProgressStage.Value(f"PROGRESS_STAGE_{progress.stage}"),
+        variants=[
+            upload_service_pb2.VariantProgress(
+                variant=name, sent_bytes=progress.sent_bytes[name], size_bytes=size_bytes
+            )
+            for name, size_bytes in progress.size_bytes.items()
+        ],
+        sent_bytes=sum(progress.sent_bytes.values()),
+        size_bytes=sum(progress.size_bytes.values()),
+        time=_timestamp(progress.time),
+    )
 
 
 def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:

@@ -8,6 +8,7 @@ from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
 from assetlane_server.rpc.messages import (
     asset_message,
+    progress_message,
     statuses_of,
     target_messages,
     upload_message,
@@ -18,6 +19,7 @@ from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status
 
 # Who a caller is that does not say, as long as nobody can prove who he is.
@@ -47,7 +49,18 @@ class UploadServicer(UploadServiceServicer):
                 raise InvalidRequest([FieldViolation("target", "is required: upload_id or session_id")])
         async with aclosing(events) as changes:
             async for change in changes:
-                yield _HEARTBEAT if change is None else self._status_event(change)
+                match change:
+                    case None:
+                        yield _HEARTBEAT
+                    case Progress():
+                        yield pb.WatchUploadResponse(progress=progress_message(change))
+                    case Snapshot():
+                        yield self._status_event(change)
+
+    async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
+        """Tells watchers how far an upload is."""
+        await self._broker.report_progress(request.upload_id, request.sent_bytes)
+        return pb.ReportProgressResponse()
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
         """Proves what arrived and writes it into the ledger."""

@@ -14,7 +14,7 @@ from assetlane_server.uploads.paths import (
     fault_in_path,
     object_key,
 )
-from assetlane_server.uploads.upload import ORIGINAL, Details, Status, StatusChange, Upload, VariantPromise
+from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
 
 DEFAULT_EXPIRATION_HOURS = 24.0
 MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
@@ -45,6 +45,8 @@ class Terms:
     max_upload_bytes: int = 5 * 1024**3  # of one variant; a single PUT takes no more than 5 GiB
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
+    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
+    upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
+        sweep_time=now + WORK_LEASE,
+        kept_for=terms.upload_retention,
     )
 
 

@@ -1,10 +1,10 @@
 """The permanent record of what arrived, and the proof that it is what was promised. No I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.upload import Details, Failure, Upload, VariantPromise
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Details, Failure, Upload, VariantPromise
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class AssetVariant:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """An asset as the ledger holds it. Only `refresh_time` ever changes, until it is deleted."""
+    """An asset as the ledger holds it. Only its read URLs change, until it is deleted."""
 
     asset_id: str  # the upload's id
     uid: str
@@ -47,7 +47,11 @@ class Asset:
     variants: tuple[AssetVariant, ...]  # `original` first
     create_time: datetime
     refresh_time: datetime  # when its read URLs were signed
+    update_time: datetime  # of the newest revision
+    write_expire_time: datetime  # when the last URL that could write one of its objects stopped working
+    revision: int = 1  # rises by one with every refresh, and with the deletion
     delete_time: datetime | None = None  # set: out of the ledger, its objects deleted or about to be
+    sweep_time: datetime | None = None  # when the sweeper deletes its objects (again); None: never
 
     @property
     def is_public(self) -> bool:
@@ -58,6 +62,23 @@ class Asset:
     def is_deleted(self) -> bool:
         """Whether it is out of the ledger."""
         return self.delete_time is not None
+
+    def refreshed(self, now: datetime) -> "Asset":
+        """Its read URLs are signed as of `now`, to the second; the instant never goes back."""
+        refresh_time = max(self.refresh_time, whole_second(now))
+        return replace(self._revised(now), refresh_time=refresh_time)
+
+    def deleted(self, now: datetime) -> "Asset":
+        """It is out of the ledger."""
+        return replace(self._revised(now), delete_time=now, sweep_time=now + WORK_LEASE)
+
+    def swept(self, now: datetime) -> "Asset":
+        """Its objects were deleted at `now`: to be done again if a URL lives that could bring one back."""
+        last_sweep = self.write_expire_time + SWEEP_MARGIN
+        return replace(self, sweep_time=last_sweep if now < last_sweep else None)
+
+    def _revised(self, now: datetime) -> "Asset":
+        return replace(self, revision=self.revision + 1, update_time=max(now, self.update_time))
 
     @property
     def read_url_lifetime(self) -> timedelta:
@@ -114,6 +135,8 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         variants=variants,
         create_time=now,
         refresh_time=whole_second(now),
+        update_time=now,
+        write_expire_time=upload.targets_expire_time or now,
     )
 
 

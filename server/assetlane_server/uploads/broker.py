@@ -8,24 +8,23 @@ from datetime import datetime, timedelta
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
 from assetlane_server.uploads.errors import (
+    MAX_ROUNDS,
     FieldViolation,
     InvalidRequest,
-    LedgerUnavailable,
     RequestIdReused,
     RevisionAhead,
     UploadNotFound,
     VariantsMissing,
     WrongStatus,
+    too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes, WriteTarget
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
+from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
+from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
 from assetlane_server.uploads.work import Work
-
-# A race is lost to another call on the same upload, and an upload has few changes: more rounds than this
-# mean that something is broken.
-_MAX_ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,7 @@ class UploadBroker:
         store: ObjectStore,
         hub: ChangeHub,
         lanes: Lanes,
+        board: ProgressBoard,
         terms: Terms,
         heartbeat: timedelta,
         new_id: Callable[[], str],
@@ -57,6 +57,7 @@ class UploadBroker:
         self._store = store
         self._hub = hub
         self._lanes = lanes
+        self._board = board
         self._terms = terms
         self._heartbeat = heartbeat
         self._new_id = new_id
@@ -71,7 +72,7 @@ class UploadBroker:
         now = self._now()
         # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
         # in one write; the history shows both. What cannot be signed is not stored.
-        upload = admit(request, self._terms, self._new_id(), now).initialized(now)
+        upload = admit(request, self._terms, self._new_id(), now).initialized(now, self._terms.write_url_lifetime)
         targets = self._lanes.write_targets(upload)
         stored = await self._uploads.insert_upload(upload)
         if stored.upload_id == upload.upload_id:
@@ -81,15 +82,15 @@ class UploadBroker:
         return await self._renewed(stored.upload_id)
 
     async def _renewed(self, upload_id: str) -> tuple[Upload, tuple[WriteTarget, ...]]:
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             upload = await self.get_upload(upload_id)
             if upload.status is not Status.INITIALIZED:
                 return upload, ()
-            renewed = upload.renewed(self._now())
+            renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
             targets = self._lanes.write_targets(renewed)
             if await self._uploads.renew_targets(renewed):
                 return renewed, targets
-        raise _too_many_rounds(upload_id)
+        raise too_many_rounds(upload_id)
 
     async def complete_upload(self, upload_id: str) -> Completion:
         """Proves what arrived and writes it into the ledger. Goes on when the caller hangs up.
@@ -99,7 +100,7 @@ class UploadBroker:
         return await self._completions.run(upload_id, lambda: self._complete(upload_id))
 
     async def _complete(self, upload_id: str) -> Completion:
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             upload = await self.get_upload(upload_id)
             match upload.status:
                 case Status.COMPLETED:
@@ -112,7 +113,7 @@ class UploadBroker:
                 case Status.INITIALIZED | Status.UPLOADED:
                     if completion := await self._prove(upload):
                         return completion
-        raise _too_many_rounds(upload_id)
+        raise too_many_rounds(upload_id)
 
     async def _prove(self, upload: Upload) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
@@ -125,8 +126,9 @@ class UploadBroker:
             upload = upload.uploaded(self._now())
             if not await self._uploads.advance_upload(upload):
                 return None
+        self._board.verifying(upload, self._now())
 
-        if failure := _broken_promise(upload, stored):
+        if failure := _broken_promise(upload, stored) or await self._mislabelled(upload):
             upload = upload.failed(self._now(), failure)
             if not await self._uploads.advance_upload(upload):
                 return None
@@ -141,9 +143,15 @@ class UploadBroker:
             return None
         return Completion(upload, asset)
 
+    async def _mislabelled(self, upload: Upload) -> Failure | None:
+        original = upload.variants[0]
+        if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
+            return None
+        return mislabelled(original, await self._store.read_start(original.key, SNIFFED_BYTES))
+
     async def cancel_upload(self, upload_id: str) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
-        for _ in range(_MAX_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             upload = await self.get_upload(upload_id)
             if upload.status is not Status.CANCELLED:
                 if not upload.may_become(Status.CANCELLED):
@@ -153,7 +161,7 @@ class UploadBroker:
                     continue
             await self._store.delete([variant.key for variant in upload.variants])
             return upload
-        raise _too_many_rounds(upload_id)
+        raise too_many_rounds(upload_id)
 
     async def get_upload(self, upload_id: str) -> Upload:
         """Returns one upload. Raises UploadNotFound."""
@@ -175,10 +183,22 @@ class UploadBroker:
         page = uploads[:limit]
         return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
 
-    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncGenerator[Snapshot | None]:
+    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
+        """Tells the watchers how many bytes of each variant are under way or there; newest only.
+
+        Raises InvalidRequest, UploadNotFound, WrongStatus.
+        """
+        upload = await self.get_upload(upload_id)
+        progress = progress_of(upload, sent_bytes, self._now())
+        if upload.status is not Status.INITIALIZED:
+            raise WrongStatus(upload_id, upload.status, "reported on")
+        self._board.report(progress)
+
+    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncGenerator[Snapshot | Progress | None]:
         """Yields the upload as of every revision after that one, in order, and ends after the final one.
 
-        Yields None when nothing happened for a heartbeat. Raises UploadNotFound, RevisionAhead.
+        Yields progress between them, newest only, and None when nothing happened for a heartbeat.
+        Raises UploadNotFound, RevisionAhead.
         """
         required("upload_id", upload_id)
         if after_revision < 0:
@@ -199,25 +219,31 @@ class UploadBroker:
                 if snapshot.upload.status.is_final:
                     return
                 news = await mailbox.next(self._heartbeat)
-                if news:
-                    snapshot = news[-1]
-                else:
+                if not news:
                     yield None
+                for item in news:
+                    if isinstance(item, Snapshot):
+                        snapshot = item
+                    else:
+                        yield item
 
     async def watch_session(
         self, session_id: str, after_revisions: Mapping[str, int]
-    ) -> AsyncGenerator[Snapshot | None]:
+    ) -> AsyncGenerator[Snapshot | Progress | None]:
         """Yields every change of every upload of a session, each upload's in order; never ends by itself.
 
-        Yields None when nothing happened for a heartbeat.
+        Yields progress between them, newest only, and None when nothing happened for a heartbeat.
         """
         sent = dict(after_revisions)
         async with self._hub.watch_session(required("session_id", session_id)) as mailbox:
-            news: Sequence[Snapshot] = await self._hub.read_session(session_id)
+            news: Sequence[Snapshot | Progress] = await self._hub.read_session(session_id)
             while True:
-                for snapshot in news:
-                    upload_id = snapshot.upload.upload_id
-                    for change in _changes(snapshot, sent.get(upload_id, 0)):
+                for item in news:
+                    if isinstance(item, Progress):
+                        yield item
+                        continue
+                    upload_id = item.upload.upload_id
+                    for change in _changes(item, sent.get(upload_id, 0)):
                         yield change
                         sent[upload_id] = change.upload.revision
                 news = await mailbox.next(self._heartbeat)
@@ -227,6 +253,7 @@ class UploadBroker:
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
         await self._completions.finish()
+        await self._board.finish()
 
 
 def _changes(snapshot: Snapshot, after_revision: int) -> Iterator[Snapshot]:
@@ -246,7 +273,3 @@ def _broken_promise(upload: Upload, stored: Mapping[str, StoredObject]) -> Failu
         if failure := difference(variant, found):
             return failure
     return None
-
-
-def _too_many_rounds(upload_id: str) -> LedgerUnavailable:
-    return LedgerUnavailable(f"Upload {upload_id} changed {_MAX_ROUNDS} times meanwhile: call again.")

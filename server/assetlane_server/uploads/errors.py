@@ -82,6 +82,15 @@ class RevisionAhead(Refusal):
         super().__init__(f"after_revision is {asked}, but the upload's newest revision is {newest}.")
 
 
+class ResumeExpired(Refusal):
+    """A resume token is too old: the watch has to begin anew."""
+
+    reason = "RESUME_EXPIRED"
+
+    def __init__(self, days: int) -> None:
+        super().__init__(f"The resume token is older than {days} days: watch again without one.")
+
+
 class StoreUnavailable(Refusal):
     """The object store did not answer, or not in time. Repeat the call after a while."""
 
@@ -92,6 +101,34 @@ class LedgerUnavailable(Refusal):
     """MongoDB did not answer, or not in time. Repeat the call after a while."""
 
     reason = "LEDGER_UNAVAILABLE"
+
+
+# A race is lost to another call on the same record, and a record has few changes: more rounds than this mean
+# that something is broken.
+MAX_ROUNDS = 8
+
+
+def too_many_rounds(record_id: str) -> LedgerUnavailable:
+    """Returns what a caller is told who lost every round."""
+    return LedgerUnavailable(f"{record_id} changed {MAX_ROUNDS} times meanwhile: call again.")
+
+
+class TooManyCalls(Refusal):
+    """This process has as many calls in flight as it takes. Repeat the call after a while."""
+
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self) -> None:
+        super().__init__("This server has as many calls in flight as it takes: call again after a while.")
+
+
+class TooManyWatches(Refusal):
+    """This process has as many watches open as it takes. Watch again after a while."""
+
+    reason = "TOO_MANY_WATCHES"
+
+    def __init__(self) -> None:
+        super().__init__("This server has as many watches open as it takes: watch again after a while.")
 
 
 class ShuttingDown(Refusal):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
 from assetlane_server.uploads.upload import Upload
@@ -28,16 +27,15 @@ class ReadUrls:
 class Lanes:
     """Derives URLs, never stores them: the same record gives the same URL to everybody."""
 
-    def __init__(self, store: ObjectStore, terms: Terms) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._terms = terms
 
     def write_targets(self, upload: Upload) -> tuple[WriteTarget, ...]:
-        """Returns a target per variant, as of `targets_signed_at`, none living past the upload's deadline."""
-        signed_at = upload.targets_signed_at
-        if signed_at is None:
+        """Returns a target per variant, signed at `targets_signed_at` to live until `targets_expire_time`."""
+        signed_at, expire_time = upload.targets_signed_at, upload.targets_expire_time
+        if signed_at is None or expire_time is None:
             return ()
-        lifetime = min(self._terms.write_url_lifetime, upload.expire_time - signed_at)
+        lifetime = expire_time - signed_at
         if lifetime < timedelta(seconds=1):
             return ()
         return tuple(

@@ -1,12 +1,17 @@
 """The ledger of assets: reads it, renews read URLs, deletes from it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.asset import Asset, whole_second
-from assetlane_server.uploads.errors import AssetNotFound, FieldViolation, InvalidRequest
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.errors import (
+    MAX_ROUNDS,
+    AssetNotFound,
+    FieldViolation,
+    InvalidRequest,
+    too_many_rounds,
+)
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
@@ -76,10 +81,12 @@ class AssetLedger:
 
         Raises AssetNotFound if there never was such an asset.
         """
-        asset = await self._find(required("asset_id", asset_id))
-        if not asset.is_deleted:
-            await self._assets.mark_deleted(asset_id, self._now())
-        await self._store.delete([variant.key for variant in asset.variants])
+        for _ in range(MAX_ROUNDS):
+            asset = await self._find(required("asset_id", asset_id))
+            if asset.is_deleted or await self._assets.advance_asset(asset.deleted(self._now())):
+                await self._store.delete([variant.key for variant in asset.variants])
+                return
+        raise too_many_rounds(asset_id)
 
     async def _find(self, asset_id: str) -> Asset:
         asset = (await self._assets.find_assets([asset_id])).get(asset_id)
@@ -88,18 +95,19 @@ class AssetLedger:
         return asset
 
     async def _refreshed(self, asset: Asset, if_expires_within: timedelta | None) -> Asset:
-        now = self._now()
-        if asset.is_public:
-            return asset
-        if if_expires_within is not None:
+        for _ in range(MAX_ROUNDS):
+            now = self._now()
+            refreshed = asset.refreshed(now)
+            if asset.is_public or refreshed.refresh_time == asset.refresh_time:
+                return asset
             # What the URLs really live, which temporary credentials may have shortened.
             expire_time = self._lanes.read_urls(asset).expire_time
-            if expire_time is not None and expire_time - now > if_expires_within:
+            if if_expires_within is not None and expire_time is not None and expire_time - now > if_expires_within:
                 return asset
-        refreshed = replace(asset, refresh_time=max(asset.refresh_time, whole_second(now)))
-        if refreshed.refresh_time > asset.refresh_time and not await self._assets.refresh_asset(refreshed):
-            raise AssetNotFound(asset.asset_id)
-        return refreshed
+            if await self._assets.advance_asset(refreshed):
+                return refreshed
+            asset = await self.get_asset(asset.asset_id)
+        raise too_many_rounds(asset.asset_id)
 
 
 def check_margin(if_expires_within: timedelta | None) -> None:

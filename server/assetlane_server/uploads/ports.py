@@ -9,10 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload, VariantPromise
+
+# How long after its `update_time` a change may become visible to a reader: the difference of two servers'
+# clocks and the time of a write. Who asks for what changed since an instant asks for that much more.
+VISIBLE_WITHIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,23 @@ class PresignedRequest:
     url: str
     headers: Mapping[str, str]  # exactly these, names in lower case
     expire_time: datetime  # the instant from which the store refuses it
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object in a listing of the store."""
+
+    key: str
+    size_bytes: int
+    modify_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """Some objects in the store's own order, and how to ask for those after them."""
+
+    objects: tuple[ListedObject, ...]
+    after: str  # empty: there are no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +59,8 @@ class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
-        (when promised) SHA-256, and only while nothing is stored there.
+        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
+        disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
 
         It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
         whichever ends first. Pure CPU. The same arguments give the same URL.
@@ -57,8 +79,20 @@ class ObjectStore(Protocol):
         """Returns what the store says about an object, None if there is none."""
         ...
 
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """Returns the first bytes of an object, at most so many: to see what it is, never to carry it."""
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, at most 1,000; those that are not there count as deleted."""
+        ...
+
+    async def list_keys(self, prefix: str, after: str) -> ObjectPage:
+        """Returns a page of the objects whose keys begin with `prefix`; `after` is the page's before, or empty.
+
+        Following `after` to its end visits every object that is there from the first call to the last, once,
+        in an order that is the store's own.
+        """
         ...
 
 
@@ -96,6 +130,30 @@ class UploadRecords(Protocol):
         ...
 
 
+class SweepRecords(Protocol):
+    """What the sweeper of every server takes its work from; taking it is a conditional update."""
+
+    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
+        """Returns uploads whose `sweep_time` has come, the longest waiting first."""
+        ...
+
+    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
+        """Returns deleted assets whose `sweep_time` has come, the longest waiting first."""
+        ...
+
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        """Stores both if the stored `sweep_time` is still the upload's; returns whether it did."""
+        ...
+
+    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
+        """Stores `sweep_time` if the stored one is still the asset's; returns whether it did."""
+        ...
+
+    async def purge_upload(self, upload: Upload) -> None:
+        """Removes the upload's record if the stored `sweep_time` is still the upload's."""
+        ...
+
+
 class AssetRecords(Protocol):
     """The ledger, durable as UploadRecords. Deleted assets stay in it, marked."""
 
@@ -111,23 +169,34 @@ class AssetRecords(Protocol):
         """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
         ...
 
-    async def refresh_asset(self, asset: Asset) -> bool:
-        """Stores the asset's `refresh_time` unless it is deleted; returns whether it is still there.
+    async def advance_asset(self, asset: Asset) -> bool:
+        """Stores a refreshed or deleted asset if the stored revision is still the one before.
 
-        The stored instant never goes back.
+        Returns whether it did; losing that race changes nothing.
         """
         ...
 
-    async def mark_deleted(self, asset_id: str, delete_time: datetime) -> None:
-        """Marks the asset deleted if it is not yet: from now on it is in no list."""
+    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
+        """Returns the partition's assets updated at that instant or later, oldest update first, deleted included."""
         ...
 
 
-class Mailbox(Protocol):
+class ProgressRecords(Protocol):
+    """How far uploads are: newest only, and no promise that it lasts."""
+
+    async def put_progress(self, progress: Progress) -> None:
+        """Replaces what is known of the upload's progress."""
+        ...
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Mailbox(Protocol[T_co]):
     """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
 
-    async def next(self, timeout: timedelta) -> Sequence[Snapshot]:
-        """Returns the newest snapshots of what changed since the last call, waiting for at least one.
+    async def next(self, timeout: timedelta) -> Sequence[T_co]:
+        """Returns the newest state of what changed since the last call, waiting for at least one.
 
         Returns none after `timeout`. Raises ShuttingDown when the server is about to stop.
         """
@@ -137,12 +206,16 @@ class Mailbox(Protocol):
 class ChangeHub(Protocol):
     """Wakes watchers. Order at the start of a watch: open the mailbox, then read, then follow."""
 
-    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """Opens a mailbox for one upload: from its start on, no change is missed."""
         ...
 
-    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox]:
+    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """Opens a mailbox for all uploads of a session, those requested later included."""
+        ...
+
+    def watch_partition(self, partition: str) -> AbstractAsyncContextManager[Mailbox[Asset]]:
+        """Opens a mailbox for all assets of a partition, deleted ones included."""
         ...
 
     async def read_upload(self, upload_id: str) -> Snapshot | None:

@@ -13,6 +13,23 @@ from enum import StrEnum
 
 ORIGINAL = "original"
 
+# How long a server has for what it does to an upload, before another one does it again.
+WORK_LEASE = timedelta(minutes=1)
+# The store's clock may be a little behind ours.
+SWEEP_MARGIN = timedelta(seconds=5)
+
+
+# Types that a browser would run as a page of the store's origin (typebot #2429).
+_ACTIVE = frozenset(
+    {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript",
+     "application/javascript"}
+)  # fmt: skip
+
+
+def essence(content_type: str) -> str:
+    """Returns a media type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
 
 class Status(StrEnum):
     """Where an upload is in its life."""
@@ -79,6 +96,11 @@ class VariantPromise:
     height_px: int = 0
     key: str = ""  # the object's key: the server's choice, see paths.py
 
+    @property
+    def disposition(self) -> str:
+        """How browsers are told to take the object: what could run in one is saved, not shown. Else empty."""
+        return "attachment" if essence(self.content_type) in _ACTIVE else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -98,7 +120,11 @@ class Upload:
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
     failure: Failure | None = None
-    targets_signed_at: datetime | None = None  # no write URL outlives this + the write URLs' lifetime
+    targets_signed_at: datetime | None = None
+    targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
+    sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
+    is_swept: bool = False  # it is final, and its strays are deleted
+    kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
 
     @property
     def status(self) -> Status:
@@ -121,13 +147,25 @@ class Upload:
             return self
         return replace(self, history=self.history[:revision], failure=None)
 
-    def initialized(self, now: datetime) -> "Upload":
-        """The write targets are signed as of `now`."""
-        return replace(self._moved(Status.INITIALIZED, now), targets_signed_at=now)
+    def initialized(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
+        """The write targets are signed as of `now`, for that long but not beyond the deadline."""
+        return self._moved(Status.INITIALIZED, now).with_targets(now, targets_lifetime)
 
-    def renewed(self, now: datetime) -> "Upload":
-        """The write targets are signed anew: no status change. The instant never goes back."""
-        return replace(self, targets_signed_at=max(now, self.targets_signed_at or now))
+    def renewed(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
+        """The write targets are signed anew: no status change. No instant ever goes back."""
+        return self.with_targets(max(now, self.targets_signed_at or now), targets_lifetime)
+
+    def with_targets(self, signed_at: datetime, lifetime: timedelta) -> "Upload":
+        """Its targets are signed at that instant, for that long but not beyond the deadline."""
+        expire_time = min(signed_at + lifetime, self.expire_time)
+        if self.targets_expire_time is not None:
+            expire_time = max(expire_time, self.targets_expire_time)
+        return replace(
+            self,
+            targets_signed_at=signed_at,
+            targets_expire_time=expire_time,
+            sweep_time=expire_time + SWEEP_MARGIN,
+        )
 
     def uploaded(self, now: datetime) -> "Upload":
         """The bytes are said to be there."""
@@ -159,7 +197,23 @@ class Upload:
         # A clock that steps back must not make history run backwards.
         time = max(now, self.history[-1].time)
         change = StatusChange(self.revision + 1, status, time, reason)
-        return replace(self, history=(*self.history, change))
+        return replace(self, history=(*self.history, change), sweep_time=self._next_sweep(status, time))
+
+    def _next_sweep(self, status: Status, time: datetime) -> datetime | None:
+        """Returns when the sweeper has something to do for an upload that takes on this status.
+
+        Whoever works on an upload has WORK_LEASE; then its server counts as dead. What arrives through a write
+        URL that still lives can only be deleted for good after that URL's end.
+        """
+        match status:
+            case Status.PENDING | Status.UPLOADED:
+                return time + WORK_LEASE
+            case Status.INITIALIZED:
+                return None  # `with_targets` knows
+            case Status.COMPLETED:
+                return time + self.kept_for
+            case _:
+                return max(time, self.targets_expire_time or time) + SWEEP_MARGIN
 
 
 def asked_alike(one: Upload, other: Upload) -> bool:

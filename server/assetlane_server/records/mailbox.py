@@ -1,0 +1,75 @@
+"""Where one watcher is told of changes: one slot per record, the newest state in it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+from assetlane_server.uploads.errors import ShuttingDown
+
+T = TypeVar("T")
+
+
+class HubMailbox(Generic[T]):
+    """See Mailbox. `slots` bounds how many records' news it holds before its reader has to read them again."""
+
+    def __init__(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> None:
+        self._slots = slots
+        self._read_again = read_again
+        self._news: dict[str, tuple[int, T]] = {}
+        self._asides: dict[str, T] = {}
+        self._has_overflowed = False
+        self._is_closed = False
+        self._bell = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._emptied_at = self._clock()
+
+    @property
+    def age(self) -> timedelta:
+        """How long ago its reader last took what there was, or opened it."""
+        return timedelta(seconds=self._clock() - self._emptied_at)
+
+    def put(self, key: str, revision: int, state: T) -> None:
+        """Keeps a record's state unless a newer one is there; merges when there is no slot left."""
+        kept = self._news.get(key)
+        if kept is None and len(self._news) >= self._slots:
+            self._news.clear()
+            self._has_overflowed = True
+        elif not self._has_overflowed and (kept is None or kept[0] < revision):
+            self._news[key] = (revision, state)
+        self._bell.set()
+
+    def put_aside(self, key: str, remark: T) -> None:
+        """Keeps the newest remark about a record, which may be lost."""
+        if key in self._asides or len(self._asides) < self._slots:
+            self._asides[key] = remark
+            self._bell.set()
+
+    def close(self) -> None:
+        """Ends the watch: its next look raises ShuttingDown."""
+        self._is_closed = True
+        self._bell.set()
+
+    async def next(self, timeout: timedelta) -> Sequence[T]:
+        """See Mailbox. Remarks come after states."""
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._bell.wait()
+        except TimeoutError:
+            return ()
+        if self._is_closed:
+            raise ShuttingDown
+        self._bell.clear()
+        asides = tuple(self._asides.values())
+        self._asides.clear()
+        if self._has_overflowed:
+            self._has_overflowed = False
+            self._news.clear()
+            begun_at = self._clock()
+            news_again = await self._read_again()
+            self._emptied_at = begun_at
+            return (*news_again, *asides)
+        self._emptied_at = self._clock()
+        news = tuple(state for _, state in self._news.values())
+        self._news.clear()
+        return (*news, *asides)

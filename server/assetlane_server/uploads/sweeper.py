@@ -1,0 +1,119 @@
+"""The sweeper: settles what clients, servers and networks left behind, so that every upload ends.
+
+Every server runs one. Work is taken by moving its `sweep_time` one lease ahead, conditionally: one sweeper wins,
+and if it dies the work comes up again. Nothing here is done that could not be done twice.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
+from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 100  # uploads and assets looked for at once
+_AT_ONCE = 8  # settled at the same time
+
+
+class Sweeper:
+    """Looks for work every `interval`, half to one and a half times: servers must not all look at once."""
+
+    def __init__(
+        self,
+        *,
+        records: SweepRecords,
+        uploads: UploadRecords,
+        store: ObjectStore,
+        broker: UploadBroker,
+        interval: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._records = records
+        self._uploads = uploads
+        self._store = store
+        self._broker = broker
+        self._interval_s = interval.total_seconds()
+        self._now = now
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self) -> None:
+        """Sweeps until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            try:
+                while await self.sweep() >= _BATCH:
+                    continue
+            except LedgerUnavailable as error:
+                _log.warning("nothing swept: %s", error)
+
+    async def sweep(self) -> int:
+        """Settles one batch of what has come up; returns how much that was. Raises LedgerUnavailable."""
+        until = self._now()
+        uploads = await self._records.uploads_to_sweep(until=until, limit=_BATCH)
+        assets = await self._records.assets_to_sweep(until=until, limit=_BATCH)
+        async with asyncio.TaskGroup() as tasks:
+            for upload in uploads:
+                tasks.create_task(self._guarded(upload.upload_id, self._take_upload(upload)))
+            for asset in assets:
+                tasks.create_task(self._guarded(asset.asset_id, self._take_asset(asset)))
+        return max(len(uploads), len(assets))
+
+    async def _guarded(self, record_id: str, work: Coroutine[Any, Any, None]) -> None:
+        async with self._turn:
+            try:
+                await work
+            except Refusal as error:
+                # The lease runs out and it comes up again.
+                _log.warning("%s could not be settled yet: %s", record_id, error)
+
+    async def _take_upload(self, upload: Upload) -> None:
+        lease = self._now() + WORK_LEASE
+        if await self._records.reschedule_upload(upload, lease, is_swept=upload.is_swept):
+            await self._settle(replace(upload, sweep_time=lease))
+
+    async def _settle(self, upload: Upload) -> None:
+        match upload.status:
+            case Status.PENDING:
+                failure = Failure("ABANDONED", "The server that was to sign the write targets died.")
+                await self._uploads.advance_upload(upload.failed(self._now(), failure))
+            case Status.INITIALIZED | Status.UPLOADED:
+                await self._finish(upload)
+            case Status.COMPLETED:
+                await self._records.purge_upload(upload)
+            case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
+                # Again before the record goes: a slow PUT may have ended long after its URL.
+                await self._store.delete([variant.key for variant in upload.variants])
+                if upload.is_swept:
+                    await self._records.purge_upload(upload)
+                else:
+                    gone_at = upload.history[-1].time + upload.kept_for
+                    await self._records.reschedule_upload(upload, gone_at, is_swept=True)
+
+    async def _finish(self, upload: Upload) -> None:
+        """Completes an upload whose client vanished after its PUTs; expires one whose client did before."""
+        try:
+            await self._broker.complete_upload(upload.upload_id)
+        except VariantsMissing as missing:
+            now = self._now()
+            if now < upload.expire_time:
+                # The owner may still renew the targets.
+                deadline = upload.expire_time + SWEEP_MARGIN
+                await self._records.reschedule_upload(upload, deadline, is_swept=False)
+            elif await self._uploads.advance_upload(upload.expired(now)):
+                _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))
+
+    async def _take_asset(self, asset: Asset) -> None:
+        lease = self._now() + WORK_LEASE
+        if await self._records.reschedule_asset(asset, lease):
+            await self._store.delete([variant.key for variant in asset.variants])
+            swept = asset.swept(self._now())
+            await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)

@@ -1,0 +1,222 @@
+"""What the sweeper settles, on real stores, with a clock that the test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+
+import aiohttp
+import pytest
+from tests.journeys.lanes import BODY, put
+
+from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
+from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.config import Settings
+from assetlane_server.records.hub import Hub
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.rpc.messages import target_messages
+from assetlane_server.uploads.admission import UploadRequest
+from assetlane_server.uploads.asset import asset_of
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.ports import ObjectStore
+from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Status, Upload, VariantPromise
+
+QUARTER = timedelta(minutes=15)
+DAY = timedelta(days=1)
+
+
+class Deployment:
+    """The heart on real stores, with two sweepers as of two servers, and a clock that goes forward on demand."""
+
+    def __init__(
+        self, records: MongoRecords, store: ObjectStore, web: aiohttp.ClientSession, settings: Settings
+    ) -> None:
+        self.ahead = timedelta(0)
+        self.records = records
+        self.store = store
+        self._web = web
+        lanes = Lanes(store)
+        self.broker = UploadBroker(
+            uploads=records,
+            assets=records,
+            store=store,
+            hub=Hub(records, self.now),
+            lanes=lanes,
+            board=ProgressBoard(records, timedelta(seconds=1)),
+            terms=settings.terms,
+            heartbeat=timedelta(seconds=15),
+            new_id=new_id,
+            now=self.now,
+        )
+        self.ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=self.now)
+        self._sweepers = [
+            Sweeper(
+                records=records,
+                uploads=records,
+                store=store,
+                broker=self.broker,
+                interval=timedelta(seconds=1),
+                now=self.now,
+            )
+            for _ in range(2)
+        ]
+
+    def now(self) -> datetime:
+        """The clock of this deployment."""
+        return utc_now() + self.ahead
+
+    async def requested(self) -> tuple[Upload, WriteTargetMessage]:
+        """Returns a fresh upload and the way in."""
+        promise = VariantPromise("original", "text/plain", len(BODY))
+        request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,))
+        upload, targets = await self.broker.request_upload(request)
+        return upload, target_messages(targets)[0]
+
+    async def put(self, target: WriteTargetMessage) -> None:
+        """PUTs the bytes."""
+        assert await put(self._web, target) == 200
+
+    async def is_stored(self, upload: Upload) -> bool:
+        """Whether there is an object of the upload."""
+        return await self.store.head(upload.variants[0].key) is not None
+
+    async def sweep_after(self, later: timedelta) -> None:
+        """Moves the clock forward and lets both sweepers look."""
+        self.ahead += later
+        await asyncio.gather(*(sweeper.sweep() for sweeper in self._sweepers))
+
+    async def status(self, upload: Upload) -> Status | None:
+        """Returns the stored status, None for a record that is gone."""
+        stored = await self.records.find_upload(upload.upload_id)
+        return None if stored is None else stored.status
+
+
+@pytest.fixture
+async def deployment(settings: Settings, web: aiohttp.ClientSession) -> AsyncIterator[Deployment]:
+    """A deployment without a network edge."""
+    uri = settings.mongo_uri.get_secret_value()
+    async with AsyncExitStack() as resources:
+        records = await resources.enter_async_context(
+            MongoRecords.open(uri, settings.mongo_database, call_timeout=timedelta(seconds=10))
+        )
+        store = await resources.enter_async_context(object_store(settings))
+        yield Deployment(records, store, web, settings)
+
+
+async def test_who_vanished_after_the_put_gets_the_asset(deployment: Deployment) -> None:
+    """As soon as the targets ran out; not before."""
+    upload, target = await deployment.requested()
+    await deployment.put(target)
+    await deployment.sweep_after(QUARTER - timedelta(minutes=1))
+    assert await deployment.status(upload) is Status.INITIALIZED
+    await deployment.sweep_after(timedelta(minutes=1) + 2 * SWEEP_MARGIN)
+    assert await deployment.status(upload) is Status.COMPLETED
+    assert (await deployment.ledger.get_asset(upload.upload_id)).asset_id == upload.upload_id
+
+
+async def test_who_vanished_before_the_put_expires_at_the_deadline(deployment: Deployment) -> None:
+    """Not at the end of the targets, which the owner may renew until then."""
+    upload, _ = await deployment.requested()
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await deployment.status(upload) is Status.INITIALIZED
+    await deployment.sweep_after(DAY)
+    assert await deployment.status(upload) is Status.EXPIRED
+
+
+async def test_a_server_that_died_while_proving_is_finished_by_another(deployment: Deployment) -> None:
+    """UPLOADED with nobody at work: once its lease is over it completes, with or without the asset written."""
+    uploads = []
+    for has_asset in (False, True):
+        upload, target = await deployment.requested()
+        await deployment.put(target)
+        uploaded = upload.uploaded(deployment.now())
+        assert await deployment.records.advance_upload(uploaded)
+        if has_asset:
+            proof = await deployment.store.head(upload.variants[0].key)
+            assert proof is not None
+            await deployment.records.insert_asset(asset_of(uploaded, [proof], deployment.now()))
+        uploads.append(upload)
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    assert [await deployment.status(upload) for upload in uploads] == [Status.COMPLETED] * 2
+
+
+async def test_what_is_put_after_a_cancel_is_gone_once_the_url_is(deployment: Deployment) -> None:
+    """No store can refuse a URL that still lives; the sweeper comes when it does not."""
+    upload, target = await deployment.requested()
+    await deployment.broker.cancel_upload(upload.upload_id)
+    await deployment.put(target)
+    await deployment.sweep_after(QUARTER - timedelta(minutes=1))
+    assert await deployment.is_stored(upload)
+    await deployment.sweep_after(timedelta(minutes=1) + 2 * SWEEP_MARGIN)
+    assert not await deployment.is_stored(upload)
+
+
+async def test_what_is_put_after_a_delete_is_gone_once_the_url_is(deployment: Deployment) -> None:
+    """A deleted asset's key is written again through its still living URL: nothing stays."""
+    upload, target = await deployment.requested()
+    await deployment.put(target)
+    await deployment.broker.complete_upload(upload.upload_id)
+    await deployment.ledger.delete_asset(upload.upload_id)
+    await deployment.put(target)
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    await deployment.put(target)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert not await deployment.is_stored(upload)
+    await deployment.sweep_after(DAY)
+    asset = (await deployment.records.find_assets([upload.upload_id]))[upload.upload_id]
+    assert asset.is_deleted
+    assert asset.sweep_time is None
+
+
+async def test_an_interrupted_delete_is_finished(deployment: Deployment) -> None:
+    """The server died after it marked the asset: its objects go all the same."""
+    upload, target = await deployment.requested()
+    await deployment.put(target)
+    completion = await deployment.broker.complete_upload(upload.upload_id)
+    assert completion.asset is not None
+    await deployment.records.advance_asset(completion.asset.deleted(deployment.now()))
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    assert not await deployment.is_stored(upload)
+
+
+async def test_records_of_uploads_age_out_and_the_ledger_never(deployment: Deployment) -> None:
+    """Completed or not, a month after its end the upload's record is gone; the asset stays, with its bytes."""
+    completed, target = await deployment.requested()
+    await deployment.put(target)
+    await deployment.broker.complete_upload(completed.upload_id)
+    cancelled, _ = await deployment.requested()
+    await deployment.broker.cancel_upload(cancelled.upload_id)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert [await deployment.status(upload) for upload in (completed, cancelled)] == ["COMPLETED", "CANCELLED"]
+    await deployment.sweep_after(timedelta(days=31))
+    assert [await deployment.status(upload) for upload in (completed, cancelled)] == [None, None]
+    assert (await deployment.ledger.get_asset(completed.upload_id)).asset_id == completed.upload_id
+    assert await deployment.is_stored(completed)
+
+
+async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
+    """Renewed targets live on; the upload is looked at when they do not."""
+    request = UploadRequest(
+        uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
+    )
+    upload, _ = await deployment.broker.request_upload(request)
+    deployment.ahead = timedelta(minutes=10)
+    await deployment.broker.request_upload(request)
+    stored = await deployment.records.find_upload(upload.upload_id)
+    assert stored is not None
+    assert stored.sweep_time is not None
+    assert stored.sweep_time - deployment.now() > QUARTER - timedelta(minutes=1)
+
+
+async def test_of_many_sweepers_one_takes_each_upload(deployment: Deployment) -> None:
+    """Claiming is a conditional update: the second finds the lease taken."""
+    upload, _ = await deployment.requested()
+    lease = deployment.now() + WORK_LEASE
+    claims = await asyncio.gather(
+        *(deployment.records.reschedule_upload(upload, lease, is_swept=False) for _ in range(8))
+    )
+    assert claims.count(True) == 1

@@ -1,0 +1,117 @@
+"""The watch of a partition, on bare stubs."""
+
+import asyncio
+
+import aiohttp
+import grpc
+import pytest
+from tests.journeys.conftest import Stubs
+from tests.journeys.lanes import Told
+from tests.journeys.shelf import Shelf
+
+from assetlane.v1.asset_service_pb2 import (
+    AssetChange,
+    DeleteAssetRequest,
+    RefreshAssetRequest,
+    WatchAssetsRequest,
+)
+from assetlane_server.app import utc_now
+from assetlane_server.uploads.resumption import TOKEN_LIFETIME, resume_token
+
+LIMIT_S = 20.0
+PARTITION = "team/42"
+
+
+class Watcher:
+    """Reads a watch of the partition."""
+
+    def __init__(self, stubs: Stubs, resume_token: str = "") -> None:
+        self._call = stubs.assets.WatchAssets(WatchAssetsRequest(partition=PARTITION, resume_token=resume_token))
+        self.token = ""
+
+    async def next(self) -> tuple[str, str]:
+        """Returns what happened and to which asset; the token after it is kept."""
+        async with asyncio.timeout(LIMIT_S):
+            async for event in self._call:
+                self.token = event.resume_token
+                if event.HasField("asset"):
+                    kind = AssetChange.Name(event.asset.change).removeprefix("ASSET_CHANGE_")
+                    return kind, event.asset.asset.asset_id
+                if event.HasField("deleted"):
+                    return "DELETED", event.deleted.asset_id
+                if event.HasField("synced"):
+                    return "SYNCED", ""
+        raise AssertionError("the watch ended")
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._call.cancel()
+
+
+@pytest.fixture
+def shelf(stubs: Stubs, web: aiohttp.ClientSession) -> Shelf:
+    """Where this test's assets come from."""
+    return Shelf(stubs, web)
+
+
+async def test_a_watch_tells_what_is_there_then_what_happens(shelf: Shelf, stubs: Stubs) -> None:
+    """Present assets, SYNCED, then additions, refreshes and deletions of this partition alone."""
+    present = [(await shelf.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
+    watcher = Watcher(stubs)
+    assert [await watcher.next() for _ in range(3)] == [
+        ("PRESENT", present[1]),
+        ("PRESENT", present[0]),
+        ("SYNCED", ""),
+    ]
+    added = await shelf.asset(asset_partition=PARTITION, expiration_hours=2 / 3600)
+    assert await watcher.next() == ("ADDED", added.asset_id)
+    await shelf.asset(asset_partition="team/43")
+    async with asyncio.timeout(LIMIT_S):
+        refresh = RefreshAssetRequest(asset_id=added.asset_id)
+        while (await stubs.assets.RefreshAsset(refresh)).asset.revision == 1:
+            continue  # until the next whole second
+    assert await watcher.next() == ("REFRESHED", added.asset_id)
+    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=present[0]))
+    assert await watcher.next() == ("DELETED", present[0])
+    watcher.close()
+
+
+async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(shelf: Shelf, stubs: Stubs) -> None:
+    """Nothing is left out; what is told again has the revision that was told before."""
+    gone, kept = [(await shelf.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
+    watcher = Watcher(stubs)
+    while (await watcher.next())[0] != "SYNCED":
+        continue
+    watcher.close()
+    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=gone))
+    added = (await shelf.asset(asset_partition=PARTITION)).asset_id
+
+    resumed = Watcher(stubs, watcher.token)
+    told = []
+    while (event := await resumed.next())[0] != "SYNCED":
+        told.append(event)
+    assert set(told) - {("ADDED", kept)} == {("DELETED", gone), ("ADDED", added)}
+    assert len(told) == len(set(told))
+    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=kept))
+    assert await resumed.next() == ("DELETED", kept)
+    resumed.close()
+
+
+@pytest.mark.parametrize(
+    ("partition", "token", "code", "reason"),
+    [
+        (PARTITION, resume_token(PARTITION, utc_now() - 2 * TOKEN_LIFETIME), "OUT_OF_RANGE", "RESUME_EXPIRED"),
+        (PARTITION, resume_token("team/43", utc_now()), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (PARTITION, "made-up", "INVALID_ARGUMENT", "INVALID_FIELD"),
+        ("", "", "INVALID_ARGUMENT", "INVALID_FIELD"),
+    ],
+    ids=["too old", "of another partition", "made up", "no partition"],
+)
+async def test_a_watch_that_cannot_be_is_refused(
+    stubs: Stubs, partition: str, token: str, code: str, reason: str
+) -> None:
+    """Too old a token is told so: never a silent gap."""
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stubs.assets.WatchAssets(WatchAssetsRequest(partition=partition, resume_token=token)).read()
+    told = Told(failed.value)
+    assert (told.code.name, told.reason) == (code, reason)
