@@ -2,12 +2,11 @@
 
 import asyncio
 import logging
-import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ulid import ULID
 
@@ -19,7 +18,8 @@ from assetlane_server.objects.settings import S3Settings
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.asset_servicer import AssetServicer
-from assetlane_server.rpc.server import RpcServer, serving
+from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
@@ -30,8 +30,9 @@ from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
 
 _log = logging.getLogger(__name__)
-_SECOND_SIGNAL_STATUS = 130
 _PROGRESS_INTERVAL = timedelta(milliseconds=300)  # between two writes of one upload's progress
+_DEAF_AFTER_S = 10.0  # silence of the change stream after which watchers are better served elsewhere
+_HEALTH_INTERVAL_S = 1.0
 
 
 class Application:
@@ -48,21 +49,36 @@ class Application:
         """The port it listens on."""
         return self._server.port
 
+    async def tell_health(self) -> None:
+        """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
+        await self._hub.opened()
+        while True:
+            self._server.say_serving(is_serving=self._hub.silence_seconds < _DEAF_AFTER_S)
+            await asyncio.sleep(_HEALTH_INTERVAL_S)
+
     async def drain(self) -> None:
-        """Sends watchers elsewhere and finishes the calls in flight, within the grace period."""
-        await self._server.say_not_serving()
+        """Sends watchers elsewhere and finishes what is in flight, within the grace period; cuts off the rest."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._grace_seconds
+        self._server.say_stopping()
         self._hub.close()  # before the server stops: it would wait its whole grace for an open watch
         await self._server.stop(self._grace_seconds)
+        if loop.time() >= ends_at:
+            _log.warning("calls were still in flight at the end of the grace period: cut off")
         try:
-            async with asyncio.timeout(self._grace_seconds):
+            async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period")
+            _log.warning("completions were still under way at the end of the grace period: cut off")
 
 
 @asynccontextmanager
-async def application(settings: Settings) -> AsyncIterator[Application]:
-    """Serves until the block ends, which drains it. Raises NotReady, saying what to mend."""
+async def application(settings: Settings, *, shares_port: bool = False) -> AsyncIterator[Application]:
+    """Serves until the block ends, which drains it. Raises NotReady, saying what to mend.
+
+    When a part of it breaks, the block is cancelled and the whole raises. With `shares_port` others may listen
+    on the same one.
+    """
     async with (
         MongoRecords.open(
             settings.mongo_uri.get_secret_value(),
@@ -102,43 +118,26 @@ async def application(settings: Settings) -> AsyncIterator[Application]:
                 UploadServicer(broker, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
-                max_message_bytes=settings.max_message_bytes,
+                limits=Limits(max_calls=settings.max_calls, max_watches=settings.max_watches),
+                options=server_options(
+                    max_message_bytes=settings.max_message_bytes,
+                    keepalive_seconds=settings.keepalive_seconds,
+                    shares_port=shares_port,
+                ),
             ) as server,
             asyncio.TaskGroup() as tasks,
         ):
-            tasks.create_task(hub.run(), name="hub")
-            sweeping = tasks.create_task(sweeper.run(), name="sweeper")
             app = Application(server, hub, broker, settings.grace_seconds)
+            tasks.create_task(_essential("hub", hub.run()), name="hub")
+            tasks.create_task(_essential("gRPC server", server.run()), name="server")
+            sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
+            telling_health = tasks.create_task(app.tell_health(), name="health")
             try:
                 yield app
             finally:
                 sweeping.cancel()
                 await app.drain()
-
-
-async def serve(settings: Settings, on_ready: Callable[[int], None] = lambda port: None) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
-
-    `on_ready` is told the port. Raises NotReady.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            _log.warning("second signal: ending at once")
-            sys.stderr.flush()
-            os._exit(_SECOND_SIGNAL_STATUS)
-        _log.info("signal: draining for up to %g s; a second one ends at once", settings.grace_seconds)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    async with application(settings) as app:
-        _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
-        on_ready(app.port)
-        await stop.wait()
-    _log.info("stopped")
+                telling_health.cancel()
 
 
 async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
@@ -185,6 +184,15 @@ async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
         yield store
     finally:
         await opening.__aexit__(*sys.exc_info())
+
+
+async def _essential(name: str, part: Coroutine[Any, Any, None]) -> None:
+    """Runs a part without which the server would be half alive: when it breaks, the server ends, loudly."""
+    try:
+        await part
+    except Exception:
+        _log.critical("the %s broke: this server ends", name, exc_info=True)
+        raise
 
 
 def utc_now() -> datetime:

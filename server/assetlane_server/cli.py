@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import typer
 
 from assetlane.version import __version__
-from assetlane_server.app import serve as serve_until_signal
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.doctor.finding import Finding, Verdict
@@ -21,10 +20,17 @@ from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
 from assetlane_server.operations import examination
+from assetlane_server.serving import serve as serve_until_signal
+from assetlane_server.supervisor import Post, Supervisor, held_port
 from assetlane_server.uploads.errors import NotReady
 
 T = TypeVar("T")
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+# What a worker may take beyond its grace period to close its connections.
+_STOP_MARGIN_S = 15.0
+
+_log = logging.getLogger(__name__)
 
 cli = typer.Typer(
     name="assetlane-server",
@@ -44,11 +50,16 @@ def main() -> None:
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    workers: Annotated[int | None, typer.Option(help="Processes that share the port; wins over the setting.")] = None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    settings = settings_from()
+    settings = settings_from() if workers is None else settings_from(workers=workers)
     _log_to_stderr(settings)
-    _run(serve_until_signal(settings))
+    if settings.workers == 1:
+        _run(serve_until_signal(settings))
+    else:
+        raise typer.Exit(_supervise(settings))
 
 
 @cli.command()
@@ -85,6 +96,17 @@ def local(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _supervise(settings: Settings) -> int:
+    with held_port(settings.listen) as listen:
+        shared = settings.model_copy(update={"listen": listen})
+
+        def work(post: Post) -> None:
+            _run(serve_until_signal(shared, lambda port: post.report_ready(), leash_fd=post.leash_fd))
+
+        _log.info("starting %d workers on %s", settings.workers, listen)
+        return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
 
 
 async def _serve_locally(directory: Path, listen: str | None) -> None:
@@ -141,7 +163,7 @@ def _log_to_stderr(settings: Settings) -> None:
     logging.basicConfig(
         stream=sys.stderr,
         level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
     )
     for noisy in ("pymongo", "botocore", "boto3", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     listen: str = Field("127.0.0.1:50151", description="address and port to serve on; port 0 takes a free one")
+    workers: int = Field(1, ge=1, le=256, description="processes of `serve` that share the port")
     mongo_uri: SecretStr = Field(description="URI of a MongoDB replica set or sharded cluster")
     mongo_database: str = Field("assetlane", min_length=1, max_length=63, description="database of the ledger")
     mongo_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one MongoDB operation")
@@ -64,8 +65,16 @@ class Settings(BaseSettings):
     sweep_seconds: float = Field(
         10, ge=0.05, le=3600, description="average time between two looks for what clients left behind"
     )
+    accept_mislabelled: bool = Field(
+        False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
+    )
     max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
+    max_calls: int = Field(1000, ge=1, description="calls in flight at a time, per process; watches do not count")
+    max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
+    keepalive_seconds: float = Field(
+        30, ge=0.1, le=3600, description="silence after which a client is pinged, and time it has to answer"
+    )
     heartbeat_seconds: float = Field(15, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
     grace_seconds: float = Field(30, ge=0, le=600, description="time to finish calls in flight when stopping")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -117,6 +126,7 @@ class Settings(BaseSettings):
             max_upload_bytes=self.max_upload_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
+            accept_mislabelled=self.accept_mislabelled,
             upload_retention=timedelta(days=self.upload_retention_days),
         )
 

@@ -31,7 +31,8 @@ class AssetServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel):
@@ -78,7 +79,8 @@ class AssetServiceServicer:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def GetAsset(self, request, context):
@@ -197,7 +199,8 @@ class AssetService:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @staticmethod

@@ -32,7 +32,8 @@ class AssetServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_typing.overload
@@ -92,7 +93,8 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -148,7 +150,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @_abc_1.abstractmethod

@@ -31,7 +31,8 @@ class UploadServiceStub:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def __init__(self, channel):
@@ -83,7 +84,8 @@ class UploadServiceServicer:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     def RequestUpload(self, request, context):
@@ -230,7 +232,8 @@ class UploadService:
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
-    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN): repeat it after a while.
+    Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
     """
 
     @staticmethod

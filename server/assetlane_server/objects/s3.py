@@ -14,7 +14,7 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -120,6 +120,8 @@ class S3ObjectStore:
             "content-length": str(promise.size_bytes),
             "if-none-match": "*",
         }
+        if promise.disposition:
+            headers["content-disposition"] = promise.disposition
         if promise.sha256:
             headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
         return self._presign("PUT", promise.key, signed_at, lifetime, headers)
@@ -156,6 +158,16 @@ class S3ObjectStore:
             )
 
         return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
+
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """See ObjectStore."""
+        bucket, span = self._settings.bucket, f"bytes=0-{length_bytes - 1}"
+
+        def call() -> bytes:
+            with closing(self._client.get_object(Bucket=bucket, Key=key, Range=span)["Body"]) as body:
+                return body.read(length_bytes)
+
+        return await self._call("read the start of an object", "s3:GetObject", call)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""

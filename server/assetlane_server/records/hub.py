@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from assetlane_server.records.mailbox import HubMailbox
@@ -45,6 +46,8 @@ class Hub:
         self._partition_boxes: Boxes = defaultdict(set)
         self._live = asyncio.Event()
         self._closed = asyncio.Event()
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at: float | None = None  # when the stream last answered, with a change or without
         self._last_current = now()  # when the stream last had nothing more to tell
         # What is watched and has to be read: ids.
         self._uploads_to_read: set[str] = set()
@@ -53,12 +56,21 @@ class Hub:
         self._partitions_to_read: dict[str, datetime] = {}  # and since when
         self._has_to_read = asyncio.Event()
 
+    @property
+    def silence_seconds(self) -> float:
+        """How long the stream has not answered; endless before it was opened. In order it is below one second."""
+        return inf if self._heard_at is None else self._clock() - self._heard_at
+
     async def run(self) -> None:
         """Follows the change stream and delivers, until `close` is called or it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
             delivering = tasks.create_task(self._deliver(), name="hub delivery")
             await self._follow()
             delivering.cancel()
+
+    async def opened(self) -> None:
+        """Returns once the stream is open."""
+        await self._live.wait()
 
     def close(self) -> None:
         """Ends every watch with ShuttingDown, admits no new one, and lets `run` return within a second."""
@@ -125,10 +137,12 @@ class Hub:
             try:
                 async with self._records.changes() as feed:
                     self._live.set()
+                    self._heard_at = self._clock()
                     self._mark_everything()  # whatever happened while no stream was open
                     backoff_s = _FIRST_BACKOFF_S
                     while not self._closed.is_set():
                         change = await feed.next()
+                        self._heard_at = self._clock()
                         if change is None:
                             self._last_current = self._now()
                         else:
@@ -137,8 +151,15 @@ class Hub:
                 if not self._closed.is_set():
                     self._live.clear()
                 _log.warning("change stream lost, opening it anew: %s", error)
-                await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
+                await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        except TimeoutError:
+            return
 
     def _take(self, change: Change) -> None:
         match change:

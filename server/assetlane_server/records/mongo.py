@@ -53,11 +53,8 @@ _UPLOAD_INDEXES = [
         unique=True,
         partialFilterExpression={"request_id": {"$exists": True}},
     ),
-    IndexModel(
-        [("session_id", ASCENDING), ("_id", ASCENDING)],
-        name="session",
-        partialFilterExpression={"session_id": {"$exists": True}},
-    ),
+    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
+    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
     IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
     IndexModel([("sweep_time", ASCENDING)], name="sweep"),
 ]
@@ -134,6 +131,11 @@ class MongoRecords:
                 await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        try:
+            async with self.changes():
+                return  # rights that suffice for all of the above do not always suffice for this
+        except LedgerUnavailable as error:
+            raise NotReady(f"MongoDB opens no change stream: {error}") from error
 
     # Uploads
 

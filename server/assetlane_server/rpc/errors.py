@@ -30,6 +30,8 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RevisionAhead: grpc.StatusCode.OUT_OF_RANGE,
     errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
+    errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
@@ -76,7 +78,13 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
         case errors.WrongStatus():
             wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=str(error))
             return (PreconditionFailure(violations=[wrong]),)
-        case errors.StoreUnavailable() | errors.LedgerUnavailable() | errors.ShuttingDown():
+        case (
+            errors.StoreUnavailable()
+            | errors.LedgerUnavailable()
+            | errors.ShuttingDown()
+            | errors.TooManyCalls()
+            | errors.TooManyWatches()
+        ):
             return (RetryInfo(retry_delay=_RETRY_AFTER),)
     return ()
 

@@ -1,4 +1,4 @@
-"""Turns what a handler raises into a status, for every RPC there is."""
+"""What every RPC of ours passes: the limits of the process, and the turning of what it raises into a status."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -8,6 +8,7 @@ import grpc
 from grpc import aio
 
 from assetlane_server.rpc.errors import answer_to
+from assetlane_server.rpc.limits import Limits
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a generic class in the stubs only
 
@@ -15,7 +16,8 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a generic class in the
 class RefusalInterceptor(aio.ServerInterceptor):
     """Wraps every handler of ours once. CancelledError and GeneratorExit pass: grpcio leaks a call that hides them."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -31,16 +33,17 @@ class RefusalInterceptor(aio.ServerInterceptor):
             # Health and reflection answer for themselves.
             if handler is None or not method.startswith("/assetlane."):
                 return handler
-            wrapped = self._wrapped[method] = _wrap(handler, method)
+            wrapped = self._wrapped[method] = _wrap(handler, method, self._limits)
         return wrapped
 
 
-def _wrap(handler: Any, method: str) -> Handler:
+def _wrap(handler: Any, method: str, limits: Limits) -> Handler:
     if handler.unary_unary is not None:
 
         async def unary(request: Any, context: Any) -> Any:
             try:
-                return await handler.unary_unary(request, context)
+                with limits.calls.passed():
+                    return await handler.unary_unary(request, context)
             except aio.AbortError:
                 raise
             except Exception as error:
@@ -51,9 +54,10 @@ def _wrap(handler: Any, method: str) -> Handler:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                async with aclosing(handler.unary_stream(request, context)) as responses:
-                    async for response in responses:
-                        yield response
+                with limits.watches.passed():
+                    async with aclosing(handler.unary_stream(request, context)) as responses:
+                        async for response in responses:
+                            yield response
             except aio.AbortError:
                 raise
             except Exception as error:

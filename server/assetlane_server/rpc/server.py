@@ -1,19 +1,19 @@
 """The gRPC server: options, services, health and reflection, and its way of stopping."""
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
 from assetlane.v1 import asset_service_pb2, upload_service_pb2
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from assetlane_server.rpc.asset_servicer import AssetServicer
+from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
+from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.errors import NotReady
 
@@ -21,52 +21,70 @@ _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in ((upload_service_pb2, "UploadService"), (asset_service_pb2, "AssetService"))
 )
-_HEALTH_TIMEOUT_S = 1.0
+
+
+def server_options(*, max_message_bytes: int, keepalive_seconds: float, shares_port: bool) -> list[tuple[str, int]]:
+    """Returns the options of the channel core.
+
+    Each end pings a silent peer and drops one that does not answer: the defaults notice a dead one after hours.
+    Clients may ping every 10 s, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
+    """
+    keepalive_ms = round(keepalive_seconds * 1000)
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # Else a second server on the same port would take half of the callers instead of being refused.
+        ("grpc.so_reuseport", int(shares_port)),
+        ("grpc.keepalive_time_ms", keepalive_ms),
+        ("grpc.keepalive_timeout_ms", keepalive_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 3),
+    ]
 
 
 class RpcServer:
     """A server that listens. `port` is the one in use, also when 0 was asked for."""
 
-    def __init__(self, server: aio.Server, health: health_aio.HealthServicer, port: int) -> None:
+    def __init__(self, server: aio.Server, health: HealthServicer, port: int) -> None:
         self._server = server
         self._health = health
+        self._is_stopping = False
         self.port = port
 
-    async def say_not_serving(self) -> None:
-        """Tells health checks to send no more callers here."""
-        # The stock servicer writes to its watchers while it holds its lock: a stuck one must not stop us.
-        try:
-            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
-                await self._health.enter_graceful_shutdown()
-        except TimeoutError:
-            return
+    def say_serving(self, *, is_serving: bool) -> None:
+        """Tells health checks whether to send callers here; NOT_SERVING until then."""
+        self._health.say(is_serving=is_serving)
+
+    def say_stopping(self) -> None:
+        """Tells health checks to send no more callers here, for good, and ends their watches."""
+        self._health.close()
+
+    async def run(self) -> None:
+        """Returns when the server was stopped. Raises when it ended by itself: a bug, and nobody would be served."""
+        await self._server.wait_for_termination()
+        if not self._is_stopping:
+            raise RuntimeError("the gRPC server ended by itself")
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no new call, gives those in flight that long, then ends them."""
+        self._is_stopping = True
         await self._server.stop(grace_seconds)
 
 
 @asynccontextmanager
 async def serving(
-    uploads: UploadServicer, assets: AssetServicer, *, listen: str, max_message_bytes: int
+    uploads: UploadServicer,
+    assets: AssetServicer,
+    *,
+    listen: str,
+    limits: Limits,
+    options: Sequence[tuple[str, int]],
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends. Raises NotReady when the address cannot be had."""
-    server = aio.server(
-        interceptors=[RefusalInterceptor()],
-        options=[
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.so_reuseport", 0),
-            # Both ends notice a dead peer within a minute; a client may ping an idle watch every 10 s.
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 20_000),
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-            ("grpc.http2.max_ping_strikes", 3),
-        ],
-    )
+    server = aio.server(interceptors=[RefusalInterceptor(limits)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
-    health = health_aio.HealthServicer()
+    health = HealthServicer(_SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(
         (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
@@ -77,9 +95,8 @@ async def serving(
     except RuntimeError as error:
         raise NotReady(f"cannot listen on {listen}: the port is in use or not allowed") from error
     await server.start()
+    rpc_server = RpcServer(server, health, port)
     try:
-        for name in ("", *_SERVICES):
-            await health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        yield RpcServer(server, health, port)
+        yield rpc_server
     finally:
-        await server.stop(0)
+        await rpc_server.stop(0)

@@ -113,6 +113,24 @@ def too_many_rounds(record_id: str) -> LedgerUnavailable:
     return LedgerUnavailable(f"{record_id} changed {MAX_ROUNDS} times meanwhile: call again.")
 
 
+class TooManyCalls(Refusal):
+    """This process has as many calls in flight as it takes. Repeat the call after a while."""
+
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self) -> None:
+        super().__init__("This server has as many calls in flight as it takes: call again after a while.")
+
+
+class TooManyWatches(Refusal):
+    """This process has as many watches open as it takes. Watch again after a while."""
+
+    reason = "TOO_MANY_WATCHES"
+
+    def __init__(self) -> None:
+        super().__init__("This server has as many watches open as it takes: watch again after a while.")
+
+
 class ShuttingDown(Refusal):
     """This server is about to stop. Connect again, to another one."""
 

@@ -59,8 +59,8 @@ class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
-        (when promised) SHA-256, and only while nothing is stored there.
+        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
+        disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
 
         It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
         whichever ends first. Pure CPU. The same arguments give the same URL.
@@ -77,6 +77,10 @@ class ObjectStore(Protocol):
 
     async def head(self, key: str) -> StoredObject | None:
         """Returns what the store says about an object, None if there is none."""
+        ...
+
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """Returns the first bytes of an object, at most so many: to see what it is, never to carry it."""
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:

@@ -1,0 +1,69 @@
+"""Serves until a signal says stop: one process, whether it is the only one or a worker among several."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from assetlane_server.app import application
+from assetlane_server.config import Settings
+
+SECOND_SIGNAL_STATUS = 130
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(
+    settings: Settings, on_ready: Callable[[int], None] = lambda port: None, *, leash_fd: int | None = None
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
+
+    `on_ready` is told the port. Raises NotReady.
+
+    With `leash_fd` this process is a worker: it shares its port, drains also when that pipe ends, and counts no
+    signals. What its supervisor passes on may have reached it already, from a terminal or from systemd.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    is_ready = False
+    stop = asyncio.Event()
+
+    def drain(cause: str) -> None:
+        if stop.is_set():
+            return
+        stop.set()
+        if is_ready:
+            _log.info("%s: draining for up to %g s", cause, settings.grace_seconds)
+        else:
+            _log.info("%s: not starting", cause)
+            task.cancel()
+
+    def on_signal() -> None:
+        if stop.is_set() and leash_fd is None:
+            _log.warning("second signal: ending at once")
+            sys.stderr.flush()
+            os._exit(SECOND_SIGNAL_STATUS)
+        drain("signal")
+
+    def on_leash_end(fd: int) -> None:
+        loop.remove_reader(fd)
+        drain("the supervisor is gone")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if leash_fd is not None:
+        loop.add_reader(leash_fd, on_leash_end, leash_fd)
+    try:
+        async with application(settings, shares_port=leash_fd is not None) as app:
+            is_ready = True
+            _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
+            on_ready(app.port)
+            await stop.wait()
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        task.uncancel()
+    _log.info("stopped")
