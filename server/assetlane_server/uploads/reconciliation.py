@@ -122,6 +122,8 @@ def _last_touched(listed: ListedObject, upload: Upload | None, asset: Asset | No
         instants.append(upload.history[-1].time)
         if upload.targets_expire_time is not None:
             instants.append(upload.targets_expire_time)
-    if asset is not None and asset.delete_time is not None:
-        instants.append(asset.delete_time)
+    if asset is not None:
+        instants.append(asset.write_expire_time)
+        if asset.delete_time is not None:
+            instants.append(asset.delete_time)
     return max(instants)
