@@ -82,9 +82,9 @@ async def _templates(settings: Settings) -> tuple[Document, pb.RequestUploadResp
     """Returns what the real server would store and answer."""
     now = utc_now()
     request = upload_request_of(wishes(1)[0], "nobody")
-    upload = admit(request, settings.terms, new_id(), now).initialized(now)
+    upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)
     async with object_store(settings) as store:
-        targets = Lanes(store, settings.terms).write_targets(upload)
+        targets = Lanes(store).write_targets(upload)
     answer = pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
     return upload_document(upload), answer
 

@@ -9,29 +9,28 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from assetlane_server.records.changes import PIPELINE, Change, change_of
 from assetlane_server.records.documents import (
-    PROGRESS_FIELDS,
     Document,
     asset_document,
     asset_of,
     asset_state,
     change_document,
     progress_document,
-    progress_of,
     upload_document,
     upload_of,
     upload_state,
 )
+from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
@@ -45,46 +44,6 @@ _STREAM_WAIT = timedelta(milliseconds=500)
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
 _LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
-
-_UPLOAD_INDEXES = [
-    IndexModel(
-        [("uid", ASCENDING), ("request_id", ASCENDING)],
-        name="request_id_unique_per_owner",
-        unique=True,
-        partialFilterExpression={"request_id": {"$exists": True}},
-    ),
-    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
-    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
-    IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep"),
-]
-_ASSET_INDEXES = [
-    IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition"),
-    IndexModel([("partition", ASCENDING), ("update_time", ASCENDING)], name="partition_changes"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep", partialFilterExpression={"sweep_time": {"$exists": True}}),
-]
-# Progress is worth nothing an hour later.
-_PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
-_INDEXES = {"uploads": _UPLOAD_INDEXES, "assets": _ASSET_INDEXES, "progress": _PROGRESS_INDEXES}
-
-
-@dataclass(frozen=True, slots=True)
-class UploadChange:
-    """A status change seen by the change stream: whom it concerns, not what it was."""
-
-    upload_id: str
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AssetChange:
-    """An addition, refresh or deletion seen by the change stream: whom it concerns, not what it was."""
-
-    asset_id: str
-    partition: str
-
-
-Change = UploadChange | AssetChange | Progress
 
 
 class MongoRecords:
@@ -115,7 +74,7 @@ class MongoRecords:
         """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
         async with _database(uri, database_name, call_timeout) as database:
             yield MongoSurvey(
-                database, {name: [index.document for index in indexes] for name, indexes in _INDEXES.items()}
+                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
             )
 
     async def _prepare(self) -> None:
@@ -127,7 +86,7 @@ class MongoRecords:
                     " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
                 )
             # Creating an index that is there already does nothing.
-            for collection, indexes in _INDEXES.items():
+            for collection, indexes in INDEXES.items():
                 await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
@@ -308,28 +267,8 @@ class MongoRecords:
 
         Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
         """
-        watched = {"$in": ["uploads", "assets", "progress"]}
-        pipeline: list[Document] = [
-            {
-                "$match": {
-                    "$or": [
-                        {"ns.coll": watched, "operationType": {"$in": ["insert", "update", "replace", "drop"]}},
-                        {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
-                    ]
-                }
-            },
-            {
-                "$project": {
-                    "operationType": 1,
-                    "ns.coll": 1,
-                    "documentKey": 1,
-                    **{f"fullDocument.{name}": 1 for name in ("_id", "route", *PROGRESS_FIELDS)},
-                    "updateDescription.updatedFields.route": 1,
-                }
-            },
-        ]
         stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
-            pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
+            PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
         )
         try:
             async with stream:
@@ -384,17 +323,7 @@ class ChangeFeed:
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
-        if event["operationType"] in ("invalidate", "drop", "dropDatabase"):
-            raise LedgerUnavailable("A collection of the ledger was dropped.")
-        document = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
-        if event["ns"]["coll"] == "progress":
-            return progress_of(document) if "stage" in document else None
-        route = document.get("route")
-        if route is None:
-            return None  # not a status change, such as renewed write targets
-        if event["ns"]["coll"] == "assets":
-            return AssetChange(event["documentKey"]["_id"], route["partition"])
-        return UploadChange(event["documentKey"]["_id"], route["session_id"])
+        return change_of(event)
 
 
 @asynccontextmanager
