@@ -6,6 +6,7 @@ server that speaks its protocol, and the role `readWrite` on one database.
 Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -140,6 +141,11 @@ class MongoRecords:
         document = await self._find_one(self._uploads, {"_id": upload_id})
         return None if document is None else upload_of(document)
 
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """See UploadRecords."""
+        documents = await self._find(self._uploads, {"_id": {"$in": list(upload_ids)}})
+        return {document["_id"]: upload_of(document) for document in documents}
+
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
@@ -174,6 +180,11 @@ class MongoRecords:
         """See AssetRecords."""
         documents = await self._find(self._assets, {"_id": {"$in": list(asset_ids)}})
         return {document["_id"]: asset_of(document) for document in documents}
+
+    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
+        """See AssetRecords."""
+        query = {"_id": {"$gt": after_id}, "delete_time": None}
+        return [asset_of(document) for document in await self._find(self._assets, query, _OLDEST_FIRST, limit)]
 
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
         """See AssetRecords."""
@@ -339,7 +350,8 @@ async def _database(
             write_concern=WriteConcern("majority"),
         )
     finally:
-        client.close()
+        # Says goodbye to the server, and waits for its answer: not on the event loop.
+        await asyncio.to_thread(client.close)
 
 
 def _present(asset: Asset | None) -> Asset | None:
