@@ -104,8 +104,10 @@ class MongoRecords:
             await self._uploads.insert_one(upload_document(upload))
         except DuplicateKeyError as error:
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
-            mine = {"$or": [{"_id": upload.upload_id}, {"uid": upload.uid, "request_id": upload.request_id}]}
-            document = await self._find_one(self._uploads, mine)
+            # One after the other: the embedded MongoDB has no index for an $or.
+            document = await self._find_one(self._uploads, {"_id": upload.upload_id}) or await self._find_one(
+                self._uploads, {"uid": upload.uid, "request_id": upload.request_id}
+            )
             if document is None:
                 raise LedgerUnavailable("A write met another one that is gone: call again.") from error
             return upload_of(document)
