@@ -15,7 +15,7 @@ from assetlane_server.config import PREFIX
 from assetlane_server.local import StackAddress
 
 _ADDRESS = re.compile(r"serving on (127\.0\.0\.1:\d+)")
-_LOOK_S = 0.02
+LOOK_S = 0.02
 
 
 class Command:
@@ -91,4 +91,4 @@ async def until(is_so: Callable[[], bool], limit_s: float = LIMIT_S) -> None:
     """Returns once something is so that nobody announces."""
     async with asyncio.timeout(limit_s):
         while not is_so():  # noqa: ASYNC110 - a process outside and a proxy are no events
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)

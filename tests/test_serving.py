@@ -11,7 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from tests.commands import command, until
+from tests.commands import LOOK_S, command, until
 from tests.faults.proxy import Proxy, proxied
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
@@ -255,6 +255,7 @@ async def has_room(stubs: Stubs) -> None:
             watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id="none"))
             if Told(await failure_of(watch.read())).reason == "UPLOAD_NOT_FOUND":
                 return
+            await asyncio.sleep(LOOK_S)
 
 
 async def test_a_client_that_went_silent_loses_its_watch(

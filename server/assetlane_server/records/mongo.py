@@ -6,12 +6,14 @@ server that speaks its protocol, and the role `readWrite` on one database.
 Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
@@ -39,6 +41,8 @@ from assetlane_server.uploads.upload import Status, Upload
 
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
+
+_CLOSE_LIMIT_S = 2.0
 
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
@@ -128,7 +132,7 @@ class MongoRecords:
             await records._prepare()
             yield records
         finally:
-            client.close()
+            await asyncio.to_thread(_close, client)  # it talks to the server: not on the loop
 
     async def _prepare(self) -> None:
         try:
@@ -398,6 +402,12 @@ class ChangeFeed:
         if event["ns"]["coll"] == "assets":
             return AssetChange(event["documentKey"]["_id"], route["partition"])
         return UploadChange(event["documentKey"]["_id"], route["session_id"])
+
+
+def _close(client: "AsyncIOMotorClient[Document]") -> None:
+    # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    with pymongo.timeout(_CLOSE_LIMIT_S):
+        client.close()
 
 
 def _present(asset: Asset | None) -> Asset | None:
