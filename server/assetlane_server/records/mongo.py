@@ -108,6 +108,8 @@ class MongoRecords:
 
         Raises NotReady, saying what to mend.
         """
+        if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
+            raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
         timeout_ms = call_timeout // timedelta(milliseconds=1)
         # A name in the URI would lose against one given here.
         options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
@@ -120,7 +122,7 @@ class MongoRecords:
                 **options,
             )
         except (ConfigurationError, ValueError) as error:
-            raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+            raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
         try:
             records = cls(
                 client.get_database(
@@ -416,6 +418,12 @@ def _present(asset: Asset | None) -> Asset | None:
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:
     return LedgerUnavailable(f"The ledger did not answer: {_told(error)}")
+
+
+def _told_of_uri(error: Exception) -> str:
+    """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
+    told = str(error)
+    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
 
 
 def _told(error: PyMongoError) -> str:
