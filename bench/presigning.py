@@ -1,12 +1,10 @@
 """What one presigned PUT costs: ours beside boto3, botocore's signer and minio-py.
 
-Needs `requirements/bench.txt`. Calls no store. `python bench/presigning.py` prints the table.
+Needs `requirements/bench.txt`. Calls no store.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from urllib.parse import quote
@@ -22,6 +20,7 @@ from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.upload import VariantPromise
+from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 
 ROUNDS = 15
 URLS_PER_ROUND = 400
@@ -39,41 +38,55 @@ SETTINGS = S3Settings(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What one way to presign costs."""
-
-    name: str
-    cpu_us: float  # process CPU per URL, the median of the rounds
-    count: int  # URLs signed in all
-    signed_headers: str
+PRESIGNER, STORE = "our signer alone", "as the server does it"
+MINIO, BOTOCORE, BOTO3 = "minio-py", "botocore", "boto3"
+AT_MOST_15_US = Goal(Bound.AT_MOST, 15)
+AT_MOST_AN_EIGHTH = Goal(Bound.AT_MOST, 1 / 8, Measure.RATIO)
 
 
-def measure(rounds: int = ROUNDS, urls_per_round: int = URLS_PER_ROUND) -> list[Row]:
-    """Signs in interleaved rounds, so that a change of the machine's speed meets all ways alike."""
-    return asyncio.run(_measure(rounds, urls_per_round))
+async def measure() -> Finding:
+    """Holds our signer against the others."""
+    cpu_us = await cpu_us_per_url(ROUNDS, URLS_PER_ROUND)
+    alone, served, boto = cpu_us[PRESIGNER], cpu_us[STORE], cpu_us[BOTO3]
+    figures = [
+        Figure(PRESIGNER, alone, "µs", goal=AT_MOST_15_US),
+        Figure(PRESIGNER, alone, "µs", Peer(MINIO, cpu_us[MINIO])),
+        Figure(PRESIGNER, alone, "µs", Peer(BOTOCORE, cpu_us[BOTOCORE])),
+        Figure(PRESIGNER, alone, "µs", Peer(BOTO3, boto), AT_MOST_AN_EIGHTH),
+        Figure(STORE, served, "µs", goal=AT_MOST_15_US),
+        Figure(STORE, served, "µs", Peer(BOTO3, boto), AT_MOST_AN_EIGHTH),
+    ]
+    notes = (
+        f"Process CPU per URL, median of {ROUNDS} interleaved rounds of {URLS_PER_ROUND} URLs.",
+        f"Signed headers: {SIGNED}; minio-py can sign host alone.",
+    )
+    return Finding("One presigned PUT, four signed headers", tuple(figures), notes)
 
 
-async def _measure(rounds: int, urls_per_round: int) -> list[Row]:
+async def cpu_us_per_url(rounds: int, urls_per_round: int) -> dict[str, float]:
+    """Returns what each way costs, in µs of process CPU per URL.
+
+    Rounds are interleaved, so that a change of the machine's speed meets all ways alike.
+    """
     keys = [f"app/private/user/u1/photos/01JZ{number:022}/original.jpg" for number in range(urls_per_round)]
     async with S3ObjectStore.open(SETTINGS) as store:
         ways = {
-            "assetlane, sigv4.Presigner": (with_presigner(), SIGNED),
-            "assetlane, S3ObjectStore.presign_put": (with_store(store), SIGNED),
-            "minio-py, presigned_put_object": (with_minio(), "host: it can sign no other"),
-            "botocore, S3SigV4QueryAuth": (with_botocore(), SIGNED),
-            "boto3, generate_presigned_url": (with_boto3(), SIGNED),
+            PRESIGNER: with_presigner(),
+            STORE: with_store(store),
+            MINIO: with_minio(),
+            BOTOCORE: with_botocore(),
+            BOTO3: with_boto3(),
         }
-        spent: dict[str, list[float]] = {name: [] for name in ways}
-        for sign, _ in ways.values():  # caches, imports, lazily built models
+        spent_s: dict[str, list[float]] = {name: [] for name in ways}
+        for sign in ways.values():  # caches, imports, lazily built models
             sign(keys[0])
         for _ in range(rounds):
-            for name, (sign, _) in ways.items():
+            for name, sign in ways.items():
                 begun = time.process_time()
                 for key in keys:
                     sign(key)
-                spent[name].append((time.process_time() - begun) / urls_per_round)
-    return [Row(name, median(spent[name]) * 1e6, rounds * urls_per_round, signed) for name, (_, signed) in ways.items()]
+                spent_s[name].append((time.process_time() - begun) / urls_per_round)
+    return {name: median(seconds) * 1e6 for name, seconds in spent_s.items()}
 
 
 def with_presigner() -> Callable[[str], str]:
@@ -135,9 +148,3 @@ def with_boto3() -> Callable[[str], str]:
         Params={"Bucket": SETTINGS.bucket, "Key": key, **wish},
         ExpiresIn=int(LIFETIME.total_seconds()),
     )
-
-
-if __name__ == "__main__":
-    print(f"{'one presigned PUT':<40}{'CPU µs':>8}{'URLs':>8}  signed headers")
-    for row in measure():
-        print(f"{row.name:<40}{row.cpu_us:>8.1f}{row.count:>8}  {row.signed_headers}")

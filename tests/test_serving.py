@@ -11,10 +11,10 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from tests.commands import LOOK_S, command, until
 from tests.faults.proxy import Proxy, proxied
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
+from tests.processes import LOOK_S, command, until
 from tests.records.stores import drop, mongo
 from tests.servers import LIMIT_S, served, settings_for
 

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from tests.commands import Command, command, is_alive, until
 from tests.faults.proxy import proxied
 from tests.journeys.conftest import Stubs
+from tests.processes import Command, command, is_alive, until
 from tests.records.stores import drop
 from tests.servers import LIMIT_S
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         PermissionDenied,
         PreconditionFailed,
         ResourceExhausted,
+        ResumeExpired,
         ServerFailed,
         StoreRefused,
         StoreUnavailable,
@@ -42,14 +43,15 @@ if TYPE_CHECKING:
     )
     from assetlane.progress import Progress
     from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
-    from assetlane.v1.asset_service_pb2 import RefreshResult
+    from assetlane.v1.asset_service_pb2 import AssetChange, RefreshResult, WatchAssetsResponse
     from assetlane.v1.upload_pb2 import Upload, UploadStatus, VariantPromise, WriteTarget
-    from assetlane.v1.upload_service_pb2 import RequestUploadRequest, StatusEvent
+    from assetlane.v1.upload_service_pb2 import ProgressEvent, RequestUploadRequest, StatusEvent
 
 __all__ = [
     "STANDARD_CUTS",
     "AlreadyExists",
     "Asset",
+    "AssetChange",
     "AssetDetails",
     "AssetVariant",
     "AssetlaneError",
@@ -67,9 +69,11 @@ __all__ = [
     "PermissionDenied",
     "PreconditionFailed",
     "Progress",
+    "ProgressEvent",
     "RefreshResult",
     "RequestUploadRequest",
     "ResourceExhausted",
+    "ResumeExpired",
     "ServerFailed",
     "StatusEvent",
     "StoreRefused",
@@ -83,6 +87,7 @@ __all__ = [
     "UploadStatus",
     "VariantPromise",
     "VariantsMissing",
+    "WatchAssetsResponse",
     "WriteTarget",
     "__version__",
 ]
@@ -95,11 +100,14 @@ _HOMES = {
     "Asset": "assetlane.v1.asset_pb2",
     "AssetDetails": "assetlane.v1.asset_pb2",
     "AssetVariant": "assetlane.v1.asset_pb2",
+    "AssetChange": "assetlane.v1.asset_service_pb2",
     "RefreshResult": "assetlane.v1.asset_service_pb2",
+    "WatchAssetsResponse": "assetlane.v1.asset_service_pb2",
     "Upload": "assetlane.v1.upload_pb2",
     "UploadStatus": "assetlane.v1.upload_pb2",
     "VariantPromise": "assetlane.v1.upload_pb2",
     "WriteTarget": "assetlane.v1.upload_pb2",
+    "ProgressEvent": "assetlane.v1.upload_service_pb2",
     "RequestUploadRequest": "assetlane.v1.upload_service_pb2",
     "StatusEvent": "assetlane.v1.upload_service_pb2",
 }

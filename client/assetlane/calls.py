@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
 from assetlane.statuses import error_from, retry_after
+from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
@@ -58,7 +59,8 @@ class Connection:
         self._calls, self._streams = (_channel(target, credentials) for _ in range(2))
         self.uploads: UploadServiceAsyncStub = UploadServiceStub(self._calls)
         self.assets: AssetServiceAsyncStub = AssetServiceStub(self._calls)
-        self._watches: UploadServiceAsyncStub = UploadServiceStub(self._streams)
+        self._upload_watches: UploadServiceAsyncStub = UploadServiceStub(self._streams)
+        self._asset_watches: AssetServiceAsyncStub = AssetServiceStub(self._streams)
 
     async def aclose(self) -> None:
         """Closes both channels, and with them every open watch."""
@@ -91,11 +93,17 @@ class Connection:
                     raise error_from(error) from error
             await asyncio.sleep(delay)
 
-    async def open_watch(
+    async def open_upload_watch(
         self, request: WatchUploadRequest
     ) -> grpc.aio.UnaryStreamCall[WatchUploadRequest, WatchUploadResponse]:
         """Starts one stream, without a deadline: heartbeats stand in for it."""
-        return self._watches.WatchUpload(request, metadata=await self._metadata())
+        return self._upload_watches.WatchUpload(request, metadata=await self._metadata())
+
+    async def open_asset_watch(
+        self, request: WatchAssetsRequest
+    ) -> grpc.aio.UnaryStreamCall[WatchAssetsRequest, WatchAssetsResponse]:
+        """Starts one stream, as open_upload_watch does."""
+        return self._asset_watches.WatchAssets(request, metadata=await self._metadata())
 
     async def _metadata(self) -> grpc.aio.Metadata:
         if self._token is None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
@@ -29,6 +29,8 @@ from assetlane.v1.upload_service_pb2 import (
     CompleteUploadRequest,
     GetUploadRequest,
     ListUploadsRequest,
+    ProgressEvent,
+    ReportProgressRequest,
     RequestUploadRequest,
     RequestUploadResponse,
     StatusEvent,
@@ -166,6 +168,14 @@ class Client(Ledger):
         filled.session_id = request.session_id or self.session_id
         return await self._server.call(self._server.uploads.RequestUpload, filled)
 
+    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
+        """Tells whoever watches an upload how many bytes of each variant are sent. `upload` does so by itself.
+
+        Raises NotFound, and PreconditionFailed when the upload is not being uploaded.
+        """
+        request = ReportProgressRequest(upload_id=upload_id, sent_bytes=sent_bytes)
+        await self._server.call(self._server.uploads.ReportProgress, request)
+
     async def complete_upload(self, upload_id: str) -> Asset:
         """Says that the bytes are in the store, and returns the asset.
 
@@ -210,22 +220,64 @@ class Client(Ledger):
                 return
             request.page_token = page.next_page_token
 
-    def watch_upload(self, upload_id: str, after_revision: int = 0) -> AsyncGenerator[StatusEvent, None]:
+    @overload
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: Literal[False] = False
+    ) -> AsyncGenerator[StatusEvent, None]: ...
+
+    @overload
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: Literal[True]
+    ) -> AsyncGenerator[StatusEvent | ProgressEvent, None]: ...
+
+    def watch_upload(
+        self, upload_id: str, after_revision: int = 0, *, progress: bool = False
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         """Yields every status change after that revision, once and in order, to the final one.
 
+        With `progress`, also how far the upload is: in between, newest only, a few times a second at most.
         Goes on by itself through lost connections. Raises NotFound, OutOfRange and what else is permanent.
         """
-        return watching.watch(self._server.open_watch, watching.UploadCursor(upload_id, after_revision))
+        return self._watched(watching.UploadCursor(upload_id, after_revision), progress)
+
+    @overload
+    def watch_session(
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: Literal[False] = False,
+    ) -> AsyncGenerator[StatusEvent, None]: ...
+
+    @overload
+    def watch_session(
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: Literal[True],
+    ) -> AsyncGenerator[StatusEvent | ProgressEvent, None]: ...
 
     def watch_session(
-        self, session_id: str | None = None, after_revisions: Mapping[str, int] | None = None
-    ) -> AsyncGenerator[StatusEvent, None]:
+        self,
+        session_id: str | None = None,
+        after_revisions: Mapping[str, int] | None = None,
+        *,
+        progress: bool = False,
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         """Yields every status change of all uploads of a session (None: the client's own), without end.
 
-        `after_revisions` maps upload ids to the last revision seen.
+        `after_revisions` maps upload ids to the last revision seen. `progress` as in watch_upload.
         """
         session = self.session_id if session_id is None else session_id
-        return watching.watch(self._server.open_watch, watching.SessionCursor(session, after_revisions))
+        return self._watched(watching.SessionCursor(session, after_revisions), progress)
+
+    def _watched(
+        self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
+    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
+        if progress:
+            return watching.watch(self._server.open_upload_watch, watching.WithProgress(cursor))
+        return watching.watch(self._server.open_upload_watch, cursor)
 
 
 def _name(path: Path) -> str:

@@ -22,6 +22,7 @@ from assetlane.errors import (
 )
 from assetlane.parcel import Parcel, first
 from assetlane.progress import OnProgress, Tally
+from assetlane.reporting import ProgressDesk, Reporter
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.upload_pb2 import PresignedRequest, Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest, RequestUploadResponse, StatusEvent
@@ -36,7 +37,7 @@ _TRANSIENT = (Unavailable, DeadlineExceeded, StoreUnavailable)
 _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED", "UPLOAD_FAILED", "UPLOAD_COMPLETED"})
 
 
-class Lane(Protocol):
+class Lane(ProgressDesk, Protocol):
     """What a delivery needs of the client."""
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
@@ -105,12 +106,15 @@ class Delivery:
         upload_id = accepted.upload.upload_id
         sizes = {promise.name: promise.size_bytes for promise in self._parcel.promises}
         tally = Tally(upload_id, sizes, self._on_progress)
+        reporter = Reporter(self._lane, upload_id)
         try:
             async with asyncio.TaskGroup() as group:
+                reporting = group.create_task(reporter.run())
                 if self._on_progress is not None:
                     group.create_task(tally.run())
                     news = group.create_task(self._told(upload_id, tally))
-                asset = await self._stored(accepted, tally)
+                asset = await self._stored(accepted, tally, reporter)
+                reporting.cancel()
                 if self._on_progress is not None:
                     await asyncio.wait({news}, timeout=LAST_NEWS)
                     news.cancel()
@@ -124,7 +128,7 @@ class Delivery:
             raise error from group_error
         return asset
 
-    async def _stored(self, reply: RequestUploadResponse, tally: Tally) -> Asset:
+    async def _stored(self, reply: RequestUploadResponse, tally: Tally, reporter: Reporter) -> Asset:
         """Sends what is missing and completes, until nothing is missing."""
         upload_id = reply.upload.upload_id
         wanted: Collection[str] = self._parcel.sources.keys()
@@ -132,7 +136,7 @@ class Delivery:
             self._learn(reply)
             async with asyncio.TaskGroup() as group:
                 for variant in self._targets.keys() & set(wanted):
-                    group.create_task(self._put(variant, tally, again=round_left < ROUNDS - 1))
+                    group.create_task(self._put(variant, tally, reporter, again=round_left < ROUNDS - 1))
             try:
                 return await self._lane.complete_upload(upload_id)
             except VariantsMissing as error:
@@ -142,14 +146,18 @@ class Delivery:
                 reply = await self._lane.request_upload(self._request)
         raise AssertionError("the last round returns or raises")
 
-    async def _put(self, variant: str, tally: Tally, *, again: bool) -> None:
+    async def _put(self, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
+        def sent(sent_bytes: int) -> None:
+            tally.sent(variant, sent_bytes)
+            reporter.sent(variant, sent_bytes)
+
         await transfer.put(
             self._session,
             self._parcel.sources[variant],
             self._targets[variant],
             renew=partial(self._renewed, variant, self._targets[variant].url),
             may_exist=self._resumable or again,
-            on_sent=partial(tally.sent, variant),
+            on_sent=sent,
         )
 
     async def _renewed(self, variant: str, refused_url: str) -> PresignedRequest:

@@ -71,7 +71,11 @@ class InvalidArgument(CallFailed):
 
 
 class OutOfRange(CallFailed):
-    """A revision to go on from lies in the future."""
+    """A watch cannot go on from there: a revision lies in the future, or a resume token is too old."""
+
+
+class ResumeExpired(OutOfRange):
+    """A resume token is too old: forget what the earlier watch told, and watch again without a token."""
 
 
 class PreconditionFailed(CallFailed):

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 from google.protobuf.duration_pb2 import Duration
 
-from assetlane import retrieval
+from assetlane import retrieval, watching
 from assetlane.calls import Connection
 from assetlane.errors import NotFound
 from assetlane.parcel import ORIGINAL
@@ -21,6 +21,7 @@ from assetlane.v1.asset_service_pb2 import (
     ListAssetsRequest,
     RefreshAssetRequest,
     RefreshResult,
+    WatchAssetsResponse,
 )
 
 BATCH = 100  # what BatchRefreshAssets takes
@@ -71,6 +72,16 @@ class Ledger:
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def watch_assets(self, partition: str, resume_token: str = "") -> AsyncGenerator[WatchAssetsResponse, None]:
+        """Yields every asset that is in a partition, SYNCED, then every addition, refresh and deletion, for ever.
+
+        Goes on by itself through lost connections, without a gap; SYNCED comes again when it has caught up.
+        Keep the newest `resume_token` that is not empty to go on in another process: then only what changed
+        since comes first, perhaps with the last minute or two before the token once more.
+        Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
+        """
+        return watching.watch(self._server.open_asset_watch, watching.AssetsCursor(partition, resume_token))
 
     async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.

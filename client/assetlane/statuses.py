@@ -46,6 +46,8 @@ def error_from(error: grpc.aio.AioRpcError) -> errors.CallFailed:
             if violation.type == "VARIANT"
         ]
         return errors.VariantsMissing(message, retry_after=details.retry_after, variants=missing)
+    if kind is errors.OutOfRange and reason == "RESUME_EXPIRED":
+        kind = errors.ResumeExpired
     return kind(message, reason=reason or error.code().name, retry_after=details.retry_after)
 
 

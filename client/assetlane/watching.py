@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar, cast
 
@@ -11,14 +12,17 @@ import grpc.aio
 from assetlane.backoff import Backoff
 from assetlane.errors import Unavailable
 from assetlane.statuses import error_from, retry_after
+from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane.v1.upload_service_pb2 import StatusEvent, WatchUploadRequest, WatchUploadResponse
+from assetlane.v1.upload_service_pb2 import ProgressEvent, StatusEvent, WatchUploadRequest, WatchUploadResponse
 
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
 SILENCE = 60.0  # seconds; the server sends a heartbeat every 15, so three were missed and the peer is dead
+
+REMEMBERED = 10_000  # assets of one partition; a resumed watch repeats about the last minute before its token
 
 FINAL_STATUSES = frozenset(
     {
@@ -121,6 +125,70 @@ class SessionCursor:
     def finished(self) -> bool:
         """Returns False."""
         return False
+
+
+class WithProgress:
+    """A watch of uploads that also tells how far they are, in between their status changes."""
+
+    def __init__(self, cursor: UploadCursor | SessionCursor) -> None:
+        self._cursor = cursor
+        self.endless = cursor.endless
+
+    def request(self) -> WatchUploadRequest:
+        """Returns a request for the status changes that are new: of progress nothing is told again."""
+        return self._cursor.request()
+
+    def take(self, event: WatchUploadResponse) -> StatusEvent | ProgressEvent | None:
+        """Returns the progress or the status change, None if it is not a new one."""
+        return event.progress if event.HasField("progress") else self._cursor.take(event)
+
+    def finished(self) -> bool:
+        """Returns whether no status change can come any more."""
+        return self._cursor.finished()
+
+
+class AssetsCursor:
+    """A watch of a partition; never over.
+
+    A resumed watch is told again what changed shortly before its token. The REMEMBERED assets that were told
+    last are known by their revision and not told twice.
+    """
+
+    endless = True
+
+    def __init__(self, partition: str, resume_token: str = "") -> None:
+        self._partition = partition
+        self._token = resume_token
+        self._revisions: OrderedDict[str, int] = OrderedDict()
+
+    def request(self) -> WatchAssetsRequest:
+        """Returns a request that goes on after the newest token."""
+        return WatchAssetsRequest(partition=self._partition, resume_token=self._token)
+
+    def take(self, event: WatchAssetsResponse) -> WatchAssetsResponse | None:
+        """Returns the event, None for a heartbeat, a repeat, or a kind that is not known."""
+        self._token = event.resume_token or self._token
+        match event.WhichOneof("event"):
+            case "asset":
+                is_new = self._learn(event.asset.asset.asset_id, event.asset.asset.revision)
+            case "deleted":
+                is_new = self._learn(event.deleted.asset_id, event.deleted.revision)
+            case kind:
+                is_new = kind == "synced"
+        return event if is_new else None
+
+    def finished(self) -> bool:
+        """Returns False."""
+        return False
+
+    def _learn(self, asset_id: str, revision: int) -> bool:
+        if revision <= self._revisions.get(asset_id, 0):
+            return False
+        self._revisions[asset_id] = revision
+        self._revisions.move_to_end(asset_id)
+        if len(self._revisions) > REMEMBERED:
+            self._revisions.popitem(last=False)
+        return True
 
 
 async def watch(

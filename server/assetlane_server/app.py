@@ -12,6 +12,7 @@ from ulid import ULID
 
 from assetlane_server.config import Settings
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
+from assetlane_server.objects.probe import check_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.records.hub import Hub
@@ -86,6 +87,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
         ) as records,
         object_store(settings) as store,
     ):
+        await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
         hub = Hub(records, utc_now)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store)

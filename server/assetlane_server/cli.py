@@ -1,10 +1,12 @@
-"""The `assetlane-server` command: serve, local, setup."""
+"""The `assetlane-server` command: serve, local, setup, doctor, reconcile."""
 
 import asyncio
+import json
 import logging
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -13,14 +15,17 @@ import typer
 from assetlane.version import __version__
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
+from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
+from assetlane_server.operations import examination
 from assetlane_server.serving import serve as serve_until_signal
 from assetlane_server.supervisor import Post, Supervisor, held_port
 from assetlane_server.uploads.errors import NotReady
 
 T = TypeVar("T")
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 # What a worker may take beyond its grace period to close its connections.
 _STOP_MARGIN_S = 15.0
@@ -70,6 +75,13 @@ def setup() -> None:
 
 
 @cli.command()
+def doctor(as_json: _Json = False) -> None:
+    """Check the whole set-up for real and say how to mend it; exit 1 if anything FAILED. Leaves nothing behind."""
+    if not _run(_tell(examination(os.environ), as_json)):
+        raise typer.Exit(1)
+
+
+@cli.command()
 def local(
     directory: Annotated[
         Path, typer.Option("--dir", help="Where the embedded stores keep their data.")
@@ -113,6 +125,15 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         await set_up_bucket(settings)
         host = settings.listen.rpartition(":")[0]
         await serve_until_signal(settings, lambda port: _greet(f"{host}:{port}", address, directory))
+
+
+async def _tell(findings: AsyncIterator[Finding], as_json: bool) -> bool:
+    is_sound = True
+    async for finding in findings:
+        typer.echo(json.dumps(asdict(finding)) if as_json else finding.line)
+        sys.stdout.flush()
+        is_sound = is_sound and finding.verdict is not Verdict.FAILED
+    return is_sound
 
 
 def _greet(target: str, address: StackAddress, directory: Path) -> None:

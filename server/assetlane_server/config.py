@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
+    accept_overwrites: bool = Field(
+        False, description="whether to serve on a store that cannot refuse a second PUT to the same key"
+    )
     key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
     public_base_url: str | None = Field(
         None, description="what a public asset's URL begins with, such as a CDN; unset: the bucket's own URL"
@@ -61,6 +64,9 @@ class Settings(BaseSettings):
     )
     sweep_seconds: float = Field(
         10, ge=0.05, le=3600, description="average time between two looks for what clients left behind"
+    )
+    accept_mislabelled: bool = Field(
+        False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
     )
     max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
@@ -120,6 +126,7 @@ class Settings(BaseSettings):
             max_upload_bytes=self.max_upload_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
+            accept_mislabelled=self.accept_mislabelled,
             upload_retention=timedelta(days=self.upload_retention_days),
         )
 

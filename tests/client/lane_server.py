@@ -70,6 +70,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     calls: list[tuple[str, Message]] = field(default_factory=list)
     metadata: list[dict[str, Any]] = field(default_factory=list)
+    progress: dict[str, upload_service_pb2.ProgressEvent] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     open_watches: int = 0
     watch_opened: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,6 +78,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     gate: asyncio.Event | None = None
     fails_uploads: bool = False
     page_size: int = 2
+    asset_streams: deque[Sequence[asset_service_pb2.WatchAssetsResponse | Fault]] = field(default_factory=deque)
 
     @classmethod
     @asynccontextmanager
@@ -96,7 +98,9 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     async def _enter(self, name: str, request: Message, context: Any) -> Fault | None:
         copy = type(request)()
         copy.CopyFrom(request)
-        self.calls.append((name, copy))
+        async with self.changed:
+            self.calls.append((name, copy))
+            self.changed.notify_all()
         self.metadata.append(dict(context.invocation_metadata()))
         fault = self.faults[name].popleft() if self.faults[name] else None
         if fault is not None and not fault.after:
@@ -158,6 +162,19 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
             await self.gate.wait()
         targets = self.targets(upload) if upload.status == S.UPLOAD_STATUS_INITIALIZED else []
         return upload_service_pb2.RequestUploadResponse(upload=upload, write_targets=targets)
+
+    async def ReportProgress(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
+        await self._enter("ReportProgress", request, context)
+        sent = sum(request.sent_bytes.values())
+        async with self.changed:
+            self.progress[request.upload_id] = upload_service_pb2.ProgressEvent(
+                upload_id=request.upload_id,
+                stage=upload_service_pb2.ProgressStage.PROGRESS_STAGE_UPLOADING,
+                sent_bytes=sent,
+                size_bytes=sum(promise.size_bytes for promise in self.uploads[request.upload_id].variants),
+            )
+            self.changed.notify_all()
+        return upload_service_pb2.ReportProgressResponse()
 
     async def CompleteUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         await self._enter("CompleteUpload", request, context)
@@ -223,6 +240,9 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                         await fault.abort(context)
                     yield event
                     sent += 1
+                    if event.HasField("progress"):
+                        seen[f"progress of {event.progress.upload_id}"] = event.progress.sent_bytes
+                        continue
                     upload = event.status.upload
                     seen[upload.upload_id] = upload.revision
                     if request.upload_id and upload.status in FINAL:
@@ -246,6 +266,9 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                     then.status, then.revision = change.status, change.revision
                     status = upload_service_pb2.StatusEvent(upload=then)
                     events.append(upload_service_pb2.WatchUploadResponse(status=status))
+            progress = self.progress.get(upload.upload_id)
+            if progress is not None and seen.get(f"progress of {upload.upload_id}", -1) != progress.sent_bytes:
+                events.append(upload_service_pb2.WatchUploadResponse(progress=progress))
         return events
 
     async def GetAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
@@ -257,6 +280,20 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         assets = [asset for asset in self.assets.values() if asset.partition == request.partition]
         page, token = self._page(assets, request.page_token)
         return asset_service_pb2.ListAssetsResponse(assets=page, next_page_token=token)
+
+    async def WatchAssets(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802, D102
+        await self._enter("WatchAssets", request, context)
+        self.open_watches += 1
+        self.watch_opened.set()
+        try:
+            for event in self.asset_streams.popleft():
+                if isinstance(event, Fault):
+                    await event.abort(context)
+                yield event
+            await asyncio.Event().wait()
+        finally:
+            self.open_watches -= 1
+            self.watch_closed.set()
 
     async def RefreshAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         await self._enter("RefreshAsset", request, context)

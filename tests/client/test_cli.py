@@ -7,13 +7,13 @@ import pty
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import pytest
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from tests.commands import COMMAND, environment, finished, ran, started
 from typer.testing import CliRunner
 
 from assetlane import Client, UploadStatus
@@ -21,51 +21,6 @@ from assetlane.cli.commands import app
 from assetlane.version import __version__
 
 pytestmark = pytest.mark.timeout(60)
-
-CLIENT_ROOT = Path(__file__).parents[2] / "client"
-COMMAND = (sys.executable, "-m", "assetlane.cli")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a finished command left."""
-
-    code: int
-    out: str
-    err: str = ""
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines of the result."""
-        return self.out.splitlines()
-
-
-def environment(target: str) -> dict[str, str]:
-    """Returns an environment in which the command finds the server and speaks for ann."""
-    own = {"ASSETLANE_TARGET": target, "ASSETLANE_UID": "ann", "PYTHONPATH": str(CLIENT_ROOT)}
-    return {**os.environ, **own, "PYTHONWARNINGS": "error", "COLUMNS": "200"}
-
-
-async def started(target: str, *arguments: str | Path, cwd: Path | None = None) -> asyncio.subprocess.Process:
-    """Starts the command."""
-    return await asyncio.create_subprocess_exec(
-        *COMMAND, *map(str, arguments), stdout=PIPE, stderr=PIPE, env=environment(target), cwd=cwd
-    )
-
-
-async def finished(process: asyncio.subprocess.Process) -> Result:
-    """Waits for the command's end."""
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Result(process.returncode, out.decode(), (err or b"").decode())
-
-
-async def ran(server: LaneServer, *arguments: str | Path, cwd: Path | None = None) -> Result:
-    """Runs the command to its end. It never shows a traceback."""
-    result = await finished(await started(server.target, *arguments, cwd=cwd))
-    assert "Traceback" not in result.err
-    return result
 
 
 @pytest.fixture
@@ -80,7 +35,7 @@ def files(tmp_path: Path, jpeg: bytes) -> tuple[Path, Path]:
 async def test_files_are_uploaded_as_json(server: LaneServer, files: tuple[Path, Path]) -> None:
     """Each asset is one JSON object on stdout; the summary is not among them."""
     options = ["--partition", "public", "--expiration-hours", "0", "--title", "Sea", "--extra", '{"a": [1]}']
-    result = await ran(server, "upload", *files, *options, "--json")
+    result = await ran(server.target, "upload", *files, *options, "--json")
     assert (result.code, result.err) == (0, "2 uploaded, 0 failed\n")
     assets = {asset["file_path"]: asset for asset in map(json.loads, result.lines)}
     beach = assets["beach.jpg"]
@@ -93,7 +48,7 @@ async def test_files_are_uploaded_as_json(server: LaneServer, files: tuple[Path,
 
 async def test_files_are_uploaded_as_lines(server: LaneServer, files: tuple[Path, Path]) -> None:
     """In a pipe each asset is one plain line, without a bar or a colour."""
-    result = await ran(server, "upload", files[0], "--cut", "icon=32", "--file-path", "a/b.jpg")
+    result = await ran(server.target, "upload", files[0], "--cut", "icon=32", "--file-path", "a/b.jpg")
     assert result.code == 0
     assert result.err == ""
     asset_id, name, variants = result.lines[0].split("\t")
@@ -126,7 +81,7 @@ async def test_one_bad_file_does_not_stop_the_others(
     """What cannot be uploaded is one readable line each and exit code 1; the rest is in."""
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
-    result = await ran(server, "upload", *files, broken, tmp_path / "missing.txt", "--json", "--jobs", "2")
+    result = await ran(server.target, "upload", *files, broken, tmp_path / "missing.txt", "--json", "--jobs", "2")
     assert result.code == 1
     assert len(result.lines) == 2
     told = sorted(line for line in result.err.splitlines() if line.startswith("assetlane:"))
@@ -146,6 +101,8 @@ async def test_one_bad_file_does_not_stop_the_others(
         ["upload", "a", "--cut", "icon"],
         ["watch"],
         ["watch", "U1", "--session", "S1"],
+        ["watch", "U1", "--partition", "public"],
+        ["watch", "U1", "--resume-token", "t"],
         ["nonsense"],
         ["ls", "public", "--limit", "many"],
     ],
@@ -159,13 +116,13 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:
     """A refused call is told on stderr, with exit code 1."""
-    result = await ran(server, "show", "A1", "--json")
+    result = await ran(server.target, "show", "A1", "--json")
     assert (result.code, result.out, result.err) == (1, "", "assetlane: no asset A1 [ASSET_NOT_FOUND]\n")
 
 
 async def test_a_server_that_is_not_there_is_told(server: LaneServer) -> None:
     """Nobody listening is one line as well, after the time that was allowed."""
-    result = await ran(server, "--target", "127.0.0.1:1", "--timeout", "0.2", "ls", "public")
+    result = await ran(server.target, "--target", "127.0.0.1:1", "--timeout", "0.2", "ls", "public")
     assert result.code == 1
     assert len(result.err.splitlines()) == 1
     assert result.err.endswith("[UNAVAILABLE]\n")
@@ -183,38 +140,6 @@ async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore
     assert [upload.status for upload in server.uploads.values()] == [UploadStatus.UPLOAD_STATUS_CANCELLED]
 
 
-async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> None:
-    """An upload's story is told to its end, as lines or as JSON; the exit code tells how it went."""
-    asset = await lane.upload(b"hello", file_path="a.txt")
-    lines = (await ran(server, "watch", asset.asset_id)).lines
-    assert [line.split("  ")[1:] for line in lines] == [
-        [asset.asset_id, status] for status in ("PENDING", "INITIALIZED", "UPLOADED", "COMPLETED")
-    ]
-    as_json = await ran(server, "watch", asset.asset_id, "--json")
-    events = [json.loads(line)["upload"] for line in as_json.lines]
-    assert [(event["revision"], event["status"]) for event in events][-1] == ("4", "UPLOAD_STATUS_COMPLETED")
-    assert as_json.code == 0
-    server.fails_uploads = True
-    with pytest.raises(Exception, match="other bytes"):
-        await lane.upload(b"hello", file_path="a.txt")
-    failed = await ran(server, "watch", list(server.uploads)[-1])
-    assert failed.code == 1
-    assert failed.lines[-1].endswith("FAILED  SHA256_MISMATCH  other bytes arrived")
-
-
-async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Client) -> None:
-    """The watch of a session goes on with new uploads, and ends cleanly when interrupted."""
-    process = await started(server.target, "watch", "--session", lane.session_id)
-    async with asyncio.timeout(20):
-        await server.watch_opened.wait()
-        await lane.upload(b"hello", file_path="a.txt")
-        assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
-    assert told == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
-    process.send_signal(signal.SIGINT)
-    assert (await finished(process)).code == 130
-
-
 async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer, lane: Client) -> None:
     """The ledger's commands, as lines and as JSON."""
     assets = [
@@ -222,21 +147,21 @@ async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer,
         for number in range(3)
     ]
     ids = [asset.asset_id for asset in assets]
-    listed = await ran(server, "ls", "public")
+    listed = await ran(server.target, "ls", "public")
     assert [line.split("\t")[0] for line in listed.lines] == ids
     assert "\x1b" not in listed.out
-    as_json = await ran(server, "ls", "public", "--json", "--limit", "2")
+    as_json = await ran(server.target, "ls", "public", "--json", "--limit", "2")
     assert [json.loads(line)["asset_id"] for line in as_json.lines] == ids[:2]
-    shown = await ran(server, "show", ids[0])
+    shown = await ran(server.target, "show", ids[0])
     assert assets[0].variants[0].read_url in shown.out
-    assert json.loads((await ran(server, "show", ids[0], "--json")).out)["file_path"] == "0.txt"
-    refreshed = await ran(server, "refresh", ids[0], "none")
+    assert json.loads((await ran(server.target, "show", ids[0], "--json")).out)["file_path"] == "0.txt"
+    refreshed = await ran(server.target, "refresh", ids[0], "none")
     assert (refreshed.code, len(refreshed.lines)) == (1, 1)
     assert refreshed.err == "assetlane: none: there is no such asset [ASSET_NOT_FOUND]\n"
-    removed = await ran(server, "rm", ids[0], "none")
+    removed = await ran(server.target, "rm", ids[0], "none")
     assert (removed.code, removed.out) == (1, f"deleted {ids[0]}\n")
     assert removed.err == "assetlane: none: no asset none [ASSET_NOT_FOUND]\n"
-    late = await ran(server, "cancel", ids[1])
+    late = await ran(server.target, "cancel", ids[1])
     assert (late.code, late.err.endswith("[UPLOAD_COMPLETED]\n")) == (1, True)
 
 
@@ -245,15 +170,15 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
 ) -> None:
     """The file takes the asset's own name, never over one that is there, or the one that was asked for."""
     asset = await lane.upload(jpeg, file_path="albums/beach.jpg")
-    first = await ran(server, "get", asset.asset_id, cwd=tmp_path)
+    first = await ran(server.target, "get", asset.asset_id, cwd=tmp_path)
     assert (first.code, first.out) == (0, "beach.jpg\n")
     assert (tmp_path / "beach.jpg").read_bytes() == jpeg
-    second = await ran(server, "get", asset.asset_id, cwd=tmp_path)
+    second = await ran(server.target, "get", asset.asset_id, cwd=tmp_path)
     assert (second.code, second.out) == (1, "")
     assert "choose one with -o" in second.err
-    small = await ran(server, "get", asset.asset_id, "--variant", "small", cwd=tmp_path)
+    small = await ran(server.target, "get", asset.asset_id, "--variant", "small", cwd=tmp_path)
     assert small.out == "beach-small.jpg\n"
-    named = await ran(server, "get", asset.asset_id, "-o", tmp_path / "x.jpg")
+    named = await ran(server.target, "get", asset.asset_id, "-o", tmp_path / "x.jpg")
     assert (named.code, (tmp_path / "x.jpg").read_bytes() == jpeg) == (0, True)
 
 
@@ -276,7 +201,7 @@ async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Clie
 
 async def test_the_version_is_told(server: LaneServer) -> None:
     """`--version` prints the version."""
-    assert (await ran(server, "--version")).out == f"assetlane {__version__}\n"
+    assert (await ran(server.target, "--version")).out == f"assetlane {__version__}\n"
 
 
 async def test_without_the_extra_it_says_what_to_install() -> None:
@@ -294,4 +219,4 @@ async def test_without_the_extra_it_says_what_to_install() -> None:
 async def test_a_busy_server_is_waited_for(server: LaneServer, files: tuple[Path, Path]) -> None:
     """An upload goes through although the server is unavailable for a moment."""
     server.faults["RequestUpload"].append(Fault(grpc.StatusCode.UNAVAILABLE))
-    assert (await ran(server, "upload", files[1])).code == 0
+    assert (await ran(server.target, "upload", files[1])).code == 0

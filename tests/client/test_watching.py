@@ -150,7 +150,7 @@ async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Cl
 async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, upload: Upload) -> None:
     """A stream without heartbeats is opened anew."""
     cursor = watching.UploadCursor(upload.upload_id, after_revision=2)
-    events = watching.watch(lane._server.open_watch, cursor, silence=0.05)
+    events = watching.watch(lane._server.open_upload_watch, cursor, silence=0.05)
     async with asyncio.TaskGroup() as group:
         told = group.create_task(all_revisions(events))
         for _ in range(3):

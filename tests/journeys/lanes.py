@@ -16,10 +16,12 @@ from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 BODY = b"five!"
 
 
-def request_for(bodies: Mapping[str, bytes] | None = None, **fields: Any) -> RequestUploadRequest:
+def request_for(
+    bodies: Mapping[str, bytes] | None = None, *, content_type: str = "text/plain", **fields: Any
+) -> RequestUploadRequest:
     """Returns a request that promises these bodies, by variant name."""
     promises = [
-        VariantPromise(name=name, content_type="image/jpeg", size_bytes=len(body), sha256=hashlib.sha256(body).digest())
+        VariantPromise(name=name, content_type=content_type, size_bytes=len(body), sha256=hashlib.sha256(body).digest())
         for name, body in (bodies or {"original": BODY}).items()
     ]
     return RequestUploadRequest(**{"file_path": "a/b.jpg", "uid": "7f3a", "variants": promises, **fields})

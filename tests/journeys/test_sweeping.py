@@ -71,7 +71,7 @@ class Deployment:
 
     async def requested(self) -> tuple[Upload, WriteTargetMessage]:
         """Returns a fresh upload and the way in."""
-        promise = VariantPromise("original", "image/jpeg", len(BODY))
+        promise = VariantPromise("original", "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,))
         upload, targets = await self.broker.request_upload(request)
         return upload, target_messages(targets)[0]
@@ -201,7 +201,7 @@ async def test_records_of_uploads_age_out_and_the_ledger_never(deployment: Deplo
 async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
     """Renewed targets live on; the upload is looked at when they do not."""
     request = UploadRequest(
-        uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "image/jpeg", len(BODY)),)
+        uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
     )
     upload, _ = await deployment.broker.request_upload(request)
     deployment.ahead = timedelta(minutes=10)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import aiohttp
 import grpc
 import pytest
+import yarl
 from motor.motor_asyncio import AsyncIOMotorClient
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import BODY, Told, get, put, request_for
@@ -38,11 +39,13 @@ class Ids:
     upload_id: str
 
 
-async def uploaded(stubs: Stubs, web: aiohttp.ClientSession, request: RequestUploadRequest | None = None) -> Ids:
+async def uploaded(
+    stubs: Stubs, web: aiohttp.ClientSession, request: RequestUploadRequest | None = None, body: bytes = BODY
+) -> Ids:
     """Requests an upload and PUTs its bytes."""
     reply = await stubs.uploads.RequestUpload(request or request_for())
     for target in reply.write_targets:
-        assert await put(web, target) == 200
+        assert await put(web, target, body) == 200
     return Ids(reply.upload.upload_id)
 
 
@@ -265,3 +268,30 @@ async def test_lists_are_paged_newest_first_and_filtered(stubs: Stubs) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.ListUploads(ListUploadsRequest(page_token="made-up"))
     assert "page_token" in Told(failed.value).fields
+
+
+async def test_an_original_of_another_type_than_declared_fails(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """A page that calls itself a picture: FAILED with the reason, and nothing of it stays."""
+    page = b"<!DOCTYPE html><html><script>alert(1)</script></html>"
+    upload = await uploaded(stubs, web, request_for({"original": page}, content_type="image/png"), page)
+    request = CompleteUploadRequest(upload_id=upload.upload_id)
+    replies = [await stubs.uploads.CompleteUpload(request) for _ in range(2)]
+    assert replies[0] == replies[1]
+    assert names([replies[0].upload]) == ["FAILED"]
+    assert replies[0].upload.failure.reason == replies[0].upload.history[-1].reason == "CONTENT_TYPE_MISMATCH"
+    assert not replies[0].HasField("asset")
+
+
+@pytest.mark.parametrize("expiration_hours", [24, 0])
+async def test_what_could_run_in_a_browser_is_served_as_an_attachment(
+    stubs: Stubs, web: aiohttp.ClientSession, expiration_hours: float
+) -> None:
+    """By signed and by public URLs: the disposition is stored with the object."""
+    drawing = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>'
+    request = request_for({"original": drawing}, content_type="image/svg+xml", expiration_hours=expiration_hours)
+    upload = await uploaded(stubs, web, request, drawing)
+    asset = (await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload.upload_id))).asset
+    async with web.get(yarl.URL(asset.variants[0].read_url, encoded=True)) as response:
+        assert response.status == 200
+        assert response.headers["content-disposition"] == "attachment"
+        assert await response.read() == drawing

@@ -10,13 +10,12 @@ import typer
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, say_table, sized, timed
 from assetlane.cli.session import FAILED, Connection, run
 from assetlane.cli.uploading import app as uploading
+from assetlane.cli.watching import app as watching
 from assetlane.client import DEFAULT_TARGET, Client
 from assetlane.errors import AssetlaneError
 from assetlane.parcel import ORIGINAL
 from assetlane.sources import guessed_ending
 from assetlane.v1.asset_pb2 import Asset
-from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane.v1.upload_service_pb2 import StatusEvent
 from assetlane.version import __version__
 
 app = typer.Typer(
@@ -26,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(uploading)
+app.add_typer(watching)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 AssetId = Annotated[str, typer.Argument(metavar="ASSET_ID", show_default=False)]
@@ -52,53 +52,6 @@ def connect(
 ) -> None:
     """Bring files into object storage through Assetlane, and get them out again."""
     context.obj = Connection(target=target, uid=uid, timeout=timeout)
-
-
-@app.command()
-def watch(
-    context: typer.Context,
-    upload_id: Annotated[str, typer.Argument(metavar="[UPLOAD_ID]", show_default=False)] = "",
-    session: Annotated[str, typer.Option(help="Watch all uploads of this session instead.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Print every status change as it comes.
-
-    The watch of one upload ends with its final status: exit code 0 for COMPLETED, 1 for any other.
-    """
-    if bool(upload_id) == bool(session):
-        raise typer.BadParameter("tell either an UPLOAD_ID or --session")
-
-    async def work(lane: Client) -> int:
-        # A watch waits for a server for ever; a call tells soon that there is none.
-        if upload_id:
-            await lane.get_upload(upload_id)
-        else:
-            await anext(lane.list_uploads(session_id=session, page_size=1), None)
-        status = UploadStatus.UPLOAD_STATUS_COMPLETED
-        events = lane.watch_upload(upload_id) if upload_id else lane.watch_session(session)
-        async with aclosing(events):
-            async for event in events:
-                status = event.upload.status
-                if as_json:
-                    say_json(event)
-                else:
-                    say(_told(event))
-        return 0 if status == UploadStatus.UPLOAD_STATUS_COMPLETED else FAILED
-
-    run(context, work)
-
-
-def _told(event: StatusEvent) -> str:
-    upload = event.upload
-    change = next((c for c in upload.history if c.revision == upload.revision), None)
-    words = [
-        timed(change.time if change else upload.update_time),
-        upload.upload_id,
-        UploadStatus.Name(upload.status).removeprefix("UPLOAD_STATUS_"),
-        change.reason if change and change.reason else upload.failure.reason,
-        upload.failure.message,
-    ]
-    return "  ".join(word for word in words if word)
 
 
 @app.command()

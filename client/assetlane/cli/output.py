@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -79,16 +80,25 @@ def sized(size_bytes: int) -> str:
     return f"{size:.1f} TB"
 
 
+def named(kind: EnumDescriptor, value: int, prefix: str) -> str:
+    """Returns the name of an enum's value without its prefix; the number of one that only the server knows."""
+    known = kind.values_by_number.get(value)
+    return known.name.removeprefix(prefix) if known else str(value)
+
+
 def timed(time: Timestamp) -> str:
     """Returns an instant in RFC 3339, to the second."""
     return time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Bars:
-    """One progress bar for each file, on stderr when that is a terminal; otherwise silent."""
+    """One progress bar for each file, on stderr when that is a terminal; otherwise silent.
 
-    def __init__(self, *, shown: bool) -> None:
-        self.shown = shown and sys.stderr.isatty()
+    `beside_results`: shown only when the results are on a terminal as well.
+    """
+
+    def __init__(self, *, shown: bool, beside_results: bool = False) -> None:
+        self.shown = shown and sys.stderr.isatty() and (sys.stdout.isatty() or not beside_results)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -128,7 +138,11 @@ class Bar:
 
     def step(self, step: progress.Progress) -> None:
         """Shows a step of an upload."""
-        self._bars.update(self._task, completed=step.sent_bytes, total=step.size_bytes, status=step.status_name)
+        self.show(step.sent_bytes, step.size_bytes, step.status_name)
+
+    def show(self, sent_bytes: int, size_bytes: int, status: str) -> None:
+        """Shows how far an upload is."""
+        self._bars.update(self._task, completed=sent_bytes, total=size_bytes, status=status)
 
     def received(self, received_bytes: int) -> None:
         """Shows how much of a download has come."""

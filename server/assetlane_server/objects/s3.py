@@ -3,7 +3,7 @@
 Needs from outside: a bucket, and credentials (the settings' own, else of boto3's default chain) with
     s3:PutObject      what write URLs are signed with
     s3:GetObject      for read URLs and HEAD
-    s3:ListBucket     without it S3 answers a HEAD of a missing object with 403 instead of 404
+    s3:ListBucket     without it S3 answers a HEAD of a missing object with 403 instead of 404; for `reconcile`
     s3:DeleteObject   for deletion
 and, where the bucket encrypts with a KMS key of its own, kms:GenerateDataKey and kms:Decrypt. `set_up` needs
 more: see bucket.py. The store must refuse what breaks a signed header and honour `if-none-match: *` on PUT.
@@ -14,9 +14,11 @@ import base64
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import boto3
@@ -29,7 +31,7 @@ from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject, whole_second
 from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
 if TYPE_CHECKING:
@@ -89,13 +91,37 @@ class S3ObjectStore:
             # Calls that outlived their limit end with their own socket timeouts: not on the event loop.
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
-    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+    @property
+    def endpoint(self) -> str:
+        """The URL of the store as this server calls it."""
+        return self._client.meta.endpoint_url
+
+    def seen_from_here(self) -> "S3ObjectStore":
+        """Returns the store with URLs that this server itself can call. For a short while: it shares the
+        connections, and its credentials are those of this moment.
+        """
+        settings = replace(self._settings, public_endpoint="")
+        return S3ObjectStore(settings, self._client, self._source, self._credentials, self._pool)
+
+    def presign_put(
+        self,
+        promise: VariantPromise,
+        signed_at: datetime,
+        lifetime: timedelta,
+        extra_headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> PresignedRequest:
+        """See ObjectStore; `extra_headers` are signed along.
+
+        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
+        """
         headers = {
+            **extra_headers,
             "content-type": promise.content_type,
             "content-length": str(promise.size_bytes),
             "if-none-match": "*",
         }
+        if promise.disposition:
+            headers["content-disposition"] = promise.disposition
         if promise.sha256:
             headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
         return self._presign("PUT", promise.key, signed_at, lifetime, headers)
@@ -133,6 +159,16 @@ class S3ObjectStore:
 
         return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
 
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """See ObjectStore."""
+        bucket, span = self._settings.bucket, f"bytes=0-{length_bytes - 1}"
+
+        def call() -> bytes:
+            with closing(self._client.get_object(Bucket=bucket, Key=key, Range=span)["Body"]) as body:
+                return body.read(length_bytes)
+
+        return await self._call("read the start of an object", "s3:GetObject", call)
+
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""
         if len(keys) > MAX_DELETED_KEYS:
@@ -154,6 +190,37 @@ class S3ObjectStore:
         if codes:
             reasons = ", ".join(sorted(set(codes)))
             raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
+
+    async def list_keys(self, prefix: str, after: str) -> ObjectPage:
+        """See ObjectStore. `after` is S3's continuation token: not every store lists in the order of keys."""
+
+        def call() -> ObjectPage:
+            token: Any = {"ContinuationToken": after} if after else {}
+            answer = self._client.list_objects_v2(Bucket=self._settings.bucket, Prefix=prefix, **token)
+            objects = tuple(
+                ListedObject(found["Key"], found["Size"], found["LastModified"]) for found in answer.get("Contents", [])
+            )
+            return ObjectPage(objects, answer.get("NextContinuationToken", "") if answer["IsTruncated"] else "")
+
+        return await self._call("list objects", "s3:ListBucket", call)
+
+    async def purge(self, folder: str) -> None:
+        """Deletes what lies in a folder with all its versions, at most 1,000. Needs the rights for versions."""
+        if not folder.endswith("/"):
+            raise ValueError(f"a folder ends with '/', unlike {folder!r}")
+
+        def call() -> None:
+            bucket = self._settings.bucket
+            listed = self._client.list_object_versions(Bucket=bucket, Prefix=folder)
+            for found in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
+                self._client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+
+        await self._call("delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion", call, calls=4)
+
+    async def ask(self, question: Callable[["S3Client", str], _T]) -> _T:
+        """Puts a question to the client about the bucket, in the pool. What fails becomes StoreUnavailable."""
+        bucket = self._settings.bucket
+        return await self._call("answer", "the rights of s3.py", lambda: question(self._client, bucket))
 
     async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
         """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.

@@ -9,30 +9,30 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from assetlane_server.records.changes import PIPELINE, Change, change_of
 from assetlane_server.records.documents import (
-    PROGRESS_FIELDS,
     Document,
     asset_document,
     asset_of,
     asset_state,
     change_document,
     progress_document,
-    progress_of,
     upload_document,
     upload_of,
     upload_state,
 )
+from assetlane_server.records.indexes import INDEXES
+from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
 from assetlane_server.uploads.ports import Snapshot
@@ -47,48 +47,6 @@ _CLOSE_LIMIT_S = 2.0
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
 _LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
-
-_UPLOAD_INDEXES = [
-    IndexModel(
-        [("uid", ASCENDING), ("request_id", ASCENDING)],
-        name="request_id_unique_per_owner",
-        unique=True,
-        partialFilterExpression={"request_id": {"$exists": True}},
-    ),
-    IndexModel(
-        [("session_id", ASCENDING), ("_id", ASCENDING)],
-        name="session",
-        partialFilterExpression={"session_id": {"$exists": True}},
-    ),
-    IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep"),
-]
-_ASSET_INDEXES = [
-    IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition"),
-    IndexModel([("partition", ASCENDING), ("update_time", ASCENDING)], name="partition_changes"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep", partialFilterExpression={"sweep_time": {"$exists": True}}),
-]
-# Progress is worth nothing an hour later.
-_PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
-
-
-@dataclass(frozen=True, slots=True)
-class UploadChange:
-    """A status change seen by the change stream: whom it concerns, not what it was."""
-
-    upload_id: str
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AssetChange:
-    """An addition, refresh or deletion seen by the change stream: whom it concerns, not what it was."""
-
-    asset_id: str
-    partition: str
-
-
-Change = UploadChange | AssetChange | Progress
 
 
 class MongoRecords:
@@ -108,33 +66,19 @@ class MongoRecords:
 
         Raises NotReady, saying what to mend.
         """
-        if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
-            raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
-        timeout_ms = call_timeout // timedelta(milliseconds=1)
-        # A name in the URI would lose against one given here.
-        options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
-        try:
-            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                uri,
-                tz_aware=True,
-                timeoutMS=timeout_ms,
-                serverSelectionTimeoutMS=timeout_ms,
-                **options,
-            )
-        except (ConfigurationError, ValueError) as error:
-            raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
-        try:
-            records = cls(
-                client.get_database(
-                    database_name,
-                    read_concern=ReadConcern("majority"),
-                    write_concern=WriteConcern("majority"),
-                )
-            )
+        async with _database(uri, database_name, call_timeout) as database:
+            records = cls(database)
             await records._prepare()
             yield records
-        finally:
-            await asyncio.to_thread(_close, client)  # it talks to the server: not on the loop
+
+    @staticmethod
+    @asynccontextmanager
+    async def survey(uri: str, database_name: str, *, call_timeout: timedelta) -> AsyncIterator[MongoSurvey]:
+        """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
+        async with _database(uri, database_name, call_timeout) as database:
+            yield MongoSurvey(
+                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
+            )
 
     async def _prepare(self) -> None:
         try:
@@ -145,9 +89,8 @@ class MongoRecords:
                     " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
                 )
             # Creating an index that is there already does nothing.
-            await self._uploads.create_indexes(_UPLOAD_INDEXES)
-            await self._assets.create_indexes(_ASSET_INDEXES)
-            await self._progress.create_indexes(_PROGRESS_INDEXES)
+            for collection, indexes in INDEXES.items():
+                await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
         try:
@@ -317,28 +260,8 @@ class MongoRecords:
 
         Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
         """
-        watched = {"$in": ["uploads", "assets", "progress"]}
-        pipeline: list[Document] = [
-            {
-                "$match": {
-                    "$or": [
-                        {"ns.coll": watched, "operationType": {"$in": ["insert", "update", "replace", "drop"]}},
-                        {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
-                    ]
-                }
-            },
-            {
-                "$project": {
-                    "operationType": 1,
-                    "ns.coll": 1,
-                    "documentKey": 1,
-                    **{f"fullDocument.{name}": 1 for name in ("_id", "route", *PROGRESS_FIELDS)},
-                    "updateDescription.updatedFields.route": 1,
-                }
-            },
-        ]
         stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
-            pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
+            PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
         )
         try:
             async with stream:
@@ -393,17 +316,36 @@ class ChangeFeed:
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
-        if event["operationType"] in ("invalidate", "drop", "dropDatabase"):
-            raise LedgerUnavailable("A collection of the ledger was dropped.")
-        document = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
-        if event["ns"]["coll"] == "progress":
-            return progress_of(document) if "stage" in document else None
-        route = document.get("route")
-        if route is None:
-            return None  # not a status change, such as renewed write targets
-        if event["ns"]["coll"] == "assets":
-            return AssetChange(event["documentKey"]["_id"], route["partition"])
-        return UploadChange(event["documentKey"]["_id"], route["session_id"])
+        return change_of(event)
+
+
+@asynccontextmanager
+async def _database(
+    uri: str, database_name: str, call_timeout: timedelta
+) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
+        raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
+    timeout_ms = call_timeout // timedelta(milliseconds=1)
+    # A name in the URI would lose against one given here.
+    options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
+    try:
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri,
+            tz_aware=True,
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            **options,
+        )
+    except (ConfigurationError, ValueError) as error:
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
+    try:
+        yield client.get_database(
+            database_name,
+            read_concern=ReadConcern("majority"),
+            write_concern=WriteConcern("majority"),
+        )
+    finally:
+        await asyncio.to_thread(_close, client)  # it talks to the server: not on the loop
 
 
 def _close(client: "AsyncIOMotorClient[Document]") -> None:

@@ -45,6 +45,7 @@ class Terms:
     max_upload_bytes: int = 5 * 1024**3  # of one variant; a single PUT takes no more than 5 GiB
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
+    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
 
 

@@ -22,6 +22,7 @@ from assetlane_server.uploads.lanes import Lanes, WriteTarget
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
+from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
 from assetlane_server.uploads.work import Work
 
@@ -127,7 +128,7 @@ class UploadBroker:
                 return None
         self._board.verifying(upload, self._now())
 
-        if failure := _broken_promise(upload, stored):
+        if failure := _broken_promise(upload, stored) or await self._mislabelled(upload):
             upload = upload.failed(self._now(), failure)
             if not await self._uploads.advance_upload(upload):
                 return None
@@ -141,6 +142,12 @@ class UploadBroker:
         if not await self._uploads.advance_upload(upload):
             return None
         return Completion(upload, asset)
+
+    async def _mislabelled(self, upload: Upload) -> Failure | None:
+        original = upload.variants[0]
+        if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
+            return None
+        return mislabelled(original, await self._store.read_start(original.key, SNIFFED_BYTES))
 
     async def cancel_upload(self, upload_id: str) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""

@@ -31,6 +31,23 @@ class PresignedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object in a listing of the store."""
+
+    key: str
+    size_bytes: int
+    modify_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPage:
+    """Some objects in the store's own order, and how to ask for those after them."""
+
+    objects: tuple[ListedObject, ...]
+    after: str  # empty: there are no more
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An upload at one moment, with its asset once it is COMPLETED (None: deleted since)."""
 
@@ -42,8 +59,8 @@ class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type and
-        (when promised) SHA-256, and only while nothing is stored there.
+        """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
+        disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
 
         It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
         whichever ends first. Pure CPU. The same arguments give the same URL.
@@ -62,8 +79,20 @@ class ObjectStore(Protocol):
         """Returns what the store says about an object, None if there is none."""
         ...
 
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """Returns the first bytes of an object, at most so many: to see what it is, never to carry it."""
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, at most 1,000; those that are not there count as deleted."""
+        ...
+
+    async def list_keys(self, prefix: str, after: str) -> ObjectPage:
+        """Returns a page of the objects whose keys begin with `prefix`; `after` is the page's before, or empty.
+
+        Following `after` to its end visits every object that is there from the first call to the last, once,
+        in an order that is the store's own.
+        """
         ...
 
 

@@ -19,6 +19,18 @@ WORK_LEASE = timedelta(minutes=1)
 SWEEP_MARGIN = timedelta(seconds=5)
 
 
+# Types that a browser would run as a page of the store's origin (typebot #2429).
+_ACTIVE = frozenset(
+    {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript",
+     "application/javascript"}
+)  # fmt: skip
+
+
+def essence(content_type: str) -> str:
+    """Returns a media type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 class Status(StrEnum):
     """Where an upload is in its life."""
 
@@ -83,6 +95,11 @@ class VariantPromise:
     width_px: int = 0
     height_px: int = 0
     key: str = ""  # the object's key: the server's choice, see paths.py
+
+    @property
+    def disposition(self) -> str:
+        """How browsers are told to take the object: what could run in one is saved, not shown. Else empty."""
+        return "attachment" if essence(self.content_type) in _ACTIVE else ""
 
 
 @dataclass(frozen=True, slots=True)

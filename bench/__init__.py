@@ -1,0 +1,1 @@
+"""What the server costs, side by side with floors and peers: `make bench`, or `python -m bench [NAME…]`."""

@@ -1,0 +1,46 @@
+"""`python -m bench [NAME…]`: runs all or the named benchmarks, prints a table each, keeps the figures."""
+
+import argparse
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import uvloop
+from rich.console import Console
+
+from bench import presigning, requesting
+from bench.figures import Finding
+from bench.report import LATEST, print_finding, remember
+
+BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
+    "presigning": presigning.measure,
+    "requesting": requesting.measure,
+}
+WIDTH: Final = 110  # also where there is no terminal
+
+
+def main() -> None:
+    """Reads the names and runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measures, side by side with floors and peers."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}. Default: all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - BENCHMARKS.keys():
+        parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
+    uvloop.run(run([name for name in BENCHMARKS if name in names], Console(width=WIDTH)))
+
+
+async def run(names: list[str], console: Console) -> None:
+    """Runs these benchmarks, one after the other."""
+    for name in names:
+        begun = time.monotonic()
+        with console.status(f"{name} …"):
+            finding = await BENCHMARKS[name]()
+        print_finding(console, finding)
+        remember(name, finding, time.monotonic() - begun)
+    console.print(f"kept in bench/{LATEST.parent.name}/{LATEST.name}", style="dim")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Tells findings: a table per benchmark, and `results/latest.json` with all of them."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.figures import NOT_A_NUMBER, Figure, Finding, told
+from bench.machine import machine, versions
+
+LATEST: Final = Path(__file__).with_name("results") / "latest.json"
+
+
+def print_finding(console: Console, finding: Finding) -> None:
+    """Prints one benchmark's table, its notes below."""
+    table = Table(title=finding.title, title_justify="left", title_style="bold", header_style="dim")
+    table.add_column("what")
+    for column in ("figure", "floor or peer", "ratio", "goal"):
+        table.add_column(column, justify="right")
+    table.add_column("met")
+    for figure in finding.figures:
+        table.add_row(*_cells(figure))
+    console.print(table)
+    for note in finding.notes:
+        console.print(f"  {note}", style="dim", highlight=False)
+    console.print()
+
+
+def remember(name: str, finding: Finding, seconds: float, path: Path = LATEST) -> None:
+    """Replaces one benchmark's part of the report and leaves all others as they are."""
+    report = json.loads(path.read_text()) if path.exists() else {}
+    report[name] = {
+        "title": finding.title,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "took_seconds": round(seconds),
+        "machine": machine(),
+        "versions": versions(),
+        "notes": list(finding.notes),
+        "figures": [figure.as_json() for figure in finding.figures],
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    peer = NOT_A_NUMBER if figure.peer is None else f"{figure.peer.name} {told(figure.peer.value)} {figure.unit}"
+    met = {None: "", True: "[green]yes[/]", False: "[red]NO[/]"}[figure.is_met]
+    goal = "" if figure.goal is None else figure.goal.told(figure)
+    return figure.name, f"{told(figure.value)} {figure.unit}", peer, told(figure.ratio), goal, met

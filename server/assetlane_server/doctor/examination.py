@@ -1,0 +1,41 @@
+"""The whole examination: every check in order, told as it goes."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+
+from assetlane_server.config import Settings
+from assetlane_server.doctor import browser, store
+from assetlane_server.doctor.browser import BrowserChecks
+from assetlane_server.doctor.finding import Finding, failed, guarded, ok, skipped
+from assetlane_server.doctor.ledger import ledger_findings
+from assetlane_server.doctor.machine import listen_finding
+from assetlane_server.doctor.store import StoreChecks
+from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.wire import open_wire
+from assetlane_server.uploads.errors import NotReady
+
+_REQUEST_LIMIT = timedelta(seconds=5)
+
+OpenStore = Callable[[Settings], AbstractAsyncContextManager[S3ObjectStore]]
+
+
+async def examine(settings: Settings, open_store: OpenStore, now: Callable[[], datetime]) -> AsyncIterator[Finding]:
+    """Yields a finding per check. Leaves nothing behind in MongoDB or the bucket."""
+    yield ok("settings", "They can be read.")
+    yield listen_finding(settings)
+    async for finding in guarded("MongoDB", ledger_findings(settings)):
+        yield finding
+    try:
+        async with open_store(settings) as opened, open_wire(_REQUEST_LIMIT) as wire:
+            checks = StoreChecks(settings, opened, wire, now)
+            async for finding in guarded("object store", checks.findings()):
+                yield finding
+            outside = BrowserChecks(settings, opened, wire, checks.ground, now)
+            async for finding in guarded("public endpoint", outside.findings()):
+                yield finding
+    except (NotReady, ValueError) as error:
+        mend = "Look at the ASSETLANE_S3_ settings, and at where boto3 finds credentials."
+        yield failed("object store", str(error), mend)
+        for finding in skipped((*store.NAMES, *browser.NAMES), "the store cannot be asked"):
+            yield finding

@@ -1,0 +1,223 @@
+"""Checks of the object store as this server reaches it: address, clock, credentials, bucket, region, rights,
+and what it refuses.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from assetlane_server.config import Settings
+from assetlane_server.doctor.finding import (
+    Finding,
+    Verdict,
+    checked,
+    clock_finding,
+    failed,
+    ok,
+    skipped,
+    warning,
+)
+from assetlane_server.objects.inspection import Inspection, Word
+from assetlane_server.objects.probe import ACCEPTING, StoreCapabilities, probe_store
+from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.wire import Wire
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.upload import VariantPromise
+
+_LIFETIME = timedelta(minutes=5)
+_BODY = b"a look at the rights"
+
+# What S3 and its kin say of a key pair that they do not know, or of a signature made with another secret.
+_BAD_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId"}
+)
+_BAD_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_BAD_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
+
+_REACH = "Look at ASSETLANE_S3_ENDPOINT and at the network between."
+_SETUP = "Run `assetlane-server setup`."
+
+RIGHTS = {
+    "put": "s3:PutObject",
+    "get": "s3:GetObject",
+    "head": "s3:GetObject and s3:ListBucket",
+    "list": "s3:ListBucket",
+    "abort multipart": "s3:AbortMultipartUpload",
+    "delete": "s3:DeleteObject",
+}
+_RIGHT_NAMES = tuple(f"right to {right}" for right in RIGHTS)
+NAMES = ("store clock", "credentials", "bucket", "region", *_RIGHT_NAMES, "store promises", "clean-up rule")
+
+
+@dataclass
+class Ground:
+    """What later checks may stand on: none of them is to fail for a fault that was told already."""
+
+    has_bucket: bool = False
+    can_put: bool = False
+
+
+class StoreChecks:
+    """The checks in order; `ground` is complete when they have ended."""
+
+    def __init__(self, settings: Settings, store: S3ObjectStore, wire: Wire, now: Callable[[], datetime]) -> None:
+        self.ground = Ground()
+        self._settings = settings
+        self._store = store
+        self._inner = store.seen_from_here()
+        self._inspection = Inspection(store)
+        self._wire = wire
+        self._now = now
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Yields what is found."""
+        try:
+            before = datetime.now(UTC)
+            reply = await self._wire.ask("HEAD", self._store.endpoint)
+            middle = before + (datetime.now(UTC) - before) / 2
+        except StoreUnavailable as error:
+            yield failed("object store", str(error), _REACH)
+            for finding in skipped(NAMES, "the store cannot be reached"):
+                yield finding
+            return
+        yield ok("object store", f"It answers at {self._store.endpoint}.")
+        yield _clock(reply.headers.get("date", ""), middle)
+
+        word = await self._inspection.list_keys(self._settings.key_prefix)
+        credentials = self._credentials(word)
+        yield credentials
+        if credentials.verdict is not Verdict.OK:
+            for finding in skipped(NAMES[2:], "the store does not accept the credentials"):
+                yield finding
+            return
+        bucket = self._bucket(word)
+        yield bucket
+        if bucket.verdict is Verdict.FAILED:
+            for finding in skipped(NAMES[3:], "there is no bucket"):
+                yield finding
+            return
+        self.ground.has_bucket = True
+        yield await checked("region", self._region(word), _REACH)
+        is_allowed = True
+        async for finding in self._rights(word):
+            is_allowed = is_allowed and finding.verdict is not Verdict.FAILED
+            yield finding
+        if is_allowed:
+            async for finding in self._promises():
+                yield finding
+        else:
+            for finding in skipped(["store promises"], "it takes the rights that are missing"):
+                yield finding
+        yield await checked("clean-up rule", self._clean_up_rule(), _SETUP)
+
+    def _credentials(self, word: Word) -> Finding:
+        if word.code in _BAD_CREDENTIALS:
+            mend = "Look at ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
+            return failed("credentials", f"The store does not accept them ({word.told}).", mend)
+        if word.code in _BAD_CLOCK:
+            mend = "Synchronise the clocks of this machine and the store (NTP)."
+            return failed("credentials", f"The clocks are too far apart to sign ({word.told}).", mend)
+        return ok("credentials", "The store accepts them.")
+
+    def _bucket(self, word: Word) -> Finding:
+        name = self._settings.s3_bucket
+        if word.status == 404:
+            return failed("bucket", f"There is no bucket {name}.", f"{_SETUP} Or look at ASSETLANE_S3_BUCKET.")
+        if word.status >= 500:
+            return failed("bucket", f"The store cannot say whether {name} is there ({word.told}).", "Try again.")
+        return ok("bucket", f"{name} is there.")
+
+    async def _region(self, listed: Word) -> Finding:
+        ours = self._settings.s3_region
+        mend = "Set ASSETLANE_S3_REGION to the bucket's region: it is part of every signature."
+        word = await self._inspection.look_at_bucket()
+        if word.region and word.region != ours:
+            return failed("region", f"The bucket is in {word.region}, and URLs are signed for {ours}.", mend)
+        if listed.code in _BAD_REGION:
+            return failed("region", f"The store does not accept URLs signed for {ours} ({listed.told}).", mend)
+        if word.region:
+            return ok("region", f"The bucket is in {ours}.")
+        return ok("region", f"The store names none; {ours} is signed.")
+
+    async def _rights(self, listed: Word) -> AsyncIterator[Finding]:
+        """Tries each right on one throw-away object."""
+        key = f"{self._settings.key_prefix}probe/{secrets.token_hex(8)}/right"
+        promise = VariantPromise("original", "text/plain", len(_BODY), key=key)
+        try:
+            put = await self._wire.send(self._inner.presign_put(promise, self._now(), _LIFETIME), _BODY)
+            self.ground.can_put = put.is_success
+            yield _right("put", is_allowed=put.is_success, told=put.told)
+            # Where nothing could be put, "not there" says as well that one may look.
+            fine = (200,) if put.is_success else (200, 404)
+            got = await self._wire.send(self._inner.presign_get(key, self._now(), _LIFETIME))
+            yield _right("get", is_allowed=got.status in fine, told=got.told)
+            seen = await self._inspection.look_at(key)
+            yield _right("head", is_allowed=seen.status in fine, told=seen.told)
+            yield _right("list", is_allowed=listed.is_success, told=listed.told)
+            aborted = await self._inspection.abort(key)
+            yield _right("abort multipart", is_allowed=aborted.is_success or aborted.status == 404, told=aborted.told)
+        except StoreUnavailable as error:
+            yield failed("rights", str(error), _REACH)
+        try:
+            deleted = await self._inspection.delete(key)
+        except StoreUnavailable as error:
+            yield failed("right to delete", str(error), _REACH)
+        else:
+            yield _right("delete", is_allowed=deleted.is_success, told=deleted.told, left=key)
+
+    async def _promises(self) -> AsyncIterator[Finding]:
+        try:
+            capabilities = await probe_store(self._store, self._settings.key_prefix, self._now)
+        except StoreUnavailable as error:
+            yield failed("store promises", str(error), _REACH)
+            return
+        weaknesses = capabilities.weaknesses()
+        for weakness in weaknesses:
+            if weakness.name == "overwrites":
+                if self._settings.accept_overwrites:
+                    yield warning(weakness.name, weakness.told, f"It was accepted with {ACCEPTING}.")
+                else:
+                    mend = f"Use a store with conditional writes, or accept it with {ACCEPTING}."
+                    yield failed(weakness.name, weakness.told, mend)
+            elif weakness.is_grave:
+                yield failed(weakness.name, weakness.told, "Use another store: this one does not check its requests.")
+            else:
+                yield warning(weakness.name, weakness.told, "Use a store that checks what is signed.")
+        if not weaknesses:
+            yield ok("store promises", f"It refuses all that it should; {_also(capabilities)}.")
+
+    async def _clean_up_rule(self) -> Finding:
+        name = "clean-up rule"
+        word, is_there = await self._inspection.aborts_multipart(self._settings.key_prefix)
+        if is_there:
+            return ok(name, "Unfinished multipart uploads are dropped after a while.")
+        if word.status == 403:
+            return warning(name, f"The credentials may not read it ({word.told}).",
+                           "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip
+        return warning(name, "No rule drops unfinished multipart uploads: they cost and are seen in no listing.",
+                       _SETUP)  # fmt: skip
+
+
+def _clock(date: str, middle: datetime) -> Finding:
+    try:
+        told = parsedate_to_datetime(date)
+    except ValueError:
+        return warning("store clock", "The store does not tell its time.", "Compare the clocks by hand.")
+    # Cut to the second: on average it was half a second later.
+    return clock_finding("store clock", "The store's", told + timedelta(seconds=0.5) - middle)
+
+
+def _right(right: str, *, is_allowed: bool, told: str, left: str = "") -> Finding:
+    name = f"right to {right}"
+    if is_allowed:
+        return ok(name, "Granted.")
+    mend = f"Give the credentials {RIGHTS[right]}."
+    return failed(name, f"The store refuses it ({told}).", f"{mend} Delete {left} by hand." if left else mend)
+
+
+def _also(capabilities: StoreCapabilities) -> str:
+    versions = "keeps versions" if capabilities.keeps_versions else "keeps no versions"
+    names = "keeps file names" if capabilities.keeps_disposition else "keeps no file names (content-disposition)"
+    return f"it {versions}, and {names}"

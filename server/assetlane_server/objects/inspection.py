@@ -1,0 +1,115 @@
+"""Single questions to a bucket, for the doctor: each answered with the store's own word. Imports no boto3.
+
+Each needs the right that it asks about.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assetlane_server.objects.s3 import S3ObjectStore
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_NO_SUCH_UPLOAD = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What the store answered to one question."""
+
+    status: int
+    code: str = ""  # S3's word for a refusal; empty after a success, and for a HEAD
+    region: str = ""  # what it says the bucket's region is; empty: it does not
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it did what it was asked."""
+        return 200 <= self.status < 300
+
+    @property
+    def told(self) -> str:
+        """The status with S3's own word for it."""
+        return f"{self.status} {self.code}".rstrip()
+
+
+class Inspection:
+    """Asks one question per method; each raises StoreUnavailable when there is no answer."""
+
+    def __init__(self, store: S3ObjectStore) -> None:
+        self._store = store
+
+    async def list_keys(self, prefix: str) -> Word:
+        """Lists at most one key: says more than any other question, since its refusals carry a code."""
+        return await self._ask(lambda client, bucket: client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1))
+
+    async def look_at_bucket(self) -> Word:
+        """Asks whether the bucket is there and where."""
+        word = await self._ask(lambda client, bucket: client.head_bucket(Bucket=bucket))
+        if word.region:
+            return word
+        located: list[str] = []
+
+        def locate(client: "S3Client", bucket: str) -> Any:
+            answer: Any = client.get_bucket_location(Bucket=bucket)
+            located.append(answer.get("LocationConstraint") or "")
+            return answer
+
+        await self._ask(locate)
+        # An empty one is us-east-1 for Amazon, who told it above; other stores leave it empty for any.
+        region = {"EU": "eu-west-1"}.get(located[0], located[0]) if located else ""
+        return Word(word.status, word.code, region)
+
+    async def look_at(self, key: str) -> Word:
+        """Asks for an object's head."""
+        return await self._ask(lambda client, bucket: client.head_object(Bucket=bucket, Key=key))
+
+    async def delete(self, key: str) -> Word:
+        """Deletes an object, which need not be there."""
+        return await self._ask(lambda client, bucket: client.delete_object(Bucket=bucket, Key=key))
+
+    async def abort(self, key: str) -> Word:
+        """Aborts a multipart upload that is not there: 404 says that it would have been allowed."""
+        return await self._ask(
+            lambda client, bucket: client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=_NO_SUCH_UPLOAD)
+        )
+
+    async def aborts_multipart(self, prefix: str) -> tuple[Word, bool]:
+        """Returns whether a rule of the bucket drops unfinished multipart uploads under the prefix."""
+        rules: list[Any] = []
+
+        def read(client: "S3Client", bucket: str) -> Any:
+            answer = client.get_bucket_lifecycle_configuration(Bucket=bucket)
+            rules.extend(answer["Rules"])
+            return answer
+
+        word = await self._ask(read)
+        return word, any(_aborts(rule, prefix) for rule in rules)
+
+    async def _ask(self, call: Callable[["S3Client", str], Any]) -> Word:
+        def question(client: "S3Client", bucket: str) -> Word:
+            try:
+                answer = call(client, bucket)
+            except client.exceptions.ClientError as error:
+                answer = error.response
+            told = answer["ResponseMetadata"]
+            status = told["HTTPStatusCode"]
+            code = answer.get("Error", {}).get("Code", "")
+            region = told.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+            return Word(status, "" if code == str(status) else code, region)
+
+        return await self._store.ask(question)
+
+
+def _aborts(rule: Any, prefix: str) -> bool:
+    condition = rule.get("Filter", {})
+    # A rule may be bound to a prefix, or to tags as well, which our objects do not have.
+    covered = condition.get("Prefix", rule.get("Prefix", ""))
+    is_bound_further = bool(condition.keys() - {"Prefix"})
+    return (
+        rule.get("Status") == "Enabled"
+        and "AbortIncompleteMultipartUpload" in rule
+        and prefix.startswith(covered)
+        and not is_bound_further
+    )

@@ -1,0 +1,141 @@
+"""`assetlane watch`, as a process of its own."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+
+import pytest
+from tests.client.lane_server import LaneServer
+from tests.commands import COMMAND, environment, finished, ran, started
+
+from assetlane import (
+    Asset,
+    AssetChange,
+    AssetVariant,
+    Client,
+    RequestUploadRequest,
+    UploadStatus,
+    VariantPromise,
+    WatchAssetsResponse,
+)
+from assetlane.v1.asset_service_pb2 import AssetDeletedEvent, AssetEvent, SyncedEvent
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> None:
+    """An upload's story is told to its end, as lines or as JSON; the exit code tells how it went."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    lines = (await ran(server.target, "watch", asset.asset_id)).lines
+    assert [line.split("  ")[1:] for line in lines] == [
+        [asset.asset_id, status] for status in ("PENDING", "INITIALIZED", "UPLOADED", "COMPLETED")
+    ]
+    as_json = await ran(server.target, "watch", asset.asset_id, "--json")
+    events = [json.loads(line)["upload"] for line in as_json.lines]
+    assert [(event["revision"], event["status"]) for event in events][-1] == ("4", "UPLOAD_STATUS_COMPLETED")
+    assert as_json.code == 0
+    server.fails_uploads = True
+    with pytest.raises(Exception, match="other bytes"):
+        await lane.upload(b"hello", file_path="a.txt")
+    failed = await ran(server.target, "watch", list(server.uploads)[-1])
+    assert failed.code == 1
+    assert failed.lines[-1].endswith("FAILED  SHA256_MISMATCH  other bytes arrived")
+
+
+async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Client) -> None:
+    """The watch of a session goes on with new uploads, and ends cleanly when interrupted."""
+    process = await started(server.target, "watch", "--session", lane.session_id)
+    async with asyncio.timeout(20):
+        await server.watch_opened.wait()
+        await lane.upload(b"hello", file_path="a.txt")
+        assert process.stdout is not None
+        told = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
+    assert told == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+    process.send_signal(signal.SIGINT)
+    assert (await finished(process)).code == 130
+
+
+@pytest.fixture
+async def upload_id(lane: Client) -> str:
+    """Gives an upload of 2,000 bytes that is INITIALIZED."""
+    promise = VariantPromise(name="original", content_type="text/plain", size_bytes=2000)
+    request = RequestUploadRequest(file_path="beach.txt", variants=[promise])
+    return (await lane.request_upload(request)).upload.upload_id
+
+
+async def finish(server: LaneServer, upload_id: str) -> None:
+    """Moves the upload to its end."""
+    for status in (UploadStatus.UPLOAD_STATUS_UPLOADED, UploadStatus.UPLOAD_STATUS_COMPLETED):
+        await server.move(server.uploads[upload_id], status)
+
+
+async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, upload_id: str) -> None:
+    """Between the statuses, with the share that is sent; as JSON it is the event itself."""
+    watches = [await started(server.target, "watch", upload_id, *options) for options in ([], ["--json"])]
+    await lane.report_progress(upload_id, {"original": 500})
+    told = []
+    async with asyncio.timeout(30):
+        for watch in watches:
+            assert watch.stdout is not None
+            told.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
+    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 B of 2.0 kB")
+    assert json.loads(told[1][2])["sent_bytes"] == "500"
+    await finish(server, upload_id)
+    for watch in watches:
+        assert (await finished(watch)).code == 0
+
+
+async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: Client, upload_id: str) -> None:
+    """The line carries the file's name and is gone in the end; the statuses stay."""
+    terminal, end = pty.openpty()
+    try:
+        watch = await asyncio.create_subprocess_exec(
+            *COMMAND, "watch", upload_id, stdout=end, stderr=end, env=environment(server.target)
+        )
+        await lane.report_progress(upload_id, {"original": 500})
+        drawn = ""
+        async with asyncio.timeout(30):
+            while "UPLOADING" not in drawn:
+                drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
+            await finish(server, upload_id)
+            assert await watch.wait() == 0
+        drawn += os.read(terminal, 65536).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+    assert "INITIALIZED" in drawn
+    assert "beach.txt" in drawn
+    assert "\x1b[2K" in drawn.rpartition("beach.txt")[2]
+
+
+async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
+    """Each event is a line that begins with what happened; an asset's line tells what it is."""
+    original = AssetVariant(name="original", content_type="image/jpeg", size_bytes=2000)
+    asset = Asset(asset_id="A1", file_path="a/b.jpg", revision=1, variants=[original])
+    present = AssetEvent(change=AssetChange.ASSET_CHANGE_PRESENT, asset=asset)
+    events = [
+        WatchAssetsResponse(asset=present),
+        WatchAssetsResponse(synced=SyncedEvent(), resume_token="t1"),
+        WatchAssetsResponse(deleted=AssetDeletedEvent(asset_id="A1", revision=2), resume_token="t2"),
+    ]
+    server.asset_streams.extend([events, events])
+    lines = await first_lines(server, 3, "watch", "--partition", "public")
+    assert lines == ["PRESENT  A1  2.0 kB  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
+    as_json = await first_lines(server, 3, "watch", "--partition", "public", "--resume-token", "t0", "--json")
+    told = [json.loads(line) for line in as_json]
+    assert told[0]["asset"]["change"] == "ASSET_CHANGE_PRESENT"
+    assert [event["resume_token"] for event in told] == ["", "t1", "t2"]
+    assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
+
+
+async def first_lines(server: LaneServer, count: int, *arguments: str) -> list[str]:
+    """Returns the first lines of a command that does not end by itself, and interrupts it."""
+    process = await started(server.target, *arguments)
+    assert process.stdout is not None
+    async with asyncio.timeout(20):
+        lines = [(await process.stdout.readline()).decode().rstrip() for _ in range(count)]
+    process.send_signal(signal.SIGINT)
+    assert (await finished(process)).code == 130
+    return lines

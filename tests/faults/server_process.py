@@ -1,0 +1,128 @@
+"""Assetlane servers as their operators run them: processes that are started, told to stop, or killed."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from assetlane_server.config import PREFIX
+from assetlane_server.local import StackAddress
+
+START_LIMIT_S: Final = 45.0
+KILL_LIMIT_S: Final = 10.0
+PROBE_INTERVAL_S: Final = 0.02
+SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
+
+
+def environment_for(
+    stack: StackAddress, database_name: str, key_prefix: str = "", *, app_name: str = "", **changes: object
+) -> dict[str, str]:
+    """Returns the whole environment of a server on these stores; `changes` are settings by field name.
+
+    `app_name` is what failpoints know its MongoDB connections by.
+    """
+    settings: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "mongo_uri": stack.mongo_uri + (f"&appName={app_name}" if app_name else ""),
+        "mongo_database": database_name,
+        "s3_endpoint": stack.s3_endpoint,
+        "s3_region": stack.s3_region,
+        "s3_bucket": stack.s3_bucket,
+        "s3_access_key_id": stack.s3_access_key_id,
+        "s3_secret_access_key": stack.s3_secret_access_key,
+        "key_prefix": key_prefix,
+        **changes,
+    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return inherited | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+
+
+class ServerProcess:
+    """One `assetlane_server serve`, which may be started again after its end, on another port then."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._environment = dict(environment)
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = 0
+        """The port it serves on, or last did."""
+
+    @property
+    def target(self) -> str:
+        """Where it is called."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Its process id. Raises RuntimeError when it was never started."""
+        return self._started().pid
+
+    @property
+    def log(self) -> str:
+        """What it has written so far, in all its lives."""
+        return self._log.read_text() if self._log.exists() else ""
+
+    async def start(self) -> None:
+        """Starts it and returns when it serves. Raises AssertionError with its log when it does not."""
+        offset = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "assetlane_server", "serve"),
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_LIMIT_S):
+                while self._process.returncode is None:
+                    if found := SERVING.search(self.log[offset:]):
+                        self.port = int(found[1])
+                        return
+                    await asyncio.sleep(PROBE_INTERVAL_S)
+        raise AssertionError(f"the server does not serve:\n{self.log[-2000:]}")
+
+    def terminate(self) -> None:
+        """Sends SIGTERM."""
+        self._started().send_signal(signal.SIGTERM)
+
+    async def wait(self, limit_s: float) -> int:
+        """Returns its exit status; negative when a signal ended it. Raises TimeoutError."""
+        async with asyncio.timeout(limit_s):
+            return await self._started().wait()
+
+    async def kill(self) -> None:
+        """Ends it as `kill -9` does and returns when it is gone. Harmless when it does not run."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self.wait(KILL_LIMIT_S)
+
+    async def wait_for_log(self, text: str, limit_s: float) -> None:
+        """Returns when its log holds this text. Raises TimeoutError."""
+        async with asyncio.timeout(limit_s):
+            while text not in self.log:  # noqa: ASYNC110 - the log is all that tells
+                await asyncio.sleep(PROBE_INTERVAL_S)
+
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise RuntimeError("the server was never started")
+        return self._process
+
+
+@asynccontextmanager
+async def server_process(environment: Mapping[str, str], log: Path) -> AsyncIterator[ServerProcess]:
+    """Runs a server as long as the block lasts; whatever is left of it at the end is killed."""
+    server = ServerProcess(environment, log)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()

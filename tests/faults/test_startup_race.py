@@ -1,0 +1,124 @@
+"""A status change that falls into a gap between the first steps of a watch is delivered exactly once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from datetime import timedelta
+
+import pytest
+from tests.faults.gap_hub import Gap, GapHub
+from tests.faults.verdict import Sighting, judge
+from tests.records.hubs import LIMIT, initialized, running
+from tests.records.stores import drop
+from tests.servers import settings_for
+from tests.uploads.samples import NOW
+
+from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.local import StackAddress
+from assetlane_server.records.hub import Hub
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.ports import ChangeHub, Snapshot
+from assetlane_server.uploads.progress import Progress, ProgressBoard
+
+pytestmark = pytest.mark.faults
+
+HEARTBEAT = timedelta(milliseconds=100)
+DELIVERY_LIMIT_S = 10.0
+QUIET_HEARTBEATS = 3  # so many in a row say that nothing else comes
+
+
+class Scene:
+    """A ledger with a live hub, and watches that meet a change in a gap."""
+
+    def __init__(self, stack: StackAddress, records: MongoRecords, hub: Hub) -> None:
+        self.stack = stack
+        self.records = records
+        self.hub = hub
+
+    @asynccontextmanager
+    async def broker(self, hub: ChangeHub) -> AsyncIterator[UploadBroker]:
+        """A broker as `app.py` makes it, on this hub."""
+        settings = settings_for(self.stack, "unused", "")
+        async with object_store(settings) as store:
+            yield UploadBroker(
+                uploads=self.records,
+                assets=self.records,
+                store=store,
+                hub=hub,
+                lanes=Lanes(store),
+                board=ProgressBoard(self.records, timedelta(seconds=1)),
+                terms=settings.terms,
+                heartbeat=HEARTBEAT,
+                new_id=new_id,
+                now=utc_now,
+            )
+
+
+@pytest.fixture
+async def scene(stack: StackAddress, database_name: str) -> AsyncIterator[Scene]:
+    """Real records in a database of the test's own."""
+    async with (
+        MongoRecords.open(stack.mongo_uri, database_name, call_timeout=timedelta(seconds=10)) as records,
+        running(records) as hub,
+    ):
+        yield Scene(stack, records, hub)
+    await drop(stack.mongo_uri, database_name)
+
+
+async def everything(watch: AsyncGenerator[Snapshot | Progress | None], due: int) -> list[Sighting]:
+    """What the watch delivers until as much as was due has come, within a limit, and then nothing more."""
+    seen: list[Sighting] = []
+    quiet = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DELIVERY_LIMIT_S), aclosing(watch) as events:
+            async for event in events:
+                quiet = quiet + 1 if event is None else 0
+                if isinstance(event, Snapshot):
+                    seen.append(Sighting(event.upload.upload_id, event.upload.revision, event.upload.status))
+                if quiet >= QUIET_HEARTBEATS and len(seen) >= due:
+                    break
+    return seen
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("gap", Gap)
+async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
+    """From the first revision to the one that was forced in, each once and in order."""
+    upload = await scene.records.insert_upload(initialized())
+    async with scene.hub.watch_upload(upload.upload_id) as probe:
+
+        async def advance() -> None:
+            assert await scene.records.advance_upload(upload.uploaded(NOW))
+            if is_known:
+                assert await probe.next(LIMIT)
+
+        hub = GapHub(scene.hub, gap, advance)
+        async with scene.broker(hub) as broker:
+            seen = await everything(broker.watch_upload(upload.upload_id, after_revision=0), due=3)
+    assert hub.is_done
+    assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("gap", Gap)
+async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
+    """An upload that goes on and one that is new, beside one that rests."""
+    resting, going_on = [await scene.records.insert_upload(initialized()) for _ in range(2)]
+    late = initialized()
+    async with scene.hub.watch_upload(late.upload_id) as probe:
+
+        async def advance() -> None:
+            assert await scene.records.advance_upload(going_on.uploaded(NOW))
+            await scene.records.insert_upload(late)
+            if is_known:
+                assert await probe.next(LIMIT)
+
+        hub = GapHub(scene.hub, gap, advance)
+        async with scene.broker(hub) as broker:
+            seen = await everything(broker.watch_session("phone", {}), due=7)
+    assert hub.is_done
+    begun = ("PENDING", "INITIALIZED")
+    histories = {resting.upload_id: begun, going_on.upload_id: (*begun, "UPLOADED"), late.upload_id: begun}
+    assert not judge(seen, histories)

@@ -1,0 +1,45 @@
+"""The bucket seen past Assetlane, with the stack's own keys."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import boto3
+from botocore.config import Config
+
+from assetlane_server.config import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Bucket:
+    """What somebody with the keys sees and does."""
+
+    def __init__(self, settings: Settings) -> None:
+        key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
+        self._name = settings.s3_bucket
+        self._prefix = settings.key_prefix
+        self._client: S3Client = boto3.client(
+            "s3",
+            region_name=settings.s3_region,
+            endpoint_url=settings.s3_endpoint,
+            aws_access_key_id=key_id.get_secret_value() if key_id else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            config=Config(s3={"addressing_style": "path"}),
+        )
+
+    async def keys(self) -> list[str]:
+        """Returns the keys of this test's objects."""
+        page = await asyncio.to_thread(self._client.list_objects_v2, Bucket=self._name, Prefix=self._prefix)
+        return [found["Key"] for found in page.get("Contents", ())]
+
+    async def replace(self, url: str, body: bytes, content_type: str) -> None:
+        """Puts another object where a presigned URL points."""
+        key = unquote(urlsplit(url).path).removeprefix(f"/{self._name}/")
+        options: dict[str, Any] = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
+        await asyncio.to_thread(self._client.put_object, Bucket=self._name, Key=key, Body=body, **options)
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._client.close()
