@@ -17,8 +17,9 @@ from datetime import datetime
 from math import inf
 from typing import Any
 
+from assetlane_server.records.changes import AssetChange, Change, UploadChange
 from assetlane_server.records.mailbox import HubMailbox
-from assetlane_server.records.mongo import AssetChange, Change, MongoRecords, UploadChange
+from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot

@@ -6,31 +6,32 @@ server that speaks its protocol, and the role `readWrite` on one database.
 Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from assetlane_server.records.changes import PIPELINE, Change, change_of
 from assetlane_server.records.documents import (
-    PROGRESS_FIELDS,
     Document,
     asset_document,
     asset_of,
     asset_state,
     change_document,
     progress_document,
-    progress_of,
     upload_document,
     upload_of,
     upload_state,
 )
+from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
@@ -41,49 +42,11 @@ from assetlane_server.uploads.upload import Status, Upload
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
 
+_CLOSE_LIMIT_S = 2.0
+
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
 _LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
-
-_UPLOAD_INDEXES = [
-    IndexModel(
-        [("uid", ASCENDING), ("request_id", ASCENDING)],
-        name="request_id_unique_per_owner",
-        unique=True,
-        partialFilterExpression={"request_id": {"$exists": True}},
-    ),
-    # Not partial: SecantusDB scans the collection for a value rather than use an index that is.
-    IndexModel([("session_id", ASCENDING), ("_id", ASCENDING)], name="by_session"),
-    IndexModel([("uid", ASCENDING), ("_id", DESCENDING)], name="owner"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep"),
-]
-_ASSET_INDEXES = [
-    IndexModel([("partition", ASCENDING), ("_id", DESCENDING)], name="partition"),
-    IndexModel([("partition", ASCENDING), ("update_time", ASCENDING)], name="partition_changes"),
-    IndexModel([("sweep_time", ASCENDING)], name="sweep", partialFilterExpression={"sweep_time": {"$exists": True}}),
-]
-# Progress is worth nothing an hour later.
-_PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
-_INDEXES = {"uploads": _UPLOAD_INDEXES, "assets": _ASSET_INDEXES, "progress": _PROGRESS_INDEXES}
-
-
-@dataclass(frozen=True, slots=True)
-class UploadChange:
-    """A status change seen by the change stream: whom it concerns, not what it was."""
-
-    upload_id: str
-    session_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class AssetChange:
-    """An addition, refresh or deletion seen by the change stream: whom it concerns, not what it was."""
-
-    asset_id: str
-    partition: str
-
-
-Change = UploadChange | AssetChange | Progress
 
 
 class MongoRecords:
@@ -114,7 +77,7 @@ class MongoRecords:
         """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
         async with _database(uri, database_name, call_timeout) as database:
             yield MongoSurvey(
-                database, {name: [index.document for index in indexes] for name, indexes in _INDEXES.items()}
+                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
             )
 
     async def _prepare(self) -> None:
@@ -126,7 +89,7 @@ class MongoRecords:
                     " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
                 )
             # Creating an index that is there already does nothing.
-            for collection, indexes in _INDEXES.items():
+            for collection, indexes in INDEXES.items():
                 await self._database[collection].create_indexes(indexes)
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
@@ -183,6 +146,11 @@ class MongoRecords:
         document = await self._find_one(self._uploads, {"_id": upload_id})
         return None if document is None else upload_of(document)
 
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """See UploadRecords."""
+        documents = await self._find(self._uploads, {"_id": {"$in": list(upload_ids)}})
+        return {document["_id"]: upload_of(document) for document in documents}
+
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
@@ -217,6 +185,11 @@ class MongoRecords:
         """See AssetRecords."""
         documents = await self._find(self._assets, {"_id": {"$in": list(asset_ids)}})
         return {document["_id"]: asset_of(document) for document in documents}
+
+    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
+        """See AssetRecords."""
+        query = {"_id": {"$gt": after_id}, "delete_time": None}
+        return [asset_of(document) for document in await self._find(self._assets, query, _OLDEST_FIRST, limit)]
 
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
         """See AssetRecords."""
@@ -299,28 +272,8 @@ class MongoRecords:
 
         Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
         """
-        watched = {"$in": ["uploads", "assets", "progress"]}
-        pipeline: list[Document] = [
-            {
-                "$match": {
-                    "$or": [
-                        {"ns.coll": watched, "operationType": {"$in": ["insert", "update", "replace", "drop"]}},
-                        {"operationType": {"$in": ["dropDatabase", "invalidate"]}},
-                    ]
-                }
-            },
-            {
-                "$project": {
-                    "operationType": 1,
-                    "ns.coll": 1,
-                    "documentKey": 1,
-                    **{f"fullDocument.{name}": 1 for name in ("_id", "route", *PROGRESS_FIELDS)},
-                    "updateDescription.updatedFields.route": 1,
-                }
-            },
-        ]
         stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
-            pipeline, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
+            PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
         )
         try:
             async with stream:
@@ -375,23 +328,15 @@ class ChangeFeed:
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             return None
-        if event["operationType"] in ("invalidate", "drop", "dropDatabase"):
-            raise LedgerUnavailable("A collection of the ledger was dropped.")
-        document = event.get("fullDocument") or event.get("updateDescription", {}).get("updatedFields", {})
-        if event["ns"]["coll"] == "progress":
-            return progress_of(document) if "stage" in document else None
-        route = document.get("route")
-        if route is None:
-            return None  # not a status change, such as renewed write targets
-        if event["ns"]["coll"] == "assets":
-            return AssetChange(event["documentKey"]["_id"], route["partition"])
-        return UploadChange(event["documentKey"]["_id"], route["session_id"])
+        return change_of(event)
 
 
 @asynccontextmanager
 async def _database(
     uri: str, database_name: str, call_timeout: timedelta
 ) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
+        raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
     timeout_ms = call_timeout // timedelta(milliseconds=1)
     # A name in the URI would lose against one given here.
     options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
@@ -404,7 +349,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
     try:
         yield client.get_database(
             database_name,
@@ -412,6 +357,12 @@ async def _database(
             write_concern=WriteConcern("majority"),
         )
     finally:
+        await asyncio.to_thread(_close, client)  # it talks to the server: not on the loop
+
+
+def _close(client: "AsyncIOMotorClient[Document]") -> None:
+    # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
 
 
@@ -421,6 +372,12 @@ def _present(asset: Asset | None) -> Asset | None:
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:
     return LedgerUnavailable(f"The ledger did not answer: {_told(error)}")
+
+
+def _told_of_uri(error: Exception) -> str:
+    """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
+    told = str(error)
+    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
 
 
 def _told(error: PyMongoError) -> str:
