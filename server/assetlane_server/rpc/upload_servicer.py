@@ -57,6 +57,7 @@ class UploadServicer(UploadServiceServicer):
                         yield pb.WatchUploadResponse(progress=progress_message(change))
                     case Snapshot():
                         yield self._events.event_of(change)
+                del change  # else it stays in memory until the next one
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         """Tells watchers how far an upload is."""
