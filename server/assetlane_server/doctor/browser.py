@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from assetlane_server.config import Settings
 from assetlane_server.doctor.finding import (
@@ -95,13 +95,10 @@ class BrowserChecks:
         if headers and not _exposes_etag(put):
             return warning(name, "PUT and GET work, but pages may not see the ETag, which multipart uploads need.",
                            "Run `assetlane-server setup`, or expose the header ETag in the bucket's CORS.")  # fmt: skip
-        if place.startswith("http://") and any(origin.startswith("https://") for origin in self._named_origins()):
+        if any(_is_blocked(place, origin) for origin in self._origins if origin != _ANY_ORIGIN):
             return warning(name, f"PUT and GET work at {place}, but pages on https may not call http.",
                            "Set ASSETLANE_S3_PUBLIC_ENDPOINT to an address of the store on https.")  # fmt: skip
         return ok(name, f"A user's PUT and GET work at {place}.")
-
-    def _named_origins(self) -> list[str]:
-        return [origin for origin in self._origins if origin != _ANY_ORIGIN]
 
     async def _preflight(self, origin: str) -> Finding:
         reply = await self._wire.ask(
@@ -177,12 +174,17 @@ def _preflight_fault(reply: Reply, origin: str) -> str:
         return f"the preflight is answered with {reply.told}"
     if reply.headers.get("access-control-allow-origin") not in ("*", origin):
         return "the origin is not allowed"
-    methods = _listed(reply, "access-control-allow-methods")
-    if not methods & {"put", "*"}:
-        return "the method PUT is not allowed"
+    missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]
     headers = _listed(reply, "access-control-allow-headers")
-    missing = [name for name in _HEADERS if not headers & {name, "*"}]
-    return f"the headers {', '.join(missing)} are not allowed" if missing else ""
+    missing += [f"the header {name}" for name in _HEADERS if not headers & {name, "*"}]
+    return f"it does not allow {', '.join(missing)}" if missing else ""
+
+
+def _is_blocked(endpoint: str, origin: str) -> bool:
+    """Whether a browser refuses the call as mixed content: from https to http, but for its own machine."""
+    host = urlsplit(endpoint).hostname or ""
+    is_own = host in ("localhost", "::1") or host.startswith("127.")
+    return endpoint.startswith("http://") and origin.startswith("https://") and not is_own
 
 
 def _listed(reply: Reply, header: str) -> set[str]:

@@ -123,6 +123,10 @@ class UploadRecords(Protocol):
         """Returns the upload as of the last durable write."""
         ...
 
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """Returns those that exist, by id, as of the last durable write."""
+        ...
+
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
@@ -163,6 +167,10 @@ class AssetRecords(Protocol):
 
     async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
         """Returns those that exist, by id, deleted ones included."""
+        ...
+
+    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
+        """Returns assets of all partitions by ascending id, above `after_id`, without deleted ones."""
         ...
 
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
