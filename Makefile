@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 FILE   ?=
+SEED   ?=
 ARGS   ?=
 
 .PHONY: help setup proto released-proto fix check test test-faults demo run bench lock clean
@@ -46,8 +47,8 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
 test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults' $(ARGS)
 
-test-faults: setup  ## the longer crash and fault suite
-	$(BIN)/pytest -m faults $(ARGS)
+test-faults: setup  ## the longer crash and fault suite (SEED=… replays a chaos test)
+	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
 	$(BIN)/python -m examples.demo $(FILE)

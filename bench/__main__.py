@@ -8,13 +8,14 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import presigning, requesting
+from bench import presigning, requesting, watching
 from bench.figures import Finding
 from bench.report import LATEST, print_finding, remember
 
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "presigning": presigning.measure,
     "requesting": requesting.measure,
+    "watching": watching.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal
 

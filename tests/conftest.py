@@ -17,6 +17,11 @@ shared_stack_key: Final = pytest.StashKey[SharedStack]()
 door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--seed`, which replays the plan of a chaos test."""
+    parser.addoption("--seed", type=int, help="seed of the chaos tests (default: a new one each run)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepares the shared stack in the process that owns the run; nothing starts yet."""
     if not hasattr(config, "workerinput"):

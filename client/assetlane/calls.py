@@ -9,7 +9,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
-from assetlane.statuses import error_from, retry_after
+from assetlane.errors import CallFailed, ResourceExhausted, Unavailable
+from assetlane.statuses import error_from
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
@@ -35,6 +36,8 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Else only two: a watcher sends nothing else, and would notice a dead peer after minutes.
+    ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # The default grows to two minutes: a client would sleep long after a restarted server is back.
@@ -76,9 +79,9 @@ class Connection:
     ) -> Response:
         """Returns the answer to `request`.
 
-        While the server is UNAVAILABLE the call is repeated, after the wait the server asks for or a
-        jittered one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
-        Raises the `AssetlaneError` for any other status.
+        While the server is UNAVAILABLE, or RESOURCE_EXHAUSTED and says how long to wait, the call is repeated,
+        after that wait or a jittered one, until `timeout` seconds are over: every RPC of the contract is safe
+        to repeat. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
@@ -88,9 +91,10 @@ class Connection:
             try:
                 return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                delay = backoff.next_delay(retry_after(error))
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + delay >= deadline:
-                    raise error_from(error) from error
+                failed = error_from(error)
+                delay = backoff.next_delay(failed.retry_after or 0.0)
+                if not _passes(failed) or loop.time() + delay >= deadline:
+                    raise failed from error
             await asyncio.sleep(delay)
 
     async def open_upload_watch(
@@ -110,6 +114,13 @@ class Connection:
             return grpc.aio.Metadata()
         token = self._token if isinstance(self._token, str) else await self._token()
         return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+
+
+def _passes(failed: CallFailed) -> bool:
+    """Returns whether a repeat may succeed: a message that is too large is exhausting for ever, and has no wait."""
+    if isinstance(failed, ResourceExhausted):
+        return failed.retry_after is not None
+    return isinstance(failed, Unavailable)
 
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -56,6 +56,7 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     if leash_fd is not None:
         loop.add_reader(leash_fd, on_leash_end, leash_fd)
+    _log.debug("signal handlers are set")
     try:
         async with application(settings, shares_port=leash_fd is not None) as app:
             is_ready = True
