@@ -185,13 +185,13 @@ async def test_an_upload_completed_between_the_two_reads_is_no_orphan(bench: Ben
     find_uploads, find_assets = bench.records.find_uploads, bench.records.find_assets
     complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
 
-    async def uploads_then_complete(ids: Sequence[str]) -> dict[str, Upload]:
-        found = await find_uploads(ids)
+    async def uploads_then_complete(upload_ids: Sequence[str]) -> dict[str, Upload]:
+        found = await find_uploads(upload_ids)
         await stubs.uploads.CompleteUpload(complete)
         return found
 
-    async def assets_then_complete(ids: Sequence[str]) -> dict[str, LedgerAsset]:
-        found = await find_assets(ids)
+    async def assets_then_complete(asset_ids: Sequence[str]) -> dict[str, LedgerAsset]:
+        found = await find_assets(asset_ids)
         await stubs.uploads.CompleteUpload(complete)
         return found
 
