@@ -28,6 +28,10 @@ Token = str | Callable[[], Awaitable[str]]
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
+# CANCELLED by the other end: a server cuts off what is in flight when its grace period is over, and our own
+# cancelling arrives as CancelledError.
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 1,000 assets, each with long signed URLs
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -78,8 +82,8 @@ class Connection:
     ) -> Response:
         """Returns the answer to `request`.
 
-        While the server is UNAVAILABLE the call is repeated, after the wait the server asks for or a
-        jittered one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
+        While the server is UNAVAILABLE or gone, the call is repeated, after the wait the server asks for or
+        a jittered one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
         Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
@@ -91,7 +95,7 @@ class Connection:
                 return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 delay = backoff.next_delay(retry_after(error))
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or loop.time() + delay >= deadline:
+                if error.code() not in _GONE or loop.time() + delay >= deadline:
                     raise error_from(error) from error
             await asyncio.sleep(delay)
 

@@ -16,6 +16,8 @@ from assetlane_server.local import StackAddress
 START_LIMIT_S: Final = 45.0
 KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
+# Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
+OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +assetlane_server.*$", re.MULTILINE)
 SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 
@@ -63,9 +65,19 @@ class ServerProcess:
         return self._started().pid
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
     def log(self) -> str:
         """What it has written so far, in all its lives."""
         return self._log.read_text() if self._log.exists() else ""
+
+    @property
+    def errors(self) -> list[str]:
+        """The errors that it has logged."""
+        return OUR_ERRORS.findall(self.log)
 
     async def start(self) -> None:
         """Starts it and returns when it serves. Raises AssertionError with its log when it does not."""
