@@ -45,7 +45,7 @@ AT_MOST_2_S: Final = Goal(Bound.AT_MOST, 2)
 async def measure() -> Finding:
     """Opens watches on a server and a bare one, lets them idle, wakes one, wakes all."""
     async with stores() as address:
-        ours, few = variables(address, "ours"), variables(address, "few")
+        ours, few = (variables(address, name, max_watches=str(2 * MOST)) for name in ("ours", "few"))
         async with (
             server_process(["assetlane_server", "serve"], ours) as server,
             server_process(["assetlane_server", "serve"], few) as server_of_few,
