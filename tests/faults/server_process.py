@@ -21,7 +21,7 @@ START_LIMIT_S: Final = 45.0
 KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
 # Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
-OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +assetlane_server.*$", re.MULTILINE)
+OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +(?:\d+ +)?assetlane_server.*$", re.MULTILINE)
 SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 
@@ -51,6 +51,10 @@ def environment_for(
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return inherited | {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+
+class NotServingError(Exception):
+    """A server ended, or was killed, before it served; the end of its log says why."""
 
 
 class ServerProcess:
@@ -92,7 +96,7 @@ class ServerProcess:
         return OUR_ERRORS.findall(self.log)
 
     async def start(self) -> None:
-        """Starts it and returns when it serves. Raises AssertionError with its log when it does not."""
+        """Starts it and returns when it serves. Raises NotServingError; nothing is left running then."""
         offset = self._log.stat().st_size if self._log.exists() else 0
         order = guard.Order(
             command=(sys.executable, "-m", "assetlane_server", "serve"),
@@ -118,7 +122,8 @@ class ServerProcess:
                         self.port = int(found[1])
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
-        raise AssertionError(f"the server does not serve:\n{self.log[-2000:]}")
+        await self.kill()
+        raise NotServingError(self.log[-2000:])
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
