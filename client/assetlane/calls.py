@@ -29,12 +29,18 @@ Token = str | Callable[[], Awaitable[str]]
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 
+# CANCELLED by the other end: a server cuts off what is in flight when its grace period is over, and our own
+# cancelling arrives as CancelledError.
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 1,000 assets, each with long signed URLs
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The defaults notice a dead peer after hours. The server allows pings this often.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # What decides how long a ping may go unanswered (grpcio 1.85: the timeout above has no effect of its own).
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Else only two: a watcher sends nothing else, and would notice a dead peer after minutes.
     ("grpc.http2.max_pings_without_data", 0),
@@ -79,9 +85,9 @@ class Connection:
     ) -> Response:
         """Returns the answer to `request`.
 
-        While the server is UNAVAILABLE, or RESOURCE_EXHAUSTED and says how long to wait, the call is repeated,
-        after that wait or a jittered one, until `timeout` seconds are over: every RPC of the contract is safe
-        to repeat. Raises the `AssetlaneError` for any other status.
+        While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
+        repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
+        contract is safe to repeat. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
@@ -93,7 +99,8 @@ class Connection:
             except grpc.aio.AioRpcError as error:
                 failed = error_from(error)
                 delay = backoff.next_delay(failed.retry_after or 0.0)
-                if not _passes(failed) or loop.time() + delay >= deadline:
+                passes = error.code() in _GONE or _passes(failed)
+                if not passes or loop.time() + delay >= deadline:
                     raise failed from error
             await asyncio.sleep(delay)
 

@@ -261,6 +261,14 @@ async def test_a_server_that_is_too_busy_is_asked_again_when_it_says(lane: Clien
     assert len(server.called("GetAsset")) == 3
 
 
+async def test_a_call_that_a_stopping_server_cut_off_is_repeated(lane: Client, server: LaneServer) -> None:
+    """CANCELLED without having been cancelled: the server's grace period was over."""
+    server.faults["GetAsset"].append(Fault(grpc.StatusCode.CANCELLED))
+    with pytest.raises(NotFound):
+        await lane.get_asset("A1")
+    assert len(server.called("GetAsset")) == 2
+
+
 async def test_an_unreachable_server_is_unavailable_after_the_deadline() -> None:
     """Nobody listening is told as Unavailable, not waited for without end."""
     async with Client("127.0.0.1:1", call_timeout=0.3) as lane:

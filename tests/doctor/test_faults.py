@@ -35,6 +35,23 @@ async def test_a_sound_set_up_passes_every_check_and_nothing_is_left(settings: S
     assert set(left) <= {"uploads", "assets", "progress"}
 
 
+async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: Settings) -> None:
+    """No version and no mark of a deletion: the bucket could be deleted."""
+    async with object_store(settings) as store:
+        versions: Any = {"Status": "Enabled"}
+        await store.ask(
+            lambda client, bucket: client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versions)
+        )
+
+        report = await examined(settings)
+
+        left = await store.ask(lambda client, bucket: client.list_object_versions(Bucket=bucket))
+    assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
+    assert "keeps versions" in report.told("store promises")
+    assert not left.get("Versions")
+    assert not left.get("DeleteMarkers")
+
+
 async def test_a_wrong_region_is_named(settings: Settings) -> None:
     """A store that tells where its bucket is, as Amazon does; SeaweedFS accepts any region."""
 
@@ -230,15 +247,15 @@ async def test_a_private_prefix_that_everybody_can_read_is_named(settings: Setti
 async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(settings: Settings) -> None:
     """The server makes the one, `setup` the other."""
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
-        await client[settings.mongo_database]["uploads"].drop_index("session")
+        await client[settings.mongo_database]["uploads"].drop_index("sweep")
     async with object_store(settings) as store:
         await store.ask(lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket))
 
     report = await examined(settings)
 
     assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
-    assert "uploads.session" in report.told("indexes")
-    assert "uploads.owner" not in report.told("indexes")
+    assert "uploads.sweep" in report.told("indexes")
+    assert "assets.sweep" not in report.told("indexes")
 
 
 async def test_a_store_that_accepts_overwrites_is_named(settings: Settings) -> None:

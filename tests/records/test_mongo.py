@@ -122,4 +122,6 @@ async def test_watchers_outlive_a_dropped_collection(
         upload = await records.insert_upload(initialized())
         assert snapshot_of((await box.next(LIMIT))[0]).upload.upload_id == upload.upload_id
         await records.advance_upload(upload.cancelled(NOW))
-        assert await status_of_next(box) is Status.CANCELLED
+        # What the hub reads anew and what its new stream tells may be the same state.
+        while (status := await status_of_next(box)) is not Status.CANCELLED:
+            assert status is Status.INITIALIZED

@@ -47,8 +47,8 @@ class BrowserChecks:
         if "*" in settings.cors_origins:
             self._origins.append(_ANY_ORIGIN)
         word = secrets.token_hex(8)
-        self._private_key = f"{settings.key_prefix}private/doctor-{word}"
-        self._public_key = f"{settings.key_prefix}public/doctor-{word}"
+        self._folders = [f"{settings.key_prefix}{place}/doctor-{word}/" for place in ("private", "public")]
+        self._private_key, self._public_key = [f"{folder}look" for folder in self._folders]
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yields what is found."""
@@ -156,11 +156,14 @@ class BrowserChecks:
         return self._store.presign_get(key, self._now(), _LIFETIME).url.partition("?")[0]
 
     async def _clean_up(self) -> None:
-        for key in (self._private_key, self._public_key):
-            try:
-                await self._store.delete([key])
-            except StoreUnavailable:
-                return  # the right to delete was told of above
+        try:
+            if self._ground.keeps_versions:
+                for folder in self._folders:
+                    await self._store.purge(folder)
+            else:
+                await self._store.delete([self._private_key, self._public_key])
+        except StoreUnavailable:
+            return  # the right to delete was told of above
 
 
 def _exposes_etag(reply: Reply) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from assetlane_server.uploads.errors import ShuttingDown
@@ -13,9 +13,12 @@ T = TypeVar("T")
 class HubMailbox(Generic[T]):
     """See Mailbox. `slots` bounds how many records' news it holds before its reader has to read them again."""
 
-    def __init__(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> None:
+    def __init__(
+        self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]], delivered_until: Callable[[], datetime]
+    ) -> None:
         self._slots = slots
         self._read_again = read_again
+        self._delivered_until = delivered_until
         self._news: dict[str, tuple[int, T]] = {}
         self._asides: dict[str, T] = {}
         self._has_overflowed = False
@@ -24,6 +27,11 @@ class HubMailbox(Generic[T]):
         self._sleep: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._emptied_at = self._loop.time()
+
+    @property
+    def delivered_until(self) -> datetime:
+        """See Mailbox."""
+        return self._delivered_until()
 
     @property
     def age(self) -> timedelta:

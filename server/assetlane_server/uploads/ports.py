@@ -203,6 +203,11 @@ T_co = TypeVar("T_co", covariant=True)
 class Mailbox(Protocol[T_co]):
     """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
 
+    @property
+    def delivered_until(self) -> datetime:
+        """Until when every change, visible by then, was put in here. It may lag, never lead."""
+        ...
+
     async def next(self, timeout: timedelta) -> Sequence[T_co]:
         """Returns the newest state of what changed since the last call, waiting for at least one.
 

@@ -10,7 +10,6 @@ from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
 from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, orphan, phantoms
 
-_ASSETS_AT_ONCE = 200  # read in one page
 _HEADS_AT_ONCE = 16
 
 
@@ -52,12 +51,14 @@ class Reconciler:
         store: ObjectStore,
         prefix: str,
         now: Callable[[], datetime],
+        page_size: int = 200,  # of assets
     ) -> None:
         self._uploads = uploads
         self._assets = assets
         self._store = store
         self._prefix = prefix
         self._now = now
+        self._page_size = page_size
         self._turn = asyncio.Semaphore(_HEADS_AT_ONCE)
         self.tally = Tally()
 
@@ -114,7 +115,7 @@ class Reconciler:
 
     async def _phantoms(self) -> AsyncIterator[Discrepancy]:
         after_id = ""
-        while assets := await self._assets.scan_assets(after_id=after_id, limit=_ASSETS_AT_ONCE):
+        while assets := await self._assets.scan_assets(after_id=after_id, limit=self._page_size):
             self.tally.assets += len(assets)
             heads = await asyncio.gather(*(self._heads(asset) for asset in assets))
             suspects = {
