@@ -6,6 +6,7 @@ server that speaks its protocol, and the role `readWrite` on one database.
 Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -339,7 +340,8 @@ async def _database(
             write_concern=WriteConcern("majority"),
         )
     finally:
-        client.close()
+        # It tells the server that its sessions end, and waits for the answer.
+        await asyncio.to_thread(client.close)
 
 
 def _present(asset: Asset | None) -> Asset | None:
