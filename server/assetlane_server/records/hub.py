@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from assetlane_server.records.changes import AssetChange, Change, UploadChange
 from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.records.reading import SharedReading
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot
@@ -28,6 +29,7 @@ from assetlane_server.uploads.progress import Progress
 _log = logging.getLogger(__name__)
 
 _READ_BATCH = 200  # records read at once
+_SESSION_BATCH = 20  # sessions read at once by watches that begin
 _MANY_SLOTS = 64  # of a mailbox for many records
 _LIVE_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.1
@@ -53,6 +55,8 @@ class Hub:
         self._last_current = now()  # when the stream last had nothing more to tell
         self._delivered_until = self._last_current
         self._is_delivering = False
+        self._upload_reading = SharedReading(records.read_uploads, lambda upload: upload.upload_id, _READ_BATCH)
+        self._session_reading = SharedReading(records.read_sessions, lambda upload: upload.session_id, _SESSION_BATCH)
         # What is watched and has to be read: ids.
         self._uploads_to_read: set[str] = set()
         self._assets_to_read: set[str] = set()
@@ -68,9 +72,14 @@ class Hub:
     async def run(self) -> None:
         """Follows the change stream and delivers, until `close` is called or it is cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            delivering = tasks.create_task(self._deliver(), name="hub delivery")
+            serving_watches = [
+                tasks.create_task(self._deliver(), name="hub delivery"),
+                tasks.create_task(self._upload_reading.run(), name="hub uploads"),
+                tasks.create_task(self._session_reading.run(), name="hub sessions"),
+            ]
             await self._follow()
-            delivering.cancel()
+            for task in serving_watches:
+                task.cancel()
 
     async def opened(self) -> None:
         """Returns once the stream is open."""
@@ -112,11 +121,11 @@ class Hub:
 
     async def read_upload(self, upload_id: str) -> Snapshot | None:
         """See ChangeHub."""
-        return next(iter(await self._records.read_uploads([upload_id])), None)
+        return next(iter(await self._upload_reading.read(upload_id)), None)
 
     async def read_session(self, session_id: str) -> list[Snapshot]:
         """See ChangeHub."""
-        return await self._records.read_sessions([session_id])
+        return await self._session_reading.read(session_id)
 
     def _mailbox(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> HubMailbox[T]:
         return HubMailbox(slots, read_again, self._all_delivered_until)

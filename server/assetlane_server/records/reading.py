@@ -1,0 +1,76 @@
+"""One query for all who read at the same time: thousands of watches begin at once when a server comes back."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+
+from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.upload import Upload
+
+Readers = list["asyncio.Future[list[Snapshot]]"]
+
+
+class SharedReading:
+    """Reads the uploads behind a key, so many keys at once. `run` has to run for as long as anybody reads."""
+
+    def __init__(
+        self,
+        read: Callable[[Sequence[str]], Awaitable[list[Snapshot]]],
+        key_of: Callable[[Upload], str],
+        keys_at_once: int,
+    ) -> None:
+        self._read = read
+        self._key_of = key_of
+        self._keys_at_once = keys_at_once
+        self._readers: dict[str, Readers] = {}
+        self._has_readers = asyncio.Event()
+        self._is_closed = False
+
+    async def read(self, key: str) -> list[Snapshot]:
+        """Returns the uploads from a query that began after this call. Raises LedgerUnavailable, ShuttingDown."""
+        if self._is_closed:
+            raise ShuttingDown
+        answer: asyncio.Future[list[Snapshot]] = asyncio.get_running_loop().create_future()
+        self._readers.setdefault(key, []).append(answer)
+        self._has_readers.set()
+        return await answer
+
+    async def run(self) -> None:
+        """Answers, one query after the other, until it is cancelled; who is left then is told ShuttingDown."""
+        try:
+            while True:
+                await self._has_readers.wait()
+                readers = {key: self._readers.pop(key) for key in list(islice(self._readers, self._keys_at_once))}
+                if not self._readers:
+                    self._has_readers.clear()
+                await self._answer(readers)
+        finally:
+            self._is_closed = True
+            _refuse(self._readers, ShuttingDown)
+
+    async def _answer(self, readers: dict[str, Readers]) -> None:
+        try:
+            found: dict[str, list[Snapshot]] = {key: [] for key in readers}
+            for snapshot in await self._read(list(readers)):
+                found[self._key_of(snapshot.upload)].append(snapshot)
+        except LedgerUnavailable as error:
+            message = str(error)
+            _refuse(readers, lambda: LedgerUnavailable(message))
+        except asyncio.CancelledError:
+            _refuse(readers, ShuttingDown)
+            raise
+        else:
+            for key, snapshots in found.items():
+                for answer in _waiting(readers[key]):
+                    answer.set_result(snapshots)
+
+
+def _refuse(readers: dict[str, Readers], refusal: Callable[[], Exception]) -> None:
+    for answers in readers.values():
+        for answer in _waiting(answers):
+            answer.set_exception(refusal())
+
+
+def _waiting(answers: Readers) -> Readers:
+    return [answer for answer in answers if not answer.done()]  # a reader that was cancelled is

@@ -1,0 +1,117 @@
+"""Readers share queries, and everybody gets an answer that is not older than the question."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.records.hubs import LIMIT, initialized
+
+from assetlane_server.records.reading import SharedReading
+from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.upload import Upload
+
+
+class Ledger:
+    """Uploads by id; each query waits until it may go on, and is remembered."""
+
+    def __init__(self, *uploads: Upload) -> None:
+        self.uploads = {upload.upload_id: upload for upload in uploads}
+        self.queries: list[list[str]] = []
+        self.may_answer = asyncio.Event()
+        self._begun = asyncio.Semaphore(0)
+        self.is_down = False
+
+    async def read(self, upload_ids: Sequence[str]) -> list[Snapshot]:
+        """Returns what was there when the query began."""
+        found = [Snapshot(self.uploads[upload_id]) for upload_id in upload_ids if upload_id in self.uploads]
+        self.queries.append(list(upload_ids))
+        self._begun.release()
+        await self.may_answer.wait()
+        if self.is_down:
+            raise LedgerUnavailable("It is down.")
+        return found
+
+    async def asked(self) -> None:
+        """Waits for the beginning of a query."""
+        async with asyncio.timeout(LIMIT.total_seconds()):
+            await self._begun.acquire()
+
+
+@asynccontextmanager
+async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[SharedReading]:
+    """A reading that runs."""
+    shared = SharedReading(ledger.read, lambda upload: upload.upload_id, keys_at_once)
+    running = asyncio.create_task(shared.run())
+    try:
+        yield shared
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_who_asks_while_a_query_is_under_way_gets_the_next_one() -> None:
+    """Also for the same upload: what is being read may be older than the question."""
+    upload = initialized()
+    ledger = Ledger(upload)
+    async with reading(ledger) as shared:
+        early = asyncio.create_task(shared.read(upload.upload_id))
+        await ledger.asked()
+        changed = ledger.uploads[upload.upload_id] = upload.uploaded(upload.create_time)
+        late = [asyncio.create_task(shared.read(upload.upload_id)) for _ in range(3)]
+        await asyncio.sleep(0)
+        ledger.may_answer.set()
+        assert await early == [Snapshot(upload)]
+        assert await asyncio.gather(*late) == [[Snapshot(changed)]] * 3
+    assert len(ledger.queries) == 2
+
+
+async def test_a_query_asks_for_a_bounded_number() -> None:
+    """Five at two a query are three queries; one that does not exist is an empty answer."""
+    uploads = [initialized() for _ in range(4)]
+    ledger = Ledger(*uploads)
+    ledger.may_answer.set()
+    async with reading(ledger) as shared:
+        answers = await asyncio.gather(*(shared.read(key) for key in [*ledger.uploads, "none"]))
+    assert answers == [*([Snapshot(upload)] for upload in uploads), []]
+    assert [len(query) for query in ledger.queries] == [2, 2, 1]
+
+
+async def test_a_reader_that_gives_up_takes_nothing_from_the_others() -> None:
+    """Its place stays empty."""
+    upload = initialized()
+    ledger = Ledger(upload)
+    async with reading(ledger) as shared:
+        hasty, patient = (asyncio.create_task(shared.read(upload.upload_id)) for _ in range(2))
+        await ledger.asked()
+        hasty.cancel()
+        await asyncio.sleep(0)
+        ledger.may_answer.set()
+        assert await patient == [Snapshot(upload)]
+        assert hasty.cancelled()
+
+
+async def test_a_ledger_that_is_down_is_told_to_those_who_asked_it() -> None:
+    """And the next ones are answered again."""
+    upload = initialized()
+    ledger = Ledger(upload)
+    ledger.is_down = True
+    ledger.may_answer.set()
+    async with reading(ledger) as shared:
+        with pytest.raises(LedgerUnavailable):
+            await shared.read(upload.upload_id)
+        ledger.is_down = False
+        assert await shared.read(upload.upload_id) == [Snapshot(upload)]
+
+
+async def test_nobody_is_left_waiting_when_it_ends() -> None:
+    """Neither those whose query is under way, nor those behind, nor those who come too late."""
+    ledger = Ledger()
+    async with reading(ledger, keys_at_once=1) as shared:
+        waiting = [asyncio.create_task(shared.read(key)) for key in ("asked", "queued")]
+        await ledger.asked()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [ShuttingDown, ShuttingDown]
+    with pytest.raises(ShuttingDown):
+        await shared.read("late")
