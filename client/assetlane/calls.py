@@ -38,6 +38,8 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The defaults notice a dead peer after hours. The server allows pings this often.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Of any ping, a minute by default; gRPC waits that long for those of keepalive as well.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Else only two: a watcher sends nothing else, and would notice a dead peer after minutes.
     ("grpc.http2.max_pings_without_data", 0),
