@@ -84,7 +84,8 @@ async def taken(settings: Settings) -> Inventory:
 
         async def check(asset_id: str) -> None:
             async with turn:
-                promised = inventory.uploads[asset_id]["variants"]
+                # The record of an upload goes, its asset stays.
+                promised = inventory.uploads.get(asset_id, living[asset_id])["variants"]
                 if not await _is_kept(store, promised, living[asset_id]["variants"]):
                     inventory.false_assets.append(asset_id)
 

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-SCALE: Final = float(os.environ.get("FAULTS_SCALE", "0.5"))
+SCALE: Final = float(os.environ.get("FAULTS_SCALE", "0.25"))
 
 
 def scaled(count: int) -> int:
