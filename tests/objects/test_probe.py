@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -135,12 +137,17 @@ async def test_a_store_that_refuses_what_is_right_is_told_with_its_own_word() ->
             await probe_store(store, "", utc_now)
 
 
+def put(key: str, client: Any, bucket: str) -> None:
+    """Stores an object, as a probe does."""
+    client.put_object(Bucket=bucket, Key=key, Body=b"x")
+
+
 async def test_what_a_killed_probe_left_is_cleared_once_it_is_old(stack: StackAddress, key_prefix: str) -> None:
     """A probe that runs meanwhile keeps its keys, and nothing beside the probes is touched."""
     keys = [f"{key_prefix}probe/dead/kept", f"{key_prefix}private/a"]
     async with S3ObjectStore.open(settings_of(stack)) as store:
         for key in keys:
-            await store.ask(lambda client, name, key=key: client.put_object(Bucket=name, Key=key, Body=b"x"))
+            await store.ask(partial(put, key))
         await clear_leftovers(store, key_prefix, utc_now() - timedelta(hours=1))
         assert sorted(await keys_left(store, key_prefix)) == sorted(keys)
         await clear_leftovers(store, key_prefix, utc_now() + timedelta(minutes=1))
