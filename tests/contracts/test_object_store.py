@@ -150,6 +150,11 @@ def with_header(name: str, value: str) -> Callable[[PresignedRequest], Presigned
     return lambda request: replace(request, headers={**request.headers, name: value})
 
 
+def with_headers(headers: Mapping[str, str]) -> Callable[[PresignedRequest], PresignedRequest]:
+    """Changes several headers."""
+    return lambda request: replace(request, headers={**request.headers, **headers})
+
+
 def without_header(name: str) -> Callable[[PresignedRequest], PresignedRequest]:
     """Drops one header."""
     return lambda request: replace(
@@ -187,6 +192,15 @@ BREACHES = [
     Breach("a longer life", change=with_url(r"X-Amz-Expires=900", "X-Amz-Expires=9000")),
     Breach("a later start", change=with_url(r"X-Amz-Date=\d{8}T\d{6}Z", "X-Amz-Date=20990101T000000Z")),
     Breach("fewer signed headers", change=with_url(r"X-Amz-SignedHeaders=[^&]*", "X-Amz-SignedHeaders=host")),
+    Breach("more signed headers", change=with_url(r"X-Amz-SignedHeaders=", "X-Amz-SignedHeaders=accept%3B")),
+    Breach("a later life in the query too", change=with_url(r"$", "&X-Amz-Expires=9000")),
+    Breach(
+        "a copy of something else", b"", with_headers({"x-amz-copy-source": "/bucket/other", "content-length": "0"})
+    ),
+    Breach("an added right", change=with_header("x-amz-acl", "public-read")),
+    Breach("an added redirect", change=with_header("x-amz-website-redirect-location", "https://example.com/")),
+    Breach("added metadata", change=with_header("x-amz-meta-note", "not promised")),
+    Breach("another verb", change=lambda request: replace(request, method="DELETE")),
     Breach("no signature", change=with_url(r"\?.*", "")),
 ]
 

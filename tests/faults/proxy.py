@@ -26,6 +26,8 @@ class Connection:
         self._sides = (caller, upstream)
         self._is_cut = asyncio.Event()
         self.is_half_open = False
+        self.upstream_has_ended = asyncio.Event()
+        """Set when the upstream closed its side."""
 
     def cut(self) -> None:
         """Resets both sides at once, as a crash or a firewall does."""
@@ -52,6 +54,13 @@ class Connection:
         except OSError:
             if not self.is_half_open:
                 self.cut()
+
+    async def pump_back(self, upstream: asyncio.StreamReader, caller: asyncio.StreamWriter) -> None:
+        """Carries the answers until the upstream ends."""
+        try:
+            await self.pump(upstream, caller)
+        finally:
+            self.upstream_has_ended.set()
 
     async def _hold(self) -> None:
         """Holds a chunk back for as long as the proxy says, or until the connection is cut."""
@@ -107,7 +116,7 @@ class Proxy:
             self._connections.add(connection)
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(connection.pump(reader, upstream_writer))
-                pumps.create_task(connection.pump(upstream_reader, writer))
+                pumps.create_task(connection.pump_back(upstream_reader, writer))
         except ConnectionError:
             writer.transport.abort()
         finally:
