@@ -1,9 +1,9 @@
 """The floor: a bare gRPC server that does what cannot be spared, and nothing else.
 
 RequestUpload is the one durable insert; WatchUpload hands the same bytes to every stream, when CancelUpload says
-so. Same contract, options, event loop, driver, indexes and write concern as the real server, and the same document
-and messages, but all built once, by the server's own code. No validation, no signing, no interceptor, no change
-stream. Runs as a process: `python -m bench.floor`, with the server's own settings.
+so. Same contract, options, event loop, garbage collection, driver, indexes and write concern as the real server,
+and the same document and messages, but all built once, by the server's own code. No validation, no signing, no
+interceptor, no change stream. Runs as a process: `python -m bench.floor`, with the server's own settings.
 """
 
 import asyncio
@@ -26,6 +26,7 @@ from assetlane_server.records.documents import Document, upload_document
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages, upload_message, upload_request_of
 from assetlane_server.rpc.server import server_options
+from assetlane_server.serving import collect_garbage_less_often
 from assetlane_server.uploads.admission import admit
 from assetlane_server.uploads.lanes import Lanes
 from bench.wishes import wishes
@@ -109,6 +110,7 @@ async def serve(settings: Settings) -> None:
     server.add_generic_rpc_handlers((floor.handlers(),))
     port = server.add_insecure_port(settings.listen)
     await server.start()
+    collect_garbage_less_often()
     sys.stderr.write(f"serving on 127.0.0.1:{port}\n")
     sys.stderr.flush()
     await stop.wait()

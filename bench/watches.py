@@ -15,6 +15,8 @@ OPENING_AT_A_TIME: Final = 128
 OPEN_LIMIT_S: Final = 90.0
 METHOD: Final = "/assetlane.v1.UploadService/WatchUpload"
 HEARTBEAT: Final = WatchUploadResponse(heartbeat=Heartbeat()).SerializeToString()
+# gRPC closes connections in its own time; a server that stops meanwhile makes it write warnings.
+FAREWELL_S: Final = 1.0
 # Else all channels to one server share one connection.
 CHANNEL_OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 
@@ -94,6 +96,7 @@ class Watches:
         for channel in self._channels:
             await channel.close()
         self._channels.clear()
+        await asyncio.sleep(FAREWELL_S)
 
     async def _reader(self, request: bytes, first_events: int, gate: asyncio.Semaphore, tally: Tally) -> None:
         # The stubs want a serializer where grpcio takes bytes as they are.

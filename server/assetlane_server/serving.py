@@ -61,7 +61,7 @@ async def serve(
     try:
         async with application(settings, shares_port=leash_fd is not None) as app:
             is_ready = True
-            _collect_garbage_less_often()
+            collect_garbage_less_often()
             _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
             on_ready(app.port)
             await stop.wait()
@@ -72,7 +72,7 @@ async def serve(
     _log.info("stopped")
 
 
-def _collect_garbage_less_often() -> None:
+def collect_garbage_less_often() -> None:
     """Tells the collector that what lives now stays, and to look less often at what comes.
 
     An open watch is some fifty objects that live for hours. With the default thresholds, walking through those of
