@@ -212,6 +212,19 @@ async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
     assert stored.sweep_time - deployment.now() > QUARTER - timedelta(minutes=1)
 
 
+async def test_who_renewed_late_and_vanished_gets_the_asset_all_the_same(deployment: Deployment) -> None:
+    """The sweeper had put the upload off to its deadline; renewed targets bring it back when they run out."""
+    request = UploadRequest(
+        uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
+    )
+    upload, targets = await deployment.broker.request_upload(request)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    await deployment.broker.request_upload(request)
+    await deployment.put(target_messages(targets)[0])
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await deployment.status(upload) is Status.COMPLETED
+
+
 async def test_of_many_sweepers_one_takes_each_upload(deployment: Deployment) -> None:
     """Claiming is a conditional update: the second finds the lease taken."""
     upload, _ = await deployment.requested()
