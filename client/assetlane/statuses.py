@@ -25,6 +25,7 @@ _KINDS: dict[grpc.StatusCode, type[errors.CallFailed]] = {
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: errors.Unavailable,
+    grpc.StatusCode.CANCELLED: errors.Unavailable,  # by a server that went away: our own is CancelledError
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
 }
 

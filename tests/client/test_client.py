@@ -22,6 +22,7 @@ from assetlane import (
     NotFound,
     PreconditionFailed,
     Progress,
+    ResourceExhausted,
     StoreRefused,
     Unavailable,
     UploadFailed,
@@ -246,6 +247,26 @@ async def test_a_call_is_repeated_while_the_server_is_unavailable(lane: Client, 
     assert missing.value.reason == "ASSET_NOT_FOUND"
     assert loop.time() - began >= 0.2
     assert len(server.called("GetAsset")) == 3
+
+
+async def test_a_server_that_is_too_busy_is_asked_again_when_it_says(lane: Client, server: LaneServer) -> None:
+    """RESOURCE_EXHAUSTED with a wait is waited out; without one it is an answer, such as to too large a message."""
+    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+    server.faults["GetAsset"].append(Fault(full, "TOO_MANY_CALLS", retry_after=0.01))
+    with pytest.raises(NotFound):
+        await lane.get_asset("A1")
+    server.faults["GetAsset"].append(Fault(full))
+    with pytest.raises(ResourceExhausted):
+        await lane.get_asset("A1")
+    assert len(server.called("GetAsset")) == 3
+
+
+async def test_a_call_that_a_stopping_server_cut_off_is_repeated(lane: Client, server: LaneServer) -> None:
+    """CANCELLED without having been cancelled: the server's grace period was over."""
+    server.faults["GetAsset"].append(Fault(grpc.StatusCode.CANCELLED))
+    with pytest.raises(NotFound):
+        await lane.get_asset("A1")
+    assert len(server.called("GetAsset")) == 2
 
 
 async def test_an_unreachable_server_is_unavailable_after_the_deadline() -> None:

@@ -77,7 +77,9 @@ async def taken(settings: Settings) -> Inventory:
     living = {name: asset for name, asset in inventory.assets.items() if asset.get("delete_time") is None}
     owned = {variant["key"] for asset in living.values() for variant in asset["variants"]}
     bucket = Bucket(settings)
-    inventory.orphans = sorted(set(await bucket.keys()) - owned)
+    # What a probe left that was killed belongs to the probes: the next start an hour later deletes it.
+    kept = {key for key in await bucket.keys() if "/probe/" not in key}
+    inventory.orphans = sorted(kept - owned)
     bucket.close()
     async with object_store(settings) as store:
         turn = asyncio.Semaphore(AT_ONCE)

@@ -24,10 +24,14 @@ class Connection:
     def __init__(self, proxy: "Proxy", caller: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self._sides = (caller, upstream)
+        self._is_cut = asyncio.Event()
         self.is_half_open = False
+        self.upstream_has_ended = asyncio.Event()
+        """Set when the upstream closed its side."""
 
     def cut(self) -> None:
         """Resets both sides at once, as a crash or a firewall does."""
+        self._is_cut.set()
         for side in self._sides:
             if not side.is_closing():
                 side.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -41,8 +45,7 @@ class Connection:
         """Carries one direction until its source ends."""
         try:
             while data := await source.read(CHUNK_BYTES):
-                if self._proxy.delay_s > 0:
-                    await asyncio.sleep(self._proxy.delay_s)
+                await self._hold()
                 if not self.is_half_open:
                     sink.write(data)
                     await sink.drain()
@@ -51,6 +54,26 @@ class Connection:
         except OSError:
             if not self.is_half_open:
                 self.cut()
+
+    async def pump_back(self, upstream: asyncio.StreamReader, caller: asyncio.StreamWriter) -> None:
+        """Carries the answers until the upstream ends."""
+        try:
+            await self.pump(upstream, caller)
+        finally:
+            self.upstream_has_ended.set()
+
+    async def _hold(self) -> None:
+        """Holds a chunk back for as long as the proxy says, or until the connection is cut."""
+        if self._proxy.delay_s <= 0:
+            return
+        self._proxy.chunks_held += 1
+        try:
+            async with asyncio.timeout(self._proxy.delay_s):
+                await self._is_cut.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._proxy.chunks_held -= 1
 
 
 class Proxy:
@@ -61,6 +84,8 @@ class Proxy:
         """The ports on loopback that new connections go to in turn."""
         self.delay_s = 0.0
         """How long every chunk waits before it goes on, in either direction."""
+        self.chunks_held = 0
+        """How many chunks wait at this moment."""
         self.port = 0
         self._connections: set[Connection] = set()
         self._turn = 0
@@ -91,7 +116,7 @@ class Proxy:
             self._connections.add(connection)
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(connection.pump(reader, upstream_writer))
-                pumps.create_task(connection.pump(upstream_reader, writer))
+                pumps.create_task(connection.pump_back(upstream_reader, writer))
         except ConnectionError:
             writer.transport.abort()
         finally:

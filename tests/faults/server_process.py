@@ -1,4 +1,7 @@
-"""Assetlane servers as their operators run them: processes that are started, told to stop, or killed."""
+"""Assetlane servers as their operators run them: processes that are started, told to stop, or killed.
+
+Each runs under the guard of the embedded stack, which takes it down when the tests are gone, however they went.
+"""
 
 import asyncio
 import os
@@ -8,25 +11,33 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from assetlane_server.config import PREFIX
-from assetlane_server.local import StackAddress
+from assetlane_server.local import StackAddress, guard
 
 START_LIMIT_S: Final = 45.0
 KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
+# Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
+OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +(?:\d+ +)?assetlane_server.*$", re.MULTILINE)
 SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 
 def environment_for(
-    stack: StackAddress, database_name: str, key_prefix: str = "", *, app_name: str = "", **changes: object
+    stack: StackAddress,
+    database_name: str,
+    *,
+    app_name: str = "",
+    settings: Mapping[str, str] = MappingProxyType({}),
+    **changes: float,
 ) -> dict[str, str]:
-    """Returns the whole environment of a server on these stores; `changes` are settings by field name.
+    """Returns the whole environment of a server on these stores; `settings` and `changes` are by field name.
 
     `app_name` is what failpoints know its MongoDB connections by.
     """
-    settings: dict[str, object] = {
+    values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "mongo_uri": stack.mongo_uri + (f"&appName={app_name}" if app_name else ""),
         "mongo_database": database_name,
@@ -35,11 +46,15 @@ def environment_for(
         "s3_bucket": stack.s3_bucket,
         "s3_access_key_id": stack.s3_access_key_id,
         "s3_secret_access_key": stack.s3_secret_access_key,
-        "key_prefix": key_prefix,
+        **settings,
         **changes,
     }
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    return inherited | {PREFIX + name.upper(): str(value) for name, value in settings.items()}
+    return inherited | {PREFIX + name.upper(): str(value) for name, value in values.items()}
+
+
+class NotServingError(Exception):
+    """A server ended, or was killed, before it served; the end of its log says why."""
 
 
 class ServerProcess:
@@ -48,7 +63,8 @@ class ServerProcess:
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = dict(environment)
         self._log = log
-        self._process: asyncio.subprocess.Process | None = None
+        self._guard: asyncio.subprocess.Process | None = None
+        self._pid: int | None = None
         self.port = 0
         """The port it serves on, or last did."""
 
@@ -59,62 +75,85 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id. Raises RuntimeError when it was never started."""
-        return self._started().pid
+        """Its process id. Raises RuntimeError when it does not run."""
+        if self._pid is None or not self.is_running:
+            raise RuntimeError("the server does not run")
+        return self._pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._guard is not None and self._guard.returncode is None
 
     @property
     def log(self) -> str:
         """What it has written so far, in all its lives."""
         return self._log.read_text() if self._log.exists() else ""
 
+    @property
+    def errors(self) -> list[str]:
+        """The errors that it has logged."""
+        return OUR_ERRORS.findall(self.log)
+
     async def start(self) -> None:
-        """Starts it and returns when it serves. Raises AssertionError with its log when it does not."""
+        """Starts it and returns when it serves. Raises NotServingError; nothing is left running then."""
         offset = self._log.stat().st_size if self._log.exists() else 0
+        order = guard.Order(
+            command=(sys.executable, "-m", "assetlane_server", "serve"),
+            parent_pid=os.getpid(),
+            stop_limit_s=KILL_LIMIT_S,
+            kept_fds=(),
+            leftovers=(),
+        )
         with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-m", "assetlane_server", "serve"),
+            self._guard = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", guard.__file__, order.to_json()),
                 env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
                 stderr=log,
             )
+        assert self._guard.stdout is not None
         with suppress(TimeoutError):
             async with asyncio.timeout(START_LIMIT_S):
-                while self._process.returncode is None:
-                    if found := SERVING.search(self.log[offset:]):
+                self._pid = int(await self._guard.stdout.readline() or 0) or None
+                while self.is_running:
+                    if found := SERVING.search(self._log_since(offset)):
                         self.port = int(found[1])
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
-        raise AssertionError(f"the server does not serve:\n{self.log[-2000:]}")
+        await self.kill()
+        raise NotServingError(self.log[-2000:])
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
-        self._started().send_signal(signal.SIGTERM)
+        os.kill(self.pid, signal.SIGTERM)
 
     async def wait(self, limit_s: float) -> int:
-        """Returns its exit status; negative when a signal ended it. Raises TimeoutError."""
+        """Returns its exit status, 128 + n when signal n ended it. Raises TimeoutError."""
+        if self._guard is None:
+            raise RuntimeError("the server was never started")
         async with asyncio.timeout(limit_s):
-            return await self._started().wait()
+            return await self._guard.wait()
 
     async def kill(self) -> None:
         """Ends it as `kill -9` does and returns when it is gone. Harmless when it does not run."""
-        if self._process is None:
+        if self._guard is None:
             return
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        with suppress(RuntimeError, ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
         await self.wait(KILL_LIMIT_S)
+
+    def _log_since(self, offset: int) -> str:
+        with self._log.open() as log:
+            log.seek(offset)
+            return log.read()
 
     async def wait_for_log(self, text: str, limit_s: float) -> None:
         """Returns when its log holds this text. Raises TimeoutError."""
         async with asyncio.timeout(limit_s):
             while text not in self.log:  # noqa: ASYNC110 - the log is all that tells
                 await asyncio.sleep(PROBE_INTERVAL_S)
-
-    def _started(self) -> asyncio.subprocess.Process:
-        if self._process is None:
-            raise RuntimeError("the server was never started")
-        return self._process
 
 
 @asynccontextmanager

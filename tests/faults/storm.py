@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tests.faults.proxy import Proxy, cut
-from tests.faults.server_process import ServerProcess
+from tests.faults.server_process import NotServingError, ServerProcess
 from tests.records.stores import failing
+
+STARTS: Final = 10  # of a killed server, before the storm gives up
 
 STREAM_FAULTS: Final[Sequence[tuple[str, int, list[str], dict[str, Any]]]] = (
     ("history lost", 4, ["getMore"], {"errorCode": 286}),
@@ -98,10 +100,22 @@ class Storm:
         await server.kill()
         self.faults["servers killed"] += 1
         await self._is_calm_after(dice.uniform(0.0, 2.0))
-        await server.start()
+        await self._start(server)
         self._fronts[number].upstreams = (server.port,)
         for balancer in self._balancers:
             balancer.upstreams = tuple(one.port for one in self._servers)
+
+    async def _start(self, server: ServerProcess) -> None:
+        # As an orchestrator does: a server that finds MongoDB in disorder refuses to start.
+        for _ in range(STARTS):
+            try:
+                await server.start()
+            except NotServingError as error:
+                self.faults["starts refused"] += 1
+                refusal = error
+            else:
+                return
+        raise refusal
 
     async def _break_stream(self, dice: random.Random) -> None:
         weights = [how_often for _, how_often, _, _ in STREAM_FAULTS]

@@ -64,7 +64,7 @@ async def test_whatever_is_killed_no_upload_is_lost_false_or_left_behind(
     async with AsyncExitStack() as resources:
         enter = resources.enter_async_context
         web = await enter(aiohttp.ClientSession())
-        environment = environment_for(stack, database_name, key_prefix, sweep_seconds=0.5)
+        environment = environment_for(stack, database_name, settings={"key_prefix": key_prefix}, sweep_seconds=0.5)
         servers = [await enter(server_process(environment, directory / f"{number}.log")) for number in range(2)]
         balancer = await enter(proxied(*(server.port for server in servers)))
         # Several channels: one connection would tie all callers to the same server.

@@ -99,6 +99,17 @@ async def test_a_delay_holds_bytes_back() -> None:
         assert asyncio.get_running_loop().time() - began >= 0.1
 
 
+async def test_what_is_held_back_does_not_hold_up_a_cut() -> None:
+    """However long the delay."""
+    async with asyncio.timeout(LIMIT_S), echo() as port, proxied(port) as proxy, Caller.of(proxy) as caller:
+        proxy.delay_s = 1000.0
+        caller.writer.write(b"stuck")
+        while not proxy.chunks_held:  # noqa: ASYNC110 - the proxy tells nobody
+            await asyncio.sleep(0)
+        proxy.cut()
+        await proxy.wait_until_empty()
+
+
 async def test_connections_go_to_the_upstreams_in_turn_and_pass_one_that_is_away() -> None:
     """A load balancer; with nobody left a connection is reset, and it works again with a new upstream."""
     async with asyncio.timeout(LIMIT_S), echo(b"1") as one, proxied(one) as proxy:

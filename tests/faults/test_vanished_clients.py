@@ -87,7 +87,7 @@ async def test_uploads_of_clients_that_vanished_end_by_themselves(
         environment = environment_for(
             stack,
             database_name,
-            key_prefix,
+            settings={"key_prefix": key_prefix},
             write_url_seconds=WRITE_URL_SECONDS,
             upload_hours=DEADLINE_S / 3600,
             sweep_seconds=0.5,

@@ -32,6 +32,13 @@ class Verdict:
         """Whether anything is wrong."""
         return bool(self.missed or self.repeated or self.out_of_order or self.foreign)
 
+    def __str__(self) -> str:
+        """Counts what is wrong."""
+        return (
+            f"{len(self.missed)} missed, {len(self.repeated)} repeated,"
+            f" {len(self.out_of_order)} out of order, {len(self.foreign)} foreign"
+        )
+
     def __add__(self, other: "Verdict") -> "Verdict":
         """Returns both verdicts in one."""
         return Verdict(

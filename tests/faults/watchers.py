@@ -51,6 +51,10 @@ class Watcher:
         """Whether the server said that nothing can come any more."""
         self._dice = random.Random(f"{seed} {plan.number}")
 
+    def is_content(self, owed: int) -> bool:
+        """Whether it has seen so many events, and a sign of life or the end after them."""
+        return len(self.seen) >= owed and (self.has_ended or self.is_quiet or self.plan.is_thin)
+
     async def watch_thin(self, lane: Client, upload_id: str) -> None:
         """Watches until the upload's end; a session, until it is cancelled."""
         await asyncio.sleep(self.plan.delay_s)
