@@ -37,6 +37,13 @@ class Scene:
         self.records = records
         self.hub = hub
 
+    async def tell_hub(self) -> None:
+        """Returns when the hub has delivered every change made before: it does so in order."""
+        last = initialized("last")
+        async with self.hub.watch_upload(last.upload_id) as mailbox:
+            await self.records.insert_upload(last)
+            assert await mailbox.next(LIMIT)
+
     @asynccontextmanager
     async def broker(self, hub: ChangeHub) -> AsyncIterator[UploadBroker]:
         """A broker as `app.py` makes it, on this hub."""
@@ -87,16 +94,15 @@ async def everything(watch: AsyncGenerator[Snapshot | Progress | None], due: int
 async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
     """From the first revision to the one that was forced in, each once and in order."""
     upload = await scene.records.insert_upload(initialized())
-    async with scene.hub.watch_upload(upload.upload_id) as probe:
 
-        async def advance() -> None:
-            assert await scene.records.advance_upload(upload.uploaded(NOW))
-            if is_known:
-                assert await probe.next(LIMIT)
+    async def advance() -> None:
+        assert await scene.records.advance_upload(upload.uploaded(NOW))
+        if is_known:
+            await scene.tell_hub()
 
-        hub = GapHub(scene.hub, gap, advance)
-        async with scene.broker(hub) as broker:
-            seen = await everything(broker.watch_upload(upload.upload_id, after_revision=0), due=3)
+    hub = GapHub(scene.hub, gap, advance)
+    async with scene.broker(hub) as broker:
+        seen = await everything(broker.watch_upload(upload.upload_id, after_revision=0), due=3)
     assert hub.is_done
     assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
 
@@ -107,17 +113,16 @@ async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Ga
     """An upload that goes on and one that is new, beside one that rests."""
     resting, going_on = [await scene.records.insert_upload(initialized()) for _ in range(2)]
     late = initialized()
-    async with scene.hub.watch_upload(late.upload_id) as probe:
 
-        async def advance() -> None:
-            assert await scene.records.advance_upload(going_on.uploaded(NOW))
-            await scene.records.insert_upload(late)
-            if is_known:
-                assert await probe.next(LIMIT)
+    async def advance() -> None:
+        assert await scene.records.advance_upload(going_on.uploaded(NOW))
+        await scene.records.insert_upload(late)
+        if is_known:
+            await scene.tell_hub()
 
-        hub = GapHub(scene.hub, gap, advance)
-        async with scene.broker(hub) as broker:
-            seen = await everything(broker.watch_session("phone", {}), due=7)
+    hub = GapHub(scene.hub, gap, advance)
+    async with scene.broker(hub) as broker:
+        seen = await everything(broker.watch_session("phone", {}), due=7)
     assert hub.is_done
     begun = ("PENDING", "INITIALIZED")
     histories = {resting.upload_id: begun, going_on.upload_id: (*begun, "UPLOADED"), late.upload_id: begun}

@@ -129,17 +129,17 @@ class MongoRecords:
 
     async def renew_targets(self, upload: Upload) -> bool:
         """See UploadRecords."""
-        return await self._update(
+        at_this_revision = {"_id": upload.upload_id, "revision": upload.revision}
+        is_newest = await self._update(
             self._uploads,
-            {"_id": upload.upload_id, "revision": upload.revision},
+            {**at_this_revision, "targets_signed_at": {"$lte": upload.targets_signed_at}},
             {
-                "$max": {
-                    "targets_signed_at": upload.targets_signed_at,
-                    "targets_expire_time": upload.targets_expire_time,
-                    "sweep_time": upload.sweep_time,
-                }
+                "$max": {"targets_expire_time": upload.targets_expire_time},
+                # The sweep may come closer: the sweeper had put it off to the deadline.
+                "$set": {"targets_signed_at": upload.targets_signed_at, "sweep_time": upload.sweep_time},
             },
         )
+        return is_newest or await self._find_one(self._uploads, at_this_revision) is not None
 
     async def find_upload(self, upload_id: str) -> Upload | None:
         """See UploadRecords."""

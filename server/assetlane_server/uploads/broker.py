@@ -141,7 +141,7 @@ class UploadBroker:
         upload = upload.completed(self._now())
         if not await self._uploads.advance_upload(upload):
             return None
-        return Completion(upload, asset)
+        return Completion(upload, None if asset.is_deleted else asset)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
