@@ -47,7 +47,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
 test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults' $(ARGS)
 
-test-faults: setup  ## the longer crash and fault suite (SEED=… replays a chaos test)
+test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)

@@ -22,7 +22,8 @@ from assetlane_server.uploads.upload import VariantPromise
 
 _log = logging.getLogger(__name__)
 
-_LIMIT = timedelta(seconds=2)  # of one request, and of the probe at start-up as a whole
+_LIMIT = timedelta(seconds=2)  # of the probe at start-up as a whole
+_REQUEST_LIMIT = timedelta(seconds=10)  # of one request, when doctor asks
 _LIFETIME = timedelta(minutes=15)
 _LEFTOVER_AGE = timedelta(hours=1)  # no probe takes that long, whatever the difference of two clocks
 _BODY = b"a probe of Assetlane"
@@ -104,7 +105,7 @@ async def probe_store(store: S3ObjectStore, prefix: str, now: Callable[[], datet
     Raises StoreUnavailable when it does not answer or refuses what is right.
     """
     folder = f"{prefix}probe/{secrets.token_hex(8)}/"
-    async with open_wire(_LIMIT) as wire:
+    async with open_wire(_REQUEST_LIMIT) as wire:
         trial = _Trial(store.seen_from_here(), wire, folder, now)
         try:
             return await trial.run()
