@@ -42,8 +42,10 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
                 async with asyncio.timeout(LIMIT.total_seconds()):
                     while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
                         await asyncio.sleep(0.01)
-            assert await status_of_next(box) is Status.UPLOADED
             seen: set[str] = set()
-            while late.upload_id not in seen:
-                seen |= {snapshot_of(one).upload.upload_id for one in await session.next(LIMIT)}
+            async with asyncio.timeout(LIMIT.total_seconds()):
+                while await status_of_next(box) is not Status.UPLOADED:
+                    continue
+                while late.upload_id not in seen:
+                    seen |= {snapshot_of(one).upload.upload_id for one in await session.next(LIMIT)}
     await drop(stack.mongo_uri, database_name)
