@@ -8,13 +8,15 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import presigning, requesting
+from bench import presigning, requesting, watching
 from bench.figures import Finding
-from bench.report import LATEST, print_finding, remember
+from bench.machine import Bystanders
+from bench.report import LATEST, Run, print_finding, remember
 
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "presigning": presigning.measure,
     "requesting": requesting.measure,
+    "watching": watching.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal
 
@@ -34,11 +36,12 @@ def main() -> None:
 async def run(names: list[str], console: Console) -> None:
     """Runs these benchmarks, one after the other."""
     for name in names:
-        begun = time.monotonic()
+        begun, bystanders = time.monotonic(), Bystanders()
         with console.status(f"{name} …"):
             finding = await BENCHMARKS[name]()
-        print_finding(console, finding)
-        remember(name, finding, time.monotonic() - begun)
+        how = Run(time.monotonic() - begun, bystanders.percent())
+        print_finding(console, finding, how)
+        remember(name, finding, how)
     console.print(f"kept in bench/{LATEST.parent.name}/{LATEST.name}", style="dim")
 
 

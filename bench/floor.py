@@ -1,23 +1,25 @@
-"""The floor: a bare gRPC server that does, for each RequestUpload, the one durable insert that cannot be spared.
+"""The floor: a bare gRPC server that does what cannot be spared, and nothing else.
 
-Same contract, options, event loop, driver, indexes and write concern as the real server, and the same document
-and answer, but both built once, by the server's own code. No validation, no signing, no interceptor, no change
+RequestUpload is the one durable insert; WatchUpload hands the same bytes to every stream, when CancelUpload says
+so. Same contract, options, event loop, driver, indexes and write concern as the real server, and the same document
+and messages, but all built once, by the server's own code. No validation, no signing, no interceptor, no change
 stream. Runs as a process: `python -m bench.floor`, with the server's own settings.
 """
 
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import uvloop
-from grpc import aio
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.write_concern import WriteConcern
 
 from assetlane.v1 import upload_service_pb2 as pb
-from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
 from assetlane_server.app import new_id, object_store, utc_now
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.records.documents import Document, upload_document
@@ -28,26 +30,66 @@ from assetlane_server.uploads.admission import admit
 from assetlane_server.uploads.lanes import Lanes
 from bench.wishes import wishes
 
+SERVICE = pb.DESCRIPTOR.services_by_name["UploadService"].full_name
 
-class FloorServicer(UploadServiceServicer):
-    """Inserts and answers."""
 
-    def __init__(self, uploads: Any, document: Document, answer: pb.RequestUploadResponse) -> None:
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """What the real server would store and answer."""
+
+    document: Document
+    answer: pb.RequestUploadResponse
+    first_events: tuple[bytes, bytes]  # of a watch: PENDING, INITIALIZED
+    cancelled_event: bytes
+
+
+class Floor:
+    """The three RPCs that benchmarks call."""
+
+    def __init__(self, uploads: Any, templates: Templates) -> None:
         self._uploads = uploads
-        self._document = document
-        self._answer = answer
+        self._templates = templates
+        self._bell = asyncio.Event()
 
-    async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:  # noqa: N802 - gRPC's name
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Returns what a server takes. Watches answer bytes, as they are."""
+        unary = grpc.unary_unary_rpc_method_handler
+        methods = {
+            "RequestUpload": unary(
+                self.request_upload,
+                pb.RequestUploadRequest.FromString,
+                pb.RequestUploadResponse.SerializeToString,
+            ),
+            "CancelUpload": unary(self.cancel_upload),
+            "WatchUpload": grpc.unary_stream_rpc_method_handler(self.watch_upload),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def request_upload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
         """Makes a copy of the one document durable, under new ids in every index."""
         document = {
-            **self._document,
+            **self._templates.document,
             "_id": new_id(),
             "uid": request.uid,
             "session_id": request.session_id,
             "request_id": request.request_id,
         }
         await self._uploads.insert_one(document)
-        return self._answer
+        return self._templates.answer
+
+    async def watch_upload(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        """Sends the first events, then one more whenever the bell rings."""
+        for event in self._templates.first_events:
+            yield event
+        while True:
+            await self._bell.wait()
+            yield self._templates.cancelled_event
+
+    async def cancel_upload(self, request: bytes, context: Any) -> bytes:
+        """Rings the bell of every stream."""
+        bell, self._bell = self._bell, asyncio.Event()
+        bell.set()
+        return b""
 
 
 async def serve(settings: Settings) -> None:
@@ -59,16 +101,12 @@ async def serve(settings: Settings) -> None:
         pass  # for the indexes
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, timeoutMS=10_000)
     database = client.get_database(settings.mongo_database, write_concern=WriteConcern("majority"))
-    document, answer = await _templates(settings)
-    server = aio.server(
-        options=server_options(
-            max_message_bytes=settings.max_message_bytes,
-            keepalive_seconds=settings.keepalive_seconds,
-            shares_port=False,
-        )
+    floor = Floor(database["uploads"], await _templates(settings))
+    options = server_options(
+        max_message_bytes=settings.max_message_bytes, keepalive_seconds=settings.keepalive_seconds, shares_port=False
     )
-    servicer = FloorServicer(database["uploads"], document, answer)  # type: ignore[abstract]  # all else: UNIMPLEMENTED
-    add_UploadServiceServicer_to_server(servicer, server)
+    server = grpc.aio.server(options=options)
+    server.add_generic_rpc_handlers((floor.handlers(),))
     port = server.add_insecure_port(settings.listen)
     await server.start()
     sys.stderr.write(f"serving on 127.0.0.1:{port}\n")
@@ -78,15 +116,22 @@ async def serve(settings: Settings) -> None:
     client.close()
 
 
-async def _templates(settings: Settings) -> tuple[Document, pb.RequestUploadResponse]:
-    """Returns what the real server would store and answer."""
+async def _templates(settings: Settings) -> Templates:
     now = utc_now()
     request = upload_request_of(wishes(1)[0], "nobody")
     upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)
     async with object_store(settings) as store:
-        targets = Lanes(store).write_targets(upload)
-    answer = pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
-    return upload_document(upload), answer
+        targets = target_messages(Lanes(store).write_targets(upload))
+    pending, initialized, cancelled = (
+        pb.WatchUploadResponse(status=pb.StatusEvent(upload=upload_message(state), write_targets=ways_in))
+        for state, ways_in in ((upload.as_of(1), ()), (upload, targets), (upload.cancelled(now), ()))
+    )
+    return Templates(
+        document=upload_document(upload),
+        answer=pb.RequestUploadResponse(upload=upload_message(upload), write_targets=targets),
+        first_events=(pending.SerializeToString(), initialized.SerializeToString()),
+        cancelled_event=cancelled.SerializeToString(),
+    )
 
 
 if __name__ == "__main__":

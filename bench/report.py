@@ -1,6 +1,7 @@
 """Tells findings: a table per benchmark, and `results/latest.json` with all of them."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,15 @@ from bench.machine import machine, versions
 LATEST: Final = Path(__file__).with_name("results") / "latest.json"
 
 
-def print_finding(console: Console, finding: Finding) -> None:
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a benchmark ran."""
+
+    seconds: float
+    bystanders_percent: float  # of all cores, used by others meanwhile
+
+
+def print_finding(console: Console, finding: Finding, run: Run) -> None:
     """Prints one benchmark's table, its notes below."""
     table = Table(title=finding.title, title_justify="left", title_style="bold", header_style="dim")
     table.add_column("what")
@@ -26,16 +35,19 @@ def print_finding(console: Console, finding: Finding) -> None:
     console.print(table)
     for note in finding.notes:
         console.print(f"  {note}", style="dim", highlight=False)
+    others = f"others used {run.bystanders_percent:.0f} % of the machine meanwhile"
+    console.print(f"  Took {run.seconds:.0f} s; {others}.", style="dim", highlight=False)
     console.print()
 
 
-def remember(name: str, finding: Finding, seconds: float, path: Path = LATEST) -> None:
+def remember(name: str, finding: Finding, run: Run, path: Path = LATEST) -> None:
     """Replaces one benchmark's part of the report and leaves all others as they are."""
     report = json.loads(path.read_text()) if path.exists() else {}
     report[name] = {
         "title": finding.title,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "took_seconds": round(seconds),
+        "took_seconds": round(run.seconds),
+        "others_used_percent_of_the_machine": round(run.bystanders_percent),
         "machine": machine(),
         "versions": versions(),
         "notes": list(finding.notes),

@@ -26,7 +26,7 @@ async def stores() -> AsyncIterator[StackAddress]:
             yield stack.address
 
 
-def variables(stores: StackAddress, database: str) -> dict[str, str]:
+def variables(stores: StackAddress, database: str, **given: str) -> dict[str, str]:
     """Returns the environment of a server with a fresh database of its own and a free port."""
     settings = {
         "listen": "127.0.0.1:0",
@@ -38,5 +38,6 @@ def variables(stores: StackAddress, database: str) -> dict[str, str]:
         "s3_access_key_id": stores.s3_access_key_id,
         "s3_secret_access_key": stores.s3_secret_access_key,
         "grace_seconds": "5",
+        **given,
     }
     return {f"{PREFIX}{name.upper()}": value for name, value in settings.items()}

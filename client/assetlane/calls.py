@@ -9,7 +9,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
-from assetlane.statuses import error_from, retry_after
+from assetlane.errors import CallFailed, ResourceExhausted, Unavailable
+from assetlane.statuses import error_from
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
@@ -38,7 +39,7 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     # The defaults notice a dead peer after hours. The server allows pings this often.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # Of any ping, a minute by default; gRPC waits that long for those of keepalive as well.
+    # What decides how long a ping may go unanswered (grpcio 1.85: the timeout above has no effect of its own).
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Else only two: a watcher sends nothing else, and would notice a dead peer after minutes.
@@ -84,9 +85,9 @@ class Connection:
     ) -> Response:
         """Returns the answer to `request`.
 
-        While the server is UNAVAILABLE or gone, the call is repeated, after the wait the server asks for or
-        a jittered one, until `timeout` seconds are over: every RPC of the contract is safe to repeat.
-        Raises the `AssetlaneError` for any other status.
+        While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
+        repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
+        contract is safe to repeat. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
@@ -96,9 +97,11 @@ class Connection:
             try:
                 return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                delay = backoff.next_delay(retry_after(error))
-                if error.code() not in _GONE or loop.time() + delay >= deadline:
-                    raise error_from(error) from error
+                failed = error_from(error)
+                delay = backoff.next_delay(failed.retry_after or 0.0)
+                passes = error.code() in _GONE or _passes(failed)
+                if not passes or loop.time() + delay >= deadline:
+                    raise failed from error
             await asyncio.sleep(delay)
 
     async def open_upload_watch(
@@ -118,6 +121,13 @@ class Connection:
             return grpc.aio.Metadata()
         token = self._token if isinstance(self._token, str) else await self._token()
         return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+
+
+def _passes(failed: CallFailed) -> bool:
+    """Returns whether a repeat may succeed: a message that is too large is exhausting for ever, and has no wait."""
+    if isinstance(failed, ResourceExhausted):
+        return failed.retry_after is not None
+    return isinstance(failed, Unavailable)
 
 
 def _channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:

@@ -14,6 +14,7 @@ from assetlane.errors import (
     AssetlaneError,
     DeadlineExceeded,
     PreconditionFailed,
+    ResourceExhausted,
     StoreUnavailable,
     TargetUnknown,
     Unavailable,
@@ -33,7 +34,7 @@ CLEAN_UP = 5.0  # seconds that giving an upload up may take
 LAST_NEWS = 2.0  # seconds to wait for the watch to tell what CompleteUpload has answered already
 ROUNDS = 3  # how often what is missing at completion is sent again
 
-_TRANSIENT = (Unavailable, DeadlineExceeded, StoreUnavailable)
+_TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, StoreUnavailable)
 _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED", "UPLOAD_FAILED", "UPLOAD_COMPLETED"})
 
 

@@ -77,7 +77,7 @@ class Ledger:
         """Yields every asset that is in a partition, SYNCED, then every addition, refresh and deletion, for ever.
 
         Goes on by itself through lost connections, without a gap; SYNCED comes again when it has caught up.
-        Keep the newest `resume_token` that is not empty to go on in another process: then only what changed
+        Keep the newest `resume_token` to go on in another process: then only what changed
         since comes first, perhaps with the last minute or two before the token once more.
         Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
         """

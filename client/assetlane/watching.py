@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
-SILENCE = 60.0  # seconds; the server sends a heartbeat every 15, so three were missed and the peer is dead
+SILENCE = 100.0  # seconds; the server sends a heartbeat every 30, so three were missed and the peer is dead
 
 REMEMBERED = 10_000  # assets of one partition; a resumed watch repeats about the last minute before its token
 

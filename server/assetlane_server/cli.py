@@ -1,12 +1,11 @@
 """The `assetlane-server` command: serve, local, setup, doctor, reconcile."""
 
 import asyncio
-import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import asdict
+from collections.abc import Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -15,14 +14,15 @@ import typer
 from assetlane.version import __version__
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
-from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
-from assetlane_server.operations import examination
+from assetlane_server.operations import examination, reconciling
+from assetlane_server.reports import delete_orphans, report_discrepancies, report_findings
 from assetlane_server.serving import serve as serve_until_signal
 from assetlane_server.supervisor import Post, Supervisor, held_port
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.reconciliation import least_age
 
 T = TypeVar("T")
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
@@ -77,7 +77,23 @@ def setup() -> None:
 @cli.command()
 def doctor(as_json: _Json = False) -> None:
     """Check the whole set-up for real and say how to mend it; exit 1 if anything FAILED. Leaves nothing behind."""
-    if not _run(_tell(examination(os.environ), as_json)):
+    if not _run(report_findings(examination(os.environ), as_json, _print)):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def reconcile(
+    delete: Annotated[bool, typer.Option("--delete-orphans", help="Delete orphans, after the report.")] = False,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, help="Hours since an orphan was stored; 48 if not given.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Compare ledger and bucket both ways; exit 1 if they differ. Changes nothing unless told to."""
+    settings = settings_from()
+    _log_to_stderr(settings)
+    age = None if older_than is None else timedelta(hours=older_than)
+    if not _run(_reconcile(settings, delete, age, as_json)):
         raise typer.Exit(1)
 
 
@@ -127,13 +143,21 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         await serve_until_signal(settings, lambda port: _greet(f"{host}:{port}", address, directory))
 
 
-async def _tell(findings: AsyncIterator[Finding], as_json: bool) -> bool:
-    is_sound = True
-    async for finding in findings:
-        typer.echo(json.dumps(asdict(finding)) if as_json else finding.line)
-        sys.stdout.flush()
-        is_sound = is_sound and finding.verdict is not Verdict.FAILED
-    return is_sound
+def _print(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+async def _reconcile(settings: Settings, delete: bool, asked_age: timedelta | None, as_json: bool) -> bool:
+    try:
+        age = least_age(asked_age, settings.terms.write_url_lifetime)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--older-than") from error
+    async with reconciling(settings) as reconciler:
+        is_clean = await report_discrepancies(reconciler, as_json, _print)
+        if delete:
+            await delete_orphans(reconciler, age, as_json, _print)
+    return is_clean
 
 
 def _greet(target: str, address: StackAddress, directory: Path) -> None:

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     keepalive_seconds: float = Field(
         30, ge=0.1, le=3600, description="silence after which a client is pinged, and time it has to answer"
     )
-    heartbeat_seconds: float = Field(15, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
+    heartbeat_seconds: float = Field(30, ge=0.1, le=300, description="silence after which a watch sends a sign of life")
     grace_seconds: float = Field(30, ge=0, le=600, description="time to finish calls in flight when stopping")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         ("*",), description="origins whose pages may PUT and GET, set by `setup`; joined by commas"

@@ -1,12 +1,16 @@
 """What an operator runs beside the server: puts the parts together for `doctor` and `reconcile`."""
 
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from assetlane_server.app import object_store, utc_now
-from assetlane_server.config import settings_from
+from assetlane_server.config import Settings, settings_from
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, failed
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.errors import NotReady, Refusal
+from assetlane_server.uploads.reconciler import Reconciler
 
 
 async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -18,3 +22,18 @@ async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
         return
     async for finding in examine(settings, object_store, utc_now):
         yield finding
+
+
+@asynccontextmanager
+async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
+    """Opens ledger and bucket to be compared. Raises NotReady, also when one of them fails on the way."""
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
+        object_store(settings) as store,
+    ):
+        try:
+            yield Reconciler(uploads=records, assets=records, store=store, prefix=settings.key_prefix, now=utc_now)
+        except Refusal as error:
+            raise NotReady(f"ledger and bucket could not be compared to the end: {error}") from error

@@ -22,6 +22,7 @@ from assetlane import (
     NotFound,
     PreconditionFailed,
     Progress,
+    ResourceExhausted,
     StoreRefused,
     Unavailable,
     UploadFailed,
@@ -245,6 +246,18 @@ async def test_a_call_is_repeated_while_the_server_is_unavailable(lane: Client, 
         await lane.get_asset("A1")
     assert missing.value.reason == "ASSET_NOT_FOUND"
     assert loop.time() - began >= 0.2
+    assert len(server.called("GetAsset")) == 3
+
+
+async def test_a_server_that_is_too_busy_is_asked_again_when_it_says(lane: Client, server: LaneServer) -> None:
+    """RESOURCE_EXHAUSTED with a wait is waited out; without one it is an answer, such as to too large a message."""
+    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+    server.faults["GetAsset"].append(Fault(full, "TOO_MANY_CALLS", retry_after=0.01))
+    with pytest.raises(NotFound):
+        await lane.get_asset("A1")
+    server.faults["GetAsset"].append(Fault(full))
+    with pytest.raises(ResourceExhausted):
+        await lane.get_asset("A1")
     assert len(server.called("GetAsset")) == 3
 
 

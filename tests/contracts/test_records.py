@@ -105,6 +105,27 @@ async def test_uploads_are_listed_by_descending_id_below_a_bound(records: MongoR
     assert [upload.upload_id for upload in limited] == ids[:2]
 
 
+async def test_uploads_are_found_by_their_ids(records: MongoRecords) -> None:
+    """Those that exist, in whichever status they are."""
+    open_one = await records.insert_upload(initialized(request_id=""))
+    other = await records.insert_upload(initialized(request_id=""))
+    await records.advance_upload(other.cancelled(NOW))
+    found = await records.find_uploads([open_one.upload_id, other.upload_id, "missing"])
+    assert found == {open_one.upload_id: open_one, other.upload_id: other.cancelled(NOW)}
+    assert await records.find_uploads([]) == {}
+
+
+async def test_assets_of_all_partitions_are_scanned_by_ascending_id(records: MongoRecords) -> None:
+    """Page by page to the end, without the deleted ones."""
+    assets = [await records.insert_asset(asset(partition=partition)) for partition in ("a", "b", "public", "a")]
+    await records.advance_asset(assets[1].deleted(NOW))
+    kept = sorted((one for one in assets if one is not assets[1]), key=lambda one: one.asset_id)
+    first = await records.scan_assets(after_id="", limit=2)
+    assert first == kept[:2]
+    assert await records.scan_assets(after_id=first[-1].asset_id, limit=2) == kept[2:]
+    assert await records.scan_assets(after_id=kept[-1].asset_id, limit=2) == []
+
+
 async def test_an_asset_is_inserted_once(records: MongoRecords) -> None:
     """The second insert of an id returns the first."""
     first = asset()

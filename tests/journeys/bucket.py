@@ -31,14 +31,17 @@ class Bucket:
 
     async def keys(self) -> list[str]:
         """Returns the keys of this test's objects."""
-        page = await asyncio.to_thread(self._client.list_objects_v2, Bucket=self._name, Prefix=self._prefix)
-        return [found["Key"] for found in page.get("Contents", ())]
+        return await asyncio.to_thread(self._list)
 
     async def replace(self, url: str, body: bytes, content_type: str) -> None:
         """Puts another object where a presigned URL points."""
         key = unquote(urlsplit(url).path).removeprefix(f"/{self._name}/")
         options: dict[str, Any] = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
         await asyncio.to_thread(self._client.put_object, Bucket=self._name, Key=key, Body=body, **options)
+
+    def _list(self) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=self._prefix)
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
 
     def close(self) -> None:
         """Ends its connections."""

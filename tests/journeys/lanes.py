@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import grpc
 import yarl
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from assetlane.v1.upload_pb2 import VariantPromise, WriteTarget
@@ -49,18 +49,21 @@ class Told:
         self.message = error.details() or ""
         self.fields: dict[str, str] = {}
         self.subjects: list[str] = []
+        self.retry_after_s: float | None = None
         infos = []
         status = Status()
         for name, value in error.trailing_metadata() or ():
             if name == "grpc-status-details-bin":
                 status.ParseFromString(value)
         for detail in status.details:
-            info, bad, unmet = ErrorInfo(), BadRequest(), PreconditionFailure()
+            info, bad, unmet, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
             if detail.Unpack(info):
                 infos.append(info)
             elif detail.Unpack(bad):
                 self.fields = {violation.field: violation.description for violation in bad.field_violations}
             elif detail.Unpack(unmet):
                 self.subjects = [violation.subject for violation in unmet.violations]
+            elif detail.Unpack(retry):
+                self.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
         assert [info.domain for info in infos] == ["assetlane"], "exactly one ErrorInfo"
         self.reason: str = infos[0].reason

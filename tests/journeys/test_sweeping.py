@@ -144,6 +144,23 @@ async def test_a_server_that_died_while_proving_is_finished_by_another(deploymen
     assert [await deployment.status(upload) for upload in uploads] == [Status.COMPLETED] * 2
 
 
+async def test_an_asset_that_was_deleted_before_its_completion_ended_stays_deleted(deployment: Deployment) -> None:
+    """The server died between asset and COMPLETED, the owner deleted the asset, then completed once more."""
+    upload, target = await deployment.requested()
+    await deployment.put(target)
+    uploaded = upload.uploaded(deployment.now())
+    assert await deployment.records.advance_upload(uploaded)
+    proof = await deployment.store.head(upload.variants[0].key)
+    assert proof is not None
+    await deployment.records.insert_asset(asset_of(uploaded, [proof], deployment.now()))
+    await deployment.ledger.delete_asset(upload.upload_id)
+    await deployment.put(target)
+    completion = await deployment.broker.complete_upload(upload.upload_id)
+    assert (completion.upload.status, completion.asset) == (Status.COMPLETED, None)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert not await deployment.is_stored(upload)
+
+
 async def test_what_is_put_after_a_cancel_is_gone_once_the_url_is(deployment: Deployment) -> None:
     """No store can refuse a URL that still lives; the sweeper comes when it does not."""
     upload, target = await deployment.requested()
@@ -210,6 +227,19 @@ async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
     assert stored is not None
     assert stored.sweep_time is not None
     assert stored.sweep_time - deployment.now() > QUARTER - timedelta(minutes=1)
+
+
+async def test_who_renewed_late_and_vanished_gets_the_asset_all_the_same(deployment: Deployment) -> None:
+    """The sweeper had put the upload off to its deadline; renewed targets bring it back when they run out."""
+    request = UploadRequest(
+        uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
+    )
+    upload, targets = await deployment.broker.request_upload(request)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    await deployment.broker.request_upload(request)
+    await deployment.put(target_messages(targets)[0])
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await deployment.status(upload) is Status.COMPLETED
 
 
 async def test_of_many_sweepers_one_takes_each_upload(deployment: Deployment) -> None:

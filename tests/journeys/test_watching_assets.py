@@ -16,7 +16,7 @@ from assetlane.v1.asset_service_pb2 import (
     WatchAssetsRequest,
 )
 from assetlane_server.app import utc_now
-from assetlane_server.uploads.resumption import TOKEN_LIFETIME, resume_token
+from assetlane_server.uploads.resumption import TOKEN_LIFETIME, Position, resume_token
 
 LIMIT_S = 20.0
 PARTITION = "team/42"
@@ -100,8 +100,13 @@ async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(shelf
 @pytest.mark.parametrize(
     ("partition", "token", "code", "reason"),
     [
-        (PARTITION, resume_token(PARTITION, utc_now() - 2 * TOKEN_LIFETIME), "OUT_OF_RANGE", "RESUME_EXPIRED"),
-        (PARTITION, resume_token("team/43", utc_now()), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        (
+            PARTITION,
+            resume_token(PARTITION, Position(utc_now() - 2 * TOKEN_LIFETIME)),
+            "OUT_OF_RANGE",
+            "RESUME_EXPIRED",
+        ),
+        (PARTITION, resume_token("team/43", Position(utc_now())), "INVALID_ARGUMENT", "INVALID_FIELD"),
         (PARTITION, "made-up", "INVALID_ARGUMENT", "INVALID_FIELD"),
         ("", "", "INVALID_ARGUMENT", "INVALID_FIELD"),
     ],

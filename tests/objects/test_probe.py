@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -15,7 +17,7 @@ from tests.objects.settings import SETTINGS, settings_of
 
 from assetlane_server.app import utc_now
 from assetlane_server.local import StackAddress
-from assetlane_server.objects.probe import check_store, probe_store
+from assetlane_server.objects.probe import check_store, clear_leftovers, probe_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 
@@ -133,6 +135,23 @@ async def test_a_store_that_refuses_what_is_right_is_told_with_its_own_word() ->
     async with http_server(refuse) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
         with pytest.raises(StoreUnavailable, match="403 AccessDenied"):
             await probe_store(store, "", utc_now)
+
+
+def put(key: str, client: Any, bucket: str) -> None:
+    """Stores an object, as a probe does."""
+    client.put_object(Bucket=bucket, Key=key, Body=b"x")
+
+
+async def test_what_a_killed_probe_left_is_cleared_once_it_is_old(stack: StackAddress, key_prefix: str) -> None:
+    """A probe that runs meanwhile keeps its keys, and nothing beside the probes is touched."""
+    keys = [f"{key_prefix}probe/dead/kept", f"{key_prefix}private/a"]
+    async with S3ObjectStore.open(settings_of(stack)) as store:
+        for key in keys:
+            await store.ask(partial(put, key))
+        await clear_leftovers(store, key_prefix, utc_now() - timedelta(hours=1))
+        assert sorted(await keys_left(store, key_prefix)) == sorted(keys)
+        await clear_leftovers(store, key_prefix, utc_now() + timedelta(minutes=1))
+        assert await keys_left(store, key_prefix) == keys[1:]
 
 
 async def test_in_a_bucket_that_keeps_versions_no_version_is_left(stack: StackAddress, key_prefix: str) -> None:

@@ -52,7 +52,7 @@ async def test_a_slow_reader_of_an_upload_holds_one_snapshot(records: MongoRecor
 async def test_a_full_mailbox_reads_its_session_again(records: MongoRecords) -> None:
     """More uploads than slots: none is lost, memory is bounded."""
     uploads = [await records.insert_upload(initialized()) for _ in range(5)]
-    box: HubMailbox[Snapshot | Progress] = HubMailbox(2, lambda: records.read_sessions(["phone"]))
+    box: HubMailbox[Snapshot | Progress] = HubMailbox(2, lambda: records.read_sessions(["phone"]), lambda: NOW)
     for upload in uploads:
         put(box, upload)
     assert {snapshot_of(one).upload.upload_id for one in await box.next(LIMIT)} == {one.upload_id for one in uploads}
@@ -64,7 +64,7 @@ async def test_a_full_mailbox_reads_its_session_again(records: MongoRecords) -> 
 async def test_an_older_snapshot_never_replaces_a_newer(records: MongoRecords) -> None:
     """Two reads may come back in any order."""
     upload = initialized()
-    box: HubMailbox[Snapshot | Progress] = HubMailbox(1, lambda: records.read_uploads([]))
+    box: HubMailbox[Snapshot | Progress] = HubMailbox(1, lambda: records.read_uploads([]), lambda: NOW)
     put(box, upload.uploaded(NOW))
     put(box, upload)
     assert await status_of_next(box) is Status.UPLOADED

@@ -264,7 +264,7 @@ class WatchAssetsResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Resumes the watch after this event. Empty before SYNCED."""
+    """Resumes the watch after this event."""
     @_builtins.property
     def asset(self) -> Global___AssetEvent:
         """An asset is there, new or renewed."""

@@ -109,7 +109,8 @@ class AssetServiceServicer:
         deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
 
         To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-        SYNCED, deletions included. What changed shortly before the token may be told again; `revision` tells it.
+        SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
+        before the token may be told again; `revision` tells it.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.

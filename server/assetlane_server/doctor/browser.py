@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from assetlane_server.config import Settings
 from assetlane_server.doctor.finding import (
@@ -47,8 +47,8 @@ class BrowserChecks:
         if "*" in settings.cors_origins:
             self._origins.append(_ANY_ORIGIN)
         word = secrets.token_hex(8)
-        self._private_key = f"{settings.key_prefix}private/doctor-{word}"
-        self._public_key = f"{settings.key_prefix}public/doctor-{word}"
+        self._folders = [f"{settings.key_prefix}{place}/doctor-{word}/" for place in ("private", "public")]
+        self._private_key, self._public_key = [f"{folder}look" for folder in self._folders]
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yields what is found."""
@@ -95,13 +95,10 @@ class BrowserChecks:
         if headers and not _exposes_etag(put):
             return warning(name, "PUT and GET work, but pages may not see the ETag, which multipart uploads need.",
                            "Run `assetlane-server setup`, or expose the header ETag in the bucket's CORS.")  # fmt: skip
-        if place.startswith("http://") and any(origin.startswith("https://") for origin in self._named_origins()):
+        if any(_is_blocked(place, origin) for origin in self._origins if origin != _ANY_ORIGIN):
             return warning(name, f"PUT and GET work at {place}, but pages on https may not call http.",
                            "Set ASSETLANE_S3_PUBLIC_ENDPOINT to an address of the store on https.")  # fmt: skip
         return ok(name, f"A user's PUT and GET work at {place}.")
-
-    def _named_origins(self) -> list[str]:
-        return [origin for origin in self._origins if origin != _ANY_ORIGIN]
 
     async def _preflight(self, origin: str) -> Finding:
         reply = await self._wire.ask(
@@ -159,11 +156,14 @@ class BrowserChecks:
         return self._store.presign_get(key, self._now(), _LIFETIME).url.partition("?")[0]
 
     async def _clean_up(self) -> None:
-        for key in (self._private_key, self._public_key):
-            try:
-                await self._store.delete([key])
-            except StoreUnavailable:
-                return  # the right to delete was told of above
+        try:
+            if self._ground.keeps_versions:
+                for folder in self._folders:
+                    await self._store.purge(folder)
+            else:
+                await self._store.delete([self._private_key, self._public_key])
+        except StoreUnavailable:
+            return  # the right to delete was told of above
 
 
 def _exposes_etag(reply: Reply) -> bool:
@@ -177,12 +177,17 @@ def _preflight_fault(reply: Reply, origin: str) -> str:
         return f"the preflight is answered with {reply.told}"
     if reply.headers.get("access-control-allow-origin") not in ("*", origin):
         return "the origin is not allowed"
-    methods = _listed(reply, "access-control-allow-methods")
-    if not methods & {"put", "*"}:
-        return "the method PUT is not allowed"
+    missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]
     headers = _listed(reply, "access-control-allow-headers")
-    missing = [name for name in _HEADERS if not headers & {name, "*"}]
-    return f"the headers {', '.join(missing)} are not allowed" if missing else ""
+    missing += [f"the header {name}" for name in _HEADERS if not headers & {name, "*"}]
+    return f"it does not allow {', '.join(missing)}" if missing else ""
+
+
+def _is_blocked(endpoint: str, origin: str) -> bool:
+    """Whether a browser refuses the call as mixed content: from https to http, but for its own machine."""
+    host = urlsplit(endpoint).hostname or ""
+    is_own = host in ("localhost", "::1") or host.startswith("127.")
+    return endpoint.startswith("http://") and origin.startswith("https://") and not is_own
 
 
 def _listed(reply: Reply, header: str) -> set[str]:

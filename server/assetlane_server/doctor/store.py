@@ -57,6 +57,7 @@ class Ground:
 
     has_bucket: bool = False
     can_put: bool = False
+    keeps_versions: bool = False  # a deletion only hides: what was put must be purged
 
 
 class StoreChecks:
@@ -143,11 +144,13 @@ class StoreChecks:
 
     async def _rights(self, listed: Word) -> AsyncIterator[Finding]:
         """Tries each right on one throw-away object."""
-        key = f"{self._settings.key_prefix}probe/{secrets.token_hex(8)}/right"
+        folder = f"{self._settings.key_prefix}probe/{secrets.token_hex(8)}/"
+        key = f"{folder}right"
         promise = VariantPromise("original", "text/plain", len(_BODY), key=key)
         try:
             put = await self._wire.send(self._inner.presign_put(promise, self._now(), _LIFETIME), _BODY)
             self.ground.can_put = put.is_success
+            self.ground.keeps_versions = put.headers.get("x-amz-version-id", "null") != "null"
             yield _right("put", is_allowed=put.is_success, told=put.told)
             # Where nothing could be put, "not there" says as well that one may look.
             fine = (200,) if put.is_success else (200, 404)
@@ -166,6 +169,17 @@ class StoreChecks:
             yield failed("right to delete", str(error), _REACH)
         else:
             yield _right("delete", is_allowed=deleted.is_success, told=deleted.told, left=key)
+        if self.ground.keeps_versions:
+            yield await checked("right to purge", self._purge(folder), f"Delete the versions of {key} by hand.")
+
+    async def _purge(self, folder: str) -> Finding:
+        name = "right to purge"
+        try:
+            await self._store.purge(folder)
+        except StoreUnavailable as error:
+            mend = "Grant s3:ListBucketVersions and s3:DeleteObjectVersion, or clean up <prefix>probe/ by a rule."
+            return warning(name, f"The bucket keeps versions, also of what doctor and probes put: {error}", mend)
+        return ok(name, "Granted; the bucket keeps versions.")
 
     async def _promises(self) -> AsyncIterator[Finding]:
         try:

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 _LIMIT = timedelta(seconds=2)  # of one request, and of the probe at start-up as a whole
 _LIFETIME = timedelta(minutes=15)
+_LEFTOVER_AGE = timedelta(hours=1)  # no probe takes that long, whatever the difference of two clocks
 _BODY = b"a probe of Assetlane"
 _OTHER_BODY = b"A PROBE OF ASSETLANE"  # as long
 _DISPOSITION = 'attachment; filename="probe.txt"'
@@ -111,6 +112,12 @@ async def probe_store(store: S3ObjectStore, prefix: str, now: Callable[[], datet
             await trial.clean_up()
 
 
+async def clear_leftovers(store: S3ObjectStore, prefix: str, before: datetime) -> None:
+    """Deletes what probes left behind that began before that instant: a server killed while it probed."""
+    page = await store.list_keys(f"{prefix}probe/", "")
+    await store.delete([one.key for one in page.objects if one.modify_time < before])
+
+
 async def check_store(store: S3ObjectStore, prefix: str, accept_overwrites: bool, now: Callable[[], datetime]) -> None:
     """Probes within two seconds and warns of every weakness. For the start of a server.
 
@@ -120,6 +127,7 @@ async def check_store(store: S3ObjectStore, prefix: str, accept_overwrites: bool
     try:
         async with asyncio.timeout(_LIMIT.total_seconds()):
             capabilities = await probe_store(store, prefix, now)
+            await clear_leftovers(store, prefix, now() - _LEFTOVER_AGE)
     except TimeoutError:
         _log.warning("the store could not be probed within %g s: run `assetlane-server doctor`", _LIMIT.total_seconds())
         return

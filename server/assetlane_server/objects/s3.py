@@ -196,7 +196,9 @@ class S3ObjectStore:
 
         def call() -> ObjectPage:
             token: Any = {"ContinuationToken": after} if after else {}
-            answer = self._client.list_objects_v2(Bucket=self._settings.bucket, Prefix=prefix, **token)
+            answer = self._client.list_objects_v2(
+                Bucket=self._settings.bucket, Prefix=prefix, MaxKeys=self._settings.page_keys, **token
+            )
             objects = tuple(
                 ListedObject(found["Key"], found["Size"], found["LastModified"]) for found in answer.get("Contents", [])
             )

@@ -19,6 +19,7 @@ class S3Settings:
     addressing: Addressing = "path"
     public_base_url: str = ""  # what public URLs start with: the bucket at the public endpoint
     pool_size: int = 32  # calls to the store under way at once
+    page_keys: int = 1000  # in one page of a listing: S3 gives no more
     call_timeout: timedelta = timedelta(seconds=10)  # the limit of one call, its wait for the pool included
     credentials_interval: timedelta = timedelta(seconds=30)  # how often temporary credentials are looked at
 

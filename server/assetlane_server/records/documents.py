@@ -3,7 +3,7 @@
 Empty values are left out. Instants are UTC, to the millisecond as BSON knows them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +20,8 @@ from assetlane_server.uploads.upload import (
 
 Document = dict[str, Any]
 
+_PROMISE_FIELDS = ("name", "key", "content_type", "size_bytes", "sha256", "width_px", "height_px")
+_VARIANT_FIELDS = (*_PROMISE_FIELDS, "etag", "version_id")
 PROGRESS_FIELDS = ("session_id", "stage", "variants", "time")
 
 
@@ -32,7 +34,7 @@ def upload_document(upload: Upload) -> Document:
         "asset_partition": upload.asset_partition,
         "file_path": upload.file_path,
         "expiration_hours": upload.expiration_hours,
-        "variants": [_without_empty(_promise_document(variant)) for variant in upload.variants],
+        "variants": [_variant_document(variant, _PROMISE_FIELDS) for variant in upload.variants],
         "history": [change_document(change) for change in upload.history],
         "create_time": upload.create_time,
         "expire_time": upload.expire_time,
@@ -113,7 +115,7 @@ def asset_document(asset: Asset) -> Document:
         "partition": asset.partition,
         "file_path": asset.file_path,
         "expiration_hours": asset.expiration_hours,
-        "variants": [_without_empty(_variant_document(variant)) for variant in asset.variants],
+        "variants": [_variant_document(variant, _VARIANT_FIELDS) for variant in asset.variants],
         "create_time": asset.create_time,
         "write_expire_time": asset.write_expire_time,
         **asset_state(asset),
@@ -186,30 +188,8 @@ def progress_of(document: Mapping[str, Any]) -> Progress:
     )
 
 
-def _promise_document(variant: VariantPromise) -> Document:
-    return {
-        "name": variant.name,
-        "key": variant.key,
-        "content_type": variant.content_type,
-        "size_bytes": variant.size_bytes,
-        "sha256": variant.sha256,
-        "width_px": variant.width_px,
-        "height_px": variant.height_px,
-    }
-
-
-def _variant_document(variant: AssetVariant) -> Document:
-    return {
-        "name": variant.name,
-        "key": variant.key,
-        "content_type": variant.content_type,
-        "size_bytes": variant.size_bytes,
-        "sha256": variant.sha256,
-        "width_px": variant.width_px,
-        "height_px": variant.height_px,
-        "etag": variant.etag,
-        "version_id": variant.version_id,
-    }
+def _variant_document(variant: VariantPromise | AssetVariant, fields: Sequence[str]) -> Document:
+    return {name: value for name in fields if (value := getattr(variant, name))}
 
 
 def _variant_of(document: Mapping[str, Any]) -> AssetVariant:

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from assetlane_server.records.changes import AssetChange, Change, UploadChange
 from assetlane_server.records.mailbox import HubMailbox
@@ -33,6 +33,7 @@ _LIVE_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
+T = TypeVar("T")
 Boxes = defaultdict[str, set[HubMailbox[Any]]]
 
 
@@ -50,6 +51,8 @@ class Hub:
         self._clock = asyncio.get_running_loop().time
         self._heard_at: float | None = None  # when the stream last answered, with a change or without
         self._last_current = now()  # when the stream last had nothing more to tell
+        self._delivered_until = self._last_current
+        self._is_delivering = False
         # What is watched and has to be read: ids.
         self._uploads_to_read: set[str] = set()
         self._assets_to_read: set[str] = set()
@@ -84,14 +87,14 @@ class Hub:
     @asynccontextmanager
     async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        box: HubMailbox[Snapshot | Progress] = HubMailbox(1, lambda: self._records.read_uploads([upload_id]))
+        box: HubMailbox[Snapshot | Progress] = self._mailbox(1, lambda: self._records.read_uploads([upload_id]))
         async with self._registered(box, self._upload_boxes, upload_id):
             yield box
 
     @asynccontextmanager
     async def watch_session(self, session_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        box: HubMailbox[Snapshot | Progress] = HubMailbox(_MANY_SLOTS, lambda: self.read_session(session_id))
+        box: HubMailbox[Snapshot | Progress] = self._mailbox(_MANY_SLOTS, lambda: self.read_session(session_id))
         async with self._registered(box, self._session_boxes, session_id):
             yield box
 
@@ -103,7 +106,7 @@ class Hub:
             since = self._now() - box.age - VISIBLE_WITHIN
             return await self._records.changed_assets(partition=partition, since=since)
 
-        box: HubMailbox[Asset] = HubMailbox(_MANY_SLOTS, read_again)
+        box: HubMailbox[Asset] = self._mailbox(_MANY_SLOTS, read_again)
         async with self._registered(box, self._partition_boxes, partition):
             yield box
 
@@ -114,6 +117,14 @@ class Hub:
     async def read_session(self, session_id: str) -> list[Snapshot]:
         """See ChangeHub."""
         return await self._records.read_sessions([session_id])
+
+    def _mailbox(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> HubMailbox[T]:
+        return HubMailbox(slots, read_again, self._all_delivered_until)
+
+    def _all_delivered_until(self) -> datetime:
+        if not (self._is_delivering or self._has_more()):
+            self._delivered_until = self._last_current
+        return self._delivered_until
 
     @asynccontextmanager
     async def _registered(self, box: HubMailbox[Any], boxes: Boxes, key: str) -> AsyncIterator[None]:
@@ -187,26 +198,29 @@ class Hub:
     async def _deliver(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while True:
+            self._is_delivering = False
             await self._has_to_read.wait()
             self._has_to_read.clear()
+            self._is_delivering = True
             uploads, assets = _some(self._uploads_to_read), _some(self._assets_to_read)
             sessions = [self._sessions_to_read.pop()] if self._sessions_to_read else []
-            partitions = [self._partitions_to_read.popitem()] if self._partitions_to_read else []
+            partitions, self._partitions_to_read = self._partitions_to_read, {}
             try:
+                # All of them before any newer change: who resumes after that one must have been told these.
+                for partition, since in partitions.items():
+                    self._put_assets(await self._records.changed_assets(partition=partition, since=since))
                 if uploads:
                     self._put_snapshots(await self._records.read_uploads(uploads))
                 if assets:
                     self._put_assets((await self._records.find_assets(assets)).values())
                 if sessions:
                     self._put_snapshots(await self._records.read_sessions(sessions))
-                for partition, since in partitions:
-                    self._put_assets(await self._records.changed_assets(partition=partition, since=since))
             except LedgerUnavailable as error:
                 _log.warning("what is watched could not be read, trying again: %s", error)
                 self._uploads_to_read.update(uploads)
                 self._assets_to_read.update(assets)
                 self._sessions_to_read.update(sessions)
-                for partition, since in partitions:
+                for partition, since in partitions.items():
                     again = self._partitions_to_read.get(partition, since)
                     self._partitions_to_read[partition] = min(since, again)
                 self._has_to_read.set()
@@ -214,8 +228,11 @@ class Hub:
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
                 continue
             backoff_s = _FIRST_BACKOFF_S
-            if self._uploads_to_read or self._assets_to_read or self._sessions_to_read or self._partitions_to_read:
+            if self._has_more():
                 self._has_to_read.set()
+
+    def _has_more(self) -> bool:
+        return bool(self._uploads_to_read or self._assets_to_read or self._sessions_to_read or self._partitions_to_read)
 
     def _put_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
         for snapshot in snapshots:

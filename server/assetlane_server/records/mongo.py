@@ -6,11 +6,13 @@ server that speaks its protocol, and the role `readWrite` on one database.
 Motor runs each operation in a thread; every operation is bounded by the client's `timeoutMS`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
+import pymongo
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
@@ -39,6 +41,8 @@ from assetlane_server.uploads.upload import Status, Upload
 
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
+
+_CLOSE_LIMIT_S = 2.0
 
 _NEWEST_FIRST = ("_id", DESCENDING)
 _OLDEST_FIRST = ("_id", ASCENDING)
@@ -103,8 +107,10 @@ class MongoRecords:
             await self._uploads.insert_one(upload_document(upload))
         except DuplicateKeyError as error:
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
-            mine = {"$or": [{"_id": upload.upload_id}, {"uid": upload.uid, "request_id": upload.request_id}]}
-            document = await self._find_one(self._uploads, mine)
+            # One after the other: the embedded MongoDB has no index for an $or.
+            document = await self._find_one(self._uploads, {"_id": upload.upload_id}) or await self._find_one(
+                self._uploads, {"uid": upload.uid, "request_id": upload.request_id}
+            )
             if document is None:
                 raise LedgerUnavailable("A write met another one that is gone: call again.") from error
             return upload_of(document)
@@ -123,22 +129,27 @@ class MongoRecords:
 
     async def renew_targets(self, upload: Upload) -> bool:
         """See UploadRecords."""
-        return await self._update(
+        at_this_revision = {"_id": upload.upload_id, "revision": upload.revision}
+        is_newest = await self._update(
             self._uploads,
-            {"_id": upload.upload_id, "revision": upload.revision},
+            {**at_this_revision, "targets_signed_at": {"$lte": upload.targets_signed_at}},
             {
-                "$max": {
-                    "targets_signed_at": upload.targets_signed_at,
-                    "targets_expire_time": upload.targets_expire_time,
-                    "sweep_time": upload.sweep_time,
-                }
+                "$max": {"targets_expire_time": upload.targets_expire_time},
+                # The sweep may come closer: the sweeper had put it off to the deadline.
+                "$set": {"targets_signed_at": upload.targets_signed_at, "sweep_time": upload.sweep_time},
             },
         )
+        return is_newest or await self._find_one(self._uploads, at_this_revision) is not None
 
     async def find_upload(self, upload_id: str) -> Upload | None:
         """See UploadRecords."""
         document = await self._find_one(self._uploads, {"_id": upload_id})
         return None if document is None else upload_of(document)
+
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """See UploadRecords."""
+        documents = await self._find(self._uploads, {"_id": {"$in": list(upload_ids)}})
+        return {document["_id"]: upload_of(document) for document in documents}
 
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
@@ -174,6 +185,11 @@ class MongoRecords:
         """See AssetRecords."""
         documents = await self._find(self._assets, {"_id": {"$in": list(asset_ids)}})
         return {document["_id"]: asset_of(document) for document in documents}
+
+    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
+        """See AssetRecords."""
+        query = {"_id": {"$gt": after_id}, "delete_time": None}
+        return [asset_of(document) for document in await self._find(self._assets, query, _OLDEST_FIRST, limit)]
 
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
         """See AssetRecords."""
@@ -319,6 +335,8 @@ class ChangeFeed:
 async def _database(
     uri: str, database_name: str, call_timeout: timedelta
 ) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
+        raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
     timeout_ms = call_timeout // timedelta(milliseconds=1)
     # A name in the URI would lose against one given here.
     options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
@@ -331,7 +349,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {error}") from error
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
     try:
         yield client.get_database(
             database_name,
@@ -339,6 +357,12 @@ async def _database(
             write_concern=WriteConcern("majority"),
         )
     finally:
+        await asyncio.to_thread(_close, client)  # it talks to the server: not on the loop
+
+
+def _close(client: "AsyncIOMotorClient[Document]") -> None:
+    # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
 
 
@@ -348,6 +372,12 @@ def _present(asset: Asset | None) -> Asset | None:
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:
     return LedgerUnavailable(f"The ledger did not answer: {_told(error)}")
+
+
+def _told_of_uri(error: Exception) -> str:
+    """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
+    told = str(error)
+    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
 
 
 def _told(error: PyMongoError) -> str:

@@ -69,7 +69,11 @@ class MongoSurvey:
         loop = asyncio.get_running_loop()
         async with (
             _translated(),
-            self._scratch.watch(max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)) as stream,
+            # Of the database, as the server's own: that may take another right than one of a collection.
+            self._database.watch(
+                [{"$match": {"ns.coll": self._scratch.name}}],
+                max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1),
+            ) as stream,
         ):
             # The driver opens the stream with the first look.
             event = await stream.try_next()

@@ -58,6 +58,7 @@ def _wrap(handler: Any, method: str, limits: Limits) -> Handler:
                     async with aclosing(handler.unary_stream(request, context)) as responses:
                         async for response in responses:
                             yield response
+                            del response  # else it stays in memory until the next one
             except aio.AbortError:
                 raise
             except Exception as error:

@@ -36,7 +36,8 @@ def server_options(*, max_message_bytes: int, keepalive_seconds: float, shares_p
         ("grpc.so_reuseport", int(shares_port)),
         ("grpc.keepalive_time_ms", keepalive_ms),
         ("grpc.keepalive_timeout_ms", keepalive_ms),
-        ("grpc.http2.ping_timeout_ms", keepalive_ms),  # of any ping; gRPC waits that long for keepalive's as well
+        # grpcio 1.85 waits this long for the answer, by default a minute, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", keepalive_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit: else two, then one a minute
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),

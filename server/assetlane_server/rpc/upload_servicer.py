@@ -6,6 +6,7 @@ from typing import Any
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
+from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.rpc.messages import (
     asset_message,
     progress_message,
@@ -20,7 +21,6 @@ from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status
 
 # Who a caller is that does not say, as long as nobody can prove who he is.
 ANONYMOUS = "anonymous"
@@ -32,6 +32,7 @@ class UploadServicer(UploadServiceServicer):
     def __init__(self, broker: UploadBroker, lanes: Lanes) -> None:
         self._broker = broker
         self._lanes = lanes
+        self._events = StatusEvents(lanes)
 
     async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
         """Accepts an upload and signs its write targets."""
@@ -55,7 +56,8 @@ class UploadServicer(UploadServiceServicer):
                     case Progress():
                         yield pb.WatchUploadResponse(progress=progress_message(change))
                     case Snapshot():
-                        yield self._status_event(change)
+                        yield self._events.event_of(change)
+                del change  # else it stays in memory until the next one
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         """Tells watchers how far an upload is."""
@@ -88,17 +90,6 @@ class UploadServicer(UploadServiceServicer):
         )
         return pb.ListUploadsResponse(
             uploads=[upload_message(upload) for upload in uploads], next_page_token=next_page_token
-        )
-
-    def _status_event(self, change: Snapshot) -> pb.WatchUploadResponse:
-        upload = change.upload
-        targets = self._lanes.write_targets(upload) if upload.status is Status.INITIALIZED else ()
-        return pb.WatchUploadResponse(
-            status=pb.StatusEvent(
-                upload=upload_message(upload),
-                write_targets=target_messages(targets),
-                asset=self._asset_message(change.asset),
-            )
         )
 
     def _asset_message(self, asset: Asset | None) -> Any:

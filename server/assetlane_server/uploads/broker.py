@@ -141,7 +141,7 @@ class UploadBroker:
         upload = upload.completed(self._now())
         if not await self._uploads.advance_upload(upload):
             return None
-        return Completion(upload, asset)
+        return Completion(upload, None if asset.is_deleted else asset)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
@@ -212,20 +212,24 @@ class UploadBroker:
             if after_revision > snapshot.upload.revision:
                 raise RevisionAhead(after_revision, snapshot.upload.revision)
             sent = after_revision
+            news: Sequence[Snapshot | Progress] = [snapshot]
+            del snapshot
             while True:
-                for change in _changes(snapshot, sent):
-                    yield change
-                    sent = change.upload.revision
-                if snapshot.upload.status.is_final:
-                    return
+                for item in news:
+                    if isinstance(item, Progress):
+                        yield item
+                    else:
+                        for change in _changes(item, sent):
+                            yield change
+                            sent = change.upload.revision
+                            del change
+                        if item.upload.status.is_final:
+                            return
+                    del item
+                news = ()  # and the `del`s: a watch that waits, as thousands do, keeps nothing of what it told
                 news = await mailbox.next(self._heartbeat)
                 if not news:
                     yield None
-                for item in news:
-                    if isinstance(item, Snapshot):
-                        snapshot = item
-                    else:
-                        yield item
 
     async def watch_session(
         self, session_id: str, after_revisions: Mapping[str, int]
@@ -241,11 +245,14 @@ class UploadBroker:
                 for item in news:
                     if isinstance(item, Progress):
                         yield item
-                        continue
-                    upload_id = item.upload.upload_id
-                    for change in _changes(item, sent.get(upload_id, 0)):
-                        yield change
-                        sent[upload_id] = change.upload.revision
+                    else:
+                        upload_id = item.upload.upload_id
+                        for change in _changes(item, sent.get(upload_id, 0)):
+                            yield change
+                            sent[upload_id] = change.upload.revision
+                            del change
+                    del item
+                news = ()  # as in watch_upload
                 news = await mailbox.next(self._heartbeat)
                 if not news:
                     yield None

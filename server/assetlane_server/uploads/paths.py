@@ -17,6 +17,11 @@ MAX_KEY_BYTES = 1024  # S3's own limit
 # and every Windows client take for a `/`.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
 _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
+# An upload id is a ULID in lower case; a variant's name is what `admission.py` lets through.
+_KEY = re.compile(
+    r"(private|public)/(?P<place>[^\x00-\x1f]+)/(?P<upload_id>[0-7][0-9a-hjkmnp-tv-z]{25})"
+    r"/[a-z][a-z0-9_-]{0,31}(\.[A-Za-z0-9+-]{1,16})?"
+)
 _TYPES = mimetypes.MimeTypes()  # Python's own table: the same on every machine
 
 
@@ -56,6 +61,14 @@ def object_key(
         place += f"{folders}/"
     extension = _extension(file_name if variant == "original" else "", content_type)
     return f"{place}{upload_id}/{variant}{extension}"
+
+
+def upload_id_of(key: str, prefix: str) -> str | None:
+    """Returns the upload that a key under the prefix belongs to, None if it is none of `object_key`'s."""
+    if not key.startswith(prefix):
+        return None
+    match = _KEY.fullmatch(key[len(prefix) :])
+    return match["upload_id"] if match else None
 
 
 def _extension(file_name: str, content_type: str) -> str:

@@ -123,6 +123,10 @@ class UploadRecords(Protocol):
         """Returns the upload as of the last durable write."""
         ...
 
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """Returns those that exist, by id, as of the last durable write."""
+        ...
+
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
@@ -165,6 +169,10 @@ class AssetRecords(Protocol):
         """Returns those that exist, by id, deleted ones included."""
         ...
 
+    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
+        """Returns assets of all partitions by ascending id, above `after_id`, without deleted ones."""
+        ...
+
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
         """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
         ...
@@ -194,6 +202,11 @@ T_co = TypeVar("T_co", covariant=True)
 
 class Mailbox(Protocol[T_co]):
     """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
+
+    @property
+    def delivered_until(self) -> datetime:
+        """Until when every change, visible by then, was put in here. It may lag, never lead."""
+        ...
 
     async def next(self, timeout: timedelta) -> Sequence[T_co]:
         """Returns the newest state of what changed since the last call, waiting for at least one.

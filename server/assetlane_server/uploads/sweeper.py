@@ -74,6 +74,9 @@ class Sweeper:
             except Refusal as error:
                 # The lease runs out and it comes up again.
                 _log.warning("%s could not be settled yet: %s", record_id, error)
+            except Exception:
+                # One record that nobody can settle must not end the sweeping of all others, on every server in turn.
+                _log.exception("%s cannot be settled", record_id)
 
     async def _take_upload(self, upload: Upload) -> None:
         lease = self._now() + WORK_LEASE

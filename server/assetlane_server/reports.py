@@ -1,0 +1,88 @@
+"""What `doctor` and `reconcile` print: for eyes, or one JSON object per line for programs."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+from assetlane_server.doctor.finding import Finding, Verdict
+from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.reconciler import Reconciler, Tally
+from assetlane_server.uploads.reconciliation import Discrepancy, Kind
+
+MAX_LISTED = 1000  # of one kind, kept for the report: --json lists all
+
+Write = Callable[[str], None]
+
+
+async def report_findings(findings: AsyncIterator[Finding], as_json: bool, write: Write) -> bool:
+    """Writes each finding as it comes and returns whether none FAILED."""
+    is_sound = True
+    async for finding in findings:
+        write(json.dumps(asdict(finding)) if as_json else finding.line)
+        is_sound = is_sound and finding.verdict is not Verdict.FAILED
+    return is_sound
+
+
+async def report_discrepancies(reconciler: Reconciler, as_json: bool, write: Write) -> bool:
+    """Writes the counts, then what was found, in JSON the other way round; returns whether all agrees."""
+    listed: list[Discrepancy] = []
+    per_kind: Counter[Kind] = Counter()
+    async for found in reconciler.discrepancies():
+        if as_json:
+            write(_json(found))
+            continue
+        per_kind[found.kind] += 1
+        if per_kind[found.kind] <= MAX_LISTED:
+            listed.append(found)
+    tally = reconciler.tally
+    if as_json:
+        write(json.dumps({"summary": asdict(tally)}))
+        return tally.is_clean
+    write(_counts(tally))
+    for found in listed:
+        write(_line(found))
+    for kind, count in per_kind.items():
+        if count > MAX_LISTED:
+            write(f"... and {count - MAX_LISTED:,} more of kind {kind}: --json lists all.")
+    return tally.is_clean
+
+
+async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, write: Write) -> None:
+    """Deletes the orphans that are old enough, after a report, and writes each.
+
+    Raises NotReady when the ledger knows none of the bucket's objects: it is another bucket's, more likely.
+    """
+    tally = reconciler.tally
+    if not tally.orphans:
+        return
+    if not tally.belonging:
+        raise NotReady(
+            f"nothing was deleted: this ledger knows none of the {tally.objects:,} objects, so it is probably"
+            " another bucket's. Look at ASSETLANE_MONGO_DATABASE, ASSETLANE_S3_BUCKET and ASSETLANE_KEY_PREFIX."
+        )
+    count = size_bytes = 0
+    async for deleted in reconciler.delete_orphans(age):
+        count += 1
+        size_bytes += deleted.size_bytes
+        write(json.dumps({"deleted": deleted.key}) if as_json else f"deleted  {deleted.key}")
+    if not as_json:
+        hours = age / timedelta(hours=1)
+        write(f"Deleted {count:,} orphans of {size_bytes:,} bytes, all at least {hours:g} hours old.")
+
+
+def _counts(tally: Tally) -> str:
+    return (
+        f"Compared {tally.objects:,} objects and {tally.assets:,} assets: {tally.orphans:,} orphans,"
+        f" {tally.phantoms:,} phantoms, {tally.foreign:,} foreign keys."
+    )
+
+
+def _line(found: Discrepancy) -> str:
+    stored = f", stored {found.modify_time:%Y-%m-%d %H:%M} UTC" if found.modify_time else ""
+    return f"{found.kind:<8} {found.key} ({found.size_bytes:,} bytes{stored})\n{'':9}{found.told}"
+
+
+def _json(found: Discrepancy) -> str:
+    return json.dumps(asdict(found), default=lambda value: value.isoformat() if isinstance(value, datetime) else None)

@@ -1,0 +1,140 @@
+"""Reads ledger and bucket page by page and lets `reconciliation.py` compare them. Constant memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.paths import upload_id_of
+from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
+from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, orphan, phantoms
+
+_HEADS_AT_ONCE = 16
+
+
+@dataclass
+class Tally:
+    """What was counted so far."""
+
+    objects: int = 0
+    belonging: int = 0  # objects that the ledger knows
+    assets: int = 0
+    orphans: int = 0
+    phantoms: int = 0
+    foreign: int = 0
+
+    def add(self, found: Discrepancy) -> None:
+        """Counts a discrepancy."""
+        match found.kind:
+            case Kind.ORPHAN:
+                self.orphans += 1
+            case Kind.PHANTOM:
+                self.phantoms += 1
+            case Kind.FOREIGN:
+                self.foreign += 1
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether ledger and bucket agree. What others keep in the bucket is no disagreement."""
+        return not (self.orphans or self.phantoms)
+
+
+class Reconciler:
+    """Compares both ways. Raises StoreUnavailable and LedgerUnavailable; can be run again at any time."""
+
+    def __init__(
+        self,
+        *,
+        uploads: UploadRecords,
+        assets: AssetRecords,
+        store: ObjectStore,
+        prefix: str,
+        now: Callable[[], datetime],
+        page_size: int = 200,  # of assets
+    ) -> None:
+        self._uploads = uploads
+        self._assets = assets
+        self._store = store
+        self._prefix = prefix
+        self._now = now
+        self._page_size = page_size
+        self._turn = asyncio.Semaphore(_HEADS_AT_ONCE)
+        self.tally = Tally()
+
+    async def discrepancies(self) -> AsyncIterator[Discrepancy]:
+        """Yields all that is found, and counts it in `tally`. Changes nothing."""
+        self.tally = Tally()
+        async for page in self._pages():
+            found = await self._judged(page)
+            self.tally.objects += len(page)
+            self.tally.belonging += len(page) - len(found)
+            for one in found:
+                self.tally.add(one)
+                yield one
+        async for asset in self._phantoms():
+            self.tally.add(asset)
+            yield asset
+
+    async def delete_orphans(self, age: timedelta) -> AsyncIterator[Discrepancy]:
+        """Looks again, deletes orphans that are at least so old, and yields each that it deleted.
+
+        Never touches the ledger. Where the bucket keeps versions, they stay.
+        """
+        async for page in self._pages():
+            doomed = [one for one in await self._judged(page) if one.is_deletable and one.is_old(age, self._now())]
+            await self._store.delete([one.key for one in doomed])
+            for one in doomed:
+                yield one
+
+    async def _pages(self) -> AsyncIterator[tuple[ListedObject, ...]]:
+        after = ""
+        while True:
+            page = await self._store.list_keys(self._prefix, after)
+            yield page.objects
+            after = page.after
+            if not after:
+                return
+
+    async def _judged(self, page: tuple[ListedObject, ...]) -> list[Discrepancy]:
+        """This order is what keeps a racing upload from being an orphan, see reconciliation.py."""
+        ids = {listed.key: upload_id_of(listed.key, self._prefix) for listed in page}
+        known = sorted({one for one in ids.values() if one})
+        uploads = await self._uploads.find_uploads(known)
+        assets = await self._assets.find_assets(known)
+        now = self._now()
+        found = []
+        for listed in page:
+            if upload_id := ids[listed.key]:
+                judged = orphan(listed, upload_id, uploads.get(upload_id), assets.get(upload_id), now)
+                if judged is not None:
+                    found.append(judged)
+            else:
+                found.append(foreign(listed))
+        return found
+
+    async def _phantoms(self) -> AsyncIterator[Discrepancy]:
+        after_id = ""
+        while assets := await self._assets.scan_assets(after_id=after_id, limit=self._page_size):
+            self.tally.assets += len(assets)
+            heads = await asyncio.gather(*(self._heads(asset) for asset in assets))
+            suspects = {
+                asset.asset_id: found
+                for asset, stored in zip(assets, heads, strict=True)
+                if (found := phantoms(asset, stored))
+            }
+            if suspects:
+                # One that was deleted meanwhile lost its objects rightly.
+                again = await self._assets.find_assets(sorted(suspects))
+                for asset_id, found in suspects.items():
+                    if asset_id in again and not again[asset_id].is_deleted:
+                        for one in found:
+                            yield one
+            after_id = assets[-1].asset_id
+
+    async def _heads(self, asset: Asset) -> list[StoredObject | None]:
+        stored = []
+        for variant in asset.variants:
+            async with self._turn:
+                stored.append(await self._store.head(variant.key))
+        return stored

@@ -1,0 +1,290 @@
+"""Faults planted one at a time: doctor names each, and nothing else has FAILED."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from pydantic import SecretStr
+from tests.doctor.conftest import ORIGIN, Report, changed, examined, set_up
+from tests.objects import altered as objects
+from tests.objects.servers import http_server, nothing_listening
+from tests.records import altered as records
+from tests.records.stores import mongo
+
+from assetlane_server.app import object_store
+from assetlane_server.config import Settings
+from assetlane_server.doctor.finding import Verdict
+from assetlane_server.local import EmbeddedStack
+
+HOUR = timedelta(hours=1)
+
+
+async def test_a_sound_set_up_passes_every_check_and_nothing_is_left(settings: Settings) -> None:
+    """No warning either; the bucket is empty again, and the database holds our collections only."""
+    report = await examined(settings)
+
+    assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
+    assert len(report.findings) >= 24
+    async with object_store(settings) as store:
+        assert (await store.list_keys("", "")).objects == ()
+    async with mongo(settings.mongo_uri.get_secret_value()) as client:
+        left = await client[settings.mongo_database].list_collection_names()
+    assert set(left) <= {"uploads", "assets", "progress"}
+
+
+async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: Settings) -> None:
+    """No version and no mark of a deletion: the bucket could be deleted."""
+    async with object_store(settings) as store:
+        versions: Any = {"Status": "Enabled"}
+        await store.ask(
+            lambda client, bucket: client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versions)
+        )
+
+        report = await examined(settings)
+
+        left = await store.ask(lambda client, bucket: client.list_object_versions(Bucket=bucket))
+    assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
+    assert "keeps versions" in report.told("store promises")
+    assert not left.get("Versions")
+    assert not left.get("DeleteMarkers")
+
+
+async def test_a_wrong_region_is_named(settings: Settings) -> None:
+    """A store that tells where its bucket is, as Amazon does; SeaweedFS accepts any region."""
+
+    def elsewhere(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        is_bucket = request.method == "HEAD" and request.path == f"/{settings.s3_bucket}"
+        return answer.with_header("x-amz-bucket-region", "eu-west-1") if is_bucket else answer
+
+    report = await examined_through(settings, elsewhere)
+
+    assert report.failed == {"region"}
+    assert "eu-west-1" in report.told("region")
+    assert "ASSETLANE_S3_REGION" in report.told("region")
+
+
+async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settings) -> None:
+    """A store that knows better, and says so with a refusal."""
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        text = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>Expecting eu-west-1</Message></Error>"
+        headers = {"x-amz-bucket-region": "eu-west-1"} if request.method == "HEAD" else {}
+        return web.Response(status=400, text=text, headers=headers, content_type="application/xml")
+
+    async with http_server(refuse) as address:
+        report = await examined(changed(settings, s3_endpoint=address))
+
+    assert "region" in report.failed
+    assert "eu-west-1" in report.told("region")
+
+
+async def test_missing_cors_is_named(settings: Settings) -> None:
+    """The pages of somebody else may upload, ours may not."""
+    async with object_store(settings) as store:
+        rule = {"AllowedMethods": ["PUT"], "AllowedOrigins": ["https://theirs.example"], "AllowedHeaders": ["*"]}
+        rules: Any = {"CORSRules": [rule]}
+        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+
+    report = await examined(settings)
+
+    assert report.failed == {"CORS"}
+    assert ORIGIN in report.told("CORS")
+
+
+async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings) -> None:
+    """The commonest one: PUT is allowed, `if-none-match` is not."""
+    async with object_store(settings) as store:
+        rule = {"AllowedMethods": ["PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": ["content-type"]}
+        rules: Any = {"CORSRules": [rule]}
+        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+
+    report = await examined(settings)
+
+    assert report.failed == {"CORS"}
+    assert "if-none-match" in report.told("CORS")
+    assert "ETag" in report.told("public endpoint")
+
+
+async def test_a_store_whose_clock_is_off_is_named(settings: Settings) -> None:
+    """By an hour it fails."""
+
+    def late(_request: web.Request, answer: objects.Answer) -> objects.Answer:
+        told = parsedate_to_datetime(answer.headers["date"])
+        return answer.with_header("date", format_datetime(told + HOUR, usegmt=True))
+
+    report = await examined_through(settings, late)
+
+    assert report.failed == {"store clock"}
+    assert "3,600 s ahead of" in report.told("store clock").replace("3,599", "3,600")
+
+
+async def test_a_mongodb_whose_clock_is_off_is_named(settings: Settings) -> None:
+    """By half a minute it is a warning, by an hour a failure."""
+    for ahead, names in ((-HOUR, ({"MongoDB clock"}, set())), (HOUR / 120, (set(), {"MongoDB clock"}))):
+
+        def off(hello: records.Hello, ahead: timedelta = ahead) -> None:
+            hello["localTime"] = datetime.now(UTC) + ahead
+
+        async with records.altered(settings.mongo_uri.get_secret_value(), off) as uri:
+            report = await examined(changed(settings, mongo_uri=SecretStr(uri)))
+
+        assert (report.failed, report.warned) == names
+
+
+async def test_a_standalone_mongodb_is_named(settings: Settings) -> None:
+    """With the commands that make it a replica set."""
+
+    def alone(hello: records.Hello) -> None:
+        for name in ("setName", "setVersion", "hosts", "primary", "me"):
+            hello.pop(name, None)
+
+    async with records.altered(settings.mongo_uri.get_secret_value(), alone) as uri:
+        report = await examined(changed(settings, mongo_uri=SecretStr(uri)))
+
+    assert report.failed == {"MongoDB kind"}
+    assert "rs.initiate()" in report.told("MongoDB kind")
+
+
+async def test_a_mongodb_that_does_not_answer_hides_nothing_of_the_store(settings: Settings) -> None:
+    """Its own other checks are skipped, not failed."""
+    async with nothing_listening() as nowhere:
+        uri = nowhere.replace("http://", "mongodb://")
+        report = await examined(changed(settings, mongo_uri=SecretStr(uri), mongo_timeout_seconds=1))
+
+    assert report.failed == {"MongoDB"}
+    assert "change stream" in report.of(Verdict.SKIPPED)
+    assert "public prefix" in report.of(Verdict.OK)
+
+
+async def test_credentials_that_may_only_read_are_named_right_by_right(tmp_path: Path, database_name: str) -> None:
+    """What can be told apart is: reading and listing are granted."""
+    stack = EmbeddedStack(tmp_path)
+    try:
+        await stack.start()
+        await with_reader(stack, tmp_path)
+        settings = await set_up(stack.address, database_name, "")
+        report = await examined(
+            changed(settings, s3_access_key_id=SecretStr("READER"), s3_secret_access_key=SecretStr("reads-only"))
+        )
+    finally:
+        await stack.kill()
+
+    assert report.failed == {"right to put", "right to delete", "right to abort multipart"}
+    assert {"right to get", "right to head", "right to list", "CORS"} <= report.of(Verdict.OK)
+    assert "s3:PutObject" in report.told("right to put")
+
+
+async def test_a_missing_bucket_is_named(settings: Settings) -> None:
+    """And the command that makes it."""
+    report = await examined(changed(settings, s3_bucket="nobody-made-this-one"))
+
+    assert report.failed == {"bucket"}
+    assert "assetlane-server setup" in report.told("bucket")
+
+
+async def test_a_wrong_secret_is_named_and_not_told(settings: Settings) -> None:
+    """With the store's own word."""
+    report = await examined(changed(settings, s3_secret_access_key=SecretStr("not-the-secret")))
+
+    assert report.failed == {"credentials"}
+    assert "SignatureDoesNotMatch" in report.told("credentials")
+    assert "not-the-secret" not in str(report)
+
+
+async def test_an_unreachable_public_endpoint_is_named(settings: Settings) -> None:
+    """The store itself is fine, as the server sees it."""
+    async with nothing_listening() as nowhere:
+        report = await examined(changed(settings, s3_public_endpoint=nowhere))
+
+    assert report.failed == {"public endpoint"}
+    assert nowhere in report.told("public endpoint")
+
+
+async def test_a_public_endpoint_that_rewrites_the_host_is_named(settings: Settings) -> None:
+    """The commonest fault of a reverse proxy: the signature no longer fits."""
+
+    async def refuse(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=403, text="<Error><Code>SignatureDoesNotMatch</Code></Error>")
+
+    async with http_server(refuse) as address:
+        report = await examined(changed(settings, s3_public_endpoint=address))
+
+    assert report.failed == {"public endpoint"}
+    assert "Host" in report.told("public endpoint")
+
+
+async def test_a_public_prefix_that_is_not_public_is_named(settings: Settings) -> None:
+    """No policy, so public assets cannot be read."""
+    async with object_store(settings) as store:
+        await store.ask(lambda client, bucket: client.delete_bucket_policy(Bucket=bucket))
+
+    report = await examined(settings)
+
+    assert report.failed == {"public prefix"}
+    assert "assetlane-server setup" in report.told("public prefix")
+
+
+async def test_a_private_prefix_that_everybody_can_read_is_named(settings: Settings) -> None:
+    """A policy that is too wide."""
+    statement = {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "s3:GetObject",
+        "Resource": f"arn:aws:s3:::{settings.s3_bucket}/*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    async with object_store(settings) as store:
+        await store.ask(lambda client, bucket: client.put_bucket_policy(Bucket=bucket, Policy=policy))
+
+    report = await examined(settings)
+
+    assert report.failed == {"private prefix"}
+
+
+async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(settings: Settings) -> None:
+    """The server makes the one, `setup` the other."""
+    async with mongo(settings.mongo_uri.get_secret_value()) as client:
+        await client[settings.mongo_database]["uploads"].drop_index("sweep")
+    async with object_store(settings) as store:
+        await store.ask(lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket))
+
+    report = await examined(settings)
+
+    assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
+    assert "uploads.sweep" in report.told("indexes")
+    assert "assets.sweep" not in report.told("indexes")
+
+
+async def test_a_store_that_accepts_overwrites_is_named(settings: Settings) -> None:
+    """A failure, until somebody accepts it."""
+    refused = await examined_through(settings, objects.overwriting)
+    accepted = await examined_through(changed(settings, accept_overwrites=True), objects.overwriting)
+
+    assert refused.failed == {"overwrites"}
+    assert "ASSETLANE_ACCEPT_OVERWRITES=true" in refused.told("overwrites")
+    assert (accepted.failed, accepted.warned) == (set(), {"overwrites"})
+
+
+async def examined_through(settings: Settings, alter: objects.Alteration) -> Report:
+    """Runs doctor with a store that answers otherwise."""
+    assert settings.s3_endpoint is not None
+    async with objects.altered(settings.s3_endpoint, alter) as address:
+        return await examined(changed(settings, s3_endpoint=address))
+
+
+async def with_reader(stack: EmbeddedStack, directory: Path) -> None:
+    """Gives the S3 server a second identity that may read and list."""
+    file = directory / "s3" / "s3.json"
+    configuration = json.loads(file.read_text())
+    configuration["identities"].append(
+        {
+            "name": "reader",
+            "credentials": [{"accessKey": "READER", "secretKey": "reads-only"}],
+            "actions": ["Read", "List"],
+        }
+    )
+    file.write_text(json.dumps(configuration))
+    await stack.s3.restart()

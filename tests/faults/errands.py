@@ -1,0 +1,182 @@
+"""Every writing RPC as an errand: what is there before, the call, and what is to be there after."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import grpc
+from tests.journeys.bucket import Bucket
+from tests.journeys.conftest import Stubs
+from tests.journeys.lanes import Told, put, request_for
+
+from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, RefreshAssetRequest
+from assetlane.v1.upload_pb2 import UploadStatus, WriteTarget
+from assetlane.v1.upload_service_pb2 import CancelUploadRequest, CompleteUploadRequest
+from assetlane_server.app import utc_now
+
+if TYPE_CHECKING:
+    from motor.motor_asyncio import AsyncIOMotorDatabase
+
+STATUS_PREFIX: Final = "UPLOAD_STATUS_"
+CALL_LIMIT_S: Final = 12.0
+BODIES: Final = {"original": b"five!", "small": b"tiny"}
+HOUR: Final = timedelta(hours=1)
+
+
+class Workshop:
+    """What errands are prepared and looked at with: a server that is well, plain HTTP, the keys to both stores."""
+
+    def __init__(
+        self, well: Stubs, web: aiohttp.ClientSession, bucket: Bucket, database: "AsyncIOMotorDatabase[dict[str, Any]]"
+    ) -> None:
+        self.well = well
+        self.web = web
+        self.bucket = bucket
+        self.database = database
+
+    async def request(self, request_id: str, content_type: str = "text/plain") -> tuple[str, Sequence[WriteTarget]]:
+        """Requests an upload; returns its id and the ways in."""
+        request = request_for(BODIES, content_type=content_type, request_id=request_id)
+        answer = await self.well.uploads.RequestUpload(request)
+        return answer.upload.upload_id, answer.write_targets
+
+    async def put(self, targets: Sequence[WriteTarget]) -> None:
+        """PUTs the promised bytes."""
+        for target in targets:
+            assert await put(self.web, target, BODIES[target.variant]) == 200
+
+    async def uploaded(self, request_id: str, content_type: str = "text/plain") -> str:
+        """Requests an upload and PUTs its bytes; returns its id."""
+        upload_id, targets = await self.request(request_id, content_type)
+        await self.put(targets)
+        return upload_id
+
+    async def completed(self, request_id: str) -> str:
+        """Leads an upload to its asset, whose read URLs are then an hour old."""
+        upload_id = await self.uploaded(request_id)
+        await self.well.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload_id))
+        await self.database["assets"].update_one({"_id": upload_id}, {"$set": {"refresh_time": utc_now() - HOUR}})
+        return upload_id
+
+    async def look(self, request_id: str) -> str:
+        """Returns what MongoDB has: of the uploads of this request their histories, and their assets."""
+        seen = []
+        async for upload in self.database["uploads"].find({"request_id": request_id}):
+            asset = await self.database["assets"].find_one({"_id": upload["_id"]})
+            seen.append(" ".join(change["status"] for change in upload["history"]))
+            if asset is not None:
+                names = [variant["name"] for variant in asset["variants"]]
+                is_fresh = utc_now() - asset["refresh_time"].replace(tzinfo=UTC) < HOUR / 2
+                state = "deleted" if asset.get("delete_time") else "fresh" if is_fresh else "stale"
+                seen.append(f"{state} asset of {' '.join(names)}")
+        return ", ".join(seen)
+
+
+Prepare = Callable[[Workshop, str], Awaitable[str]]
+Call = Callable[[Stubs, str, str], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One writing RPC in one situation. `call` returns what the answer says, for one to compare."""
+
+    name: str
+    prepare: Prepare
+    call: Call
+    keeps_objects: int
+    """How many objects of it are in the bucket once the sweeper has passed."""
+
+
+async def _nothing(workshop: Workshop, request_id: str) -> str:
+    return ""
+
+
+async def _requested(workshop: Workshop, request_id: str) -> str:
+    return (await workshop.request(request_id))[0]
+
+
+async def _half_put(workshop: Workshop, request_id: str) -> str:
+    upload_id, targets = await workshop.request(request_id)
+    await workshop.put(targets[:1])
+    return upload_id
+
+
+async def _put(workshop: Workshop, request_id: str) -> str:
+    return await workshop.uploaded(request_id)
+
+
+async def _replaced(workshop: Workshop, request_id: str) -> str:
+    upload_id, targets = await workshop.request(request_id)
+    await workshop.put(targets)
+    await workshop.bucket.replace(targets[0].single_put.url, b"other", "text/html")
+    return upload_id
+
+
+async def _mislabelled(workshop: Workshop, request_id: str) -> str:
+    return await workshop.uploaded(request_id, "image/png")
+
+
+async def _completed(workshop: Workshop, request_id: str) -> str:
+    return await workshop.completed(request_id)
+
+
+async def _request(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.uploads.RequestUpload(request_for(BODIES, request_id=request_id), timeout=CALL_LIMIT_S)
+    return f"{_status(answer.upload.status)}, {len(answer.write_targets)} targets"
+
+
+async def _complete(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload_id), timeout=CALL_LIMIT_S)
+    asset = f"asset of {len(answer.asset.variants)}" if answer.HasField("asset") else "no asset"
+    return f"{_status(answer.upload.status)} {answer.upload.failure.reason}, {asset}"
+
+
+async def _cancel(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id), timeout=CALL_LIMIT_S)
+    return _status(answer.upload.status)
+
+
+async def _refresh(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.assets.RefreshAsset(RefreshAssetRequest(asset_id=upload_id), timeout=CALL_LIMIT_S)
+    is_long = answer.asset.expire_time.ToDatetime(UTC) - utc_now() > 23 * HOUR
+    return "expires in a day" if is_long else "expires too soon"
+
+
+async def _delete(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=upload_id), timeout=CALL_LIMIT_S)
+    return "deleted"
+
+
+def _status(status: UploadStatus.ValueType) -> str:
+    return UploadStatus.Name(status).removeprefix(STATUS_PREFIX)
+
+
+ERRANDS: Final = (
+    Errand("RequestUpload", _nothing, _request, 0),
+    Errand("RequestUpload again", _requested, _request, 0),
+    Errand("CompleteUpload", _put, _complete, 2),
+    Errand("CompleteUpload again", _completed, _complete, 2),
+    Errand("CompleteUpload with a variant missing", _half_put, _complete, 1),
+    Errand("CompleteUpload of wrong bytes", _replaced, _complete, 0),
+    Errand("CompleteUpload of a mislabelled picture", _mislabelled, _complete, 0),
+    Errand("CancelUpload", _requested, _cancel, 0),
+    Errand("CancelUpload after the PUTs", _put, _cancel, 0),
+    Errand("RefreshAsset", _completed, _refresh, 2),
+    Errand("DeleteAsset", _completed, _delete, 0),
+)
+
+# Answers after which a caller calls again; anything else is an answer to keep.
+PASSING: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+
+
+async def answer_of(errand: Errand, stubs: Stubs, upload_id: str, request_id: str) -> str | None:
+    """Calls once; returns the answer or the refusal in words, None if the caller has to call again."""
+    try:
+        return await errand.call(stubs, upload_id, request_id)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in PASSING:
+            return None
+        told = Told(error)
+        return f"{told.code.name} {told.reason} {' '.join(sorted(told.subjects))}"

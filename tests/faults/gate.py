@@ -1,0 +1,209 @@
+"""A proxy before one store that decides about every single request: it passes, or what happens to it.
+
+Each server under test gets gates of its own: when they shut for good, the stores see what they see of a server
+that was killed.
+"""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from enum import StrEnum
+from typing import Final
+
+from tests.faults.messages import Illness, Language, Message
+from tests.faults.proxy import CHUNK_BYTES, LOOPBACK
+
+REPLY_LIMIT_S: Final = 10.0
+HEAD_LIMIT_BYTES: Final = 256 * 1024
+
+
+class Deed(StrEnum):
+    """What happens to one request."""
+
+    PASS = "passed"  # noqa: S105 - no password
+    LOSE = "lost: the connection breaks before the request leaves"
+    DELAY = "delayed: the connection breaks after the request left, and it arrives much later"
+    SWALLOW = "swallowed: the request is carried out, the connection breaks before the reply arrives"
+    REFUSE = "refused: the store says that it is ill"
+    STEP_DOWN = "refused: the store says that it is no primary any more"
+    DENY = "denied: the store says no for good"
+    HANG = "hung: the request is carried out, the reply never comes"
+    STALL = "stalled: the request is not carried out, nothing ever comes"
+
+
+_ILLNESSES: Final = {
+    Deed.REFUSE: Illness.UNREACHABLE,
+    Deed.STEP_DOWN: Illness.STEPPED_DOWN,
+    Deed.DENY: Illness.FORBIDDEN,
+}
+_HARMLESS: Final = frozenset({"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors"})
+
+Decide = Callable[[Message], Deed]
+
+
+def let_pass(message: Message) -> Deed:
+    """Lets everything through."""
+    return Deed.PASS
+
+
+class Passage:
+    """One carried connection."""
+
+    def __init__(self, gate: "Gate", caller: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
+        self._gate = gate
+        self._caller = caller
+        self._upstream = upstream
+        self._swallowed: asyncio.Event | None = None
+        self._is_silent = False
+        self.is_waiting = False
+        """Whether its last request was the driver's own: a `hello` that waits for news."""
+
+    async def carry_requests(self, reader: asyncio.StreamReader) -> None:
+        """Carries requests, each as the gate decides."""
+        language = self._gate.language
+        while True:
+            message = await language.read(reader)
+            self.is_waiting = not message.is_of_a_call
+            deed = self._gate.judge(message)
+            match deed:
+                case Deed.PASS:
+                    await self._send(message)
+                case Deed.LOSE | Deed.DELAY:
+                    if deed is Deed.DELAY:
+                        self._gate.delayed.append(message)
+                    self._gate.done.set()
+                    self.cut()
+                    return
+                case Deed.SWALLOW:
+                    self._swallowed = self._gate.done
+                    await self._send(message)
+                case Deed.REFUSE | Deed.STEP_DOWN | Deed.DENY:
+                    self._caller.write(language.refusal(message, _ILLNESSES[deed]))
+                    await self._caller.drain()
+                    if deed is Deed.STEP_DOWN:
+                        self._gate.wake_drivers()
+                case Deed.HANG | Deed.STALL:
+                    self._is_silent = True
+                    if deed is Deed.HANG:
+                        await self._send(message)
+
+    async def carry_replies(self, reader: asyncio.StreamReader) -> None:
+        """Carries replies until the store ends the connection or one is to be swallowed."""
+        while data := await reader.read(CHUNK_BYTES):
+            if self._swallowed is not None:
+                self._swallowed.set()
+                break
+            if not self._is_silent:
+                self._caller.write(data)
+                await self._caller.drain()
+        self.cut()
+
+    def cut(self) -> None:
+        """Breaks both sides."""
+        self._caller.transport.abort()
+        self._upstream.transport.abort()
+
+    async def _send(self, message: Message) -> None:
+        self._upstream.write(message.data)
+        await self._upstream.drain()
+
+
+class Gate:
+    """See the module. Made by `gated`; `decide` may change at any time."""
+
+    def __init__(self, upstream: int, language: Language) -> None:
+        self.language = language
+        self.decide: Decide = let_pass
+        self.port = 0
+        self.deeds: Counter[Deed] = Counter()
+        """What was done to the requests of calls."""
+        self.delayed: list[Message] = []
+        """Requests that are still on their way, see `deliver`."""
+        self.done = asyncio.Event()
+        """Set when a request was lost, delayed, or carried out and its reply swallowed."""
+        self._upstream = upstream
+        self._passages: set[Passage] = set()
+        self._is_shut = False
+
+    def judge(self, message: Message) -> Deed:
+        """Returns what happens to a request."""
+        if self._is_shut:
+            return Deed.PASS if message.name in _HARMLESS else Deed.DENY
+        if not message.is_of_a_call:
+            return Deed.PASS
+        deed = self.decide(message)
+        self.deeds[deed] += 1
+        return deed
+
+    def shut(self) -> None:
+        """Nothing of its server reaches the store any more, as if the server had been killed.
+
+        What it still asks is denied at once, and its driver finds the store well: else the dead server would
+        wait for the store, in threads that it shares with the living.
+        """
+        self._is_shut = True
+        for passage in tuple(self._passages):
+            passage.cut()
+
+    def wake_drivers(self) -> None:
+        """Ends every `hello` that waits, as a primary does that steps down."""
+        for passage in tuple(self._passages):
+            if passage.is_waiting:
+                passage.cut()
+
+    async def deliver(self) -> None:
+        """Lets delayed requests arrive and be carried out."""
+        while self.delayed:
+            message = self.delayed.pop()
+            async with asyncio.timeout(REPLY_LIMIT_S):
+                reader, writer = await asyncio.open_connection(LOOPBACK, self._upstream)
+                writer.write(message.data)
+                assert await reader.read(CHUNK_BYTES), "the store did not answer"
+                writer.transport.abort()
+
+    async def carry(self, caller: socket.socket) -> None:
+        """Carries one connection until either side ended it."""
+        reader, writer = await asyncio.open_connection(sock=caller, limit=HEAD_LIMIT_BYTES)
+        passage: Passage | None = None
+        try:
+            upstream_reader, upstream_writer = await asyncio.open_connection(LOOPBACK, self._upstream)
+            passage = Passage(self, writer, upstream_writer)
+            self._passages.add(passage)
+            async with asyncio.TaskGroup() as pumps:
+                replies = pumps.create_task(passage.carry_replies(upstream_reader))
+                with suppress(asyncio.IncompleteReadError, OSError):
+                    await passage.carry_requests(reader)
+                passage.cut()
+                replies.cancel()
+        except* OSError:
+            pass
+        finally:
+            writer.transport.abort()
+            if passage is not None:
+                passage.cut()
+                self._passages.discard(passage)
+
+
+@asynccontextmanager
+async def gated(upstream: int, language: Language) -> AsyncIterator[Gate]:
+    """Runs a gate before this port on loopback; at the end every connection is cut."""
+    gate = Gate(upstream, language)
+    # Not start_server: what it accepts in the moment of its end stays open.
+    with socket.create_server((LOOPBACK, 0), backlog=256) as listener:
+        listener.setblocking(False)
+        gate.port = listener.getsockname()[1]
+        async with asyncio.TaskGroup() as tasks:
+
+            async def accept() -> None:
+                while True:
+                    caller, _ = await asyncio.get_running_loop().sock_accept(listener)
+                    tasks.create_task(gate.carry(caller))
+
+            accepting = tasks.create_task(accept())
+            try:
+                yield gate
+            finally:
+                accepting.cancel()
+                gate.shut()

@@ -1,0 +1,127 @@
+"""The life of uploads and assets as DESIGN's state table has it. Pure: no store, no clock but the one it is told."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE
+
+
+class Ledger(StrEnum):
+    """What the ledger says of an asset."""
+
+    NOTHING = "nothing"
+    THERE = "there"
+    DELETED = "deleted"
+
+
+class Stored(StrEnum):
+    """What is in the bucket."""
+
+    NOTHING = "nothing"
+    PROMISED = "the promised bytes"
+    OTHER = "other bytes"
+
+
+@dataclass
+class Life:
+    """One upload, its asset and its object."""
+
+    deadline: datetime
+    targets_end: datetime
+    kept_for: timedelta
+    status: str = "INITIALIZED"
+    ended: datetime | None = None
+    ledger: Ledger = Ledger.NOTHING
+    asset_sweep: datetime | None = None
+    """When the sweeper deletes the object of a deleted asset again."""
+    refreshed: datetime | None = None
+    stored: Stored = Stored.NOTHING
+    has_record: bool = True
+    uploaded: datetime | None = None
+    """Since when it is UPLOADED with nobody at work."""
+
+    def renew(self, now: datetime, lifetime: timedelta) -> None:
+        """RequestUpload again."""
+        if self.status == "INITIALIZED":
+            self.targets_end = max(self.targets_end, min(now + lifetime, self.deadline))
+
+    def may_put(self, now: datetime) -> bool:
+        """Whether its newest write URL still lives."""
+        return now < self.targets_end
+
+    def put(self) -> int:
+        """A PUT through a living URL; returns the HTTP status."""
+        if self.stored is not Stored.NOTHING:
+            return 412
+        self.stored = Stored.PROMISED
+        return 200
+
+    def complete(self, now: datetime) -> str:
+        """CompleteUpload; returns the status that it answers, or the reason of its refusal."""
+        if not self.has_record:
+            return "UPLOAD_NOT_FOUND"
+        if self.status in ("CANCELLED", "EXPIRED"):
+            return f"UPLOAD_{self.status}"
+        if self.status == "INITIALIZED" and self.stored is Stored.NOTHING:
+            return "VARIANTS_MISSING"
+        if self.status in ("INITIALIZED", "UPLOADED"):
+            if self.stored is Stored.PROMISED:
+                self.status = "COMPLETED"
+                if self.ledger is Ledger.NOTHING:
+                    self.ledger, self.refreshed = Ledger.THERE, now
+            else:
+                self.status, self.stored = "FAILED", Stored.NOTHING
+            self.ended = now
+        return self.status
+
+    def cancel(self, now: datetime) -> str:
+        """CancelUpload; answers like `complete`."""
+        if not self.has_record:
+            return "UPLOAD_NOT_FOUND"
+        if self.status not in ("INITIALIZED", "CANCELLED"):
+            return f"UPLOAD_{self.status}"
+        if self.status == "INITIALIZED":
+            self.status, self.ended = "CANCELLED", now
+        self.stored = Stored.NOTHING
+        return self.status
+
+    def refresh(self, now: datetime) -> str:
+        """RefreshAsset; answers the instant of the read URLs, or a reason."""
+        if self.ledger is not Ledger.THERE:
+            return "ASSET_NOT_FOUND"
+        self.refreshed = now
+        return now.isoformat()
+
+    def delete(self, now: datetime) -> str:
+        """DeleteAsset; answers empty, or a reason."""
+        if self.ledger is Ledger.NOTHING:
+            return "ASSET_NOT_FOUND"
+        if self.ledger is Ledger.THERE:
+            self.ledger, self.asset_sweep = Ledger.DELETED, now + WORK_LEASE
+        self.stored = Stored.NOTHING
+        return ""
+
+    def die_uploaded(self, now: datetime, *, has_asset: bool) -> None:
+        """A server died in CompleteUpload: before it wrote the asset, or after."""
+        self.status, self.uploaded = "UPLOADED", now
+        if has_asset:
+            self.ledger, self.refreshed = Ledger.THERE, now
+
+    def settle(self, now: datetime) -> None:
+        """The sweepers have done all that had come up by now."""
+        if self.status == "UPLOADED" and self.uploaded is not None and now >= self.uploaded + WORK_LEASE:
+            self.complete(now)
+        if self.status == "INITIALIZED" and now >= self.targets_end + SWEEP_MARGIN:
+            if self.stored is not Stored.NOTHING:
+                self.complete(now)
+            elif now >= self.deadline + SWEEP_MARGIN:
+                self.status, self.ended = "EXPIRED", now
+        if self.has_record and self.ended is not None:
+            if self.status != "COMPLETED" and now >= max(self.ended, self.targets_end) + SWEEP_MARGIN:
+                self.stored = Stored.NOTHING
+            self.has_record = now < self.ended + self.kept_for
+        if self.asset_sweep is not None and now >= self.asset_sweep:
+            self.stored = Stored.NOTHING
+            last = self.targets_end + SWEEP_MARGIN
+            self.asset_sweep = last if now < last else None

@@ -1,0 +1,52 @@
+"""What the sweeper does to a ledger once enough time has passed, without waiting for it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.config import Settings
+from assetlane_server.records.hub import Hub
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.sweeper import Sweeper
+
+_SECOND = timedelta(seconds=1)
+_CALL_LIMIT = timedelta(seconds=20)
+
+
+@asynccontextmanager
+async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Sweeper]:
+    """Opens a sweeper whose clock is so far ahead."""
+
+    def now() -> datetime:
+        return utc_now() + ahead
+
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=_CALL_LIMIT) as records,
+        object_store(settings) as store,
+    ):
+        broker = UploadBroker(
+            uploads=records,
+            assets=records,
+            store=store,
+            hub=Hub(records, now),
+            lanes=Lanes(store),
+            board=ProgressBoard(records, _SECOND),
+            terms=settings.terms,
+            heartbeat=_SECOND,
+            new_id=new_id,
+            now=now,
+        )
+        yield Sweeper(records=records, uploads=records, store=store, broker=broker, interval=_SECOND, now=now)
+
+
+async def settled(settings: Settings, ahead: timedelta) -> None:
+    """Returns when a sweeper so far ahead finds nothing more to do."""
+    async with sweeper_at(settings, ahead) as sweeper, asyncio.timeout(120):
+        while await sweeper.sweep():
+            pass

@@ -1,0 +1,244 @@
+"""Every request that a writing RPC sends to a store, interrupted in every way: the final result is the same."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import aiohttp
+import pytest
+from tests.faults.conftest import Report
+from tests.faults.errands import ERRANDS, Errand, Workshop, answer_of
+from tests.faults.gate import Decide, Deed, let_pass
+from tests.faults.gated_server import GatedServer, gated_server
+from tests.faults.messages import Message
+from tests.faults.settlement import settled
+from tests.journeys.bucket import Bucket
+from tests.records.stores import drop, mongo
+from tests.servers import settings_for
+
+from assetlane_server.local import StackAddress
+
+pytestmark = pytest.mark.faults
+
+RETRIES: Final = 3
+INTERRUPTIONS: Final = (Deed.LOSE, Deed.DELAY, Deed.SWALLOW)
+LIMIT_S: Final = 60.0
+MOMENT_S: Final = 5.0
+LATER: Final = timedelta(minutes=30)  # when every write URL has expired, and no deadline has passed
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """One of the requests of an errand: the n-th of its name."""
+
+    store: str
+    name: str
+    occurrence: int
+
+    def __str__(self) -> str:
+        return f"{self.store} {self.name} {self.occurrence}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an errand ended, as its caller and an operator see it."""
+
+    answer: str | None
+    records: str
+
+
+class Trap:
+    """Notes the boundaries of one errand, and interrupts it at one of them."""
+
+    def __init__(self, server: GatedServer, boundary: Boundary | None = None, deed: Deed = Deed.PASS) -> None:
+        self._gates = {"MongoDB": server.mongo, "S3": server.s3}
+        self._boundary = boundary
+        self._deed = deed
+        self._times: Counter[tuple[str, str]] = Counter()
+        self.seen: list[Boundary] = []
+
+    def set(self) -> None:
+        """Watches from now on."""
+        for store, gate in self._gates.items():
+            gate.done.clear()
+            gate.decide = self._decider(store)
+
+    def lift(self) -> None:
+        """Lets everything through again."""
+        for gate in self._gates.values():
+            gate.decide = let_pass
+
+    async def wait_until_sprung(self) -> None:
+        """Returns when the errand was interrupted."""
+        assert self._boundary is not None
+        await self._gates[self._boundary.store].done.wait()
+
+    async def deliver(self) -> None:
+        """Lets the delayed request arrive after all."""
+        for gate in self._gates.values():
+            await gate.deliver()
+
+    def _decider(self, store: str) -> Decide:
+        def decide(message: Message) -> Deed:
+            self._times[store, message.name] += 1
+            boundary = Boundary(store, message.name, self._times[store, message.name])
+            self.seen.append(boundary)
+            return self._deed if boundary == self._boundary else Deed.PASS
+
+        return decide
+
+
+class Servers:
+    """One server at a time; when it was killed, the next one is ready. Dead ones are buried in the background."""
+
+    def __init__(self, stack: StackAddress, database_name: str, key_prefix: str, tasks: asyncio.TaskGroup) -> None:
+        self._where = (stack, database_name, key_prefix)
+        self._tasks = tasks
+        self._one_at_a_time = asyncio.Lock()
+        self._ends: list[asyncio.Event] = []
+        self._ready: list[asyncio.Future[GatedServer]] = []
+        self._start()
+        self._start()
+
+    async def current(self) -> GatedServer:
+        """Returns the one that runs."""
+        return await self._ready[0]
+
+    def kill(self) -> None:
+        """Ends the one that runs, in the middle of whatever it does."""
+        self._ready.pop(0).result().kill()
+        self._ends.pop(0).set()
+        self._start()
+
+    def end(self) -> None:
+        """Lets all of them end."""
+        for end in self._ends:
+            end.set()
+
+    def _start(self) -> None:
+        ready: asyncio.Future[GatedServer] = asyncio.get_running_loop().create_future()
+        end = asyncio.Event()
+        self._ready.append(ready)
+        self._ends.append(end)
+        self._tasks.create_task(self._serve(ready, end))
+
+    async def _serve(self, ready: "asyncio.Future[GatedServer]", end: asyncio.Event) -> None:
+        async with AsyncExitStack() as life:
+            async with self._one_at_a_time:  # SecantusDB hangs when two create the same indexes at once
+                server = await life.enter_async_context(gated_server(*self._where))
+            ready.set_result(server)
+            await end.wait()
+
+
+class Play:
+    """Runs errands, each on fresh records."""
+
+    def __init__(self, workshop: Workshop, servers: Servers) -> None:
+        self._workshop = workshop
+        self._servers = servers
+        self.upload_ids: dict[str, str] = {}
+        """Of every run, by its request id."""
+
+    async def calm(self, errand: Errand) -> tuple[Outcome, list[Boundary]]:
+        """Runs an errand that nothing interrupts; returns its end and its boundaries."""
+        request_id = f"{errand.name}, calm"
+        upload_id = await errand.prepare(self._workshop, request_id)
+        server = await self._servers.current()
+        trap = Trap(server)
+        trap.set()
+        answer = await answer_of(errand, server.stubs, upload_id, request_id)
+        trap.lift()
+        return await self._outcome(request_id, answer), trap.seen
+
+    async def interrupted(self, errand: Errand, boundary: Boundary, deed: Deed, *, is_killed: bool) -> Outcome:
+        """Runs an errand that is interrupted once; its caller calls again, at most three times."""
+        request_id = f"{errand.name}, {boundary}, {deed.name}, {is_killed}"
+        upload_id = await errand.prepare(self._workshop, request_id)
+        server = await self._servers.current()
+        trap = Trap(server, boundary, deed)
+        trap.set()
+        answer: str | None = None
+        async with asyncio.TaskGroup() as tasks:
+            call = tasks.create_task(answer_of(errand, server.stubs, upload_id, request_id))
+            sprung = tasks.create_task(trap.wait_until_sprung())
+            await asyncio.wait((call, sprung), return_when=asyncio.FIRST_COMPLETED)
+            # A request that left after its call was answered comes within a moment.
+            await asyncio.wait((sprung,), timeout=MOMENT_S)
+            assert sprung.done(), f"{request_id}: the call ended before, {call}, saw {trap.seen}"
+            if is_killed:
+                call.cancel()
+                self._servers.kill()
+        if not is_killed:
+            answer = call.result()
+        trap.lift()
+        for _ in range(RETRIES):
+            if answer is None:
+                answer = await answer_of(errand, (await self._servers.current()).stubs, upload_id, request_id)
+        await trap.deliver()
+        return await self._outcome(request_id, answer)
+
+    async def _outcome(self, request_id: str, answer: str | None) -> Outcome:
+        document = await self._workshop.database["uploads"].find_one({"request_id": request_id})
+        self.upload_ids[request_id] = document["_id"] if document else ""
+        return Outcome(answer, await self._workshop.look(request_id))
+
+
+@asynccontextmanager
+async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> AsyncIterator[tuple[Play, Workshop]]:
+    """Opens everything that errands need."""
+    async with AsyncExitStack() as resources:
+        bucket = Bucket(settings_for(stack, database_name, key_prefix))
+        resources.callback(bucket.close)
+        client = await resources.enter_async_context(mongo(stack.mongo_uri))
+        web = await resources.enter_async_context(aiohttp.ClientSession())
+        well = await resources.enter_async_context(gated_server(stack, database_name, key_prefix))
+        tasks = await resources.enter_async_context(asyncio.TaskGroup())
+        servers = Servers(stack, database_name, key_prefix, tasks)
+        resources.callback(servers.end)
+        workshop = Workshop(well.stubs, web, bucket, client[database_name])
+        yield Play(workshop, servers), workshop
+    await drop(stack.mongo_uri, database_name)
+
+
+@pytest.mark.timeout(300)
+async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
+    stack: StackAddress, database_name: str, key_prefix: str, report: Report
+) -> None:
+    """Before the request left, after it left, before the reply arrived; the server lives on or is killed."""
+    began = asyncio.get_running_loop().time()
+    lines: list[str] = []
+    differences: list[str] = []
+    total = 0
+    kept: dict[str, int] = {}
+    async with playing(stack, database_name, key_prefix) as (play, workshop):
+        for errand in ERRANDS:
+            expected, boundaries = await play.calm(errand)
+            assert expected.answer is not None, errand.name
+            lines.append(f"{errand.name}: {expected.answer}; {expected.records}")
+            kept[f"{errand.name}, calm"] = errand.keeps_objects
+            for boundary in boundaries:
+                flaws = 0
+                for deed in INTERRUPTIONS:
+                    for is_killed in (False, True):
+                        where = f"{errand.name}, {boundary}, {deed}, killed: {is_killed}"
+                        async with asyncio.timeout(LIMIT_S):
+                            outcome = await play.interrupted(errand, boundary, deed, is_killed=is_killed)
+                        kept[f"{errand.name}, {boundary}, {deed.name}, {is_killed}"] = errand.keeps_objects
+                        total += 1
+                        if outcome != expected:
+                            flaws += 1
+                            differences.append(f"{where}: {outcome}")
+                lines.append(f"    {boundary}: {2 * len(INTERRUPTIONS) - flaws} of {2 * len(INTERRUPTIONS)} the same")
+        await settled(settings_for(stack, database_name, key_prefix), LATER)
+        keys = await workshop.bucket.keys()
+        for request_id, count in kept.items():
+            found = sum(f"/{play.upload_ids[request_id]}/" in key for key in keys)
+            if found != count:
+                differences.append(f"{request_id}: {found} objects instead of {count}")
+    seconds = asyncio.get_running_loop().time() - began
+    report("\n".join([f"{total} interruptions, {len(differences)} differences, {seconds:.0f} s", *lines, *differences]))
+    assert not differences

@@ -1,0 +1,91 @@
+"""Many completions of one upload at the same time, with cancels among them: one end, one answer."""
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+import aiohttp
+import grpc
+import pytest
+from tests.faults.callers import Caller, reason_of
+from tests.faults.conftest import Report
+from tests.faults.inventory import taken
+from tests.faults.scale import scaled
+from tests.journeys.conftest import Stubs
+from tests.records.stores import drop
+from tests.servers import served, settings_for
+
+from assetlane_server.local import StackAddress
+
+pytestmark = pytest.mark.faults
+
+UPLOADS: Final = scaled(500)
+COMPLETIONS: Final = 8
+AT_ONCE: Final = 12  # uploads
+BODY: Final = b"five!"
+# What a completion may say that came after the cancel, or while it deleted.
+CANCELLED_REASONS: Final = frozenset({"UPLOAD_CANCELLED", "VARIANTS_MISSING"})
+COMPLETED_REASONS: Final = frozenset({"UPLOAD_COMPLETED", "UPLOAD_UPLOADED"})
+
+
+async def answer_of(caller: Caller, upload_id: str, deed: str) -> tuple[str, bytes | str]:
+    """Calls and returns what was done and the answer, as bytes; or the reason of the refusal."""
+    try:
+        if deed == "cancel":
+            await caller.cancel(upload_id)
+            answer = b""
+        else:
+            answer = (await caller.complete(upload_id)).SerializeToString(deterministic=True)
+    except grpc.aio.AioRpcError as error:
+        return deed, reason_of(error)
+    return deed, answer
+
+
+@pytest.mark.timeout(600)
+async def test_of_many_completions_and_cancels_at_once_one_end_comes_out(
+    stack: StackAddress, database_name: str, key_prefix: str, seed: int, report: Report
+) -> None:
+    """On two servers, in any order, repeated: one final status, the same answer to each."""
+    dice = random.Random(seed)
+    settings = settings_for(stack, database_name, key_prefix)
+    turn = asyncio.Semaphore(AT_ONCE)
+    ends: Counter[str] = Counter()
+    faults: list[str] = []
+    async with AsyncExitStack() as resources:
+        web = await resources.enter_async_context(aiohttp.ClientSession())
+        callers = []
+        for _ in range(2):
+            target = await resources.enter_async_context(served(settings))
+            channel = await resources.enter_async_context(grpc.aio.insecure_channel(target))
+            callers.append(Caller(partial(Stubs.on, channel), web, retries=0))
+
+        async def race(number: int, deeds: list[str]) -> None:
+            async with turn:
+                upload, target = await callers[number % 2].request(f"r-{number}", BODY)
+                await callers[0].put(target, BODY)
+                calls = [answer_of(callers[i % 2], upload.upload_id, deed) for i, deed in enumerate(deeds)]
+                answers = await asyncio.gather(*calls)
+            completions = {answer for deed, answer in answers if deed == "complete"}
+            cancels = {answer for deed, answer in answers if deed == "cancel"}
+            if any(isinstance(answer, bytes) for answer in completions):
+                ends["completed"] += 1
+                is_right = len(completions) == 1 and cancels <= COMPLETED_REASONS
+            else:
+                ends["cancelled"] += 1
+                is_right = completions <= CANCELLED_REASONS and cancels == {b""}
+            if not is_right:
+                faults.append(f"{upload.upload_id}: {answers}")
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(UPLOADS):
+                deeds = ["complete"] * COMPLETIONS + ["cancel"] * dice.choice((0, 1, 2))
+                dice.shuffle(deeds)
+                tasks.create_task(race(number, deeds))
+    inventory = await taken(settings)
+    report(f"{UPLOADS} uploads x {COMPLETIONS} completions: {dict(ends)}, {len(faults)} wrong\n{inventory}")
+    assert not faults
+    assert not inventory.faults
+    await drop(stack.mongo_uri, database_name)

@@ -1,0 +1,331 @@
+"""Any sequence of calls, PUTs, restarts and time leads where DESIGN's state table says."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, closing
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, TypeVar
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from tests.faults.conftest import Report
+from tests.faults.life_model import Ledger, Life, Stored
+from tests.faults.scale import SCALE
+from tests.records.stores import drop
+from tests.servers import settings_for
+from yarl import URL
+
+from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.config import Settings
+from assetlane_server.local import StackAddress
+from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.records.hub import Hub
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.admission import Terms, UploadRequest
+from assetlane_server.uploads.asset import asset_of
+from assetlane_server.uploads.broker import Completion, UploadBroker
+from assetlane_server.uploads.errors import Refusal
+from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.upload import ORIGINAL, VariantPromise
+
+pytestmark = pytest.mark.faults
+
+EXAMPLES: Final = round(100 * SCALE)
+STEPS: Final = 30
+BODY: Final = b"five!"
+OTHER_BODY: Final = b"not five"
+LIFETIME: Final = timedelta(minutes=15)
+SECOND: Final = timedelta(seconds=1)
+TIMES: Final = (
+    timedelta(seconds=30),
+    timedelta(minutes=2),
+    timedelta(minutes=14),
+    timedelta(minutes=16),
+    timedelta(hours=25),
+    timedelta(days=31),
+)
+T = TypeVar("T")
+numbers = st.integers(0, 3)
+
+
+class Site:
+    """The heart on real stores, with a clock that stands still until it is moved."""
+
+    def __init__(self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, terms: Terms) -> None:
+        self.now_is = utc_now().replace(microsecond=0)
+        self.records = records
+        self.store = store
+        self._web = web
+        self._terms = terms
+
+    def now(self) -> datetime:
+        """The clock."""
+        return self.now_is
+
+    async def restart(self) -> None:
+        """A new server on the same stores."""
+        lanes = Lanes(self.store)
+        self.broker = UploadBroker(
+            uploads=self.records,
+            assets=self.records,
+            store=self.store,
+            hub=Hub(self.records, self.now),
+            lanes=lanes,
+            board=ProgressBoard(self.records, SECOND),
+            terms=self._terms,
+            heartbeat=SECOND,
+            new_id=new_id,
+            now=self.now,
+        )
+        self.ledger = AssetLedger(assets=self.records, store=self.store, lanes=lanes, now=self.now)
+        self._sweepers = [
+            Sweeper(
+                records=self.records,
+                uploads=self.records,
+                store=self.store,
+                broker=self.broker,
+                interval=SECOND,
+                now=self.now,
+            )
+            for _ in range(2)
+        ]
+
+    async def sweep(self) -> None:
+        """Two sweepers look until neither finds anything."""
+        while any(await asyncio.gather(*(sweeper.sweep() for sweeper in self._sweepers))):
+            pass
+
+    async def put(self, key: str, body: bytes) -> int:
+        """PUTs through a URL that the store takes for living: its clock stands where the world's does."""
+        promise = VariantPromise(ORIGINAL, "text/plain", len(body), key=key)
+        signed = self.store.presign_put(promise, utc_now(), LIFETIME)
+        url = URL(signed.url, encoded=True)
+        async with self._web.request(signed.method, url, headers=signed.headers, data=body) as answer:
+            return answer.status
+
+
+class World:
+    """A site in an event loop of its own, and the steps that were taken on it."""
+
+    def __init__(self, runner: asyncio.Runner, stack: StackAddress, database_name: str, key_prefix: str) -> None:
+        self._runner = runner
+        self._resources = AsyncExitStack()
+        self._where = (stack.mongo_uri, database_name)
+        self.site = self.run(self._open(settings_for(stack, database_name, key_prefix)))
+        self.steps: Counter[str] = Counter()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Returns what the work returns."""
+
+        async def wait() -> T:
+            return await work
+
+        return self._runner.run(wait())
+
+    def close(self) -> None:
+        """Ends it; its records go."""
+        self.run(self._resources.aclose())
+        self.run(drop(*self._where))
+
+    async def _open(self, config: Settings) -> Site:
+        enter = self._resources.enter_async_context
+        records = await enter(MongoRecords.open(*self._where, call_timeout=20 * SECOND))
+        store = await enter(object_store(config))
+        site = Site(records, store, await enter(aiohttp.ClientSession()), config.terms)
+        await site.restart()
+        return site
+
+
+class LifeMachine(RuleBasedStateMachine):
+    """Drives a site and a model side by side."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lives: dict[str, Life] = {}
+        self.keys: dict[str, str] = {}
+        self.requested: dict[str, str] = {}
+        self.round = new_id()
+
+    @property
+    def now(self) -> datetime:
+        """The site's clock."""
+        return self.world.site.now_is
+
+    def one(self, number: int) -> tuple[str, Life]:
+        """Returns one of the uploads there are."""
+        upload_id = list(self.lives)[number % len(self.lives)]
+        return upload_id, self.lives[upload_id]
+
+    def answer(self, work: Awaitable[T], tell: Callable[[T], str]) -> str:
+        """Returns what a call answers, or the reason of its refusal."""
+        try:
+            return tell(self.world.run(work))
+        except Refusal as refusal:
+            return refusal.reason
+
+    def step(self, name: str) -> None:
+        """Counts a step."""
+        self.world.steps[name] += 1
+
+    @initialize()
+    def begin(self) -> None:
+        """There is one upload at least."""
+        self.request(None)
+
+    @rule(number=st.none() | numbers)
+    def request(self, number: int | None) -> None:
+        """RequestUpload, with one of few request ids or none."""
+        self.step("RequestUpload")
+        request_id = "" if number is None else f"{self.round}-{number}"
+        promise = VariantPromise(ORIGINAL, "text/plain", len(BODY))
+        request = UploadRequest(uid="7f3a", file_path="a.txt", variants=(promise,), request_id=request_id)
+        upload, targets = self.world.run(self.world.site.broker.request_upload(request))
+        known = self.requested.get(request_id)
+        if known is not None and self.lives[known].has_record:
+            assert upload.upload_id == known
+            self.lives[known].renew(self.now, LIFETIME)
+            assert upload.status == self.lives[known].status
+            assert bool(targets) is (upload.status == "INITIALIZED" and self.lives[known].may_put(self.now))
+            return
+        assert upload.upload_id not in self.lives
+        assert len(targets) == 1
+        self.lives[upload.upload_id] = Life(upload.expire_time, self.now + LIFETIME, upload.kept_for)
+        self.keys[upload.upload_id] = upload.variants[0].key
+        if request_id:
+            self.requested[request_id] = upload.upload_id
+
+    @rule(number=numbers, is_other=st.sampled_from((False, False, False, True)))
+    def put(self, number: int, *, is_other: bool) -> None:
+        """A PUT through a URL that still lives; bytes of another length only an operator can put there."""
+        upload_id, life = self.one(number)
+        if not life.may_put(self.now):
+            return
+        self.step("PUT")
+        status = self.world.run(self.world.site.put(self.keys[upload_id], OTHER_BODY if is_other else BODY))
+        assert status == life.put()
+        if status == 200 and is_other:
+            life.stored = Stored.OTHER
+
+    @rule(number=numbers)
+    def complete(self, number: int) -> None:
+        """CompleteUpload."""
+        self.step("CompleteUpload")
+        upload_id, life = self.one(number)
+
+        def tell(completion: Completion) -> str:
+            assert (completion.asset is not None) is (expected == "COMPLETED" and life.ledger is Ledger.THERE)
+            return completion.upload.status
+
+        expected = life.complete(self.now)
+        assert self.answer(self.world.site.broker.complete_upload(upload_id), tell) == expected
+
+    @rule(number=numbers, has_asset=st.booleans())
+    def die_while_completing(self, number: int, *, has_asset: bool) -> None:
+        """CompleteUpload on a server that dies in the middle."""
+        upload_id, life = self.one(number)
+        if life.status == "INITIALIZED" and life.stored is Stored.PROMISED:
+            self.step("CompleteUpload, killed")
+            self.world.run(self._die(upload_id, has_asset=has_asset))
+            life.die_uploaded(self.now, has_asset=has_asset)
+
+    async def _die(self, upload_id: str, *, has_asset: bool) -> None:
+        records, store = self.world.site.records, self.world.site.store
+        upload = (await self.world.site.broker.get_upload(upload_id)).uploaded(self.now)
+        assert await records.advance_upload(upload)
+        if has_asset:
+            proof = await store.head(upload.variants[0].key)
+            assert proof is not None
+            await records.insert_asset(asset_of(upload, [proof], self.now))
+
+    @rule(number=numbers)
+    def cancel(self, number: int) -> None:
+        """CancelUpload."""
+        self.step("CancelUpload")
+        upload_id, life = self.one(number)
+        expected = life.cancel(self.now)
+        assert self.answer(self.world.site.broker.cancel_upload(upload_id), lambda upload: upload.status) == expected
+
+    @rule(number=numbers)
+    def refresh(self, number: int) -> None:
+        """RefreshAsset."""
+        self.step("RefreshAsset")
+        upload_id, life = self.one(number)
+        expected = life.refresh(self.now)
+        work = self.world.site.ledger.refresh_asset(upload_id, None)
+        assert self.answer(work, lambda asset: asset.refresh_time.isoformat()) == expected
+
+    @rule(number=numbers)
+    def delete(self, number: int) -> None:
+        """DeleteAsset."""
+        self.step("DeleteAsset")
+        upload_id, life = self.one(number)
+        expected = life.delete(self.now)
+        assert self.answer(self.world.site.ledger.delete_asset(upload_id), lambda nothing: "") == expected
+
+    @rule(later=st.sampled_from(TIMES))
+    def pass_time(self, later: timedelta) -> None:
+        """Time passes, then the sweepers look."""
+        self.step("time")
+        self.world.site.now_is += later
+        self.world.run(self.world.site.sweep())
+        for life in self.lives.values():
+            life.settle(self.now)
+
+    @rule()
+    def restart(self) -> None:
+        """The server is another one."""
+        self.step("restart")
+        self.world.run(self.world.site.restart())
+
+    @invariant()
+    def is_as_the_model_says(self) -> None:
+        """Every record, every asset, every object."""
+        self.world.run(self._compare())
+
+    async def _compare(self) -> None:
+        assets = await self.world.site.records.find_assets(list(self.lives))
+        for upload_id, life in self.lives.items():
+            upload = await self.world.site.records.find_upload(upload_id)
+            asset = assets.get(upload_id)
+            found = await self.world.site.store.head(self.keys[upload_id])
+            assert (upload is not None) is life.has_record
+            assert upload is None or upload.status == life.status
+            ledger = Ledger.NOTHING if asset is None else Ledger.DELETED if asset.is_deleted else Ledger.THERE
+            assert ledger is life.ledger
+            assert asset is None or asset.refresh_time == life.refreshed
+            sizes = {len(BODY): Stored.PROMISED, len(OTHER_BODY): Stored.OTHER}
+            assert life.stored is (Stored.NOTHING if found is None else sizes[found.size_bytes])
+
+
+@pytest.mark.timeout(300)
+def test_uploads_lead_the_lives_of_the_state_table(
+    stack: StackAddress, database_name: str, key_prefix: str, seed: int, report: Report
+) -> None:
+    """Requests, PUTs, completions, cancels, refreshes, deletes, deaths, restarts, time: the model agrees."""
+    limits = settings(
+        max_examples=EXAMPLES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    with asyncio.Runner() as runner, closing(World(runner, stack, database_name, key_prefix)) as here:
+
+        class Machine(LifeMachine):
+            world = here
+
+        try:
+            run_state_machine_as_test(seeded(seed)(Machine), settings=limits)
+        finally:
+            told = ", ".join(f"{count} {name}" for name, count in sorted(here.steps.items()))
+            report(f"{here.steps.total()} steps as the model says: {told}")

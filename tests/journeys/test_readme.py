@@ -1,0 +1,70 @@
+"""The README's examples, run as they are written."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import aiohttp
+import pytest
+from examples.picture import photograph
+from tests.commands import ran, started
+from tests.journeys.lanes import get
+
+pytestmark = pytest.mark.timeout(120)
+
+LIMIT_S = 60.0
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+ADDRESS = "127.0.0.1:50151"
+
+
+def blocks(language: str) -> list[str]:
+    """Returns the README's blocks of code in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
+
+
+async def test_the_python_example_runs(target: str, web: aiohttp.ClientSession, tmp_path: Path) -> None:
+    """As written but for the address: it tells the steps, the asset, and a URL that reads."""
+    (example,) = blocks("python")
+    assert ADDRESS in example
+    (tmp_path / "photo.jpg").write_bytes(photograph(800, 600))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", example.replace(ADDRESS, target),
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "client")}, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(LIMIT_S):
+        out, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (0, "")
+    *steps, asset, url = out.decode().splitlines()
+    assert steps[0].startswith("Progress(")
+    assert asset.endswith("['original', 'small', 'medium', 'large']")
+    assert (await get(web, url))[0] == 200
+
+
+async def test_the_shell_lines_run(target: str) -> None:
+    """In the order in which they stand; a watch goes on until Ctrl-C and has told something by then."""
+    lines = [
+        words[1:]
+        for block in blocks("sh")
+        for words in (shlex.split(line, comments=True) for line in block.splitlines())
+        if words and Path(words[0]).name == "assetlane"
+    ]
+    assert [words[0] for words in lines] == ["upload", "ls", "watch"]
+    for words in lines:
+        if words[0] != "watch":
+            result = await ran(target, *words, cwd=ROOT)
+            assert (result.code, result.err) == (0, "")
+            assert "LICENSE" in result.out
+            continue
+        watch = await started(target, *words, cwd=ROOT)
+        assert watch.stdout is not None
+        async with asyncio.timeout(LIMIT_S):
+            assert b"LICENSE" in await watch.stdout.readline()
+            watch.send_signal(signal.SIGINT)
+            await watch.communicate()
+        assert watch.returncode == 130
