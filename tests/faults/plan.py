@@ -14,7 +14,8 @@ class Ending(StrEnum):
     FAILED = "failed"  # what is in the store was replaced before completion
     CANCELLED = "cancelled"
     LOST = "lost"  # what is in the store was deleted: completion is refused, then it is cancelled
-    OPEN = "open at the end"  # cancelled when all others have ended
+    LATE = "completed at the end"  # when all others have ended
+    OPEN = "cancelled at the end"
 
 
 ENDINGS: Final = {
@@ -22,13 +23,14 @@ ENDINGS: Final = {
     Ending.FAILED: 12,
     Ending.CANCELLED: 18,
     Ending.LOST: 5,
-    Ending.OPEN: 15,
+    Ending.LATE: 8,
+    Ending.OPEN: 7,
 }
 BUSY_SESSION: Final = "session-busy"
 BUSY_SHARE: Final = 10  # one upload in so many belongs to the busy session
 SESSION_SIZE: Final = 8  # uploads of every other session, about
 BUSY_WATCHERS: Final = 20
-SLOW_SHARE: Final = 20  # one watcher in so many stops reading now and then
+SLOW_SHARE: Final = 20  # one watcher in so many is slow, and all of the busy session
 SLOWEST_STEP_S: Final = 6.0
 
 
@@ -52,7 +54,8 @@ class WatcherPlan:
     upload: int | None
     session_id: str
     is_thin: bool  # the client's watch, which resumes by itself; else a bare stub
-    is_slow: bool
+    is_slow: bool  # stops reading now and then, for seconds
+    pause_share: float  # of the events, after which it does
     after_revision: int
     delay_s: float
 
@@ -81,16 +84,20 @@ def planned(seed: int, *, uploads: int, watchers: int, duration_s: float) -> Pla
             )
             for number in range(uploads)
         ],
-        [
-            WatcherPlan(
-                number=number,
-                upload=dice.randrange(uploads) if number % 2 else None,
-                session_id=BUSY_SESSION if number < 2 * BUSY_WATCHERS else sessions[number % len(sessions)],
-                is_thin=number // 2 % 2 == 0,
-                is_slow=number // 4 % SLOW_SHARE == 0,
-                after_revision=dice.choice((0, 0, 1, 2)) if number % 2 else 0,
-                delay_s=dice.uniform(0, SLOWEST_STEP_S),
-            )
-            for number in range(watchers)
-        ],
+        [_watcher(dice, number, uploads, sessions) for number in range(watchers)],
+    )
+
+
+def _watcher(dice: random.Random, number: int, uploads: int, sessions: Sequence[str]) -> WatcherPlan:
+    watches_session = number % 2 == 0
+    is_busy = watches_session and number < 2 * BUSY_WATCHERS
+    return WatcherPlan(
+        number=number,
+        upload=None if watches_session else dice.randrange(uploads),
+        session_id=BUSY_SESSION if is_busy else sessions[number % len(sessions)],
+        is_thin=number // 2 % 2 == 0,
+        is_slow=is_busy or number // 4 % SLOW_SHARE == 0,
+        pause_share=0.02 if is_busy else 0.2,
+        after_revision=0 if watches_session else dice.choice((0, 0, 1, 2)),
+        delay_s=dice.uniform(0, SLOWEST_STEP_S),
     )

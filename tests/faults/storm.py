@@ -3,25 +3,39 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.faults.proxy import Proxy, cut
 from tests.faults.server_process import NotServingError, ServerProcess
 from tests.records.stores import failing
 
+GUST_S: Final = 5.0
 STARTS: Final = 10  # of a killed server, before the storm gives up
 
-STREAM_FAULTS: Final[Sequence[tuple[str, int, list[str], dict[str, Any]]]] = (
-    ("history lost", 4, ["getMore"], {"errorCode": 286}),
-    ("history lost, not to be reopened", 4, ["getMore", "aggregate"], {"errorCode": 286}),
-    ("connection dropped", 4, ["getMore"], {"closeConnection": True}),
-    ("connection dropped, not to be reopened", 4, ["getMore", "aggregate"], {"closeConnection": True}),
-    ("reads fail", 4, ["find"], {"errorCode": 50}),
+
+@dataclass(frozen=True, slots=True)
+class StreamFault:
+    """What MongoDB does to one server: which commands fail and how, and how often that is drawn."""
+
+    name: str
+    weight: int
+    commands: list[str]
+    how: Mapping[str, Any]
+
+
+SHUT: Final = StreamFault("history lost, not to be reopened", 4, ["getMore", "aggregate"], {"errorCode": 286})
+READS_FAIL: Final = StreamFault("reads fail", 4, ["find"], {"errorCode": 50})
+STREAM_FAULTS: Final = (
+    SHUT,
+    READS_FAIL,
+    StreamFault("history lost", 4, ["getMore"], {"errorCode": 286}),
+    StreamFault("connection dropped", 4, ["getMore"], {"closeConnection": True}),
+    StreamFault("connection dropped, not to be reopened", 4, ["getMore", "aggregate"], {"closeConnection": True}),
     # Rare: the driver then waits for up to 10 s for a primary, and the whole server with it.
-    ("not primary", 1, ["getMore", "aggregate"], {"errorCode": 10107}),
+    StreamFault("not primary", 1, ["getMore", "aggregate"], {"errorCode": 10107}),
 )
-"""What MongoDB does to one server: a name, how often, which commands fail, and how."""
 
 
 class Storm:
@@ -64,6 +78,15 @@ class Storm:
     def calm(self) -> None:
         """Lets `blow` return soon."""
         self._calm.set()
+
+    async def last_gust(self) -> None:
+        """Loses every change stream and makes every server's reads fail, once more and for `GUST_S`.
+
+        No cut or restart comes after it and makes watchers read again: what is forgotten now stays missed.
+        """
+        gusts = [(fault, app_name) for fault in (SHUT, READS_FAIL) for app_name in self._app_names]
+        for fault, app_name in gusts:
+            await self._break(fault, app_name, GUST_S / len(gusts))
 
     async def _repeat(self, name: str, fault: Any, shortest_s: float, longest_s: float) -> None:
         # Dice of its own: how long one kind of fault takes does not change the plan of another.
@@ -118,8 +141,10 @@ class Storm:
         raise refusal
 
     async def _break_stream(self, dice: random.Random) -> None:
-        weights = [how_often for _, how_often, _, _ in STREAM_FAULTS]
-        name, _, commands, how = dice.choices(STREAM_FAULTS, weights)[0]
-        async with failing(self._mongo_uri, dice.choice(self._app_names), commands, **how):
-            self.faults[f"failpoints: {name}"] += 1
-            await self._is_calm_after(dice.uniform(0.1, 1.5))
+        fault = dice.choices(STREAM_FAULTS, [fault.weight for fault in STREAM_FAULTS])[0]
+        await self._break(fault, dice.choice(self._app_names), dice.uniform(0.1, 1.5))
+
+    async def _break(self, fault: StreamFault, app_name: str, duration_s: float) -> None:
+        async with failing(self._mongo_uri, app_name, fault.commands, **fault.how):
+            self.faults[f"failpoints: {fault.name}"] += 1
+            await asyncio.sleep(duration_s)

@@ -16,7 +16,7 @@ from tests.faults.histories import Histories
 from tests.faults.plan import planned
 from tests.faults.proxy import proxied
 from tests.faults.server_process import ServerProcess, environment_for, server_process
-from tests.faults.storm import Storm
+from tests.faults.storm import GUST_S, Storm
 from tests.faults.traffic import Traffic
 from tests.faults.verdict import Verdict
 from tests.faults.watchers import FINAL, HEARTBEAT_S
@@ -75,9 +75,12 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
             blowing = tasks.create_task(storm.blow(), name="storm")
             asyncio.get_running_loop().call_later(STORM_LIMIT_S, storm.calm)
             await traffic.run()
-            traffic_s = clock() - began
             storm.calm()
             await blowing
+            async with asyncio.TaskGroup() as closing:
+                closing.create_task(traffic.close(GUST_S), name="traffic")
+                closing.create_task(storm.last_gust(), name="last gust")
+            traffic_s = clock() - began
             histories = await Histories.of(address.mongo_uri, DATABASE, [one.result() for one in traffic.upload_ids])
             try:
                 await crowd.caught_up(histories, CATCH_UP_LIMIT_S)

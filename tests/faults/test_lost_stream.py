@@ -42,10 +42,37 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
                 async with asyncio.timeout(LIMIT.total_seconds()):
                     while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
                         await asyncio.sleep(0.01)
-            # The news of the insert may still have been on its way.
-            while await status_of_next(box) is not Status.UPLOADED:
-                continue
             seen: set[str] = set()
-            while late.upload_id not in seen:
-                seen |= {snapshot_of(one).upload.upload_id for one in await session.next(LIMIT)}
+            async with asyncio.timeout(LIMIT.total_seconds()):
+                # The news of the insert may still have been on its way.
+                while await status_of_next(box) is not Status.UPLOADED:
+                    continue
+                while late.upload_id not in seen:
+                    seen |= {snapshot_of(one).upload.upload_id for one in await session.next(LIMIT)}
+    await drop(stack.mongo_uri, database_name)
+
+
+async def test_what_could_not_be_read_is_read_again(
+    stack: StackAddress, database_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream told of a change while MongoDB refused to be read; it does not tell twice."""
+    app_name = f"hub-{database_name}"
+    separator = "&" if "?" in stack.mongo_uri else "/?"
+    uri = f"{stack.mongo_uri}{separator}appName={app_name}"
+    opening = MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT)
+    watching = MongoRecords.open(uri, database_name, call_timeout=LIMIT)
+    async with opening as records, watching as watched, running(watched) as hub:
+        upload = await records.insert_upload(initialized())
+        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone") as session:
+            async with (
+                failing(stack.mongo_uri, app_name, ["find"], errorCode=50),
+                asyncio.timeout(LIMIT.total_seconds()),
+            ):
+                await records.advance_upload(upload.uploaded(NOW))
+                while "could not be read" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+                    await asyncio.sleep(0.01)
+            async with asyncio.timeout(LIMIT.total_seconds()):
+                for mailbox in (box, session):
+                    while await status_of_next(mailbox) is not Status.UPLOADED:
+                        continue
     await drop(stack.mongo_uri, database_name)

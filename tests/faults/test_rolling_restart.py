@@ -97,6 +97,7 @@ PLANS: Final = [
         session_id=SESSION_IDS[number % SESSIONS],
         is_thin=number // SESSIONS % 2 == 0,
         is_slow=False,
+        pause_share=0,
         after_revision=0,
         delay_s=0,
     )

@@ -10,7 +10,7 @@ from typing import Final
 import aiohttp
 import pytest
 import yarl
-from tests.faults.plan import Ending, UploadPlan
+from tests.faults.plan import SLOWEST_STEP_S, Ending, UploadPlan
 from tests.journeys.lanes import put
 
 from assetlane import Client, UploadFailed, VariantsMissing
@@ -53,14 +53,17 @@ class Traffic:
         self.ends: Counter[Ending] = Counter()
 
     async def run(self) -> None:
-        """Leads all of them, at last cancels those left open. Raises what a call raises after its own retries."""
+        """Leads all of them as far as planned. Raises what a call raises after its own retries."""
         async with asyncio.TaskGroup() as tasks:
             for plan in self._plans:
                 tasks.create_task(self._lead(plan))
+
+    async def close(self, duration_s: float) -> None:
+        """Ends those left open, spread over so many seconds. Raises as `run`."""
         async with asyncio.TaskGroup() as tasks:
             for plan in self._plans:
-                if plan.ending is Ending.OPEN:
-                    tasks.create_task(self._cancel(plan))
+                if plan.ending in (Ending.LATE, Ending.OPEN):
+                    tasks.create_task(self._close(plan, duration_s * plan.put_after_s / SLOWEST_STEP_S))
 
     async def _lead(self, plan: UploadPlan) -> None:
         body = f"the bytes of {plan.number}".encode()
@@ -70,7 +73,7 @@ class Traffic:
         upload_id = asked.upload.upload_id
         self.upload_ids[plan.number].set_result(upload_id)
         await asyncio.sleep(plan.put_after_s)
-        if plan.ending in (Ending.COMPLETED, Ending.FAILED, Ending.LOST):
+        if plan.ending not in (Ending.CANCELLED, Ending.OPEN):
             async with self._gate:
                 await self._put(asked.write_targets[0], body)
         await asyncio.sleep(plan.end_after_s)
@@ -83,8 +86,15 @@ class Traffic:
                 await self._lose(plan, upload_id)
             case Ending.CANCELLED:
                 await self._cancel(plan)
-            case Ending.OPEN:
+            case Ending.LATE | Ending.OPEN:
                 pass
+
+    async def _close(self, plan: UploadPlan, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        if plan.ending is Ending.LATE:
+            await self._complete(plan, self.upload_ids[plan.number].result())
+        else:
+            await self._cancel(plan)
 
     async def _complete(self, plan: UploadPlan, upload_id: str) -> None:
         async with self._gate:

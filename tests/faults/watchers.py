@@ -22,7 +22,6 @@ HEARTBEAT_S: Final = 5.0
 SILENCE_S: Final = 12.0
 RECONNECT_PAUSE_S: Final = 1.0
 SLOW_PAUSE_S: Final = 4.0
-MOST_PAUSES: Final = 8
 
 STATUS_PREFIX: Final = "UPLOAD_STATUS_"
 FINAL: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "EXPIRED"})
@@ -100,7 +99,7 @@ class Watcher:
     async def _take(self, event: StatusEvent) -> None:
         self.seen.append(sighting_of(event))
         self.is_quiet = False
-        if self.plan.is_slow and self.pauses < MOST_PAUSES and self._dice.random() < 0.2:
+        if self.plan.is_slow and self._dice.random() < self.plan.pause_share:
             self.pauses += 1
             await asyncio.sleep(self._dice.uniform(1, SLOW_PAUSE_S))
 
