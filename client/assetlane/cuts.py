@@ -31,7 +31,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from assetlane.errors import ImageRefused
+from assetlane.errors import ImageRefused as ImageRefused  # whoever calls make_cuts meets it
 
 
 @dataclass(frozen=True, slots=True)
