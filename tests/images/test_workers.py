@@ -46,8 +46,8 @@ async def stuck(workers: PictureWorkers, pipe: Path) -> AsyncIterator[asyncio.Ta
     os.mkfifo(pipe)
     task: asyncio.Task[object] = asyncio.create_task(workers.cut(pipe, "image/jpeg", PLAN))
     async with asyncio.timeout(LIMIT_S):
-        while (writer := opened(pipe)) is None:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - there is no event for another process waiting
+        while (writer := opened(pipe)) is None:  # noqa: ASYNC110 - another process tells no event
+            await asyncio.sleep(0.01)
     try:
         yield task
     finally:
