@@ -5,28 +5,22 @@ A worker that crashes, or is killed for taking too long, takes nothing with it.
 
 import os
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 
-from assetlane.cuts import CutSize, ImageRefused, Picture, make_cuts
+from assetlane.cuts import CutOptions, CutSize, ImageRefused, Picture, make_cuts
 
 _NICENESS = 10  # calls to the server go before pictures
 _STATM = Path("/proc/self/statm")
 
 
 def cut(
-    path: str, content_type: str, sizes: tuple[tuple[str, int], ...], format: str, quality: int, max_pixels: int,
-    memory_bytes: int,
-) -> Picture | tuple[str, str]:  # fmt: skip
+    path: str, content_type: str, sizes: Sequence[CutSize], options: CutOptions, memory_bytes: int
+) -> Picture | tuple[str, str]:
     """Returns the picture with its cuts, or the reason and the sentence why there are none."""
     _limit(memory_bytes)
     try:
-        return make_cuts(
-            Path(path),
-            [CutSize(*size) for size in sizes],
-            content_type=content_type,
-            max_pixels=max_pixels,
-            jpeg_quality=quality,
-        )
+        return make_cuts(Path(path), sizes, content_type=content_type, options=options)
     except ImageRefused as refusal:
         if isinstance(refusal.__cause__, MemoryError):
             return _too_costly(memory_bytes)

@@ -1,6 +1,7 @@
 """Makes cuts in worker processes: started when first needed, replaced when they die, killed when they take too long."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -8,14 +9,20 @@ from pathlib import Path
 import anyio
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 
-from assetlane.cuts import Picture, readable
+from assetlane.cuts import CutOptions, CutSize, Format, Picture, readable
 from assetlane_server.images.worker import cut
-from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
+from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, MadeCut, MadePicture
 from assetlane_server.uploads.errors import PictureRefused
 
 _log = logging.getLogger(__name__)
 
 can_cut = readable
+_FORMATS: Mapping[CutFormat, Format] = {
+    CutFormat.AUTO: "auto",
+    CutFormat.JPEG: "jpeg",
+    CutFormat.PNG: "png",
+    CutFormat.WEBP: "webp",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +44,17 @@ class PictureWorkers:
 
     async def cut(self, path: Path, content_type: str, plan: CutPlan) -> MadePicture:
         """See PictureCutter."""
-        sizes = tuple((size.name, size.max_edge_px) for size in plan.sizes)
         limits = self._limits
+        sizes = [CutSize(size.name, size.max_edge_px) for size in plan.sizes]
+        options = CutOptions(_FORMATS[plan.format], plan.quality, limits.max_pixels)
         async with self._limiter:
             for is_last in (False, True):
                 try:
                     # The limit is one of work: waiting for a worker does not count.
                     with anyio.fail_after(limits.time.total_seconds()):
                         made = await to_process.run_sync(
-                            cut, str(path), content_type, sizes, plan.format.value, plan.quality, limits.max_pixels,
-                            limits.memory_bytes, cancellable=True, limiter=CapacityLimiter(1),
+                            cut, str(path), content_type, sizes, options, limits.memory_bytes,
+                            cancellable=True, limiter=CapacityLimiter(1),
                         )  # fmt: skip
                     break
                 except TimeoutError as error:
