@@ -4,52 +4,23 @@ import io
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from tests.client.pictures import (
+    GPS,
+    MAKE,
+    ORIENTATION,
+    corners,
+    decoded,
+    difference,
+    encoded,
+    names,
+    refusal,
+)
 
-from assetlane.cuts import STANDARD_CUTS, Cut, CutOptions, CutSize, Picture, make_cuts, readable
+from assetlane.cuts import STANDARD_CUTS, CutOptions, CutSize, make_cuts, readable
 from assetlane.errors import ImageRefused
-
-ORIENTATION = 0x0112
-GPS = 0x8825
-MAKE = 0x010F
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """Returns the picture as a file."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
-
-
-def decoded(cut: Cut) -> Image.Image:
-    """Returns the cut as a picture, which is as large as it says."""
-    image = Image.open(io.BytesIO(cut.data))
-    image.load()
-    assert image.size == (cut.width_px, cut.height_px)
-    assert Image.MIME[image.format or ""] == cut.content_type
-    return image
-
-
-def corners(size: tuple[int, int] = (1200, 800)) -> Image.Image:
-    """Returns a picture with four colours that tell which way up it is."""
-    image = Image.new("RGB", (2, 2))
-    image.putdata([(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30)])
-    return image.resize(size, Image.Resampling.NEAREST)
-
-
-def difference(one: Image.Image, other: Image.Image) -> float:
-    """Returns the mean difference of two pictures of one size, 0 to 255."""
-    diff = ImageChops.difference(one.convert("RGB"), other.convert("RGB")).convert("L")
-    histogram = diff.histogram()
-    return sum(level * count for level, count in enumerate(histogram)) / (diff.width * diff.height)
-
-
-def names(picture: Picture) -> list[tuple[str, int, int]]:
-    """Returns name and size of each cut."""
-    return [(cut.name, cut.width_px, cut.height_px) for cut in picture.cuts]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -234,13 +205,6 @@ def test_quality_is_a_choice() -> None:
     data = encoded(Image.effect_noise((600, 600), 50))
     good, poor = (make_cuts(data, options=CutOptions(quality=quality)).cuts[-1].data for quality in (90, 30))
     assert len(poor) < len(good) / 2
-
-
-def refusal(data: bytes, **options: Any) -> str:
-    """Returns the reason for which a picture is refused."""
-    with pytest.raises(ImageRefused) as refused:
-        make_cuts(data, **options)
-    return refused.value.reason
 
 
 def test_what_is_no_picture_is_refused() -> None:
