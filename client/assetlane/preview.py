@@ -35,6 +35,7 @@ DEFAULT_INSTANT = timedelta(seconds=1)  # the first frames are often black
 DEFAULT_SHARE = 10  # of a short video: the tenth part of it
 MAX_FRAMES = 1_000  # decoded at most: a video may have one keyframe, at its start, and be hours long
 MAX_PACKETS = 50_000  # read at most: damaged ones give no frame
+PROBED_PIXELS = 150_000_000  # more than any video has: the size of such a one reads as none, so it is broken
 MAX_STRETCH = 4  # of pixels that are not square: more is damage
 
 # FFmpeg's names. No playlists (hls, dash, concat): those make it open other files and addresses.
@@ -138,8 +139,13 @@ def _container(file: IO[bytes], options: CutOptions) -> "InputContainer":
     import av
 
     # An open file, not its name: FFmpeg takes some names for addresses.
-    settings = {"format_whitelist": _CONTAINERS, "max_pixels": str(options.max_pixels)}
+    settings = {"format_whitelist": _CONTAINERS, "max_pixels": _most_pixels(options)}
     return av.open(file, "r", options=settings, metadata_errors="replace")
+
+
+def _most_pixels(options: CutOptions) -> str:
+    """Returns FFmpeg's own limit: wider than ours, as it counts padding and forgets the size of what is over it."""
+    return str(max(2 * options.max_pixels, PROBED_PIXELS))
 
 
 def _track(container: "InputContainer") -> "VideoStream":
@@ -155,6 +161,8 @@ def _track(container: "InputContainer") -> "VideoStream":
 
 
 def _check_pixels(width: int, height: int, options: CutOptions) -> None:
+    if not width * height:
+        raise VideoRefused("VIDEO_BROKEN", "the video does not tell its size, or is absurdly large")
     if width * height > options.max_pixels:
         raise VideoRefused(
             "VIDEO_TOO_LARGE",
@@ -183,7 +191,7 @@ def _frame(
 ) -> tuple["VideoFrame", timedelta]:
     """Returns the frame that is shown at this instant, and when it begins; the last there is before it."""
     # A decoder learns the size from its own headers too, and may not believe the container's.
-    stream.codec_context.options = {"max_pixels": str(options.max_pixels)}
+    stream.codec_context.options = {"max_pixels": _most_pixels(options)}
     start = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
     begin = start + at.total_seconds()
     found: VideoFrame | None = None
