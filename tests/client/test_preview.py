@@ -232,7 +232,7 @@ def test_the_pictures_tell_their_size_not_the_container() -> None:
     data = bytearray(clip(frames(3)))
     entry = data.index(struct.pack(">HH", 320, 180), data.index(b"mp4v"))  # ISO/IEC 14496-12, 12.1.3
     data[entry : entry + 4] = struct.pack(">HH", 65_000, 65_000)
-    assert make_preview(bytes(data)).width_px == 320
+    assert make_preview(bytes(data)).height_px == 180
 
 
 def test_a_file_is_never_read_as_a_whole(tmp_path: Path) -> None:
