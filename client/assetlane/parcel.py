@@ -60,7 +60,8 @@ async def packed(
     guessed = content_type or guessed_content_type(name)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
     look = _way_to_look(guessed, content_type, sizes, preview_at)
-    if look is not None and cuts is True and preview_at is None and (hint := _missing(guessed)):
+    wants_it_so = cuts is not True or (preview_at is not None and is_video(guessed))
+    if look is not None and not wants_it_so and (hint := _missing(guessed)):
         logger.warning("%s is uploaded without cuts: %s", name, hint)
         look = None
     if look is None:
