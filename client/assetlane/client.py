@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from assetlane import transfer, watching
 from assetlane.calls import Connection, Token
-from assetlane.cuts import CutSize
+from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.delivery import Delivery
 from assetlane.errors import InvalidArgument, UploadFailed
 from assetlane.ledger import Ledger, Lines
@@ -109,6 +109,7 @@ class Client(Ledger):
         extra: Mapping[str, Any] | None = None,
         content_type: str | None = None,
         cuts: bool | Sequence[CutSize] = True,
+        cut_options: CutOptions = STANDARD_OPTIONS,
         cut_maker: Literal["client", "server"] = "client",
         preview_at: timedelta | None = None,
         request_id: str | None = None,
@@ -119,7 +120,8 @@ class Client(Ledger):
         Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
         waits for the server's proof.
         `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
-        name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes.
+        name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
+        `cut_options`: their format and quality, and how many pixels a picture may have.
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
         `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
@@ -140,7 +142,7 @@ class Client(Ledger):
         else:
             content = Path(origin)
             file_path = _name(content) if file_path is None else file_path
-        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_maker)
+        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
         if (known := parcel.duration if duration is None else duration) is not None:
             details.duration.FromTimedelta(known)

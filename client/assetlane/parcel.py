@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from assetlane.cuts import STANDARD_CUTS, Cut, CutSize, make_cuts
+from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
 from assetlane.formats import HEIF_HINT, is_picture, opened, readable
 from assetlane.preview import VIDEO_HINT, has_video, is_video, make_preview
 from assetlane.sources import Source, guessed_content_type, measured
-from assetlane.v1.upload_pb2 import CutMaker, CutPlan, VariantPromise
+from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, VariantPromise
 from assetlane.v1.upload_pb2 import CutSize as CutSizeMessage
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ async def packed(
     content_type: str | None,
     cuts: bool | Sequence[CutSize],
     preview_at: timedelta | None = None,
+    options: CutOptions = STANDARD_OPTIONS,
     cut_maker: Literal["client", "server"] = "client",
 ) -> Parcel:
     """Measures, hashes and, for a picture or video, cuts: in threads, none of it on the event loop.
@@ -68,8 +69,8 @@ async def packed(
     guessed = content_type or guessed_content_type(name)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
     if cut_maker == "server" and is_picture(guessed) and sizes:
-        return await _planned(origin, guessed, content_type, () if cuts is True else sizes)
-    look = _way_to_look(guessed, content_type, sizes, preview_at)
+        return await _planned(origin, guessed, content_type, () if cuts is True else sizes, options)
+    look = _way_to_look(guessed, content_type, sizes, preview_at, options)
     wants_it_so = cuts is not True or (preview_at is not None and is_video(guessed))
     if look is not None and not wants_it_so and (hint := _missing(guessed)):
         logger.warning("%s is uploaded without cuts: %s", name, hint)
@@ -86,13 +87,17 @@ async def packed(
     return _parcel(source.result(), content_type or looks.content_type, looks)
 
 
-async def _planned(origin: Path | bytes, guessed: str, content_type: str | None, sizes: Sequence[CutSize]) -> Parcel:
+async def _planned(
+    origin: Path | bytes, guessed: str, content_type: str | None, sizes: Sequence[CutSize], options: CutOptions
+) -> Parcel:
     """Returns a picture that the server is to cut; no `sizes`: the server's standard ones."""
     if content_type is None and readable(guessed):
         guessed = await asyncio.to_thread(_type_of, origin)
     plan = CutPlan(
         maker=CutMaker.CUT_MAKER_SERVER,
         sizes=[CutSizeMessage(name=size.name, max_edge_px=size.max_edge_px) for size in sizes],
+        format=CutFormat.Value(f"CUT_FORMAT_{options.format.upper()}"),
+        quality=options.quality,
     )
     return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
 
@@ -106,13 +111,17 @@ def _type_of(origin: Path | bytes) -> str:
 
 
 def _way_to_look(
-    guessed: str, content_type: str | None, sizes: Sequence[CutSize], preview_at: timedelta | None
+    guessed: str,
+    content_type: str | None,
+    sizes: Sequence[CutSize],
+    preview_at: timedelta | None,
+    options: CutOptions,
 ) -> Callable[[Path | bytes], Looks] | None:
     """Returns what looks into a file of that type, None when nothing is to be seen or to be made of it."""
     if is_video(guessed):
-        return partial(_video, guessed, sizes, preview_at) if sizes or preview_at is not None else None
+        return partial(_video, guessed, sizes, preview_at, options) if sizes or preview_at is not None else None
     if is_picture(guessed) and sizes:
-        return partial(_picture, content_type, sizes)
+        return partial(_picture, content_type, sizes, options)
     return None
 
 
@@ -123,13 +132,15 @@ def _missing(content_type: str) -> str:
     return "" if readable(content_type) else HEIF_HINT
 
 
-def _picture(content_type: str | None, sizes: Sequence[CutSize], origin: Path | bytes) -> Looks:
-    picture = make_cuts(origin, sizes, content_type=content_type)
+def _picture(content_type: str | None, sizes: Sequence[CutSize], options: CutOptions, origin: Path | bytes) -> Looks:
+    picture = make_cuts(origin, sizes, content_type=content_type, options=options)
     return Looks(picture.content_type, picture.width_px, picture.height_px, picture.color, picture.cuts)
 
 
-def _video(content_type: str, sizes: Sequence[CutSize], at: timedelta | None, origin: Path | bytes) -> Looks:
-    video = make_preview(origin, sizes, at=at)
+def _video(
+    content_type: str, sizes: Sequence[CutSize], at: timedelta | None, options: CutOptions, origin: Path | bytes
+) -> Looks:
+    video = make_preview(origin, sizes, at=at, options=options)
     beside = (video.still, *video.cuts)
     return Looks(content_type, video.width_px, video.height_px, video.color, beside, video.duration)
 

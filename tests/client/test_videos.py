@@ -96,6 +96,18 @@ async def test_the_command_takes_the_instant(server: LaneServer, video: bytes, t
     assert "duration:  3.0 s" in shown.lines
 
 
+async def test_the_command_chooses_how_cuts_are_encoded(server: LaneServer, video: bytes, tmp_path: Path) -> None:
+    """Format and quality are options; others than there are is wrong usage."""
+    path = tmp_path / "wave.mp4"
+    path.write_bytes(video)
+    result = await ran(server.target, "upload", path, "--cut-format", "webp", "--cut-quality", "50")
+    assert result.code == 0
+    asset = server.assets[result.lines[0].split("\t")[0]]
+    assert {variant.content_type for variant in asset.variants[1:]} == {"image/webp"}
+    for wrong in (["--cut-format", "gif"], ["--cut-quality", "96"], ["--cut", "poster=16384"]):
+        assert (await ran(server.target, "upload", path, *wrong)).code == 2
+
+
 async def test_the_command_tells_why_a_video_is_refused(server: LaneServer, tmp_path: Path) -> None:
     """One line with the reason, and exit code 1."""
     path = tmp_path / "song.mp4"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,7 @@ from assetlane.cli.resuming import resumed
 from assetlane.cli.selection import Item, selected
 from assetlane.cli.session import FAILED, run
 from assetlane.client import Client
-from assetlane.cuts import CutSize
+from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.errors import AssetlaneError
 from assetlane.v1.asset_pb2 import Asset
 
@@ -101,6 +101,10 @@ def upload(
     server_cuts: Annotated[
         bool, typer.Option("--server-cuts", help="Let the server make the cuts of pictures.")
     ] = False,
+    cut_format: Annotated[
+        Literal["auto", "jpeg", "webp", "png"], typer.Option(help="What cuts are encoded as; auto: as fits.")
+    ] = "auto",
+    cut_quality: Annotated[int, typer.Option(min=1, max=95, help="Of JPEG and WebP cuts.")] = STANDARD_OPTIONS.quality,
     preview_at: Annotated[
         float | None,
         typer.Option(
@@ -146,6 +150,7 @@ def upload(
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
             "cut_maker": "server" if server_cuts else "client",
+            "cut_options": CutOptions(cut_format, cut_quality),
             "preview_at": None if preview_at is None else timedelta(seconds=preview_at),
             **({"request_id": request_id} if request_id else {}),
         },
