@@ -19,7 +19,16 @@ from typing import IO, TYPE_CHECKING, cast
 
 from PIL import Image
 
-from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, encoded, make_cuts_of_image
+from assetlane.cuts import (
+    MAX_EDGE_PX,
+    STANDARD_CUTS,
+    STANDARD_OPTIONS,
+    Cut,
+    CutOptions,
+    CutSize,
+    encoded,
+    make_cuts_of_image,
+)
 from assetlane.errors import VideoRefused
 from assetlane.formats import essence
 
@@ -112,6 +121,7 @@ def make_preview(
             duration = _duration(container, stream)
             frame, instant = _frame(container, stream, _instant(at, duration), options)
             image = _shown(frame, stream)
+            _check_pixels(*image.size, options)
     picture = make_cuts_of_image(image, sizes, options)
     return Preview(
         *image.size,
@@ -168,6 +178,8 @@ def _check_pixels(width: int, height: int, options: CutOptions) -> None:
             "VIDEO_TOO_LARGE",
             f"the video has {width} x {height} pixels, at most {options.max_pixels:,} are allowed",
         )
+    if max(width, height) > MAX_EDGE_PX:  # its still is stored as large as it is, and pictures end there
+        raise VideoRefused("VIDEO_TOO_LARGE", f"the video is {width} x {height}, at most {MAX_EDGE_PX} each way")
 
 
 def _duration(container: "InputContainer", stream: "VideoStream") -> timedelta | None:

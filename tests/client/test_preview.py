@@ -227,6 +227,11 @@ def test_a_video_of_too_many_pixels_is_refused() -> None:
     assert make_preview(data, options=CutOptions(max_pixels=320 * 180)).width_px == 320
 
 
+def test_a_video_too_wide_for_a_picture_is_refused() -> None:
+    """No format of cuts is wider than 16,383 pixels; its pixels alone would have been few enough."""
+    assert refusal(clip(frames(2, (16_400, 16)), container="matroska", codec="ffv1")) == "VIDEO_TOO_LARGE"
+
+
 def test_the_pictures_tell_their_size_not_the_container() -> None:
     """A container that says 65,000 each way makes nobody make room for that."""
     data = bytearray(clip(frames(3)))
