@@ -15,7 +15,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
@@ -150,7 +150,10 @@ def _container(file: IO[bytes], options: CutOptions) -> "InputContainer":
 
     # An open file, not its name: FFmpeg takes some names for addresses.
     settings = {"format_whitelist": _CONTAINERS, "max_pixels": _most_pixels(options)}
-    return av.open(file, "r", options=settings, metadata_errors="replace")
+    # Titles need not be UTF-8; from 19 on PyAV knows that by itself and has no such argument.
+    older: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    container: InputContainer = av.open(file, "r", options=settings, **older)
+    return container
 
 
 def _most_pixels(options: CutOptions) -> str:

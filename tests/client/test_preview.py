@@ -131,6 +131,14 @@ def test_sound_beside_the_pictures_does_no_harm() -> None:
     assert number_of(make_preview(clip(frames(20), sound=True), at=timedelta(seconds=1))) == 10
 
 
+@pytest.mark.parametrize("container", ["mp4", "avi", "matroska"])
+def test_a_title_need_not_be_unicode(container: str) -> None:
+    """What old programs wrote into a file's title does not matter to its pictures."""
+    data = clip(frames(5), container=container, title="caf-title")
+    assert b"caf-title" in data
+    assert make_preview(data.replace(b"caf-title", b"caf\xe9title")).width_px == 320
+
+
 @pytest.mark.parametrize("container", ["mp4", "webm"])
 def test_sound_alone_is_refused(container: str) -> None:
     """There is nothing to see."""
