@@ -110,6 +110,7 @@ class Client(Ledger):
         content_type: str | None = None,
         cuts: bool | Sequence[CutSize] = True,
         cut_options: CutOptions = STANDARD_OPTIONS,
+        cut_maker: Literal["client", "server"] = "client",
         preview_at: timedelta | None = None,
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
@@ -121,6 +122,7 @@ class Client(Ledger):
         `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
         name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
         `cut_options`: their format and quality, and how many pixels a picture may have.
+        `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
         `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
         Videos want the extra `video`, HEIC pictures `heif`: without it they are uploaded without cuts, or
@@ -140,7 +142,7 @@ class Client(Ledger):
         else:
             content = Path(origin)
             file_path = _name(content) if file_path is None else file_path
-        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options)
+        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
         if (known := parcel.duration if duration is None else duration) is not None:
             details.duration.FromTimedelta(known)
@@ -154,6 +156,7 @@ class Client(Ledger):
             expiration_hours=expiration_hours,
             details=details,
             variants=parcel.promises,
+            cut_plan=parcel.cut_plan,
         )
         delivery = Delivery(
             self,

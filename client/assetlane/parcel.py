@@ -1,18 +1,21 @@
 """What one upload is going to store: promises, and the bytes behind each."""
 
 import asyncio
+import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
-from assetlane.formats import HEIF_HINT, is_picture, readable
+from assetlane.formats import HEIF_HINT, is_picture, opened, readable
 from assetlane.preview import VIDEO_HINT, has_video, is_video, make_preview
 from assetlane.sources import Source, guessed_content_type, measured
-from assetlane.v1.upload_pb2 import VariantPromise
+from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, VariantPromise
+from assetlane.v1.upload_pb2 import CutSize as CutSizeMessage
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +27,14 @@ class Parcel:
     """The promise of each variant, `original` first; its source by name.
 
     `color`: the average of a picture, or of a video's still; `duration` of a video, None when it is not known.
+    `cut_plan`: what the server is to make; None: nothing.
     """
 
     promises: tuple[VariantPromise, ...]
     sources: Mapping[str, Source]
     color: str = ""
     duration: timedelta | None = None
+    cut_plan: CutPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,11 @@ async def packed(
     cuts: bool | Sequence[CutSize],
     preview_at: timedelta | None = None,
     options: CutOptions = STANDARD_OPTIONS,
+    cut_maker: Literal["client", "server"] = "client",
 ) -> Parcel:
     """Measures, hashes and, for a picture or video, cuts: in threads, none of it on the event loop.
+
+    With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
 
     Without `content_type` the type is guessed from `name`; a picture then gets the type that it really has.
     Only formats that can be read are cut. What wants an extra that is not installed goes without cuts, unless
@@ -60,6 +68,8 @@ async def packed(
     """
     guessed = content_type or guessed_content_type(name)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
+    if cut_maker == "server" and is_picture(guessed) and sizes:
+        return await _planned(origin, guessed, content_type, () if cuts is True else sizes, options)
     look = _way_to_look(guessed, content_type, sizes, preview_at, options)
     wants_it_so = cuts is not True or (preview_at is not None and is_video(guessed))
     if look is not None and not wants_it_so and (hint := _missing(guessed)):
@@ -75,6 +85,29 @@ async def packed(
         raise first(group_error) from group_error
     looks = looking.result()
     return _parcel(source.result(), content_type or looks.content_type, looks)
+
+
+async def _planned(
+    origin: Path | bytes, guessed: str, content_type: str | None, sizes: Sequence[CutSize], options: CutOptions
+) -> Parcel:
+    """Returns a picture that the server is to cut; no `sizes`: the server's standard ones."""
+    if content_type is None and readable(guessed):
+        guessed = await asyncio.to_thread(_type_of, origin)
+    plan = CutPlan(
+        maker=CutMaker.CUT_MAKER_SERVER,
+        sizes=[CutSizeMessage(name=size.name, max_edge_px=size.max_edge_px) for size in sizes],
+        format=CutFormat.Value(f"CUT_FORMAT_{options.format.upper()}"),
+        quality=options.quality,
+    )
+    return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
+
+
+def _type_of(origin: Path | bytes) -> str:
+    """Returns the media type that a picture really has. Raises ImageRefused, OSError."""
+    with io.BytesIO(origin) if isinstance(origin, bytes) else origin.open("rb") as stream:
+        image, content_type = opened(stream)
+        image.close()
+        return content_type
 
 
 def _way_to_look(

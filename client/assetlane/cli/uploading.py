@@ -98,6 +98,9 @@ def upload(
     cut: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
     ] = None,
+    server_cuts: Annotated[
+        bool, typer.Option("--server-cuts", help="Let the server make the cuts of pictures.")
+    ] = False,
     cut_format: Annotated[
         Literal["auto", "jpeg", "webp", "png"], typer.Option(help="What cuts are encoded as; auto: as fits.")
     ] = "auto",
@@ -146,6 +149,7 @@ def upload(
             "extra": _extra(extra),
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
+            "cut_maker": "server" if server_cuts else "client",
             "cut_options": CutOptions(cut_format, cut_quality),
             "preview_at": None if preview_at is None else timedelta(seconds=preview_at),
             **({"request_id": request_id} if request_id else {}),
