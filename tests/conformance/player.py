@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-STEP_LIMIT_S: Final = 90.0
+STEP_LIMIT_S: Final = 150.0
 END_LIMIT_S: Final = 10.0
 LONGEST_LINE_BYTES: Final = 1024**2
 
