@@ -8,7 +8,7 @@ FILE   ?=
 SEED   ?=
 ARGS   ?=
 
-.PHONY: help setup proto released-proto fix check test test-faults demo run bench lock clean
+.PHONY: help setup proto released-proto fix check test test-faults test-languages demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,14 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 
-test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
-	$(BIN)/pytest -n 2 -m 'not faults' $(ARGS)
+test: setup  ## all tests but the fault suite and other languages, on the embedded MongoDB and S3 (ARGS=… for pytest)
+	$(BIN)/pytest -n 2 -m 'not faults and not languages' $(ARGS)
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
+	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
 demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
 	$(BIN)/python -m examples.demo $(FILE)

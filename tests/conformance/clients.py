@@ -1,13 +1,13 @@
 """The four clients of this repository: what they need, how they are built, how they are run."""
 
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 EXAMPLES: Final = ROOT / "examples"
-PICTURE: Final = EXAMPLES / "dusk.jpg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,6 @@ class ClientUnderTest:
     builds: tuple[tuple[str, ...], ...]
     """Run once, in the folder."""
     conformance: tuple[str, ...]
-    example: tuple[str, ...]
-    """Run with the path of a picture."""
 
     @property
     def missing_tools(self) -> tuple[str, ...]:
@@ -36,6 +34,27 @@ GO: Final = ClientUnderTest(
     folder=EXAMPLES / "go",
     builds=(("go", "build", "-o", "bin/", "./..."),),
     conformance=("bin/conformance",),
-    example=("go", "run", "."),
 )
-CLIENTS: Final = (GO,)
+JAVA: Final = ClientUnderTest(
+    language="java",
+    tools=("java", "mvn"),
+    folder=EXAMPLES / "java",
+    builds=(("mvn", "-q", "-B", "-ntp", "compile"),),
+    # The class path is in a file that the build writes.
+    conformance=("sh", "-c", 'exec java -cp "target/classes:$(cat target/classpath)" assetlane.example.Conformance'),
+)
+TYPESCRIPT: Final = ClientUnderTest(
+    language="typescript",
+    tools=("node", "npm"),
+    folder=EXAMPLES / "typescript",
+    builds=(("npm", "ci", "--no-audit", "--no-fund"), ("npm", "run", "build")),
+    conformance=("node", "dist/conformance.js"),
+)
+PYTHON: Final = ClientUnderTest(
+    language="python",
+    tools=(),
+    folder=ROOT,
+    builds=(),
+    conformance=(sys.executable, "-m", "examples.python.conformance"),
+)
+CLIENTS: Final = (GO, TYPESCRIPT, JAVA, PYTHON)

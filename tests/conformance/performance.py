@@ -30,7 +30,7 @@ async def perform(scenario: Scenario, player: Player, stage: Stage) -> None:
                 await stage.restart_server()
             case Ask():
                 where = f"step {number} of {len(scenario.steps)} of {scenario.name!r}"
-                values |= await _asked(step, player, values, where)
+                values |= await _asked(step, player, values, where, stage)
 
 
 def _made(step: MakeFile, folder: Path) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _made(step: MakeFile, folder: Path) -> dict[str, Any]:
     }
 
 
-async def _asked(step: Ask, player: Player, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+async def _asked(step: Ask, player: Player, values: Mapping[str, Any], where: str, stage: Stage) -> dict[str, Any]:
     arguments, expected = filled(step.arguments, values), filled(step.expect, values)
     answer: dict[str, Any] | None = None
     try:
@@ -68,5 +68,6 @@ async def _asked(step: Ask, player: Player, values: Mapping[str, Any], where: st
         f"  got       {told(answer)}",
         f"  means     {step.means}",
         *(f"  stderr    {line}" for line in player.last_words),
+        *(f"  server    {line}" for line in stage.server_errors),
     ]
     raise NonconformingError("\n".join(lines))

@@ -18,6 +18,7 @@ from assetlane_server.local import StackAddress
 
 STOP_LIMIT_S: Final = 30.0
 UID: Final = "ann"
+_LOG_LINES: Final = 60
 
 
 class Stage:
@@ -38,6 +39,13 @@ class Stage:
         """What a client is started with: where to, and as whom."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         return {**inherited, "ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID}
+
+    @property
+    def server_errors(self) -> list[str]:
+        """The end of the server's log from its last error on; empty when it has logged none."""
+        lines = self._server.log.splitlines()
+        starts = [number for number, line in enumerate(lines) if " ERROR " in line]
+        return lines[starts[-1] :][-_LOG_LINES:] if starts else []
 
     async def restart_server(self) -> None:
         """Stops the server as a deployment does, and returns when it serves again."""
