@@ -84,21 +84,24 @@ def keys_of_jwks(content: bytes, *, allows_secrets: bool) -> KeySet:
     return KeySet(keys, unusable)
 
 
-def _usable(entry: Mapping[str, Any], allows_secrets: bool) -> Key | str:
-    faults = list(_faults(entry, allows_secrets))
-    if faults:
-        return f"key {entry.get('kid', '')!r} {faults[0]}"
-    algorithm = _KINDS[_kind(entry)]
+def _usable(entry: Any, allows_secrets: bool) -> Key | str:
+    """Returns the key, or why it is none: one that is odd must not spoil the others."""
+    if not isinstance(entry, dict):
+        return "a key is no JSON object"
+    name = f"key {entry.get('kid', '')!r}"
     try:
-        material = jwt.PyJWK(dict(entry), algorithm).key
-        if algorithm == "HS256":
-            if len(material) < MIN_SECRET_BYTES:
-                return f"key {entry.get('kid', '')!r} is shorter than {MIN_SECRET_BYTES} bytes"
-        else:
+        if fault := next(_faults(entry, allows_secrets), None):
+            return f"{name} {fault}"
+        algorithm = _KINDS[_kind(entry)]
+        material = jwt.PyJWK(entry, algorithm).key
+        if algorithm != "HS256":
             _algorithm_of(material)
-    except (jwt.PyJWTError, ValueError, TypeError, KeyError) as error:
-        told = str(error) if isinstance(error, KeysUnusable) else "is malformed"
-        return f"key {entry.get('kid', '')!r}: {told}"
+        elif len(material) < MIN_SECRET_BYTES:
+            return f"{name} is shorter than {MIN_SECRET_BYTES} bytes"
+    except KeysUnusable as error:
+        return f"{name}: {error}"
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError):
+        return f"{name} is malformed"
     return Key(entry.get("kid", ""), algorithm, material)
 
 
