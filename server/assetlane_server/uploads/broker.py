@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from assetlane_server.uploads.access import check_may_write, owns
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
+from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
     FieldViolation,
@@ -49,6 +50,7 @@ class UploadBroker:
         hub: ChangeHub,
         lanes: Lanes,
         board: ProgressBoard,
+        cut_room: CutRoom,
         terms: Terms,
         heartbeat: timedelta,
         new_id: Callable[[], str],
@@ -60,6 +62,7 @@ class UploadBroker:
         self._hub = hub
         self._lanes = lanes
         self._board = board
+        self._cut_room = cut_room
         self._terms = terms
         self._heartbeat = heartbeat
         self._new_id = new_id
@@ -138,19 +141,31 @@ class UploadBroker:
         self._board.verifying(upload, self._now())
 
         if failure := _broken_promise(upload, stored) or await self._mislabelled(upload):
-            upload = upload.failed(self._now(), failure)
-            if not await self._uploads.advance_upload(upload):
-                return None
-            await self._store.delete([variant.key for variant in upload.variants])
-            return Completion(upload, None)
+            return await self._failed(upload, failure)
+
+        proofs = [stored[variant.name] for variant in upload.variants]
+        whole = upload
+        if upload.cut_plan is not None:
+            self._board.cutting(upload, self._now())
+            cut = await self._cut_room.cut(upload, upload.cut_plan)
+            if isinstance(cut, Failure):
+                return await self._failed(upload, cut)
+            whole, cuts = cut
+            proofs += cuts
 
         # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
-        proofs = [stored[variant.name] for variant in upload.variants]
-        asset = await self._assets.insert_asset(asset_of(upload, proofs, self._now()))
+        asset = await self._assets.insert_asset(asset_of(whole, proofs, self._now()))
         upload = upload.completed(self._now())
         if not await self._uploads.advance_upload(upload):
             return None
         return Completion(upload, None if asset.is_deleted else asset)
+
+    async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
+        upload = upload.failed(self._now(), failure)
+        if not await self._uploads.advance_upload(upload):
+            return None
+        await self._store.delete(upload.keys)
+        return Completion(upload, None)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
@@ -168,7 +183,7 @@ class UploadBroker:
                 upload = upload.cancelled(self._now())
                 if not await self._uploads.advance_upload(upload):
                     continue
-            await self._store.delete([variant.key for variant in upload.variants])
+            await self._store.delete(upload.keys)
             return upload
         raise too_many_rounds(upload_id)
 

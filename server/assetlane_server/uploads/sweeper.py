@@ -95,7 +95,7 @@ class Sweeper:
                 await self._records.purge_upload(upload)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.
-                await self._store.delete([variant.key for variant in upload.variants])
+                await self._store.delete(upload.keys)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
                 else:

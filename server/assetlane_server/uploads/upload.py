@@ -11,12 +11,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from assetlane_server.uploads.cut_plan import CutPlan
+
 ORIGINAL = "original"
 
 # How long a server has for what it does to an upload, before another one does it again.
 WORK_LEASE = timedelta(minutes=1)
 # The store's clock may be a little behind ours.
 SWEEP_MARGIN = timedelta(seconds=5)
+# A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
+# in a day are 62 KB/s.
+LONGEST_PUT = timedelta(days=1)
 
 
 # Types that a browser would run as a page of the store's origin (typebot #2429).
@@ -119,6 +124,7 @@ class Upload:
     session_id: str = ""
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
+    cut_plan: CutPlan | None = None  # the cuts that the server makes; None: none
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
@@ -140,6 +146,11 @@ class Upload:
     def is_public(self) -> bool:
         """Whether the asset's URLs are unsigned and permanent: only when 0 hours were asked for."""
         return self.expiration_hours == 0
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key under which the store may hold something of it."""
+        return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
     def as_of(self, revision: int) -> "Upload":
         """Returns the upload as it was at that revision, 1 to the current one."""
@@ -231,4 +242,5 @@ def _words(upload: Upload) -> tuple[object, ...]:
         upload.expiration_hours,
         upload.details,
         tuple(replace(variant, key="") for variant in upload.variants),
+        None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
     )
