@@ -426,9 +426,9 @@ class Upload(_message.Message):
     session_id: _builtins.str
     """The device or process that uploads. Empty when it told none."""
     partition: _builtins.str
-    """The namespace that decides who may see the upload."""
+    """The namespace of the upload. Its owner alone may see it."""
     asset_partition: _builtins.str
-    """The namespace that the asset will be in."""
+    """The namespace that the asset will be in: it decides who may see that."""
     file_path: _builtins.str
     """The path under which the caller files the asset."""
     expiration_hours: _builtins.float
