@@ -223,3 +223,14 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
     with pytest.raises(NotReady, match=r"ASSETLANE_POLICY_FILE: .*first part"):
         async with served(guard):
             pytest.fail("it serves")
+
+
+async def test_an_open_door_is_told_in_the_log(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """Served all the same: the operator said so."""
+    wide = settings.model_copy(update={"listen": "0.0.0.0:0", "allow_anonymous": True})
+    async with served(wide) as target, Client(target) as lane:
+        assert [upload async for upload in lane.list_uploads()] == []
+    assert "anybody who reaches 0.0.0.0:0 may read, write and delete everything" in caplog.text
+    caplog.clear()
+    async with served(settings):
+        assert "anybody" not in caplog.text
