@@ -1,10 +1,17 @@
 """Tokens: good ones are taken, each kind of bad one is refused with its reason."""
 
+import asyncio
+import base64
+import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import jwt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.access.tokens import Issuer, confused, key_set, unsigned
 
 from assetlane_server.access.identity import TokenAuthenticator
@@ -211,3 +218,38 @@ async def test_what_a_refused_caller_reads_says_nothing_of_keys() -> None:
             await keeper.uid(token)
         told.add((refused.value.reason, str(refused.value)))
     assert told == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+HEADERS = st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "b64", "jwk", "jku", "x5c"]), JSON, max_size=4)
+CLAIMS = st.dictionaries(st.sampled_from(["sub", "exp", "nbf", "iat", "iss", "aud", "jti", "team"]), JSON, max_size=8)
+SECRET = Issuer("HS256")
+
+
+def taken(token: str) -> None:
+    """Hands a token in; it may be refused, and nothing else."""
+
+    async def hand_in() -> None:
+        with suppress(TokenRefused):
+            await Gatekeeper(SECRET.file, keys_of_file, issuer="us", audience="assets").uid(token)
+
+    asyncio.run(hand_in())
+
+
+@given(claims=CLAIMS)
+def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str, Any]) -> None:
+    """An issuer's odd claims are nobody's INTERNAL."""
+    payload = json.dumps({"sub": "ann", "exp": 4_000_000_000, "iss": "us", "aud": "assets", **claims}).encode()
+    taken(jwt.api_jws.encode(payload, SECRET.key, "HS256"))
+
+
+@given(header=HEADERS, payload=JSON, signature=st.binary(max_size=40))
+def test_whatever_an_unsigned_token_is_it_is_refused(header: object, payload: object, signature: bytes) -> None:
+    """Anybody may send it."""
+    parts = [json.dumps({"alg": "HS256", **header} if isinstance(header, dict) else header).encode()]
+    parts += [json.dumps(payload).encode(), signature]
+    taken(".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts))

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.access.tokens import Issuer, key_set
 
 from assetlane_server.access.keys import KeysUnusable, keys_of_file, keys_of_jwks
@@ -85,3 +87,24 @@ def test_what_is_no_key_set_is_refused(content: bytes) -> None:
     """A page that says 'log in first', for one."""
     with pytest.raises(KeysUnusable):
         keys_of_jwks(content, allows_secrets=True)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+MEMBERS = st.sampled_from(["kty", "crv", "x", "y", "n", "e", "k", "d", "kid", "alg", "use", "key_ops"])
+WORDS = st.sampled_from(["RSA", "EC", "OKP", "oct", "P-256", "Ed25519", "AQAB", "sig", "verify", "", "A" * 400]) | JSON
+ENTRIES = st.dictionaries(MEMBERS, WORDS, max_size=12) | JSON
+
+
+@given(entries=st.lists(ENTRIES, max_size=4) | JSON)
+def test_whatever_a_set_holds_it_has_keys_or_is_refused(entries: object) -> None:
+    """A key set comes from outside, and a server must not end by it."""
+    content = json.dumps({"keys": entries}).encode()
+    try:
+        keys = keys_of_jwks(content, allows_secrets=True)
+    except KeysUnusable:
+        return
+    assert keys.keys
