@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE
+from assetlane_server.uploads.upload import LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
 
 
 class Ledger(StrEnum):
@@ -123,5 +123,5 @@ class Life:
             self.has_record = now < self.ended + self.kept_for
         if self.asset_sweep is not None and now >= self.asset_sweep:
             self.stored = Stored.NOTHING
-            last = self.targets_end + SWEEP_MARGIN
-            self.asset_sweep = last if now < last else None
+            looks = [self.targets_end + wait for wait in (SWEEP_MARGIN, LONGEST_PUT)]
+            self.asset_sweep = next((look for look in looks if now < look), None)

@@ -4,7 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Details, Failure, Upload, VariantPromise
+from assetlane_server.uploads.upload import (
+    LONGEST_PUT,
+    SWEEP_MARGIN,
+    WORK_LEASE,
+    Details,
+    Failure,
+    Upload,
+    VariantPromise,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +81,10 @@ class Asset:
         return replace(self._revised(now), delete_time=now, sweep_time=now + WORK_LEASE)
 
     def swept(self, now: datetime) -> "Asset":
-        """Its objects were deleted at `now`: to be done again if a URL lives that could bring one back."""
-        last_sweep = self.write_expire_time + SWEEP_MARGIN
-        return replace(self, sweep_time=last_sweep if now < last_sweep else None)
+        """Its objects were deleted at `now`: to be done again while a PUT may still bring one back."""
+        # First when no URL lives any more, then when what began in its URL's life has ended too.
+        looks = (self.write_expire_time + SWEEP_MARGIN, self.write_expire_time + LONGEST_PUT)
+        return replace(self, sweep_time=next((look for look in looks if now < look), None))
 
     def _revised(self, now: datetime) -> "Asset":
         return replace(self, revision=self.revision + 1, update_time=max(now, self.update_time))

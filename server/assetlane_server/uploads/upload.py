@@ -17,6 +17,9 @@ ORIGINAL = "original"
 WORK_LEASE = timedelta(minutes=1)
 # The store's clock may be a little behind ours.
 SWEEP_MARGIN = timedelta(seconds=5)
+# A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
+# in a day are 62 KB/s.
+LONGEST_PUT = timedelta(days=1)
 
 
 # Types that a browser would run as a page of the store's origin (typebot #2429).
