@@ -13,13 +13,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.parts import (
+    MAX_OBJECT_BYTES,
+    MAX_SINGLE_PUT_BYTES,
+    MIN_PART_BYTES,
+    MULTIPART_PART_BYTES,
+    MULTIPART_THRESHOLD_BYTES,
+)
 from assetlane_server.uploads.paths import fault_in_path
 
 PREFIX = "ASSETLANE_"
 # Read by the client's command, not by the server: they may stand in the same environment.
 _CLIENTS = frozenset({"ASSETLANE_TARGET", "ASSETLANE_UID", "ASSETLANE_TOKEN"})
-
-_GIB = 1024**3
 
 
 class Settings(BaseSettings):
@@ -68,7 +73,21 @@ class Settings(BaseSettings):
     accept_mislabelled: bool = Field(
         False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
     )
-    max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
+    max_upload_bytes: int = Field(
+        MAX_OBJECT_BYTES, ge=1, le=MAX_OBJECT_BYTES, description="largest size of one variant"
+    )
+    multipart_threshold_bytes: int = Field(
+        MULTIPART_THRESHOLD_BYTES,
+        ge=1,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size from which on a variant arrives in parts",
+    )
+    multipart_part_bytes: int = Field(
+        MULTIPART_PART_BYTES,
+        ge=MIN_PART_BYTES,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size of a part; larger where there would be more than 10,000",
+    )
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     max_calls: int = Field(1000, ge=1, description="calls in flight at a time, per process; watches do not count")
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
@@ -124,6 +143,8 @@ class Settings(BaseSettings):
         return Terms(
             key_prefix=self.key_prefix,
             max_upload_bytes=self.max_upload_bytes,
+            multipart_threshold_bytes=self.multipart_threshold_bytes,
+            multipart_part_bytes=self.multipart_part_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,
