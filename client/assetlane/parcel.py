@@ -56,6 +56,7 @@ def _parcel(source: Source, content_type: str, picture: Picture | None) -> Parce
             content_type=content_type,
             size_bytes=source.size_bytes,
             sha256=source.sha256,
+            promises_parts=True,
             width_px=picture.width_px if picture else 0,
             height_px=picture.height_px if picture else 0,
         )
@@ -70,6 +71,7 @@ def _parcel(source: Source, content_type: str, picture: Picture | None) -> Parce
                 content_type=cut.content_type,
                 size_bytes=stored.size_bytes,
                 sha256=stored.sha256,
+                promises_parts=True,
                 width_px=cut.width_px,
                 height_px=cut.height_px,
             )

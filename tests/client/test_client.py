@@ -96,9 +96,16 @@ async def test_a_broken_picture_is_refused_before_anything_is_requested(
     """A truncated picture ends with ImageRefused and leaves no upload."""
     with pytest.raises(ImageRefused):
         await lane.upload(jpeg[: len(jpeg) // 2], file_path="a.jpg")
-    with pytest.raises(InvalidArgument, match="nothing to upload"):
-        await lane.upload(b"", file_path="a.txt")
     assert server.uploads == {}
+
+
+async def test_nothing_at_all_is_uploaded_too(lane: Client, store: ObjectStore) -> None:
+    """A file of no bytes is a file."""
+    asset = await lane.upload(b"", file_path="a.txt")
+    assert [variant.size_bytes for variant in asset.variants] == [0]
+    assert list(store.bodies.values()) == [b""]
+    (seen,) = store.seen
+    assert {name.lower(): value for name, value in seen.headers}["content-length"] == "0"
 
 
 @pytest.mark.parametrize("is_async", [True, False])

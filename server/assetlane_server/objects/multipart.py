@@ -92,17 +92,9 @@ class S3Multiparts:
                 if error.response["Error"]["Code"] == _NONE:
                     return None
                 raise
-            # Some list a part once for each time it was sent (SeaweedFS): the newest counts.
-            newest: dict[int, Any] = {}
-            for found in answer.get("Parts", []):
-                there = newest.get(found["PartNumber"])
-                if there is None or there["LastModified"] <= found["LastModified"]:
-                    newest[found["PartNumber"]] = found
-            parts = tuple(
-                StoredPart(number, found["Size"], found["ETag"].strip('"'), _digest(found.get("ChecksumSHA256", "")))
-                for number, found in sorted(newest.items())
-            )
-            return PartPage(parts, parts[-1].part_number if parts and answer.get("IsTruncated") else 0)
+            found: list[Any] = answer.get("Parts", [])
+            last = max((part["PartNumber"] for part in found), default=0)
+            return PartPage(_newest(found), last if answer.get("IsTruncated") else 0)
 
         return await self._store.call("list parts", "s3:ListMultipartUploadParts", call)
 
@@ -158,6 +150,28 @@ class S3Multiparts:
             return OpenMultipartPage(found, marks if answer.get("IsTruncated") and found else "")
 
         return await self._store.call("list multipart uploads", "s3:ListBucketMultipartUploads", call)
+
+
+def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:
+    """Returns every part once, by number.
+
+    Some stores list a part once for each time it was sent, in no order, with its time to the second (SeaweedFS):
+    the newest counts, and of two different ones of the same second neither, so that it is sent once more.
+    """
+    newest: dict[int, dict[str, Any]] = {}  # by number, then by ETag
+    for part in found:
+        others = newest.setdefault(part["PartNumber"], {})
+        if any(other["LastModified"] > part["LastModified"] for other in others.values()):
+            continue
+        if any(other["LastModified"] < part["LastModified"] for other in others.values()):
+            others.clear()
+        others[part["ETag"]] = part
+    return tuple(
+        StoredPart(number, part["Size"], part["ETag"].strip('"'), _digest(part.get("ChecksumSHA256", "")))
+        for number, parts in sorted(newest.items())
+        if len(parts) == 1
+        for part in parts.values()
+    )
 
 
 def _tells_checksums(client: "S3Client", bucket: str, key: str) -> bool:
