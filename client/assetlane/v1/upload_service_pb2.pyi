@@ -68,8 +68,8 @@ class RequestUploadRequest(_message.Message):
     uid: _builtins.str
     """Who uploads, at most 128 bytes. Default: the caller's own identity."""
     session_id: _builtins.str
-    """The device or process that uploads, at most 128 bytes: its uploads can be watched together.
-    Default: empty, none.
+    """The device or process that uploads, at most 128 bytes: its uploads can be watched together. A repeat may
+    come from another session; the upload stays in its first. Default: empty, none.
     """
     partition: _builtins.str
     """The namespace that decides who may see the upload: names joined by `/`, at most 256 bytes.
