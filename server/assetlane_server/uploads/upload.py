@@ -229,14 +229,16 @@ class Upload:
 
 
 def asked_alike(one: Upload, other: Upload) -> bool:
-    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave."""
+    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave.
+
+    Of another session it may be: a process that goes on with an upload after a crash is a new one.
+    """
     return _words(one) == _words(other)
 
 
 def _words(upload: Upload) -> tuple[object, ...]:
     return (
         upload.uid,
-        upload.session_id,
         upload.partition,
         upload.asset_partition,
         upload.file_path,
