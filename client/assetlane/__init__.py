@@ -14,7 +14,7 @@ from assetlane.version import __version__
 
 if TYPE_CHECKING:
     from assetlane.client import Client
-    from assetlane.cuts import STANDARD_CUTS, CutSize
+    from assetlane.cuts import STANDARD_CUTS, CutOptions, CutSize
     from assetlane.errors import (
         AlreadyExists,
         AssetlaneError,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         FileChanged,
         ImageRefused,
         InvalidArgument,
+        MediaRefused,
         NotFound,
         ObjectExists,
         OutOfRange,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         Unavailable,
         UploadFailed,
         VariantsMissing,
+        VideoRefused,
     )
     from assetlane.progress import Progress
     from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
@@ -58,11 +60,13 @@ __all__ = [
     "CallFailed",
     "Client",
     "ContentMismatch",
+    "CutOptions",
     "CutSize",
     "DeadlineExceeded",
     "FileChanged",
     "ImageRefused",
     "InvalidArgument",
+    "MediaRefused",
     "NotFound",
     "ObjectExists",
     "OutOfRange",
@@ -87,6 +91,7 @@ __all__ = [
     "UploadStatus",
     "VariantPromise",
     "VariantsMissing",
+    "VideoRefused",
     "WatchAssetsResponse",
     "WriteTarget",
     "__version__",
@@ -94,6 +99,7 @@ __all__ = [
 
 _HOMES = {
     "Client": "assetlane.client",
+    "CutOptions": "assetlane.cuts",
     "CutSize": "assetlane.cuts",
     "STANDARD_CUTS": "assetlane.cuts",
     "Progress": "assetlane.progress",

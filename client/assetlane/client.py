@@ -125,7 +125,8 @@ class Client(Ledger):
         `color` defaults to a picture's average. `expiration_hours`: None is the server's default, 0 public.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
-        goes on where it stopped; without one, an upload that does not succeed is cancelled.
+        goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
+        is cancelled.
 
         Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused,
         InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.

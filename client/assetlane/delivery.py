@@ -86,7 +86,7 @@ class Delivery:
     async def run(self) -> Asset:
         """Returns the asset. Raises UploadFailed, or what else was in the way.
 
-        An upload that is not going to be finished is cancelled, also when the task is.
+        An upload that is not going to be finished is cancelled; also when the task is, unless it is resumable.
         """
         accepted = await self._accepted()
         upload_id = accepted.upload.upload_id
@@ -103,7 +103,11 @@ class Delivery:
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
-            await _shielded(self._give_up_once_known(call))
+            if self._resumable:
+                call.cancel()
+                await asyncio.wait([call])
+            else:
+                await _shielded(self._give_up_once_known(call))
             raise
 
     async def _carried(self, accepted: RequestUploadResponse) -> Asset:
@@ -224,7 +228,7 @@ class Delivery:
             return True
         if isinstance(error, PreconditionFailed) and error.reason in _OVER:
             return True
-        return self._resumable and isinstance(error, _TRANSIENT)
+        return self._resumable and isinstance(error, (*_TRANSIENT, asyncio.CancelledError))
 
     async def _give_up_once_known(self, call: asyncio.Task[RequestUploadResponse]) -> None:
         try:

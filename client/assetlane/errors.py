@@ -134,15 +134,33 @@ class UploadFailed(AssetlaneError):
         self.upload = upload
 
 
-class ImageRefused(AssetlaneError):
-    """A picture cannot be read, or is too large to read.
-
-    Reasons: IMAGE_EMPTY, IMAGE_UNRECOGNIZED (no picture, or a format that is not read), IMAGE_MISLABELLED,
-    IMAGE_BROKEN (truncated or damaged), IMAGE_TOO_LARGE (more pixels than allowed).
-    """
+class MediaRefused(AssetlaneError):
+    """A picture or video cannot be looked into. `cuts=False` uploads it all the same."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message, reason=reason)
+
+    def __reduce__(self) -> tuple[type[MediaRefused], tuple[str, str]]:
+        """Lets the error come back from another process: an exception is rebuilt from its message alone."""
+        return type(self), (self.reason, self.message)
+
+
+class ImageRefused(MediaRefused):
+    """A picture cannot be read, or is too large to read.
+
+    Reasons: IMAGE_EMPTY, IMAGE_UNRECOGNIZED (no picture, or a format that is not read), IMAGE_MISLABELLED,
+    IMAGE_BROKEN (truncated or damaged), IMAGE_TOO_LARGE (more pixels than allowed), IMAGE_EXTRA_MISSING
+    (HEIC without the extra `heif`).
+    """
+
+
+class VideoRefused(MediaRefused):
+    """No still can be made of a video.
+
+    Reasons: VIDEO_EMPTY, VIDEO_UNRECOGNIZED (no video, or a container that is not read), VIDEO_NO_TRACK (sound
+    alone), VIDEO_BROKEN (truncated, damaged, or no decoder for it), VIDEO_TOO_LARGE (more pixels than
+    allowed), VIDEO_EXTRA_MISSING (the extra `video` is not installed).
+    """
 
 
 class TransferFailed(AssetlaneError):

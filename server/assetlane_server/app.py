@@ -4,14 +4,16 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ulid import ULID
 
 from assetlane_server.config import Settings
+from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
 from assetlane_server.objects.probe import check_store
 from assetlane_server.objects.s3 import S3ObjectStore
@@ -23,10 +25,12 @@ from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.multipart import PartDesk
+from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
@@ -103,7 +107,8 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             hub=hub,
             lanes=lanes,
             board=ProgressBoard(records, _PROGRESS_INTERVAL),
-            terms=settings.terms,
+            cut_room=cut_room(settings, records, store, utc_now),
+            terms=replace(settings.terms, can_cut=can_cut),
             heartbeat=heartbeat,
             new_id=new_id,
             now=utc_now,
@@ -190,6 +195,18 @@ async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
         yield store
     finally:
         await opening.__aexit__(*sys.exc_info())
+
+
+def cut_room(settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime]) -> CutRoom:
+    """Returns where cuts are made, within the settings' limits."""
+    limits = CuttingLimits(
+        workers=settings.cut_workers,
+        time=timedelta(seconds=settings.cut_seconds),
+        memory_bytes=settings.cut_memory_bytes,
+        max_pixels=settings.cut_max_pixels,
+    )
+    cutter = PictureWorkers(limits)
+    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now)
 
 
 async def _essential(name: str, part: Coroutine[Any, Any, None]) -> None:

@@ -88,6 +88,19 @@ class Settings(BaseSettings):
         le=MAX_SINGLE_PUT_BYTES,
         description="size of a part; larger where there would be more than 10,000",
     )
+    cut_workers: int = Field(
+        2, ge=1, le=64, description="pictures cut at the same time, each in a process of its own, per server process"
+    )
+    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
+    cut_memory_bytes: int = Field(
+        1024**3, ge=64 * 1024**2, description="limit of the memory that the cuts of one picture take (on Linux)"
+    )
+    cut_max_bytes: int = Field(
+        64 * 1024**2, ge=1, le=1024**3, description="largest original that the server makes cuts of"
+    )
+    cut_max_pixels: int = Field(
+        100_000_000, ge=1, le=1_000_000_000, description="most pixels of a picture that the server makes cuts of"
+    )
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     max_calls: int = Field(1000, ge=1, description="calls in flight at a time, per process; watches do not count")
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
@@ -149,6 +162,7 @@ class Settings(BaseSettings):
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,
             upload_retention=timedelta(days=self.upload_retention_days),
+            max_cut_bytes=self.cut_max_bytes,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageCms, ImageOps, PngImagePlugin
 
-from assetlane.cuts import STANDARD_CUTS, Cut, CutSize, Picture, make_cuts, readable
+from assetlane.cuts import STANDARD_CUTS, Cut, CutOptions, CutSize, Picture, make_cuts, readable
 from assetlane.errors import ImageRefused
 
 ORIENTATION = 0x0112
@@ -232,7 +232,7 @@ def test_the_color_is_the_average() -> None:
 def test_quality_is_a_choice() -> None:
     """A lower quality makes smaller files."""
     data = encoded(Image.effect_noise((600, 600), 50))
-    good, poor = (make_cuts(data, jpeg_quality=quality).cuts[-1].data for quality in (90, 30))
+    good, poor = (make_cuts(data, options=CutOptions(quality=quality)).cuts[-1].data for quality in (90, 30))
     assert len(poor) < len(good) / 2
 
 
@@ -268,7 +268,7 @@ def test_damage_is_refused_or_survived_but_nothing_else(kind: str) -> None:
         damaged = bytearray(data)
         damaged[position] ^= 0xFF
         with suppress(ImageRefused):
-            make_cuts(bytes(damaged), max_pixels=1_000_000)
+            make_cuts(bytes(damaged), options=CutOptions(max_pixels=1_000_000))
 
 
 def test_a_picture_must_be_what_it_is_labelled() -> None:
@@ -285,7 +285,7 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     bomb = encoded(Image.new("1", (20_000, 10_000)))
     assert len(bomb) < 100_000
     assert refusal(bomb) == "IMAGE_TOO_LARGE"
-    assert refusal(encoded(corners()), max_pixels=900_000) == "IMAGE_TOO_LARGE"
+    assert refusal(encoded(corners()), options=CutOptions(max_pixels=900_000)) == "IMAGE_TOO_LARGE"
     assert limit == Image.MAX_IMAGE_PIXELS
 
 

@@ -20,6 +20,7 @@ from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
+from assetlane_server.uploads.errors import StoreUnavailable
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -412,6 +413,36 @@ async def test_names_of_headers_to_send_are_lower_case(store: ObjectStore, key_p
 async def test_what_is_not_there_is_none(store: ObjectStore, key_prefix: str) -> None:
     """A missing object is an answer, not an error."""
     assert await store.head(f"{key_prefix}nothing") is None
+
+
+async def test_what_the_server_made_is_stored_once(store: ObjectStore, key_prefix: str) -> None:
+    """With its type and checksum; a second time nothing changes, and that is told."""
+    key = f"{key_prefix}cut.jpg"
+    assert await store.put(key, BYTES, "image/jpeg")
+    assert not await store.put(key, OTHER, "image/png")
+    found = await store.head(key)
+    assert found is not None
+    assert (found.size_bytes, found.content_type) == (len(BYTES), "image/jpeg")
+    assert found.sha256 in (b"", hashlib.sha256(BYTES).digest())
+
+
+async def test_a_local_copy_has_the_objects_bytes_and_goes_with_its_block(store: ObjectStore, key_prefix: str) -> None:
+    """Empty ones and large ones too."""
+    for size in (0, 1, 3_000_001):
+        key, content = f"{key_prefix}{size}", bytes(range(256)) * (size // 256) + bytes(size % 256)
+        await store.put(key, content, "text/plain")
+        async with store.local_copy(key, size) as path:
+            assert path.read_bytes() == content
+        assert not path.exists()
+
+
+async def test_a_copy_of_what_is_not_there_or_of_another_size_is_refused(store: ObjectStore, key_prefix: str) -> None:
+    """And leaves no file."""
+    await store.put(f"{key_prefix}a", BYTES, "text/plain")
+    for key, size in (("nothing", 5), ("a", len(BYTES) - 1), ("a", len(BYTES) + 1)):
+        with pytest.raises(StoreUnavailable):
+            async with store.local_copy(f"{key_prefix}{key}", size):
+                pytest.fail("there is no such copy")
 
 
 async def test_deleting_removes_those_and_no_others(

@@ -11,9 +11,10 @@ import grpc
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
+from tests.pictures import gradient
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, RefreshAssetRequest
-from assetlane.v1.upload_pb2 import UploadStatus, WriteTarget
+from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus, WriteTarget
 from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
     CompleteUploadRequest,
@@ -32,6 +33,7 @@ BODIES: Final = {"original": b"five!", "small": b"tiny"}
 FILM: Final = {"original": b"in parts"}  # one part, of which only the last may be so small
 IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + max(map(len, BODIES.values()))}
 HOUR: Final = timedelta(hours=1)
+PICTURE: Final = gradient((1000, 800))
 
 
 class Workshop:
@@ -73,6 +75,14 @@ class Workshop:
         upload_id, targets = await self.request(request_id, content_type)
         await self.put(targets)
         return upload_id
+
+    async def picture(self, request_id: str, body: bytes) -> str:
+        """Requests an upload whose cuts the server makes, and PUTs its bytes; returns its id."""
+        plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
+        request = request_for({"original": body}, content_type="image/jpeg", request_id=request_id, cut_plan=plan)
+        answer = await self.well.uploads.RequestUpload(request)
+        assert await put(self.web, answer.write_targets[0], body) == 200
+        return answer.upload.upload_id
 
     async def completed(self, request_id: str) -> str:
         """Leads an upload to its asset, whose read URLs are then an hour old."""
@@ -150,6 +160,14 @@ async def _mislabelled(workshop: Workshop, request_id: str) -> str:
     return await workshop.uploaded(request_id, "image/png")
 
 
+async def _picture(workshop: Workshop, request_id: str) -> str:
+    return await workshop.picture(request_id, PICTURE)
+
+
+async def _broken_picture(workshop: Workshop, request_id: str) -> str:
+    return await workshop.picture(request_id, PICTURE[:1000])
+
+
 async def _completed(workshop: Workshop, request_id: str) -> str:
     return await workshop.completed(request_id)
 
@@ -212,6 +230,8 @@ ERRANDS: Final = (
     Errand("CompleteUpload with a variant missing", _half_put, _complete, 1),
     Errand("CompleteUpload of wrong bytes", _replaced, _complete, 0),
     Errand("CompleteUpload of a mislabelled picture", _mislabelled, _complete, 0),
+    Errand("CompleteUpload with cuts from the server", _picture, _complete, 4),
+    Errand("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 0),
     Errand("CancelUpload", _requested, _cancel, 0),
     Errand("CancelUpload after the PUTs", _put, _cancel, 0),
     Errand("RequestUpload in parts", _nothing, _request_film, 0),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
@@ -37,6 +37,7 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
             hub=Hub(records, now),
             lanes=Lanes(store),
             board=ProgressBoard(records, _SECOND),
+            cut_room=cut_room(settings, records, store, now),
             terms=settings.terms,
             heartbeat=_SECOND,
             new_id=new_id,

@@ -20,13 +20,13 @@ from tests.records.stores import drop
 from tests.servers import settings_for
 from yarl import URL
 
-from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.admission import Terms, UploadRequest
+from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.broker import Completion, UploadBroker
 from assetlane_server.uploads.errors import Refusal
@@ -75,12 +75,14 @@ numbers = st.integers(0, 3)
 class Site:
     """The heart on real stores, with a clock that stands still until it is moved."""
 
-    def __init__(self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, terms: Terms) -> None:
+    def __init__(
+        self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, settings: Settings
+    ) -> None:
         self.now_is = utc_now().replace(microsecond=0)
         self.records = records
         self.store = store
         self._web = web
-        self._terms = terms
+        self._settings = settings
 
     def now(self) -> datetime:
         """The clock."""
@@ -96,7 +98,8 @@ class Site:
             hub=Hub(self.records, self.now),
             lanes=lanes,
             board=ProgressBoard(self.records, SECOND),
-            terms=self._terms,
+            cut_room=cut_room(self._settings, self.records, self.store, self.now),
+            terms=self._settings.terms,
             heartbeat=SECOND,
             new_id=new_id,
             now=self.now,
@@ -155,7 +158,7 @@ class World:
         enter = self._resources.enter_async_context
         records = await enter(MongoRecords.open(*self._where, call_timeout=20 * SECOND))
         store = await enter(object_store(config))
-        site = Site(records, store, await enter(aiohttp.ClientSession()), config.terms)
+        site = Site(records, store, await enter(aiohttp.ClientSession()), config)
         await site.restart()
         return site
 

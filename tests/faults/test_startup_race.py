@@ -13,7 +13,7 @@ from tests.records.stores import drop
 from tests.servers import settings_for
 from tests.uploads.samples import NOW
 
-from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.local import StackAddress
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
@@ -56,6 +56,7 @@ class Scene:
                 hub=hub,
                 lanes=Lanes(store),
                 board=ProgressBoard(self.records, timedelta(seconds=1)),
+                cut_room=cut_room(settings, self.records, store, utc_now),
                 terms=settings.terms,
                 heartbeat=HEARTBEAT,
                 new_id=new_id,

@@ -1,23 +1,28 @@
 """What the sweeper settles, on real stores, with a clock that the test moves."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import aiohttp
 import pytest
+from PIL import Image
 from tests.journeys.lanes import BODY, put
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
-from assetlane_server.app import new_id, object_store, utc_now
+from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
+from assetlane_server.images.workers import can_cut
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.ports import ObjectStore
@@ -47,7 +52,8 @@ class Deployment:
             hub=Hub(records, self.now),
             lanes=lanes,
             board=ProgressBoard(records, timedelta(seconds=1)),
-            terms=settings.terms,
+            cut_room=cut_room(settings, records, store, self.now),
+            terms=replace(settings.terms, can_cut=can_cut),
             heartbeat=timedelta(seconds=15),
             new_id=new_id,
             now=self.now,
@@ -76,9 +82,9 @@ class Deployment:
         upload, targets = await self.broker.request_upload(request)
         return upload, target_messages(targets)[0]
 
-    async def put(self, target: WriteTargetMessage) -> None:
+    async def put(self, target: WriteTargetMessage, body: bytes = BODY) -> None:
         """PUTs the bytes."""
-        assert await put(self._web, target) == 200
+        assert await put(self._web, target, body) == 200
 
     async def is_stored(self, upload: Upload) -> bool:
         """Whether there is an object of the upload."""
@@ -252,3 +258,61 @@ async def test_of_many_sweepers_one_takes_each_upload(deployment: Deployment) ->
         *(deployment.records.reschedule_upload(upload, lease, is_swept=False) for _ in range(8))
     )
     assert claims.count(True) == 1
+
+
+@pytest.mark.parametrize("stored", [0, 1, 3])
+async def test_a_server_that_died_while_cutting_is_finished_by_another(deployment: Deployment, stored: int) -> None:
+    """With none, one or all of the cuts stored: the asset has all three, and they are as it tells."""
+    body = io.BytesIO()
+    Image.new("RGB", (1200, 800), "teal").save(body, "JPEG")
+    promise = VariantPromise("original", "image/jpeg", len(body.getvalue()))
+    request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
+    upload, targets = await deployment.broker.request_upload(request)
+    await deployment.put(target_messages(targets)[0], body.getvalue())
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    assert upload.cut_plan is not None
+    for size in upload.cut_plan.sizes[:stored]:
+        key = upload.cut_plan.key(size.name, "image/jpeg")
+        assert await deployment.store.put(key, b"what an earlier version made", "image/jpeg")
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    asset = await deployment.ledger.get_asset(upload.upload_id)
+    assert [variant.name for variant in asset.variants] == ["original", "small", "medium", "large"]
+    assert sum(variant.size_bytes == 28 for variant in asset.variants) == stored
+    for variant in asset.variants:
+        found = await deployment.store.head(variant.key)
+        assert found is not None
+        assert (found.size_bytes, found.etag, found.sha256) == (variant.size_bytes, variant.etag, variant.sha256)
+
+
+async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: Deployment) -> None:
+    """A server died after it had stored a cut, and then the original was lost: FAILED, and nothing stays."""
+    promise = VariantPromise("original", "image/jpeg", 5)
+    request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
+    upload, _ = await deployment.broker.request_upload(request)
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    assert upload.cut_plan is not None
+    keys = [upload.cut_plan.key("small", content_type) for content_type in ("image/jpeg", "image/png", "image/webp")]
+    for key in keys:
+        assert await deployment.store.put(key, b"a cut", "image/jpeg")
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    assert await deployment.status(upload) is Status.FAILED
+    assert [await deployment.store.head(key) for key in keys] == [None, None, None]
+
+
+async def test_a_long_cut_keeps_other_servers_away(
+    deployment: Deployment, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease is renewed for as long as it takes, and not after."""
+    monkeypatch.setattr("assetlane_server.uploads.cutting._RENEWAL_S", 0.01)
+    upload, _ = await deployment.requested()
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    first = await deployment.records.find_upload(upload.upload_id)
+    assert first is not None
+    assert first.sweep_time is not None
+    room = cut_room(settings, deployment.records, deployment.store, deployment.now)
+    deployment.ahead += timedelta(seconds=40)
+    async with room.lease(first), asyncio.timeout(20):
+        while (later := await deployment.records.find_upload(upload.upload_id)) is not None:
+            assert later.sweep_time is not None
+            if later.sweep_time >= first.sweep_time + timedelta(seconds=40):
+                break

@@ -1,15 +1,18 @@
-"""`assetlane upload`: several files at once."""
+"""`assetlane upload`: files and folders, several at once."""
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from assetlane.cli.output import Bars, complain, note, say, say_json, sized
+from assetlane.cli.resuming import resumed
+from assetlane.cli.selection import Item, selected
 from assetlane.cli.session import FAILED, run
 from assetlane.client import Client
 from assetlane.cuts import CutSize
@@ -26,6 +29,24 @@ class Wishes:
     options: dict[str, Any]
     jobs: int
     as_json: bool
+    resume: bool
+
+
+@dataclass
+class Summary:
+    """What has become of the files so far."""
+
+    uploaded: int = 0
+    known: int = 0  # in already, from an earlier run
+    failed: int = 0
+    sent_bytes: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        seconds = time.monotonic() - self.began
+        speed = f"{sized(self.sent_bytes)} in {seconds:.1f} s, {sized(round(self.sent_bytes / seconds))}/s"
+        known = f", {self.known} in already" if self.known else ""
+        return f"{self.uploaded} uploaded{known}, {self.failed} failed ({speed})"
 
 
 def _sizes(cuts: bool, custom: Sequence[str]) -> bool | list[CutSize]:
@@ -55,8 +76,9 @@ def _extra(text: str) -> dict[str, Any] | None:
 @app.command()
 def upload(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...", show_default=False)],
     file_path: Annotated[str, typer.Option(help="File it under this path. Default: its name.")] = "",
+    folder: Annotated[str, typer.Option("--to", metavar="FOLDER", help="File all of it under this folder.")] = "",
     partition: Annotated[str, typer.Option(help="Who may see the upload. Default: user/UID.")] = "",
     asset_partition: Annotated[str, typer.Option(help="Who may see the asset. Default: PARTITION.")] = "",
     expiration_hours: Annotated[
@@ -71,19 +93,33 @@ def upload(
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
     ] = None,
     request_id: Annotated[str, typer.Option(help="Go on with an earlier run that used this id.")] = "",
-    session_id: Annotated[str, typer.Option(help="The session of the uploads. Default: a new one.")] = "",
+    session_id: Annotated[
+        str, typer.Option(help="The session of the uploads. Default: a new one; none with --resume.")
+    ] = "",
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where an earlier run of this command stopped; Ctrl-C gives nothing up."),
+    ] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="Of folders, also what begins with a dot.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Files at once.")] = 4,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per asset.")] = False,
 ) -> None:
-    """Upload files, and print their assets.
+    """Upload files and folders, and print their assets.
 
-    Exit code 0: all are in; 1: some are not. Ctrl-C gives unfinished uploads up.
+    A folder is taken with all that is in it, filed under its name.
+
+    Exit codes: 0, all are in; 1, some are not, each told with its reason; 2, wrong usage; 130, Ctrl-C.
+    Ctrl-C gives unfinished uploads up; with --resume it leaves them to the next run.
     """
-    if len(files) > 1 and (file_path or request_id):
+    if (len(files) > 1 or files[0].is_dir()) and (file_path or request_id):
         raise typer.BadParameter("--file-path and --request-id are for one file")
+    if file_path and folder:
+        raise typer.BadParameter("tell --file-path or --to, not both")
+    if request_id and resume:
+        raise typer.BadParameter("--resume makes its own request ids")
+    items = [Item(files[0], file_path)] if file_path else _items(files, folder, hidden)
     wishes = Wishes(
         options={
-            "file_path": file_path or None,
             "partition": partition,
             "asset_partition": asset_partition,
             "expiration_hours": expiration_hours,
@@ -92,40 +128,68 @@ def upload(
             "extra": _extra(extra),
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
-            "request_id": request_id or None,
+            **({"request_id": request_id} if request_id else {}),
         },
         jobs=jobs,
         as_json=as_json,
+        resume=resume,
     )
-    run(context, lambda lane: _upload_all(lane, files, wishes), session_id=session_id or None)
+    # A session of its own for each run would make the next run's request another one.
+    session = session_id if session_id or resume or request_id else None
+    run(context, lambda lane: _upload_all(lane, items, wishes), session_id=session)
 
 
-async def _upload_all(lane: Client, files: Sequence[Path], wishes: Wishes) -> int:
-    turns = asyncio.Semaphore(wishes.jobs)
+def _items(files: Sequence[Path], folder: str, hidden: bool) -> list[Item]:
+    try:
+        items = list(selected(files, folder, hidden=hidden))
+    except OSError as error:
+        raise typer.BadParameter(f"{error.strerror}: {error.filename}") from None
+    if not items:
+        raise typer.BadParameter("there is no file in it" if len(files) == 1 else "there is no file in them")
+    return items
+
+
+async def _upload_all(lane: Client, items: Sequence[Item], wishes: Wishes) -> int:
+    summary = Summary()
+    waiting = iter(items)
+
+    async def work(bars: Bars) -> None:
+        for item in waiting:
+            await _upload(lane, item, wishes, bars, summary)
+
     with Bars(shown=not wishes.as_json) as bars:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_upload(lane, file, wishes, turns, bars)) for file in files]
-    failed = [task.result() for task in tasks].count(False)
-    if len(files) > 1:
-        note(f"{len(files) - failed} uploaded, {failed} failed")
-    return FAILED if failed else 0
+            for _ in range(min(wishes.jobs, len(items))):
+                group.create_task(work(bars))
+    if len(items) > 1 or wishes.resume:
+        note(str(summary))
+    return FAILED if summary.failed else 0
 
 
-async def _upload(lane: Client, file: Path, wishes: Wishes, turns: asyncio.Semaphore, bars: Bars) -> bool:
-    async with turns:
-        bar = bars.add(file.name)
-        try:
-            asset = await lane.upload(file, **wishes.options, on_progress=bar.step if bars.shown else None)
-        except (AssetlaneError, OSError) as error:
-            complain(error, str(file))
-            return False
-        finally:
-            bar.remove()
+async def _upload(lane: Client, item: Item, wishes: Wishes, bars: Bars, summary: Summary) -> None:
+    bar = bars.add(item.path.name)
+    options = {**wishes.options, "file_path": item.file_path}
+    on_progress = bar.step if bars.shown else None
+    try:
+        if wishes.resume:
+            asset, is_known = await resumed(lane, item, options, on_progress)
+        else:
+            asset, is_known = await lane.upload(item.path, **options, on_progress=on_progress), False
+    except (AssetlaneError, OSError) as error:
+        summary.failed += 1
+        complain(error, str(item.path))
+        return
+    finally:
+        bar.remove()
+    if is_known:
+        summary.known += 1
+    else:
+        summary.uploaded += 1
+        summary.sent_bytes += sum(variant.size_bytes for variant in asset.variants)
     if wishes.as_json:
         say_json(asset)
     else:
-        say(_told(file, asset))
-    return True
+        say(_told(item.path, asset))
 
 
 def _told(file: Path, asset: Asset) -> str:

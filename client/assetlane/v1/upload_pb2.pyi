@@ -70,6 +70,62 @@ UPLOAD_STATUS_EXPIRED: UploadStatus.ValueType  # 7
 """The deadline passed and variants were missing. Final."""
 Global___UploadStatus: _TypeAlias = UploadStatus  # noqa: Y015
 
+class _CutMaker:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CutMakerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutMaker.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUT_MAKER_UNSPECIFIED: _CutMaker.ValueType  # 0
+    """Taken for CUT_MAKER_CLIENT."""
+    CUT_MAKER_CLIENT: _CutMaker.ValueType  # 1
+    """The caller: its cuts are variants like any other, promised and PUT. The server makes none."""
+    CUT_MAKER_SERVER: _CutMaker.ValueType  # 2
+    """The server, from the original, after it was proved: for callers without an image library."""
+
+class CutMaker(_CutMaker, metaclass=_CutMakerEnumTypeWrapper):
+    """Who makes the cuts of a picture."""
+
+CUT_MAKER_UNSPECIFIED: CutMaker.ValueType  # 0
+"""Taken for CUT_MAKER_CLIENT."""
+CUT_MAKER_CLIENT: CutMaker.ValueType  # 1
+"""The caller: its cuts are variants like any other, promised and PUT. The server makes none."""
+CUT_MAKER_SERVER: CutMaker.ValueType  # 2
+"""The server, from the original, after it was proved: for callers without an image library."""
+Global___CutMaker: _TypeAlias = CutMaker  # noqa: Y015
+
+class _CutFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CutFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUT_FORMAT_UNSPECIFIED: _CutFormat.ValueType  # 0
+    """Taken for CUT_FORMAT_AUTO."""
+    CUT_FORMAT_AUTO: _CutFormat.ValueType  # 1
+    """JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+    CUT_FORMAT_JPEG: _CutFormat.ValueType  # 2
+    """JPEG; transparency becomes white."""
+    CUT_FORMAT_PNG: _CutFormat.ValueType  # 3
+    """PNG."""
+    CUT_FORMAT_WEBP: _CutFormat.ValueType  # 4
+    """WebP."""
+
+class CutFormat(_CutFormat, metaclass=_CutFormatEnumTypeWrapper):
+    """How cuts are encoded."""
+
+CUT_FORMAT_UNSPECIFIED: CutFormat.ValueType  # 0
+"""Taken for CUT_FORMAT_AUTO."""
+CUT_FORMAT_AUTO: CutFormat.ValueType  # 1
+"""JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+CUT_FORMAT_JPEG: CutFormat.ValueType  # 2
+"""JPEG; transparency becomes white."""
+CUT_FORMAT_PNG: CutFormat.ValueType  # 3
+"""PNG."""
+CUT_FORMAT_WEBP: CutFormat.ValueType  # 4
+"""WebP."""
+Global___CutFormat: _TypeAlias = CutFormat  # noqa: Y015
+
 @_typing.final
 class VariantPromise(_message.Message):
     """The caller's promise about one object it is going to store.
@@ -124,6 +180,75 @@ class VariantPromise(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VariantPromise: _TypeAlias = VariantPromise  # noqa: Y015
+
+@_typing.final
+class CutSize(_message.Message):
+    """A cut to make."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_EDGE_PX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The name of the variant that it becomes, with the rules of `VariantPromise.name`; not `original` or
+    `preview`, and no name among the promised variants. Required.
+    """
+    max_edge_px: _builtins.int
+    """The length of its longest side in pixels, 1 to 8,192. Required."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_edge_px: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_edge_px", b"max_edge_px", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CutSize: _TypeAlias = CutSize  # noqa: Y015
+
+@_typing.final
+class CutPlan(_message.Message):
+    """Which cuts of the original are wanted, and who makes them.
+
+    Made are all sizes smaller than the picture and then, once, the next one at the picture's own measure:
+    nothing is enlarged. A picture of 2,000 pixels has all three standard cuts, one of 500 has `small` at 300
+    and `medium` at 500, one of 200 has only `small`, at 200.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAKER_FIELD_NUMBER: _builtins.int
+    SIZES_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    maker: Global___CutMaker.ValueType
+    """Default: CUT_MAKER_CLIENT; then the other fields must be left at their defaults."""
+    format: Global___CutFormat.ValueType
+    """Default: CUT_FORMAT_AUTO."""
+    quality: _builtins.int
+    """The quality of JPEG and WebP, 1 to 95. Default: 0, the server's choice of 85."""
+    @_builtins.property
+    def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CutSize]:
+        """At most 8, with different names and different lengths. Default: empty, `small` 300, `medium` 600, `large` 900."""
+
+    def __init__(
+        self,
+        *,
+        maker: Global___CutMaker.ValueType = ...,
+        sizes: _abc.Iterable[Global___CutSize] | None = ...,
+        format: Global___CutFormat.ValueType = ...,
+        quality: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "maker", b"maker", "quality", b"quality", "sizes", b"sizes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CutPlan: _TypeAlias = CutPlan  # noqa: Y015
 
 @_typing.final
 class PresignedRequest(_message.Message):
@@ -330,6 +455,7 @@ class Upload(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CUT_PLAN_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """The id of the upload and of the asset that it becomes: 26 characters, ordered by creation."""
     request_id: _builtins.str
@@ -378,6 +504,10 @@ class Upload(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """The deadline: an upload whose bytes are not there by then expires."""
 
+    @_builtins.property
+    def cut_plan(self) -> Global___CutPlan:
+        """The cuts that the server makes. Absent: none. What it made is in the asset's variants."""
+
     def __init__(
         self,
         *,
@@ -398,10 +528,11 @@ class Upload(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        cut_plan: Global___CutPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "details", b"details", "expire_time", b"expire_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expire_time", b"expire_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

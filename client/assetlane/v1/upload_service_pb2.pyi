@@ -34,6 +34,8 @@ class _ProgressStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Progres
     """Its bytes are on their way to the store."""
     PROGRESS_STAGE_VERIFYING: _ProgressStage.ValueType  # 2
     """The server proves what arrived."""
+    PROGRESS_STAGE_CUTTING: _ProgressStage.ValueType  # 3
+    """The server makes the cuts of a picture."""
 
 class ProgressStage(_ProgressStage, metaclass=_ProgressStageEnumTypeWrapper):
     """What is being done for an upload right now."""
@@ -44,6 +46,8 @@ PROGRESS_STAGE_UPLOADING: ProgressStage.ValueType  # 1
 """Its bytes are on their way to the store."""
 PROGRESS_STAGE_VERIFYING: ProgressStage.ValueType  # 2
 """The server proves what arrived."""
+PROGRESS_STAGE_CUTTING: ProgressStage.ValueType  # 3
+"""The server makes the cuts of a picture."""
 Global___ProgressStage: _TypeAlias = ProgressStage  # noqa: Y015
 
 @_typing.final
@@ -61,6 +65,7 @@ class RequestUploadRequest(_message.Message):
     EXPIRATION_HOURS_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
+    CUT_PLAN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own id for this request, unique per `uid`, at most 128 bytes: makes the call safe to
     repeat. Recommended. Default: empty, every call is a new upload.
@@ -93,6 +98,12 @@ class RequestUploadRequest(_message.Message):
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[_upload_pb2.VariantPromise]:
         """What the caller is going to store, 1 to 16 variants, exactly one named `original`."""
 
+    @_builtins.property
+    def cut_plan(self) -> _upload_pb2.CutPlan:
+        """The cuts of the original, when the server is to make them. The original must then be a picture of a kind
+        that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
+        """
+
     def __init__(
         self,
         *,
@@ -105,10 +116,11 @@ class RequestUploadRequest(_message.Message):
         expiration_hours: _builtins.float | None = ...,
         details: _asset_pb2.AssetDetails | None = ...,
         variants: _abc.Iterable[_upload_pb2.VariantPromise] | None = ...,
+        cut_plan: _upload_pb2.CutPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "details", b"details", "expiration_hours", b"expiration_hours"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expiration_hours: _TypeAlias = _typing.Literal["expiration_hours"]  # noqa: Y015
     _WhichOneofArgType__expiration_hours: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours"]  # noqa: Y015

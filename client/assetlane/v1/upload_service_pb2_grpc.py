@@ -178,6 +178,10 @@ class UploadServiceServicer:
         variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
         completes the upload.
 
+        Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
+        that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
+        CUTTING_TIMED_OUT, CUTTING_CRASHED.
+
         The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
         not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 

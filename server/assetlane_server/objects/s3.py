@@ -13,11 +13,14 @@ more: see bucket.py. The store must refuse what breaks a signed header and honou
 import asyncio
 import base64
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
@@ -43,6 +46,8 @@ MAX_DELETED_KEYS = 1000  # as many as one DeleteObjects call takes
 
 _T = TypeVar("_T")
 _SECOND = timedelta(seconds=1)
+_PIECE_BYTES = 1024 * 1024
+_COPY_CALLS = 6  # how many times a call's limit the copy of a whole object has
 _SETUP_CALLS = 8  # that set-up makes one after the other
 _CREDENTIALS_LIMIT = timedelta(seconds=30)  # a chain of sources, roles to assume, retries with pauses
 _STORE = "the object store"
@@ -174,6 +179,48 @@ class S3ObjectStore:
                 return body.read(length_bytes)
 
         return await self._call("read the start of an object", "s3:GetObject", call)
+
+    @asynccontextmanager
+    async def local_copy(self, key: str, size_bytes: int) -> AsyncIterator[Path]:
+        """See ObjectStore. The file lies in the system's folder for temporary ones."""
+        bucket = self._settings.bucket
+        with tempfile.TemporaryDirectory(prefix="assetlane-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder, "object")
+
+            def call() -> int:
+                body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
+                with closing(body), path.open("xb") as file:
+                    # One byte more than expected shows that there is too much.
+                    while file.tell() <= size_bytes and (piece := body.read(_PIECE_BYTES)):
+                        file.write(piece)
+                    return file.tell()
+
+            found_bytes = await self._call("read an object", "s3:GetObject", call, calls=_COPY_CALLS)
+            if found_bytes != size_bytes:
+                raise StoreUnavailable("The store sent an object of another size than it has told.")
+            yield path
+
+    async def put(self, key: str, data: bytes, content_type: str) -> bool:
+        """See ObjectStore."""
+        bucket, checksum = self._settings.bucket, base64.b64encode(sha256(data).digest()).decode()
+
+        def call() -> bool:
+            try:
+                self._client.put_object(
+                    Bucket=bucket,
+                    Key=key,
+                    Body=data,
+                    ContentType=content_type,
+                    ChecksumSHA256=checksum,
+                    IfNoneMatch="*",
+                )
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    return False
+                raise
+            return True
+
+        return await self._call("store a cut", "s3:PutObject", call)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""

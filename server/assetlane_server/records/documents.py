@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from assetlane_server.uploads.asset import Asset, AssetVariant
+from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, CutSize
 from assetlane_server.uploads.progress import Progress, Stage
 from assetlane_server.uploads.upload import (
     Details,
@@ -48,6 +49,8 @@ def upload_document(upload: Upload) -> Document:
         document["session_id"] = upload.session_id
     if details := _details_document(upload.details):
         document["details"] = details
+    if upload.cut_plan is not None:
+        document["cut_plan"] = _cut_plan_document(upload.cut_plan)
     return document
 
 
@@ -101,6 +104,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
             StatusChange(change["revision"], Status(change["status"]), change["time"], change.get("reason", ""))
             for change in document["history"]
         ),
+        cut_plan=_cut_plan_of(document["cut_plan"]) if "cut_plan" in document else None,
         failure=Failure(failure["reason"], failure["message"]) if failure else None,
         targets_signed_at=document.get("targets_signed_at"),
         targets_expire_time=document.get("targets_expire_time"),
@@ -209,6 +213,24 @@ def _variant_of(document: Mapping[str, Any]) -> AssetVariant:
         version_id=document.get("version_id", ""),
         part_size_bytes=document.get("part_size_bytes", 0),
         parts_sha256=document.get("parts_sha256", b""),
+    )
+
+
+def _cut_plan_document(plan: CutPlan) -> Document:
+    return {
+        "sizes": [{"name": size.name, "max_edge_px": size.max_edge_px} for size in plan.sizes],
+        "format": plan.format.value,
+        "quality": plan.quality,
+        "place": plan.place,
+    }
+
+
+def _cut_plan_of(document: Mapping[str, Any]) -> CutPlan:
+    return CutPlan(
+        sizes=tuple(CutSize(size["name"], size["max_edge_px"]) for size in document["sizes"]),
+        format=CutFormat(document["format"]),
+        quality=document["quality"],
+        place=document["place"],
     )
 
 

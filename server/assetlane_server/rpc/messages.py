@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from assetlane.v1 import asset_pb2, upload_pb2, upload_service_pb2
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.cut_plan import DEFAULT_QUALITY, STANDARD_SIZES, CutFormat, CutPlan, CutSize
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
 from assetlane_server.uploads.parts import PartPromise, StoredPart
@@ -22,6 +23,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 _NUMBERS = {status: upload_pb2.UploadStatus.Value(f"UPLOAD_STATUS_{status}") for status in Status}
+_FORMATS = {upload_pb2.CutFormat.Value(f"CUT_FORMAT_{name}"): name for name in CutFormat} | {
+    upload_pb2.CUT_FORMAT_UNSPECIFIED: CutFormat.AUTO
+}
 _STATUSES = {number: status for status, number in _NUMBERS.items()}
 
 
@@ -52,6 +56,7 @@ def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_
             )
             for variant in message.variants
         ),
+        cut_plan=_cut_plan_of(message.cut_plan) if message.HasField("cut_plan") else None,
     )
 
 
@@ -86,6 +91,23 @@ def _details_of(message: asset_pb2.AssetDetails) -> Details:
         duration=duration_of("details.duration", message.duration) if message.HasField("duration") else None,
         extra=_struct_of(message.extra) if message.HasField("extra") else None,
     )
+
+
+def _cut_plan_of(message: upload_pb2.CutPlan) -> CutPlan | None:
+    violations = []
+    if message.maker not in upload_pb2.CutMaker.values():
+        violations.append(FieldViolation("cut_plan.maker", f"there is no maker {message.maker}"))
+    if message.format not in upload_pb2.CutFormat.values():
+        violations.append(FieldViolation("cut_plan.format", f"there is no format {message.format}"))
+    is_servers = message.maker == upload_pb2.CUT_MAKER_SERVER
+    if not is_servers and (message.sizes or message.format or message.quality):
+        violations.append(FieldViolation("cut_plan.maker", "must be CUT_MAKER_SERVER for the server to make cuts"))
+    if violations:
+        raise InvalidRequest(violations)
+    if not is_servers:
+        return None
+    sizes = tuple(CutSize(size.name, size.max_edge_px) for size in message.sizes)
+    return CutPlan(sizes or STANDARD_SIZES, _FORMATS[message.format], message.quality or DEFAULT_QUALITY)
 
 
 def _struct_of(message: Struct) -> dict[str, object]:
@@ -145,6 +167,8 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
         update_time=_timestamp(upload.history[-1].time),
         expire_time=_timestamp(upload.expire_time),
     )
+    if upload.cut_plan is not None:
+        message.cut_plan.CopyFrom(_cut_plan_message(upload.cut_plan))
     if upload.failure is not None:
         message.failure.reason = upload.failure.reason
         message.failure.message = upload.failure.message
@@ -242,6 +266,15 @@ def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:
         url=request.url,
         headers=request.headers,
         expire_time=_timestamp(request.expire_time),
+    )
+
+
+def _cut_plan_message(plan: CutPlan) -> upload_pb2.CutPlan:
+    return upload_pb2.CutPlan(
+        maker=upload_pb2.CUT_MAKER_SERVER,
+        sizes=[upload_pb2.CutSize(name=size.name, max_edge_px=size.max_edge_px) for size in plan.sizes],
+        format=upload_pb2.CutFormat.Value(f"CUT_FORMAT_{plan.format}"),
+        quality=plan.quality,
     )
 
 

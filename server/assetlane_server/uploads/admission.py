@@ -2,10 +2,11 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
@@ -18,6 +19,8 @@ from assetlane_server.uploads.paths import (
     MAX_KEY_BYTES,
     MAX_PARTITION_BYTES,
     fault_in_path,
+    fault_in_variant_name,
+    key_place,
     object_key,
 )
 from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
@@ -36,11 +39,14 @@ MAX_DURATION = timedelta(days=365)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
-_VARIANT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 # RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
 _CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
+
+
+def _nothing(_content_type: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Terms:
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
     accept_mislabelled: bool = False  # whether an original may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
+    max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
+    can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class UploadRequest:
     expiration_hours: float | None = None
     details: Details = field(default_factory=Details)
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
+    cut_plan: CutPlan | None = None  # None: the server makes no cuts
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
@@ -87,6 +96,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_expiration(hours),
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
+        *_cuts(request, terms),
     ]
     if violations:
         raise InvalidRequest(violations)
@@ -107,7 +117,16 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         )
         for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
-    longest = max(len(variant.key.encode()) for variant in variants)
+    place = key_place(
+        prefix=terms.key_prefix,
+        is_public=hours == 0,
+        partition=asset_partition,
+        file_path=request.file_path,
+        upload_id=upload_id,
+    )
+    cut_plan = None if request.cut_plan is None else replace(request.cut_plan, place=place)
+    keys = [*(variant.key for variant in variants), *(cut_plan.keys if cut_plan else ())]
+    longest = max(len(key.encode()) for key in keys)
     if longest > MAX_KEY_BYTES:
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
         raise InvalidRequest([FieldViolation("file_path", limit)])
@@ -123,6 +142,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         expiration_hours=hours,
         details=request.details,
         variants=variants,
+        cut_plan=cut_plan,
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
@@ -200,9 +220,8 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
     seen: set[str] = set()
     for index, variant in enumerate(variants):
         here = f"variants[{index}]"
-        if not _VARIANT_NAME.fullmatch(variant.name):
-            limit = "must be 1 to 32 characters of a-z 0-9 _ -, a letter first"
-            yield FieldViolation(f"{here}.name", limit)
+        if fault := fault_in_variant_name(variant.name):
+            yield FieldViolation(f"{here}.name", fault)
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
@@ -219,6 +238,22 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
                 yield FieldViolation(f"{here}.{edge}", f"must be from 0 to {MAX_EDGE_PX:,}")
     if ORIGINAL not in seen:
         yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
+
+
+def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+    plan = request.cut_plan
+    if plan is None:
+        return
+    yield from faults_in_plan(plan, frozenset(variant.name for variant in request.variants))
+    if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
+        yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
+    for index, variant in enumerate(request.variants):
+        if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            yield FieldViolation(f"variants[{index}].content_type", limit)
+        if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
+            limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
+            yield FieldViolation(f"variants[{index}].size_bytes", limit)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

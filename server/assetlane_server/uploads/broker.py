@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
+from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
     FieldViolation,
@@ -19,7 +20,13 @@ from assetlane_server.uploads.errors import (
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes, WriteTarget
-from assetlane_server.uploads.multipart import assemble, discard, drop_multiparts, open_multiparts, whole_multiparts
+from assetlane_server.uploads.multipart import (
+    assemble,
+    discard_upload,
+    drop_multiparts,
+    open_multiparts,
+    whole_multiparts,
+)
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
@@ -48,6 +55,7 @@ class UploadBroker:
         hub: ChangeHub,
         lanes: Lanes,
         board: ProgressBoard,
+        cut_room: CutRoom,
         terms: Terms,
         heartbeat: timedelta,
         new_id: Callable[[], str],
@@ -59,6 +67,7 @@ class UploadBroker:
         self._hub = hub
         self._lanes = lanes
         self._board = board
+        self._cut_room = cut_room
         self._terms = terms
         self._heartbeat = heartbeat
         self._new_id = new_id
@@ -149,9 +158,9 @@ class UploadBroker:
         stored = await self._stored(upload)
         # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
-        whole = await whole_multiparts(self._store, upload, missing)
+        parts = await whole_multiparts(self._store, upload, missing)
         if upload.status is Status.INITIALIZED:
-            if missing := [name for name in missing if name not in whole]:
+            if missing := [name for name in missing if name not in parts]:
                 raise VariantsMissing(missing)
             upload = upload.uploaded(self._now())
             if not await self._uploads.advance_upload(upload):
@@ -159,19 +168,24 @@ class UploadBroker:
         self._board.verifying(upload, self._now())
 
         failure = None
-        if whole:
-            failure = await assemble(self._store, upload, whole)
+        if parts:
+            failure = await assemble(self._store, upload, parts)
             stored = await self._stored(upload)
         if failure := failure or _broken_promise(upload, stored) or await self._mislabelled(upload):
-            upload = upload.failed(self._now(), failure)
-            if not await self._uploads.advance_upload(upload):
-                return None
-            await discard(self._store, upload.variants, upload.multipart_ids)
-            return Completion(upload, None)
+            return await self._failed(upload, failure)
+
+        proofs = [stored[variant.name] for variant in upload.variants]
+        whole = upload
+        if upload.cut_plan is not None:
+            self._board.cutting(upload, self._now())
+            cut = await self._cut_room.cut(upload, upload.cut_plan)
+            if isinstance(cut, Failure):
+                return await self._failed(upload, cut)
+            whole, cuts = cut
+            proofs += cuts
 
         # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
-        proofs = [stored[variant.name] for variant in upload.variants]
-        asset = await self._assets.insert_asset(asset_of(upload, proofs, self._now()))
+        asset = await self._assets.insert_asset(asset_of(whole, proofs, self._now()))
         upload = upload.completed(self._now())
         if not await self._uploads.advance_upload(upload):
             return None
@@ -180,6 +194,13 @@ class UploadBroker:
     async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
         found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
         return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+
+    async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
+        upload = upload.failed(self._now(), failure)
+        if not await self._uploads.advance_upload(upload):
+            return None
+        await discard_upload(self._store, upload)
+        return Completion(upload, None)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
@@ -198,7 +219,7 @@ class UploadBroker:
                 upload = upload.cancelled(self._now())
                 if not await self._uploads.advance_upload(upload):
                     continue
-            await discard(self._store, upload.variants, upload.multipart_ids)
+            await discard_upload(self._store, upload)
             return upload
         raise too_many_rounds(upload_id)
 

@@ -91,6 +91,14 @@ class ResumeExpired(Refusal):
         super().__init__(f"The resume token is older than {days} days: watch again without one.")
 
 
+class PictureRefused(Exception):  # noqa: N818 - an answer, not a fault
+    """No cuts can be made of a picture: it, not the call, is at fault. The upload fails with the reason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
 class StoreUnavailable(Refusal):
     """The object store did not answer, or not in time. Repeat the call after a while."""
 

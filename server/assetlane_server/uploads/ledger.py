@@ -13,7 +13,7 @@ from assetlane_server.uploads.errors import (
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.multipart import discard
+from assetlane_server.uploads.multipart import discard_asset
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
 from assetlane_server.uploads.ports import AssetRecords, ObjectStore
@@ -85,7 +85,7 @@ class AssetLedger:
         for _ in range(MAX_ROUNDS):
             asset = await self._find(required("asset_id", asset_id))
             if asset.is_deleted or await self._assets.advance_asset(asset.deleted(self._now())):
-                await discard(self._store, asset.variants)
+                await discard_asset(self._store, asset)
                 return
         raise too_many_rounds(asset_id)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from assetlane_server.uploads.admission import Terms, required
-from assetlane_server.uploads.asset import AssetVariant
+from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import MAX_ROUNDS, UploadNotFound, WrongStatus, too_many_rounds
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.pages import MAX_PAGE_SIZE, last_id_of, page_size, page_token
@@ -157,20 +157,20 @@ async def assemble(store: ObjectStore, upload: Upload, whole: Mapping[str, Parts
     return None
 
 
-async def discard(
-    store: ObjectStore,
-    variants: Sequence[VariantPromise] | Sequence[AssetVariant],
-    multipart_ids: Mapping[str, str] | None = None,
-) -> None:
-    """Deletes the objects of these variants and aborts every multipart upload in their places.
+async def discard_upload(store: ObjectStore, upload: Upload) -> None:
+    """Deletes what is stored of an upload and aborts every multipart upload in its places.
 
     The known ones by their ids, and whatever a listing finds: a server may have died after it opened one.
     """
-    in_parts = [variant for variant in variants if variant.part_size_bytes]
-    keys = {variant.name: variant.key for variant in in_parts}
-    await asyncio.gather(*(store.multiparts.abort(keys[name], one) for name, one in (multipart_ids or {}).items()))
-    await asyncio.gather(*(abort_all(store, variant.key) for variant in in_parts))
-    await store.delete([variant.key for variant in variants])
+    await drop_multiparts(store, upload.variants, upload.multipart_ids)
+    await asyncio.gather(*(abort_all(store, variant.key) for variant in upload.variants if variant.part_size_bytes))
+    await store.delete(upload.keys)
+
+
+async def discard_asset(store: ObjectStore, asset: Asset) -> None:
+    """Deletes the objects of an asset, and what else was ever opened in their places."""
+    await asyncio.gather(*(abort_all(store, variant.key) for variant in asset.variants if variant.part_size_bytes))
+    await store.delete([variant.key for variant in asset.variants])
 
 
 async def abort_all(store: ObjectStore, key: str) -> None:

@@ -17,7 +17,8 @@ MAX_KEY_BYTES = 1024  # S3's own limit
 # and every Windows client take for a `/`.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
 _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
-# An upload id is a ULID in lower case; a variant's name is what `admission.py` lets through.
+_VARIANT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+# An upload id is a ULID in lower case; a variant's name is what `fault_in_variant_name` lets through.
 _KEY = re.compile(
     r"(private|public)/(?P<place>[^\x00-\x1f]+)/(?P<upload_id>[0-7][0-9a-hjkmnp-tv-z]{25})"
     r"/[a-z][a-z0-9_-]{0,31}(\.[A-Za-z0-9+-]{1,16})?"
@@ -44,6 +45,11 @@ def fault_in_path(path: str, max_bytes: int) -> str | None:
     return None
 
 
+def fault_in_variant_name(name: str) -> str | None:
+    """Returns what is wrong with the name of a variant, None if nothing is."""
+    return None if _VARIANT_NAME.fullmatch(name) else "must be 1 to 32 characters of a-z 0-9 _ -, a letter first"
+
+
 def object_key(
     *,
     prefix: str,
@@ -55,12 +61,17 @@ def object_key(
     content_type: str,
 ) -> str:
     """Returns the key of one variant; `partition` and `file_path` have passed `fault_in_path`."""
-    folders, _, file_name = file_path.rpartition("/")
-    place = f"{prefix}{'public' if is_public else 'private'}/{partition}/"
-    if folders:
-        place += f"{folders}/"
+    file_name = file_path.rpartition("/")[2]
     extension = _extension(file_name if variant == "original" else "", content_type)
-    return f"{place}{upload_id}/{variant}{extension}"
+    place = key_place(prefix=prefix, is_public=is_public, partition=partition, file_path=file_path, upload_id=upload_id)
+    return f"{place}{variant}{extension}"
+
+
+def key_place(*, prefix: str, is_public: bool, partition: str, file_path: str, upload_id: str) -> str:
+    """Returns what the keys of all variants of one upload begin with."""
+    folders = file_path.rpartition("/")[0]
+    place = f"{prefix}{'public' if is_public else 'private'}/{partition}/"
+    return f"{place}{folders}/{upload_id}/" if folders else f"{place}{upload_id}/"
 
 
 def upload_id_of(key: str, prefix: str) -> str | None:

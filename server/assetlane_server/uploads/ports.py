@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.cut_plan import CutPlan, MadePicture
 from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload, VariantPromise
@@ -155,6 +157,17 @@ class ObjectStore(Protocol):
         """Returns the first bytes of an object that is not empty, at most so many: to see what it is."""
         ...
 
+    def local_copy(self, key: str, size_bytes: int) -> AbstractAsyncContextManager[Path]:
+        """Lends a file with the object's bytes, for as long as the block runs: to make cuts of it.
+
+        Raises StoreUnavailable when the object is not there, or not of that size.
+        """
+        ...
+
+    async def put(self, key: str, data: bytes, content_type: str) -> bool:
+        """Stores what the server itself made, unless something is there; returns whether it did."""
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, at most 1,000; those that are not there count as deleted."""
         ...
@@ -164,6 +177,18 @@ class ObjectStore(Protocol):
 
         Following `after` to its end visits every object that is there from the first call to the last, once,
         in an order that is the store's own.
+        """
+        ...
+
+
+class PictureCutter(Protocol):
+    """Makes cuts, away from the event loop."""
+
+    async def cut(self, path: Path, content_type: str, plan: CutPlan) -> MadePicture:
+        """Returns what the picture in the file is, and the plan's cuts of it.
+
+        Raises PictureRefused for one that cannot be cut: broken, something else, too large, or one that takes too
+        long or too much memory, or ends the process that cuts it.
         """
         ...
 

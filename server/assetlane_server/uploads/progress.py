@@ -21,6 +21,7 @@ class Stage(StrEnum):
 
     UPLOADING = "UPLOADING"
     VERIFYING = "VERIFYING"
+    CUTTING = "CUTTING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,15 @@ class ProgressBoard:
     def verifying(self, upload: Upload, now: datetime) -> None:
         """Tells the stage to those who saw progress: an upload that reported none costs no write."""
         if upload.upload_id in self._newest:
-            whole = progress_of(upload, {variant.name: variant.size_bytes for variant in upload.variants}, now)
-            self.report(replace(whole, stage=Stage.VERIFYING))
+            self._tell(upload, Stage.VERIFYING, now)
+
+    def cutting(self, upload: Upload, now: datetime) -> None:
+        """Tells the stage: it takes long enough to be worth a write."""
+        self._tell(upload, Stage.CUTTING, now)
+
+    def _tell(self, upload: Upload, stage: Stage, now: datetime) -> None:
+        whole = progress_of(upload, {variant.name: variant.size_bytes for variant in upload.variants}, now)
+        self.report(replace(whole, stage=stage))
 
     async def finish(self) -> None:
         """Ends all writing; what was not written yet is forgotten."""

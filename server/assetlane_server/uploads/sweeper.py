@@ -15,7 +15,7 @@ from typing import Any
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
-from assetlane_server.uploads.multipart import abort_all, discard
+from assetlane_server.uploads.multipart import abort_all, discard_asset, discard_upload
 from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
 from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
 
@@ -89,7 +89,7 @@ class Sweeper:
             case Status.PENDING:
                 failure = Failure("ABANDONED", "The server that was to sign the write targets died.")
                 if await self._uploads.advance_upload(upload.failed(self._now(), failure)):
-                    await discard(self._store, upload.variants)
+                    await discard_upload(self._store, upload)
             case Status.INITIALIZED | Status.UPLOADED:
                 await self._finish(upload)
             case Status.COMPLETED:
@@ -100,7 +100,7 @@ class Sweeper:
                 await self._records.purge_upload(upload)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.
-                await discard(self._store, upload.variants, upload.multipart_ids)
+                await discard_upload(self._store, upload)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
                 else:
@@ -118,12 +118,12 @@ class Sweeper:
                 deadline = upload.expire_time + SWEEP_MARGIN
                 await self._records.reschedule_upload(upload, deadline, is_swept=False)
             elif await self._uploads.advance_upload(upload.expired(now)):
-                await discard(self._store, upload.variants, upload.multipart_ids)
+                await discard_upload(self._store, upload)
                 _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))
 
     async def _take_asset(self, asset: Asset) -> None:
         lease = self._now() + WORK_LEASE
         if await self._records.reschedule_asset(asset, lease):
-            await discard(self._store, asset.variants)
+            await discard_asset(self._store, asset)
             swept = asset.swept(self._now())
             await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)

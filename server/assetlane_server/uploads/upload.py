@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from assetlane_server.uploads.cut_plan import CutPlan
+
 ORIGINAL = "original"
 
 # How long a server has for what it does to an upload, before another one does it again.
@@ -124,6 +126,7 @@ class Upload:
     session_id: str = ""
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
+    cut_plan: CutPlan | None = None  # the cuts that the server makes; None: none
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
@@ -152,6 +155,11 @@ class Upload:
     def is_multipart(self) -> bool:
         """Whether a variant arrives in parts: something has to be opened at the store then."""
         return any(variant.part_size_bytes for variant in self.variants)
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key under which the store may hold something of it."""
+        return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
     def as_of(self, revision: int) -> "Upload":
         """Returns the upload as it was at that revision, 1 to the current one."""
@@ -245,4 +253,5 @@ def _words(upload: Upload) -> tuple[object, ...]:
         upload.expiration_hours,
         upload.details,
         tuple(replace(variant, key="", part_size_bytes=0) for variant in upload.variants),
+        None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
     )

@@ -1,0 +1,140 @@
+"""Which picture formats are read, and how one is opened: by its first bytes, never by its name."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import IO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from assetlane.errors import ImageRefused
+
+# Importing a plugin registers it. Only these are tried on what strangers send: no EPS, no PSD, no icons.
+PLUGINS = (
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+    GifImagePlugin,
+    AvifImagePlugin,
+    TiffImagePlugin,
+    BmpImagePlugin,
+)
+CONTENT_TYPES = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",  # what phones write: a JPEG with more pictures behind the first
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "AVIF": "image/avif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "HEIF": "image/heic",  # with the extra `heif`
+}
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/mpo": "image/jpeg",
+    "image/apng": "image/png",
+    "image/x-png": "image/png",
+    "image/heif": "image/heic",
+    "image/heic-sequence": "image/heic",
+    "image/heif-sequence": "image/heic",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-bmp": "image/bmp",
+}
+# What Pillow's parsers are seen to raise on damaged files; Warning for callers who make warnings errors.
+BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+
+HEIF_HINT = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
+)
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_PREFIX_BYTES = 64  # Pillow's plugins want 16; the brands of an HEIF file go on a little longer
+
+
+def essence(content_type: str) -> str:
+    """Returns the media type without parameters, lower case, under its usual name."""
+    bare = content_type.partition(";")[0].strip().lower()
+    return _ALIASES.get(bare, bare)
+
+
+def readable(content_type: str) -> bool:
+    """Returns whether pictures of this media type can be read here; HEIC only with its extra."""
+    asked = essence(content_type)
+    return asked in CONTENT_TYPES.values() and (asked != "image/heic" or has_heif())
+
+
+def has_heif() -> bool:
+    """Returns whether the extra `heif` is installed."""
+    return find_spec("pillow_heif") is not None
+
+
+def opened(stream: IO[bytes]) -> tuple[ImageFile.ImageFile, str]:
+    """Returns the picture, only its header read, and its media type. Raises ImageRefused.
+
+    Not Image.open: that warns about large pictures through the process-wide warning filters, which
+    cannot be changed safely in a thread, and has a limit that only a global can move.
+    """
+    prefix = stream.read(_PREFIX_BYTES)
+    if not prefix:
+        raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
+    name = _recognized(prefix)
+    if name == "HEIF" and not has_heif():
+        raise ImageRefused("IMAGE_EXTRA_MISSING", HEIF_HINT)
+    stream.seek(0)
+    try:
+        return _factory(name)(stream, ""), CONTENT_TYPES[name]
+    except BROKEN as error:
+        raise ImageRefused("IMAGE_BROKEN", f"the picture's header is damaged: {error}") from error
+
+
+def _recognized(prefix: bytes) -> str:
+    if prefix[4:8] == b"ftyp":  # ISO/IEC 23008-12: which codec is inside, only all brands together tell
+        box = prefix[: int.from_bytes(prefix[:4])]
+        brands = {box[at : at + 4] for at in (8, *range(16, len(box), 4))}
+        if brands & _AVIF_BRANDS:
+            return "AVIF"
+        if brands & _HEIF_BRANDS:
+            return "HEIF"
+    for name in CONTENT_TYPES:
+        factory, accept = Image.OPEN.get(name, (None, None))
+        if factory is not None and accept is not None and accept(prefix[:16]) is True:
+            return name
+    raise ImageRefused("IMAGE_UNRECOGNIZED", f"not a picture, or none of {', '.join(CONTENT_TYPES)}")
+
+
+def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
+    if name == "HEIF":
+        from pillow_heif.as_plugin import HeifImageFile  # used as it is: nothing is registered for the process
+
+        return HeifImageFile
+    return Image.OPEN[name][0]

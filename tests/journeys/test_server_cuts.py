@@ -1,0 +1,188 @@
+"""Cuts that the server makes, for callers that have nothing but stubs and HTTP."""
+
+import asyncio
+import io
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from PIL import Image
+from tests.journeys.bucket import Bucket
+from tests.journeys.conftest import Stubs
+from tests.journeys.lanes import Told, get, put, request_for
+
+from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, CutSize, UploadStatus
+from assetlane.v1.upload_service_pb2 import (
+    CompleteUploadRequest,
+    CompleteUploadResponse,
+    ListUploadsRequest,
+    ProgressStage,
+    WatchUploadRequest,
+)
+from assetlane_server.config import Settings
+
+SERVER = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
+UPRIGHT = 6  # EXIF: to be turned by a quarter
+LIMIT_S = 20.0
+
+
+def picture(size: tuple[int, int] = (1000, 400), format: str = "JPEG", mode: str = "RGB") -> bytes:
+    """Returns a picture that a camera held upright took."""
+    exif = Image.Exif()
+    exif[0x0112] = UPRIGHT
+    encoded = io.BytesIO()
+    Image.new(mode, size, "teal").save(encoded, format, exif=exif)
+    return encoded.getvalue()
+
+
+async def completed(
+    stubs: Stubs, web: aiohttp.ClientSession, body: bytes, content_type: str = "image/jpeg", plan: CutPlan = SERVER
+) -> CompleteUploadResponse:
+    """Brings a picture in as any language would."""
+    request = request_for({"original": body}, content_type=content_type, cut_plan=plan)
+    reply = await stubs.uploads.RequestUpload(request)
+    assert [target.variant for target in reply.write_targets] == ["original"]
+    assert await put(web, reply.write_targets[0], body) == 200
+    return await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
+
+
+async def test_a_picture_gets_its_cuts_from_the_server(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """Turned upright, with real sizes and checksums in the ledger, each readable; the original's size is told too."""
+    asset = (await completed(stubs, web, picture())).asset
+    assert [(one.name, one.width_px, one.height_px) for one in asset.variants] == [
+        ("original", 400, 1000),
+        ("small", 120, 300),
+        ("medium", 240, 600),
+        ("large", 360, 900),
+    ]
+    assert asset.details.color == "#008083"
+    for variant in asset.variants[1:]:
+        status, body = await get(web, variant.read_url)
+        assert (status, len(body), len(variant.sha256)) == (200, variant.size_bytes, 32)
+        with Image.open(io.BytesIO(body)) as image:
+            assert image.size == (variant.width_px, variant.height_px)
+            assert not image.getexif()
+
+
+async def test_names_sizes_and_format_are_the_callers_choice(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """A plan is told back with the upload, filled in; what it asks for is what is made."""
+    plan = CutPlan(
+        maker=CutMaker.CUT_MAKER_SERVER,
+        sizes=[CutSize(name="thumb", max_edge_px=64), CutSize(name="wide", max_edge_px=256)],
+        format=CutFormat.CUT_FORMAT_PNG,
+    )
+    reply = await completed(stubs, web, picture(), plan=plan)
+    assert reply.upload.cut_plan == CutPlan(maker=plan.maker, sizes=plan.sizes, format=plan.format, quality=85)
+    assert [(one.name, one.height_px, one.content_type) for one in reply.asset.variants[1:]] == [
+        ("thumb", 64, "image/png"),
+        ("wide", 256, "image/png"),
+    ]
+
+
+async def test_a_repeat_returns_the_same_asset_and_makes_nothing_anew(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """Eight at the same time, and one later."""
+    request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
+    reply = await stubs.uploads.RequestUpload(request)
+    await put(web, reply.write_targets[0], picture())
+    complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
+    answers = await asyncio.gather(*(stubs.uploads.CompleteUpload(complete) for _ in range(8)))
+    answers.append(await stubs.uploads.CompleteUpload(complete))
+    assert len(answers[0].asset.variants) == 4
+    assert all(answer == answers[0] for answer in answers)
+
+
+async def test_watchers_are_told_of_the_cutting(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """The status stays UPLOADED meanwhile; the asset comes with COMPLETED."""
+    request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
+    reply = await stubs.uploads.RequestUpload(request)
+    watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id=reply.upload.upload_id))
+    told: list[str] = []
+    async with asyncio.timeout(LIMIT_S):
+        async for event in watch:
+            match event.WhichOneof("event"):
+                case "progress":
+                    told.append(ProgressStage.Name(event.progress.stage).removeprefix("PROGRESS_STAGE_"))
+                case "status":
+                    told.append(UploadStatus.Name(event.status.upload.status).removeprefix("UPLOAD_STATUS_"))
+                    if told[-1] == "INITIALIZED":
+                        await put(web, reply.write_targets[0], picture())
+                        await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
+    assert [one for one in told if one != "VERIFYING"] == ["PENDING", "INITIALIZED", "UPLOADED", "CUTTING", "COMPLETED"]
+
+
+async def test_a_broken_picture_fails_the_upload_and_leaves_nothing(
+    stubs: Stubs, web: aiohttp.ClientSession, settings: Settings
+) -> None:
+    """The reason is data; the original goes with it."""
+    reply = await completed(stubs, web, picture((2000, 1000))[:3000])
+    assert reply.upload.status == UploadStatus.UPLOAD_STATUS_FAILED
+    assert reply.upload.failure.reason == "IMAGE_BROKEN"
+    assert not reply.HasField("asset")
+    bucket = Bucket(settings)
+    assert await bucket.keys() == []
+    bucket.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "limit", "changes"),
+    [
+        ("cut_plan.maker", "there is no maker 9", {"maker": 9}),
+        ("cut_plan.maker", "must be CUT_MAKER_SERVER", {"maker": 0, "quality": 50}),
+        ("cut_plan.maker", "must be CUT_MAKER_SERVER", {"maker": 1, "sizes": [CutSize(name="a", max_edge_px=9)]}),
+        ("cut_plan.format", "there is no format 77", {"format": 77}),
+        ("cut_plan.quality", "is 96, it must be 1 to 95", {"quality": 96}),
+        ("cut_plan.quality", "is -1,", {"quality": -1}),
+        ("cut_plan.sizes[0].name", "a letter first", {"sizes": [CutSize(name="../x", max_edge_px=9)]}),
+        ("cut_plan.sizes[0].name", "is no cut's name", {"sizes": [CutSize(name="original", max_edge_px=9)]}),
+        ("cut_plan.sizes[0].max_edge_px", "is 0, it must be 1 to 8,192", {"sizes": [CutSize(name="a")]}),
+        ("cut_plan.sizes[0].max_edge_px", "is 8193", {"sizes": [CutSize(name="a", max_edge_px=8193)]}),
+        (
+            "cut_plan.sizes[1].name",
+            "is there twice",
+            {"sizes": [CutSize(name="a", max_edge_px=9), CutSize(name="a", max_edge_px=8)]},
+        ),
+        (
+            "cut_plan.sizes[1].max_edge_px",
+            "9 is there twice",
+            {"sizes": [CutSize(name="a", max_edge_px=9), CutSize(name="b", max_edge_px=9)]},
+        ),
+        (
+            "cut_plan.sizes",
+            "there must be 1 to 8",
+            {"sizes": [CutSize(name=f"a{n}", max_edge_px=n) for n in range(1, 10)]},
+        ),
+    ],
+)
+async def test_a_plan_that_cannot_be_is_refused_by_name(
+    stubs: Stubs, field: str, limit: str, changes: dict[str, Any]
+) -> None:
+    """The field and its limit; nothing is stored."""
+    plan = CutPlan(**{"maker": CutMaker.CUT_MAKER_SERVER, **changes})
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stubs.uploads.RequestUpload(request_for(content_type="image/jpeg", cut_plan=plan))
+    told = Told(error.value)
+    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert limit in told.fields[field]
+    assert not (await stubs.uploads.ListUploads(ListUploadsRequest())).uploads
+
+
+async def test_only_pictures_of_a_bearable_size_are_cut(stubs: Stubs) -> None:
+    """What no cut can be made of is refused before its bytes are sent."""
+    for field, limit, request in (
+        ("content_type", "not a picture", request_for(content_type="video/mp4", cut_plan=SERVER)),
+        ("size_bytes", "at most 67,108,864 bytes", request_for(content_type="image/png", cut_plan=SERVER)),
+    ):
+        if field == "size_bytes":
+            request.variants[0].size_bytes = 64 * 1024**2 + 1
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stubs.uploads.RequestUpload(request)
+        assert limit in Told(error.value).fields[f"variants[0].{field}"]
+
+
+async def test_a_cut_cannot_have_the_name_of_a_promised_variant(stubs: Stubs) -> None:
+    """Two objects of one name would be one too many."""
+    request = request_for({"original": b"a", "small": b"b"}, content_type="image/jpeg", cut_plan=SERVER)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await stubs.uploads.RequestUpload(request)
+    assert "'small' is there twice" in Told(error.value).fields["cut_plan.sizes[0].name"]
