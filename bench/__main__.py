@@ -8,7 +8,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import presigning, requesting, watching
+from bench import presigning, requesting, uploading, watching
 from bench.figures import Finding
 from bench.machine import Bystanders
 from bench.report import LATEST, Run, print_finding, remember
@@ -16,6 +16,7 @@ from bench.report import LATEST, Run, print_finding, remember
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "presigning": presigning.measure,
     "requesting": requesting.measure,
+    "uploading": uploading.measure,
     "watching": watching.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal
