@@ -15,6 +15,7 @@ from tests.client.object_store import ObjectStore
 
 from assetlane import (
     AssetlaneError,
+    ContentMismatch,
     Client,
     CutSize,
     ImageRefused,
@@ -387,3 +388,19 @@ async def test_a_deleted_asset_is_gone(lane: Client) -> None:
     await lane.delete_asset(asset.asset_id)
     with pytest.raises(NotFound):
         await lane.get_asset(asset.asset_id)
+
+
+async def test_a_download_of_parts_is_proved_by_their_checksums(
+    lane: Client, server: LaneServer, store: ObjectStore, tmp_path: Path
+) -> None:
+    """The SHA-256 over the parts' own, when the store told it; other bytes are refused."""
+    asset = await lane.upload(b"three parts", file_path="a.txt")
+    (variant,) = asset.variants
+    variant.part_size_bytes = 5
+    sums = b"".join(hashlib.sha256(part).digest() for part in (b"three", b" part", b"s"))
+    variant.sha256, variant.parts_sha256 = b"", hashlib.sha256(sums).digest()
+    to = await lane.download(asset, to=tmp_path / "a.txt")
+    assert await asyncio.to_thread(to.read_bytes) == b"three parts"
+    variant.part_size_bytes = 4
+    with pytest.raises(ContentMismatch):
+        await lane.download(asset, to=tmp_path / "b.txt")
