@@ -15,8 +15,8 @@ from tests.client.object_store import ObjectStore
 
 from assetlane import (
     AssetlaneError,
-    ContentMismatch,
     Client,
+    ContentMismatch,
     CutSize,
     ImageRefused,
     InvalidArgument,
