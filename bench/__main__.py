@@ -8,16 +8,18 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import presigning, requesting, uploading, watching
+from bench import cutting, presigning, requesting, server_cuts, uploading, watching
 from bench.figures import Finding
 from bench.machine import Bystanders
 from bench.report import LATEST, Run, print_finding, remember
 
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
+    "cutting": cutting.measure,
     "presigning": presigning.measure,
     "requesting": requesting.measure,
     "uploading": uploading.measure,
     "watching": watching.measure,
+    "server-cuts": server_cuts.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal
 

@@ -17,7 +17,11 @@ import yarl
 from rich.console import Console
 from rich.table import Table
 
-from assetlane import Asset, Client, Progress
+from assetlane import Asset, Client, Progress, ProgressEvent, RequestUploadRequest, UploadStatus, VariantPromise
+from assetlane.sources import guessed_content_type
+from assetlane.v1.upload_pb2 import CutMaker, CutPlan
+from assetlane.v1.upload_service_pb2 import ProgressStage
+from examples.film import film
 from examples.picture import photograph
 
 START_LIMIT_S = 60.0
@@ -56,39 +60,101 @@ async def local_server(data: Path) -> AsyncIterator[str]:
             await asyncio.wait_for(server.wait(), STOP_LIMIT_S)
 
 
-async def demonstrate(target: str, picture: Path) -> None:
-    """Uploads the picture with its cuts and reads every URL back."""
-    begun = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        if not progress.variant:
-            took = time.monotonic() - begun
-            console.print(f"  {took:6.2f} s  [bold]{progress.status_name:<12}[/]", _meaning(progress.status_name))
-
+async def demonstrate(target: str, picture: Path, video: Path) -> None:
+    """Uploads a picture twice, a video once, and reads every URL back."""
     async with Client(target, uid="ann") as lane, aiohttp.ClientSession() as web:
-        console.print(
-            f"\n[bold]1. Uploading[/] {picture.name}, {picture.stat().st_size:,} bytes, straight into the store"
-        )
-        private = await lane.upload(picture, file_path=f"demo/{picture.name}", title="Demo", on_progress=show)
-
-        console.print("\n[bold]2. Reading every URL back[/]")
+        size = f"{picture.stat().st_size:,} bytes, straight into the store"
+        console.print(f"\n[bold]1. Uploading[/] {picture.name} with cuts of our own, {size}")
+        private = await lane.upload(picture, file_path=f"demo/{picture.name}", title="Demo", on_progress=Telling().tell)
         await read_back(web, private, picture)
 
-        console.print("\n[bold]3. Who may read[/]")
+        console.print(f"\n[bold]2. Again, and the server makes the cuts[/]: {size}")
+        by_server = await cut_by_server(lane, web, picture)
+        await read_back(web, by_server, picture)
+
+        console.print(f"\n[bold]3. A video with its preview[/]: {video.name}, {video.stat().st_size:,} bytes")
+        filmed = await lane.upload(video, file_path=f"demo/{video.name}", on_progress=Telling().tell)
+        await read_back(web, filmed, video)
+        await show_seeking(web, filmed, video)
+
+        console.print("\n[bold]4. Who may read[/]")
         await show_access(lane, web, private, picture)
 
-        console.print("\n[bold]4. A read URL dies at its instant, RefreshAsset brings a living one[/]")
+        console.print("\n[bold]5. A read URL dies at its instant, RefreshAsset brings a living one[/]")
         await show_expiry(lane, web, picture)
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
 
-def _meaning(status: str) -> str:
-    return {
-        "PENDING": "accepted and durable",
-        "INITIALIZED": "one signed PUT per variant",
-        "UPLOADED": "the bytes are there; the server proves them",
-        "COMPLETED": "in the ledger, read URLs signed",
-    }.get(status, "")
+class Telling:
+    """Prints what happens to one upload, and when."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def tell(self, progress: Progress) -> None:
+        """Prints a new status; bytes on their way are not worth a line here."""
+        if not progress.variant:
+            self.say(progress.status_name, _MEANINGS.get(progress.status_name, ""))
+
+    def say(self, what: str, meaning: str) -> None:
+        """Prints one line."""
+        console.print(f"  {time.monotonic() - self._begun:6.2f} s  [bold]{what:<12}[/]", meaning)
+
+
+_MEANINGS = {
+    "PENDING": "accepted and durable",
+    "INITIALIZED": "one signed PUT per variant",
+    "UPLOADED": "the bytes are there; the server proves them",
+    "CUTTING": "the server makes the cuts, in a process of its own",
+    "COMPLETED": "in the ledger, read URLs signed",
+}
+
+
+async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Path) -> Asset:
+    """Step by step, as a language without an image library does it, while a watch tells everything."""
+    body = await asyncio.to_thread(picture.read_bytes)
+    promise = VariantPromise(
+        name="original",
+        content_type=guessed_content_type(picture.name),
+        size_bytes=len(body),
+        sha256=hashlib.sha256(body).digest(),
+    )
+    telling = Telling()
+    plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
+    wish = RequestUploadRequest(file_path=f"demo/server/{picture.name}", variants=[promise], cut_plan=plan)
+    reply = await lane.request_upload(wish)
+
+    async def watch() -> None:
+        told = ""
+        async for event in lane.watch_upload(reply.upload.upload_id, progress=True):
+            if isinstance(event, ProgressEvent):
+                name = ProgressStage.Name(event.stage).removeprefix("PROGRESS_STAGE_")
+            else:
+                name = UploadStatus.Name(event.upload.status).removeprefix("UPLOAD_STATUS_")
+            if name != told and name in _MEANINGS:
+                telling.say(name, _MEANINGS[name])
+            told = name
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch())
+        put = reply.write_targets[0].single_put
+        url = yarl.URL(put.url, encoded=True)
+        async with web.request(put.method, url, headers=dict(put.headers), data=body) as response:
+            response.raise_for_status()
+        return await lane.complete_upload(reply.upload.upload_id)
+
+
+async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Path) -> None:
+    """A player asks for the part that it wants to show."""
+    size = video.stat().st_size
+    part = {"Range": f"bytes={size // 2}-{size // 2 + 999}"}
+    async with web.get(yarl.URL(filmed.variants[0].read_url, encoded=True), headers=part) as response:
+        body = await response.read()
+    expect(
+        response.status,
+        206,
+        f"a player seeks: {len(body):,} bytes from the middle, {response.headers['Content-Range']}",
+    )
 
 
 async def read_back(web: aiohttp.ClientSession, asset: Asset, picture: Path) -> None:
@@ -104,7 +170,10 @@ async def read_back(web: aiohttp.ClientSession, asset: Asset, picture: Path) -> 
         pixels = f"{variant.width_px} x {variant.height_px}" if variant.width_px else ""
         table.add_row(variant.name, variant.content_type, f"{len(body):,}", pixels, "[green]same SHA-256[/]")
     console.print(table)
-    console.print(f"colour {asset.details.color}, asset {asset.asset_id}")
+    length = (
+        f", {asset.details.duration.ToTimedelta().total_seconds():g} s" if asset.details.HasField("duration") else ""
+    )
+    console.print(f"colour {asset.details.color}{length}, asset {asset.asset_id}")
 
 
 async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, picture: Path) -> None:
@@ -149,10 +218,12 @@ async def main(picture: Path | None) -> None:
         if picture is None:
             picture = folder / "dusk.jpg"
             picture.write_bytes(photograph())
+        video = folder / "pan.mp4"
+        video.write_bytes(await asyncio.to_thread(film))
         console.print("[bold]Starting[/] the embedded MongoDB and S3, and the server …")
         async with local_server(folder / "data") as target:
             console.print(f"serving on {target}")
-            await demonstrate(target, picture)
+            await demonstrate(target, picture, video)
     finally:
         shutil.rmtree(folder)
     console.print("Stopped, data removed. Next: `make run`, then `assetlane upload FILE` in another terminal.")

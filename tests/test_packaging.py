@@ -67,6 +67,41 @@ assert sent.HasField("expiration_hours")
 print(google.protobuf.__version__)
 """
 
+WITHOUT_EXTRAS = """
+import asyncio
+from datetime import timedelta
+from assetlane import CutSize, MediaRefused
+from assetlane.cuts import make_cuts, readable
+from assetlane.parcel import packed
+from assetlane.preview import make_preview
+
+heic = (24).to_bytes(4) + b"ftypheic" + bytes(12)
+video = b"a video"
+
+def reason(call, *arguments):
+    try:
+        call(*arguments)
+    except MediaRefused as error:
+        return error.reason, str(error)
+
+assert not readable("image/heic")
+print(*reason(make_cuts, heic))
+print(*reason(make_preview, video))
+
+async def main():
+    for content, name in (heic, "a.heic"), (video, "a.mp4"):
+        assert len((await packed(content, name, None, True)).promises) == 1
+        for wishes in ([CutSize("icon", 32)], None), (True, timedelta(seconds=1)):
+            try:
+                await packed(content, name, None, *wishes)
+            except MediaRefused as error:
+                print(error.reason)
+            else:
+                print("uploaded as it is")
+
+asyncio.run(main())
+"""
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -153,6 +188,27 @@ def test_the_command_without_its_extra_says_what_to_install(wheel: Path, bare: s
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
         "assetlane: the command line is an extra, install it with: pip install 'assetlane[cli]'"
+    ]
+
+
+def test_videos_and_heic_without_their_extras_go_without_cuts_and_say_what_to_install(wheel: Path, bare: str) -> None:
+    """A hint on stderr when nothing special was asked for; an error with a reason when it was."""
+    heif = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
+    video = "videos get a preview with an extra: pip install 'assetlane[video]'"
+    result = python(bare + WITHOUT_EXTRAS, wheel)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"IMAGE_EXTRA_MISSING {heif}",
+        f"VIDEO_EXTRA_MISSING {video}",
+        "IMAGE_EXTRA_MISSING",  # sizes asked for
+        "uploaded as it is",  # an instant means nothing to a picture
+        "VIDEO_EXTRA_MISSING",
+        "VIDEO_EXTRA_MISSING",
+    ]
+    assert result.stderr.splitlines() == [
+        f"a.heic is uploaded without cuts: {heif}",
+        f"a.heic is uploaded without cuts: {heif}",
+        f"a.mp4 is uploaded without cuts: {video}",
     ]
 
 

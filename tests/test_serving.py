@@ -8,18 +8,20 @@ from typing import Any
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.faults.proxy import proxied
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
-from tests.processes import LOOK_S, command, until
+from tests.pictures import gradient
+from tests.processes import LOOK_S, command, is_alive, until
 from tests.records.stores import drop, mongo
 from tests.servers import LIMIT_S, served, settings_for
 from tests.valve import Valve, valve
 
-from assetlane.v1.upload_pb2 import UploadStatus
+from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
     CompleteUploadRequest,
     GetUploadRequest,
@@ -274,3 +276,26 @@ async def test_a_client_that_went_silent_loses_its_watch(
             connection.half_open()
         await has_room(Stubs.on(channel))
     await drop(stack.mongo_uri, database_name)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_server_that_made_cuts_ends_with_its_cutting_processes(
+    stack: StackAddress, place: dict[str, Any], workers: str
+) -> None:
+    """They are its children; nothing of it outlives a SIGTERM."""
+    body = gradient((1000, 800))
+    plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
+    async with command(stack, "serve", "--workers", workers, **place) as server, aiohttp.ClientSession() as web:
+        async with grpc.aio.insecure_channel(await server.serves()) as channel:
+            stubs = Stubs.on(channel)
+            wish = request_for({"original": body}, content_type="image/jpeg", cut_plan=plan)
+            requested = await stubs.uploads.RequestUpload(wish, timeout=LIMIT_S)
+            assert await put(web, requested.write_targets[0], body) == 200
+            complete = CompleteUploadRequest(upload_id=requested.upload.upload_id)
+            completed = await stubs.uploads.CompleteUpload(complete, timeout=LIMIT_S)
+        assert len(completed.asset.variants) == 4, completed
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        assert any("anyio.to_process" in " ".join(one.cmdline()) for one in family)
+        server.signal(signal.SIGTERM)
+        assert await server.ends() == 0
+        await until(lambda: not any(is_alive(one) for one in family))

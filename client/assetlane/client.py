@@ -16,7 +16,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from assetlane import transfer, watching
 from assetlane.calls import Connection, Token
-from assetlane.cuts import CutSize
+from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.delivery import Delivery
 from assetlane.errors import InvalidArgument, UploadFailed
 from assetlane.ledger import Ledger, Lines
@@ -114,21 +114,30 @@ class Client(Ledger):
         extra: Mapping[str, Any] | None = None,
         content_type: str | None = None,
         cuts: bool | Sequence[CutSize] = True,
+        cut_options: CutOptions = STANDARD_OPTIONS,
+        cut_maker: Literal["client", "server"] = "client",
+        preview_at: timedelta | None = None,
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
         """Brings a file (a path) or bytes in, and returns the asset.
 
-        Hashes it, makes the cuts of a picture, stores everything and waits for the server's proof.
+        Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
+        waits for the server's proof.
         `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
-        name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes.
-        `color` defaults to a picture's average. `expiration_hours`: None is the server's default, 0 public.
+        name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
+        `cut_options`: their format and quality, and how many pixels a picture may have.
+        `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
+        `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
+        `color` defaults to the average of the picture or still, `duration` to that of the video.
+        Videos want the extra `video`, HEIC pictures `heif`: without it they are uploaded without cuts, or
+        refused when sizes or an instant are asked for. `expiration_hours`: None is the server's default, 0 public.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
         goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
         is cancelled.
 
-        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused,
+        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused, VideoRefused,
         InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.
         """
         if isinstance(origin, bytes):
@@ -138,10 +147,10 @@ class Client(Ledger):
         else:
             content = Path(origin)
             file_path = _name(content) if file_path is None else file_path
-        parcel = await packed(content, file_path, content_type, cuts)
+        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
-        if duration is not None:
-            details.duration.FromTimedelta(duration)
+        if (known := parcel.duration if duration is None else duration) is not None:
+            details.duration.FromTimedelta(known)
         if extra is not None:
             details.extra.CopyFrom(_struct(extra))
         request = RequestUploadRequest(
@@ -152,6 +161,7 @@ class Client(Ledger):
             expiration_hours=expiration_hours,
             details=details,
             variants=parcel.promises,
+            cut_plan=parcel.cut_plan,
         )
         delivery = Delivery(
             self,

@@ -37,7 +37,7 @@ __all__ = [
 
 MAX_EDGE_PX = 16_383  # WebP ends there
 # JPEG decodes at 1/2, 1/4 or 1/8 for half the time. Cut from less than 1.6 times the target it is no
-# longer what a cut from all pixels is: below 40 dB, where people begin to see it.
+# longer what a cut from all pixels is: well below 40 dB, where people begin to see it (tests/client/test_cuts.py).
 DRAFT_MARGIN = 1.6
 REDUCING_GAP = 2.0  # likewise for all other formats: whole pixels are averaged down to twice the target
 

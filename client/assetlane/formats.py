@@ -87,10 +87,14 @@ def essence(content_type: str) -> str:
     return _ALIASES.get(bare, bare)
 
 
+def is_picture(content_type: str) -> bool:
+    """Returns whether this is a media type of pictures that are read, with the extra `heif` if need be."""
+    return essence(content_type) in CONTENT_TYPES.values()
+
+
 def readable(content_type: str) -> bool:
     """Returns whether pictures of this media type can be read here; HEIC only with its extra."""
-    asked = essence(content_type)
-    return asked in CONTENT_TYPES.values() and (asked != "image/heic" or has_heif())
+    return is_picture(content_type) and (essence(content_type) != "image/heic" or has_heif())
 
 
 def has_heif() -> bool:

@@ -2,4 +2,5 @@
 
 from assetlane_server.cli import main
 
-main()
+if __name__ == "__main__":  # a worker process imports its parent's main module
+    main()

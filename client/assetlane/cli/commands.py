@@ -104,6 +104,7 @@ def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> 
         if as_json:
             say_json(asset)
             return 0
+        seconds = asset.details.duration.ToTimedelta().total_seconds()
         facts = {
             "asset": asset.asset_id,
             "path": asset.file_path,
@@ -112,6 +113,7 @@ def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> 
             "title": asset.details.title,
             "caption": asset.details.caption,
             "color": asset.details.color,
+            "duration": f"{seconds:.1f} s" if seconds else "",
             "created": timed(asset.create_time),
             "expires": timed(asset.expire_time) if asset.HasField("expire_time") else "never",
         }

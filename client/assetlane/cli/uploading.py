@@ -5,8 +5,9 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +16,7 @@ from assetlane.cli.resuming import resumed
 from assetlane.cli.selection import Item, selected
 from assetlane.cli.session import FAILED, run
 from assetlane.client import Client
-from assetlane.cuts import CutSize
+from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.errors import AssetlaneError
 from assetlane.v1.asset_pb2 import Asset
 
@@ -55,9 +56,12 @@ def _sizes(cuts: bool, custom: Sequence[str]) -> bool | list[CutSize]:
     sizes = []
     for wish in custom:
         name, _, edge = wish.partition("=")
-        if not name or not edge.isdecimal() or int(edge) < 1:
+        if not name or not edge.isdecimal():
             raise typer.BadParameter(f"{wish!r} is not NAME=PIXELS", param_hint="--cut")
-        sizes.append(CutSize(name, int(edge)))
+        try:
+            sizes.append(CutSize(name, int(edge)))
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--cut") from None
     return sizes
 
 
@@ -88,9 +92,26 @@ def upload(
     caption: Annotated[str, typer.Option(help="A longer text for people.")] = "",
     extra: Annotated[str, typer.Option(metavar="JSON", help="A JSON object for your own use.")] = "",
     content_type: Annotated[str, typer.Option(help="The media type. Default: by name and content.")] = "",
-    cuts: Annotated[bool, typer.Option(help="Make small, medium and large cuts of pictures.")] = True,
+    cuts: Annotated[
+        bool, typer.Option(help="Make small, medium and large cuts of pictures, and a preview of videos.")
+    ] = True,
     cut: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
+    ] = None,
+    server_cuts: Annotated[
+        bool, typer.Option("--server-cuts", help="Let the server make the cuts of pictures.")
+    ] = False,
+    cut_format: Annotated[
+        Literal["auto", "jpeg", "webp", "png"], typer.Option(help="What cuts are encoded as; auto: as fits.")
+    ] = "auto",
+    cut_quality: Annotated[int, typer.Option(min=1, max=95, help="Of JPEG and WebP cuts.")] = STANDARD_OPTIONS.quality,
+    preview_at: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="The instant of a video's preview. Default: 1, or a tenth of a video shorter than 10 s.",
+        ),
     ] = None,
     request_id: Annotated[str, typer.Option(help="Go on with an earlier run that used this id.")] = "",
     session_id: Annotated[
@@ -128,6 +149,9 @@ def upload(
             "extra": _extra(extra),
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
+            "cut_maker": "server" if server_cuts else "client",
+            "cut_options": CutOptions(cut_format, cut_quality),
+            "preview_at": None if preview_at is None else timedelta(seconds=preview_at),
             **({"request_id": request_id} if request_id else {}),
         },
         jobs=jobs,
@@ -194,4 +218,5 @@ async def _upload(lane: Client, item: Item, wishes: Wishes, bars: Bars, summary:
 
 def _told(file: Path, asset: Asset) -> str:
     names = ", ".join(f"{variant.name} {sized(variant.size_bytes)}" for variant in asset.variants)
-    return f"{asset.asset_id}\t{file}\t{names}"
+    seconds = asset.details.duration.ToTimedelta().total_seconds()
+    return f"{asset.asset_id}\t{file}\t{names}" + (f", {seconds:.1f} s" if seconds else "")

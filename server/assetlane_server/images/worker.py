@@ -10,7 +10,7 @@ from pathlib import Path
 
 from assetlane.cuts import CutOptions, CutSize, ImageRefused, Picture, make_cuts
 
-_NICENESS = 10  # calls to the server go before pictures
+_NICENESS = 19  # calls to the server go before pictures
 _STATM = Path("/proc/self/statm")
 
 
