@@ -115,7 +115,7 @@ class Shipment:
         self, queue: "asyncio.Queue[tuple[Part, PresignedRequest] | None]", batch: Sequence[Part]
     ) -> None:
         for part, request in zip(batch, await self._signed(batch), strict=True):
-            self._tell(part.number, 0)
+            self._sent.setdefault(part.number, 0)
             await queue.put((part, request))
 
     async def _signed(self, batch: Sequence[Part]) -> list[PresignedRequest]:

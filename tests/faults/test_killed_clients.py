@@ -23,7 +23,6 @@ from tests.records.stores import drop
 from tests.servers import served, settings_for
 
 from assetlane.sources import LARGE_BYTES
-from assetlane_server.app import set_up_bucket
 from assetlane_server.local import StackAddress
 
 pytestmark = pytest.mark.faults
@@ -88,7 +87,6 @@ async def test_a_client_that_is_killed_ten_times_sends_no_part_twice(
         settings = settings_for(
             stack, database_name, key_prefix, s3_public_endpoint=proxy.url, multipart_part_bytes=PART
         )
-        await set_up_bucket(settings)
         async with served(settings) as target:
             for _ in range(KILLS):
                 await killed(proxy, target, file, chance.randrange(SIZE // KILLS))

@@ -16,7 +16,6 @@ from assetlane import Client, FileChanged, Progress, transfer
 from assetlane.sources import LARGE_BYTES, Source
 from assetlane.v1.upload_pb2 import VariantPromise
 from assetlane.v1.upload_service_pb2 import PartPromise, RequestUploadRequest
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 
@@ -27,11 +26,9 @@ CONTENT = random.Random(5).randbytes(SIZE)
 
 
 @pytest.fixture
-async def settings(stack: StackAddress, database_name: str, key_prefix: str) -> Settings:
+def settings(stack: StackAddress, database_name: str, key_prefix: str) -> Settings:
     """The settings of a server with small parts."""
-    settings = settings_for(stack, database_name, key_prefix, multipart_part_bytes=PART)
-    await set_up_bucket(settings)
-    return settings
+    return settings_for(stack, database_name, key_prefix, multipart_part_bytes=PART)
 
 
 @pytest.fixture

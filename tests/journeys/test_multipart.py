@@ -26,17 +26,14 @@ from assetlane.v1.upload_service_pb2 import (
     RequestUploadResponse,
     SignPartsRequest,
 )
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 
 
 @pytest.fixture
-async def settings(stack: StackAddress, database_name: str, key_prefix: str) -> Settings:
+def settings(stack: StackAddress, database_name: str, key_prefix: str) -> Settings:
     """The settings of a server that wants parts of everything."""
-    settings = settings_for(stack, database_name, key_prefix, **SMALL_PARTS)
-    await set_up_bucket(settings)
-    return settings
+    return settings_for(stack, database_name, key_prefix, **SMALL_PARTS)
 
 
 @pytest.fixture
