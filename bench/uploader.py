@@ -14,7 +14,7 @@ from typing import Final
 
 MIB: Final = 1024**2
 PART_BYTES: Final = 16 * MIB
-THRESHOLD_BYTES: Final = 32 * MIB
+THRESHOLD_BYTES: Final = 64 * MIB
 PARTS_AT_ONCE: Final = 4
 
 

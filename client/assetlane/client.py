@@ -54,8 +54,11 @@ class Client(Ledger):
     """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
 
     `uid` and `session_id` go with every upload that does not name its own; the session is a random one
-    unless given. `token` is sent as a bearer token with each call; without `credentials` (TLS) it travels in
-    the clear. Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
+    unless given. `token` is sent as a bearer token with each call and is the uid's proof: then `uid` may stay
+    empty. Where it is an async function that returns one, calls and watches outlive each of them. Without
+    `credentials` (TLS) it travels in the clear.
+
+    Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
     Methods return the messages of the contract (`assetlane.v1`) and raise `AssetlaneError`.
     """
 
@@ -311,8 +314,9 @@ class Client(Ledger):
         self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         if progress:
-            return watching.watch(self._server.open_upload_watch, watching.WithProgress(cursor))
-        return watching.watch(self._server.open_upload_watch, cursor)
+            with_progress = watching.WithProgress(cursor)
+            return watching.watch(self._server.open_upload_watch, with_progress, renews_token=self._server.renews_token)
+        return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
 
 
 def _name(path: Path) -> str:

@@ -16,7 +16,7 @@ from assetlane.errors import FileChanged
 
 CHUNK_BYTES = 256 * 1024
 HASH_BYTES = 1024 * 1024
-LARGE_BYTES = 32 * 1024 * 1024  # the server's default for what arrives in parts
+LARGE_BYTES = 64 * 1024 * 1024  # the server's default for what arrives in parts
 
 # What the standard library does not know, or knows only where the system has a table.
 _CONTENT_TYPES = {

@@ -24,6 +24,7 @@ from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
+from assetlane_server.security import security
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
@@ -93,6 +94,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             call_timeout=timedelta(seconds=settings.mongo_timeout_seconds),
         ) as records,
         object_store(settings) as store,
+        security(settings, utc_now) as guard,
     ):
         await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
         hub = Hub(records, utc_now)
@@ -127,6 +129,9 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
                 UploadServicer(broker, parts, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
+                authenticator=guard.authenticator,
+                credentials=guard.tls.credentials if guard.tls else None,
+                is_reflecting=settings.reflection,
                 limits=Limits(max_calls=settings.max_calls, max_watches=settings.max_watches),
                 options=server_options(
                     max_message_bytes=settings.max_message_bytes,
@@ -140,13 +145,19 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             tasks.create_task(_essential("hub", hub.run()), name="hub")
             tasks.create_task(_essential("gRPC server", server.run()), name="server")
             sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
+            watching_files = [
+                tasks.create_task(_essential(name, part.run()), name=name)
+                for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
+                if part is not None
+            ]
             telling_health = tasks.create_task(app.tell_health(), name="health")
             try:
                 yield app
             finally:
                 sweeping.cancel()
                 await app.drain()
-                telling_health.cancel()
+                for task in (telling_health, *watching_files):
+                    task.cancel()
 
 
 async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:

@@ -45,7 +45,7 @@ class Told:
     """What a failed call says: code, reason and details."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:
-        self.code = error.code()
+        self.code: grpc.StatusCode = error.code()
         self.message = error.details() or ""
         self.fields: dict[str, str] = {}
         self.subjects: list[str] = []

@@ -21,7 +21,8 @@ from assetlane_server.local import StackAddress
 
 MIB = 1024**2
 PART = 5 * MIB
-SIZE = LARGE_BYTES + 3  # seven parts
+SIZE = LARGE_BYTES + 3
+LAST = -(-SIZE // PART)
 CONTENT = random.Random(5).randbytes(SIZE)
 
 
@@ -84,14 +85,14 @@ async def test_what_is_there_is_not_sent_again(lane: Client, film: Path, web: ai
         ],
     )
     upload_id = (await lane.request_upload(request)).upload.upload_id
-    bodies = {1: CONTENT[:PART], 2: bytes(PART), 7: CONTENT[6 * PART :]}
+    bodies = {1: CONTENT[:PART], 2: bytes(PART), LAST: CONTENT[(LAST - 1) * PART :]}
     promises = [
         PartPromise(part_number=number, sha256=hashlib.sha256(body).digest()) for number, body in bodies.items()
     ]
     async with transfer.open_session() as session:
         for signed in await lane.sign_parts(upload_id, "original", promises):
             await transfer.put(session, Source.of(bodies[signed.part_number]), signed.request)
-    assert [part.part_number for part in await lane.list_parts(upload_id, "original")] == [1, 2, 7]
+    assert [part.part_number for part in await lane.list_parts(upload_id, "original")] == [1, 2, LAST]
     before = await lane.get_upload(upload_id)
     asset = await lane.upload(film, request_id="r-1")
     assert asset.asset_id == before.upload_id

@@ -26,7 +26,7 @@ from assetlane_server.uploads.parts import (
 )
 from assetlane_server.uploads.upload import VariantPromise, asked_alike
 
-FILM = VariantPromise("original", "video/mp4", 40 * MIB + 1, promises_parts=True)
+FILM = VariantPromise("original", "video/mp4", 64 * MIB + 1, promises_parts=True)
 SUM = b"\x01" * 32
 
 
@@ -48,7 +48,7 @@ def test_any_object_is_cut_into_parts_that_every_store_takes(size_bytes: int, wa
 
 def test_a_variant_arrives_in_parts_from_the_threshold_on() -> None:
     """One byte less is a single PUT; nothing at all is one too."""
-    sizes = [0, 32 * MIB - 1, 32 * MIB]
+    sizes = [0, 64 * MIB - 1, 64 * MIB]
     variants = tuple(replace(FILM, name=name, size_bytes=size) for name, size in zip("xyz", sizes, strict=True))
     upload = requested(variants=(FILM, *variants))
     assert [one.part_size_bytes for one in upload.variants] == [16 * MIB, 0, 0, 16 * MIB]

@@ -103,7 +103,7 @@ class _CutFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutFormat.V
     CUT_FORMAT_UNSPECIFIED: _CutFormat.ValueType  # 0
     """Taken for CUT_FORMAT_AUTO."""
     CUT_FORMAT_AUTO: _CutFormat.ValueType  # 1
-    """JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+    """JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
     CUT_FORMAT_JPEG: _CutFormat.ValueType  # 2
     """JPEG; transparency becomes white."""
     CUT_FORMAT_PNG: _CutFormat.ValueType  # 3
@@ -117,7 +117,7 @@ class CutFormat(_CutFormat, metaclass=_CutFormatEnumTypeWrapper):
 CUT_FORMAT_UNSPECIFIED: CutFormat.ValueType  # 0
 """Taken for CUT_FORMAT_AUTO."""
 CUT_FORMAT_AUTO: CutFormat.ValueType  # 1
-"""JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+"""JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
 CUT_FORMAT_JPEG: CutFormat.ValueType  # 2
 """JPEG; transparency becomes white."""
 CUT_FORMAT_PNG: CutFormat.ValueType  # 3
@@ -465,9 +465,9 @@ class Upload(_message.Message):
     session_id: _builtins.str
     """The device or process that uploads. Empty when it told none."""
     partition: _builtins.str
-    """The namespace that decides who may see the upload."""
+    """The namespace of the upload. Its owner alone may see it."""
     asset_partition: _builtins.str
-    """The namespace that the asset will be in."""
+    """The namespace that the asset will be in: it decides who may see that."""
     file_path: _builtins.str
     """The path under which the caller files the asset."""
     expiration_hours: _builtins.float

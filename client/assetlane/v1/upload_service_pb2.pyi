@@ -77,11 +77,11 @@ class RequestUploadRequest(_message.Message):
     come from another session; the upload stays in its first. Default: empty, none.
     """
     partition: _builtins.str
-    """The namespace that decides who may see the upload: names joined by `/`, at most 256 bytes.
+    """The namespace of the upload, which the caller must be allowed to write to: names joined by `/`, at most 256 bytes.
     Default: `user/<uid>`.
     """
     asset_partition: _builtins.str
-    """The namespace that the asset will be in, with the same limits. Default: `partition`."""
+    """The namespace that the asset will be in, with the same limits: it decides who may see it. Default: `partition`."""
     file_path: _builtins.str
     """The path to file the asset under, such as `albums/2026/beach.jpg`: relative, normalised (NFC) UTF-8,
     at most 1,024 bytes, no empty part, no `.` or `..`, no control character, no backslash. Required.

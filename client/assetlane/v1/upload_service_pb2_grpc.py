@@ -33,6 +33,12 @@ class UploadServiceStub:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     def __init__(self, channel):
@@ -96,6 +102,12 @@ class UploadServiceServicer:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     def RequestUpload(self, request, context):
@@ -106,6 +118,9 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+        PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+        PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
         ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -113,7 +128,7 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchUpload(self, request, context):
-        """Streams every status change of one upload, or of all uploads of one session, once and in order,
+        """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
         whichever server the caller is connected to. A watch of one upload ends with OK after the final
         status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 
@@ -121,7 +136,7 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -134,7 +149,7 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
         UPLOAD_EXPIRED) it is not being uploaded.
         """
@@ -150,7 +165,7 @@ class UploadServiceServicer:
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
         no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
         UPLOAD_EXPIRED) it is not being uploaded.
         """
@@ -165,7 +180,7 @@ class UploadServiceServicer:
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
         token that is not from this list.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
         UPLOAD_EXPIRED) it is not being uploaded.
         """
@@ -186,7 +201,7 @@ class UploadServiceServicer:
         not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
         the variants. Nothing changes, PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
@@ -199,7 +214,7 @@ class UploadServiceServicer:
         """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -210,14 +225,14 @@ class UploadServiceServicer:
         """Returns one upload with its whole history.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUploads(self, request, context):
-        """Lists uploads, newest first, a page at a time.
+        """Lists the caller's uploads, newest first, a page at a time.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -290,6 +305,12 @@ class UploadService:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     @staticmethod

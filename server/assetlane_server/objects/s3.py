@@ -158,12 +158,11 @@ class S3ObjectStore:
             sha256, dash, _ = found.get("ChecksumSHA256", "").partition("-")
             is_of_parts = bool(dash) or found.get("ChecksumType") == "COMPOSITE"
             digest = base64.b64decode(sha256)
-            version_id = found.get("VersionId", "")
             return StoredObject(
                 size_bytes=found["ContentLength"],
                 content_type=found.get("ContentType", ""),
                 etag=found.get("ETag", "").strip('"'),
-                version_id="" if version_id == "null" else version_id,
+                version_id=_version_id(found.get("VersionId", "")),
                 sha256=b"" if is_of_parts else digest,
                 parts_sha256=digest if is_of_parts else b"",
             )
@@ -200,13 +199,14 @@ class S3ObjectStore:
                 raise StoreUnavailable("The store sent an object of another size than it has told.")
             yield path
 
-    async def put(self, key: str, data: bytes, content_type: str) -> bool:
-        """See ObjectStore."""
-        bucket, checksum = self._settings.bucket, base64.b64encode(sha256(data).digest()).decode()
+    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
+        """See ObjectStore. The store compares the bytes with their SHA-256 before it takes them."""
+        bucket, digest = self._settings.bucket, sha256(data).digest()
+        checksum = base64.b64encode(digest).decode()
 
-        def call() -> bool:
+        def call() -> StoredObject | None:
             try:
-                self._client.put_object(
+                stored = self._client.put_object(
                     Bucket=bucket,
                     Key=key,
                     Body=data,
@@ -216,9 +216,10 @@ class S3ObjectStore:
                 )
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
-                    return False
+                    return None
                 raise
-            return True
+            version_id = _version_id(stored.get("VersionId", ""))
+            return StoredObject(len(data), content_type, stored.get("ETag", "").strip('"'), version_id, digest)
 
         return await self._call("store a cut", "s3:PutObject", call)
 
@@ -394,6 +395,11 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
         ),
     )
     return client, source, credentials
+
+
+def _version_id(told: str) -> str:
+    """Returns a version id, empty for that of an object from before the bucket kept versions."""
+    return "" if told == "null" else told
 
 
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:

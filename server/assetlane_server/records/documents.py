@@ -24,7 +24,7 @@ Document = dict[str, Any]
 _COMMON_FIELDS = ("name", "key", "content_type", "size_bytes", "sha256", "width_px", "height_px", "part_size_bytes")
 _PROMISE_FIELDS = (*_COMMON_FIELDS, "promises_parts")
 _VARIANT_FIELDS = (*_COMMON_FIELDS, "etag", "version_id", "parts_sha256")
-PROGRESS_FIELDS = ("session_id", "stage", "variants", "time")
+PROGRESS_FIELDS = ("session_id", "uid", "stage", "variants", "time")
 
 
 def upload_document(upload: Upload) -> Document:
@@ -63,7 +63,7 @@ def upload_state(upload: Upload) -> Document:
     state: Document = {
         "status": upload.status.value,
         "revision": upload.revision,
-        "route": {"revision": upload.revision, "session_id": upload.session_id},
+        "route": {"revision": upload.revision, "session_id": upload.session_id, "uid": upload.uid},
         "sweep_time": upload.sweep_time,
     }
     if upload.targets_signed_at is not None:
@@ -175,6 +175,7 @@ def progress_document(progress: Progress) -> Document:
     return {
         "_id": progress.upload_id,
         "session_id": progress.session_id,
+        "uid": progress.uid,
         "stage": progress.stage.value,
         "variants": [
             {"name": name, "sent_bytes": progress.sent_bytes[name], "size_bytes": size_bytes}
@@ -189,6 +190,7 @@ def progress_of(document: Mapping[str, Any]) -> Progress:
     return Progress(
         upload_id=document["_id"],
         session_id=document["session_id"],
+        uid=document["uid"],
         stage=Stage(document["stage"]),
         sent_bytes={variant["name"]: variant["sent_bytes"] for variant in document["variants"]},
         size_bytes={variant["name"]: variant["size_bytes"] for variant in document["variants"]},

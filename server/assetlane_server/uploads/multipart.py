@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
+from assetlane_server.uploads.access import owns
 from assetlane_server.uploads.admission import Terms, required
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import MAX_ROUNDS, UploadNotFound, WrongStatus, too_many_rounds
@@ -17,7 +18,7 @@ from assetlane_server.uploads.parts import (
     multipart_variant,
     part_number_of,
 )
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest, UploadRecords
+from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
 from assetlane_server.uploads.upload import Failure, Status, Upload, VariantPromise
 
 Parts = tuple[StoredPart, ...]
@@ -42,7 +43,7 @@ class PartDesk:
         self._now = now
 
     async def sign_parts(
-        self, upload_id: str, name: str, promises: Sequence[PartPromise]
+        self, upload_id: str, name: str, promises: Sequence[PartPromise], access: Access
     ) -> tuple[PresignedRequest, ...]:
         """Signs a PUT of each part, for as long as a write URL lives, but not beyond the deadline.
 
@@ -50,7 +51,7 @@ class PartDesk:
         Raises InvalidRequest, UploadNotFound, WrongStatus.
         """
         for _ in range(MAX_ROUNDS):
-            upload = await self._initialized(upload_id, "signed for")
+            upload = await self._initialized(upload_id, "signed for", access)
             variant = multipart_variant(upload, name)
             check_promises(variant, promises)
             renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
@@ -61,12 +62,12 @@ class PartDesk:
                 return ways
         raise too_many_rounds(upload_id)
 
-    async def list_parts(self, upload_id: str, name: str, size: int, token: str) -> tuple[Parts, str]:
+    async def list_parts(self, upload_id: str, name: str, size: int, token: str, access: Access) -> tuple[Parts, str]:
         """Returns a page of the parts that the store has and the token of the next page (empty: the last).
 
         Raises InvalidRequest, UploadNotFound, WrongStatus.
         """
-        upload = await self._initialized(upload_id, "listed")
+        upload = await self._initialized(upload_id, "listed", access)
         variant = multipart_variant(upload, name)
         filters = ("parts", upload_id, name)
         page = await self._store.multiparts.list_parts(
@@ -79,9 +80,9 @@ class PartDesk:
             return (), ""
         return page.parts, page_token(str(page.after), filters) if page.after else ""
 
-    async def _initialized(self, upload_id: str, wish: str) -> Upload:
+    async def _initialized(self, upload_id: str, wish: str, access: Access) -> Upload:
         upload = await self._uploads.find_upload(required("upload_id", upload_id))
-        if upload is None:
+        if upload is None or not owns(access, upload):
             raise UploadNotFound(upload_id)
         if upload.status is not Status.INITIALIZED:
             raise WrongStatus(upload_id, upload.status, wish)

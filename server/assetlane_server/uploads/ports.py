@@ -124,6 +124,28 @@ class MultipartStore(Protocol):
         ...
 
 
+class Access(Protocol):
+    """What one caller may do. Whatever the heart does for a caller asks it first."""
+
+    @property
+    def uid(self) -> str | None:
+        """Who the caller has proved to be; None: nobody asks for proof, and the request says who."""
+        ...
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """The instant from which the proof counts no more, None if it lasts."""
+        ...
+
+    def may_read(self, partition: str) -> bool:
+        """Returns whether the caller may see what is in the partition."""
+        ...
+
+    def may_write(self, partition: str) -> bool:
+        """Returns whether the caller may bring something into the partition, and delete from it."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
@@ -164,8 +186,8 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def put(self, key: str, data: bytes, content_type: str) -> bool:
-        """Stores what the server itself made, unless something is there; returns whether it did."""
+    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
+        """Stores what the server itself made, and returns what is there now; None if something was there before."""
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -320,8 +342,11 @@ class ChangeHub(Protocol):
         """Opens a mailbox for one upload: from its start on, no change is missed."""
         ...
 
-    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
-        """Opens a mailbox for all uploads of a session, those requested later included."""
+    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+        """Opens a mailbox for an owner's uploads of a session, those requested later included; empty: everybody's.
+
+        Nobody else's uploads wake it: a session id is the client's choice, and two owners may choose the same.
+        """
         ...
 
     def watch_partition(self, partition: str) -> AbstractAsyncContextManager[Mailbox[Asset]]:
@@ -332,6 +357,6 @@ class ChangeHub(Protocol):
         """Returns the upload with its asset, as of the last durable write."""
         ...
 
-    async def read_session(self, session_id: str) -> list[Snapshot]:
-        """Returns all uploads of a session with their assets, oldest first, as of the last durable write."""
+    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
+        """Returns the uploads that `watch_session` tells of with their assets, oldest first, as of the last write."""
         ...

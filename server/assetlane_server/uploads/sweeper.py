@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
@@ -110,7 +111,7 @@ class Sweeper:
     async def _finish(self, upload: Upload) -> None:
         """Completes an upload whose client vanished after its PUTs; expires one whose client did before."""
         try:
-            await self._broker.complete_upload(upload.upload_id)
+            await self._broker.complete_upload(upload.upload_id, UNRESTRICTED)
         except VariantsMissing as missing:
             now = self._now()
             if now < upload.expire_time:
