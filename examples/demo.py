@@ -13,11 +13,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import jwt
 import yarl
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
 from rich.table import Table
 
-from assetlane import Asset, Client, Progress, ProgressEvent, RequestUploadRequest, UploadStatus, VariantPromise
+from assetlane import (
+    Asset,
+    AssetlaneError,
+    Client,
+    Progress,
+    ProgressEvent,
+    RequestUploadRequest,
+    UploadStatus,
+    VariantPromise,
+)
 from assetlane.sources import guessed_content_type
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import ProgressStage
@@ -30,10 +42,23 @@ STOP_LIMIT_S = 60.0
 console = Console(highlight=False, soft_wrap=True)
 
 
+class Issuer:
+    """Makes tokens, as an identity provider does, with a key made on the spot."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.public_key = self._key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def token(self, uid: str) -> str:
+        """Returns a token that lives ten minutes."""
+        return jwt.encode({"sub": uid, "exp": time.time() + 600}, self._key, "EdDSA")
+
+
 @asynccontextmanager
-async def local_server(data: Path) -> AsyncIterator[str]:
+async def local_server(data: Path, key_file: Path) -> AsyncIterator[str]:
     """Runs `assetlane-server local` as a process of its own; yields the target it serves on."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("ASSETLANE_")}
+    own["ASSETLANE_JWT_KEY_FILE"] = str(key_file)
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "assetlane_server", "local", "--dir", str(data), "--listen", "127.0.0.1:0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=own,
@@ -60,9 +85,9 @@ async def local_server(data: Path) -> AsyncIterator[str]:
             await asyncio.wait_for(server.wait(), STOP_LIMIT_S)
 
 
-async def demonstrate(target: str, picture: Path, video: Path) -> None:
+async def demonstrate(target: str, picture: Path, video: Path, issuer: Issuer) -> None:
     """Uploads a picture twice, a video once, and reads every URL back."""
-    async with Client(target, uid="ann") as lane, aiohttp.ClientSession() as web:
+    async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
         size = f"{picture.stat().st_size:,} bytes, straight into the store"
         console.print(f"\n[bold]1. Uploading[/] {picture.name} with cuts of our own, {size}")
         private = await lane.upload(picture, file_path=f"demo/{picture.name}", title="Demo", on_progress=Telling().tell)
@@ -80,7 +105,10 @@ async def demonstrate(target: str, picture: Path, video: Path) -> None:
         console.print("\n[bold]4. Who may read[/]")
         await show_access(lane, web, private, picture)
 
-        console.print("\n[bold]5. A read URL dies at its instant, RefreshAsset brings a living one[/]")
+        console.print("\n[bold]5. Who may ask[/]")
+        await show_callers(target, private, issuer)
+
+        console.print("\n[bold]6. A read URL dies at its instant, RefreshAsset brings a living one[/]")
         await show_expiry(lane, web, picture)
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
@@ -185,6 +213,19 @@ async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, 
     console.print(f"  {public.variants[-1].read_url}")
 
 
+async def show_callers(target: str, private: Asset, issuer: Issuer) -> None:
+    """Ann's asset is there for ann alone; without a token nothing is there for anybody."""
+    for who, token in (("ann", issuer.token("ann")), ("bob", issuer.token("bob")), ("no token", None)):
+        async with Client(target, token=token) as lane:
+            try:
+                answer = f"OK {(await lane.get_asset(private.asset_id)).partition}"
+            except AssetlaneError as error:
+                answer = error.reason
+        console.print(f"  {who:<9} {answer}")
+        if answer != {"ann": "OK user/ann", "bob": "ASSET_NOT_FOUND"}.get(who, "TOKEN_MISSING"):
+            raise SystemExit("that should not have been")
+
+
 async def show_expiry(lane: Client, web: aiohttp.ClientSession, picture: Path) -> None:
     """Two seconds of life, then 403, then a new life."""
     asset = await lane.upload(picture, cuts=False, expiration_hours=2 / 3600)
@@ -221,9 +262,12 @@ async def main(picture: Path | None) -> None:
         video = folder / "pan.mp4"
         video.write_bytes(await asyncio.to_thread(film))
         console.print("[bold]Starting[/] the embedded MongoDB and S3, and the server …")
-        async with local_server(folder / "data") as target:
-            console.print(f"serving on {target}")
-            await demonstrate(target, picture, video)
+        issuer = Issuer()
+        key_file = folder / "issuer.pem"
+        key_file.write_bytes(issuer.public_key)
+        async with local_server(folder / "data", key_file) as target:
+            console.print(f"serving on {target}, for callers with a token")
+            await demonstrate(target, picture, video, issuer)
     finally:
         shutil.rmtree(folder)
     console.print("Stopped, data removed. Next: `make run`, then `assetlane upload FILE` in another terminal.")

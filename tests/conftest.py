@@ -4,6 +4,7 @@
 """
 
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -15,6 +16,11 @@ from assetlane_server.local import StackAddress
 WORKER_KEY: Final = "assetlane_door"
 shared_stack_key: Final = pytest.StashKey[SharedStack]()
 door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
+
+
+FIGURES: Final = "figures"
+
+Figures = Callable[[str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,6 +49,28 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         keeper.close()
     if (stack := config.stash.get(shared_stack_key, None)) is not None:
         stack.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the figures that tests have told, also those of xdist's workers."""
+    told = [
+        str(text)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if isinstance(report, pytest.TestReport) and report.when == "call"
+        for name, text in report.user_properties
+        if name == FIGURES
+    ]
+    if told:
+        terminalreporter.section("figures")
+        for text in told:
+            terminalreporter.write_line(text)
+
+
+@pytest.fixture
+def figures(record_property: Callable[[str, object], None]) -> Figures:
+    """Keeps a text for the end of the run, where it is printed whatever the outcome."""
+    return lambda text: record_property(FIGURES, text)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,15 @@ def test_the_least_is_a_database_and_a_bucket() -> None:
         ("ASSETLANE_KEY_PREFIX", "../", "ends with one '/'"),
         ("ASSETLANE_S3_ACCESS_KEY_ID", "only-one", "go together"),
         ("ASSETLANE_S3_BUCKET", "b", "at least 3"),
+        ("ASSETLANE_LISTEN", "example.com:50151", "ASSETLANE_ALLOW_ANONYMOUS"),
+        ("ASSETLANE_JWT_JWKS", "http://example.com/keys", "https"),
+        ("ASSETLANE_JWT_LEEWAY_SECONDS", "-1", "greater than or equal to 0"),
+        ("ASSETLANE_POLICY_FILE", "policy.toml", "needs ASSETLANE_JWT_KEY_FILE"),
+        ("ASSETLANE_JWT_ISSUER", "us", "needs ASSETLANE_JWT_KEY_FILE"),
+        ("ASSETLANE_JWT_AUDIENCE", "us", "needs ASSETLANE_JWT_KEY_FILE"),
+        ("ASSETLANE_TLS_CERT_FILE", "a.pem", "go together"),
+        ("ASSETLANE_TLS_KEY_FILE", "a.key", "go together"),
+        ("ASSETLANE_TLS_CLIENT_CA_FILE", "a.pem", "needs ASSETLANE_TLS_CERT_FILE"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, reason: str) -> None:
@@ -56,3 +65,31 @@ def test_secrets_do_not_show() -> None:
     """A log line with the settings tells no password."""
     settings = settings_from({**LEAST, "ASSETLANE_MONGO_URI": "mongodb://ann:hunter2@127.0.0.1"})
     assert "hunter2" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ASSETLANE_ALLOW_ANONYMOUS": "true"},
+        {"ASSETLANE_JWT_KEY_FILE": "key.pem"},
+        {"ASSETLANE_JWT_JWKS": "https://issuer.example/keys"},
+        {"ASSETLANE_JWT_JWKS": "keys.json"},
+    ],
+)
+def test_beyond_loopback_it_takes_proof_or_an_explicit_word(changes: dict[str, str]) -> None:
+    """Either of them will do."""
+    anywhere = {**LEAST, "ASSETLANE_LISTEN": "0.0.0.0:50151"}
+    assert not settings_from({**anywhere, **changes}).is_loopback
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_JWT_JWKS": "b"},
+        {"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_ALLOW_ANONYMOUS": "true"},
+    ],
+)
+def test_what_contradicts_itself_is_refused(changes: dict[str, str]) -> None:
+    """Before anybody believes that either of them holds."""
+    with pytest.raises(NotReady, match=r"ASSETLANE_JWT_JWKS|ASSETLANE_ALLOW_ANONYMOUS"):
+        settings_from({**LEAST, **changes})

@@ -9,7 +9,7 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
-from assetlane.errors import CallFailed, ResourceExhausted, Unavailable
+from assetlane.errors import CallFailed, ResourceExhausted, TokenExpired, Unavailable
 from assetlane.statuses import error_from
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -24,10 +24,11 @@ Response = TypeVar("Response", bound=Message)
 Request = TypeVar("Request", bound=Message)
 
 Token = str | Callable[[], Awaitable[str]]
-"""A bearer token, or an async function that returns the current one."""
+"""A bearer token, or an async function that returns the current one: it is asked before each call and watch."""
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
+RENEWALS = 2  # a function that keeps its token may hand out one that expires on the way
 
 # CANCELLED by the other end: a server cuts off what is in flight when its grace period is over, and our own
 # cancelling arrives as CancelledError.
@@ -71,6 +72,11 @@ class Connection:
         self._upload_watches: UploadServiceAsyncStub = UploadServiceStub(self._streams)
         self._asset_watches: AssetServiceAsyncStub = AssetServiceStub(self._streams)
 
+    @property
+    def renews_token(self) -> bool:
+        """Whether another token can be had when one expires."""
+        return callable(self._token)
+
     async def aclose(self) -> None:
         """Closes both channels, and with them every open watch."""
         await self._streams.close()
@@ -87,11 +93,13 @@ class Connection:
 
         While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
         repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
-        contract is safe to repeat. Raises the `AssetlaneError` for any other status.
+        contract is safe to repeat. A token that has expired is fetched anew, where that can be done. Raises the
+        `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+        renewals = RENEWALS if self.renews_token else 0
         while True:
             metadata = await self._metadata()
             try:
@@ -100,6 +108,8 @@ class Connection:
                 failed = error_from(error)
                 delay = backoff.next_delay(failed.retry_after or 0.0)
                 passes = error.code() in _GONE or _passes(failed)
+                if isinstance(failed, TokenExpired) and renewals:
+                    renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
                     raise failed from error
             await asyncio.sleep(delay)

@@ -28,12 +28,17 @@ from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
     CompleteUploadRequest,
     GetUploadRequest,
+    ListPartsRequest,
     ListUploadsRequest,
+    PartPromise,
     ProgressEvent,
     ReportProgressRequest,
     RequestUploadRequest,
     RequestUploadResponse,
+    SignedPart,
+    SignPartsRequest,
     StatusEvent,
+    StoredPart,
 )
 
 DEFAULT_TARGET = "127.0.0.1:50151"
@@ -49,8 +54,11 @@ class Client(Ledger):
     """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
 
     `uid` and `session_id` go with every upload that does not name its own; the session is a random one
-    unless given. `token` is sent as a bearer token with each call; without `credentials` (TLS) it travels in
-    the clear. Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
+    unless given. `token` is sent as a bearer token with each call and is the uid's proof: then `uid` may stay
+    empty. Where it is an async function that returns one, calls and watches outlive each of them. Without
+    `credentials` (TLS) it travels in the clear.
+
+    Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
     Methods return the messages of the contract (`assetlane.v1`) and raise `AssetlaneError`.
     """
 
@@ -179,6 +187,25 @@ class Client(Ledger):
         filled.session_id = request.session_id or self.session_id
         return await self._server.call(self._server.uploads.RequestUpload, filled)
 
+    async def sign_parts(self, upload_id: str, variant: str, parts: Sequence[PartPromise]) -> Sequence[SignedPart]:
+        """Signs a PUT of each of these parts, at most 100. Sign them shortly before they are sent.
+
+        Raises NotFound, InvalidArgument, and PreconditionFailed when the upload is not being uploaded.
+        """
+        request = SignPartsRequest(upload_id=upload_id, variant=variant, parts=parts)
+        return (await self._server.call(self._server.uploads.SignParts, request)).parts
+
+    async def list_parts(self, upload_id: str, variant: str) -> list[StoredPart]:
+        """Returns the parts of a variant that the store has, by number. Raises as `sign_parts` does."""
+        request = ListPartsRequest(upload_id=upload_id, variant=variant)
+        parts: dict[int, StoredPart] = {}
+        while True:
+            page = await self._server.call(self._server.uploads.ListParts, request)
+            parts.update((part.part_number, part) for part in page.parts)
+            if not page.next_page_token:
+                return list(parts.values())
+            request.page_token = page.next_page_token
+
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
         """Tells whoever watches an upload how many bytes of each variant are sent. `upload` does so by itself.
 
@@ -287,8 +314,9 @@ class Client(Ledger):
         self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         if progress:
-            return watching.watch(self._server.open_upload_watch, watching.WithProgress(cursor))
-        return watching.watch(self._server.open_upload_watch, cursor)
+            with_progress = watching.WithProgress(cursor)
+            return watching.watch(self._server.open_upload_watch, with_progress, renews_token=self._server.renews_token)
+        return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
 
 
 def _name(path: Path) -> str:

@@ -107,6 +107,10 @@ class PermissionDenied(CallFailed):
     """The server knows who is calling, and does not let them."""
 
 
+class TokenExpired(Unauthenticated):
+    """The token was good and is too old. A client whose `token` is a function fetches another one by itself."""
+
+
 class ResourceExhausted(CallFailed):
     """A quota or limit is reached; try again after `retry_after` seconds."""
 

@@ -81,7 +81,8 @@ class Ledger:
         since comes first, perhaps with the last minute or two before the token once more.
         Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
         """
-        return watching.watch(self._server.open_asset_watch, watching.AssetsCursor(partition, resume_token))
+        cursor = watching.AssetsCursor(partition, resume_token)
+        return watching.watch(self._server.open_asset_watch, cursor, renews_token=self._server.renews_token)
 
     async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.
@@ -144,7 +145,8 @@ class Ledger:
             await self.read_url(asset, variant),
             path,
             size_bytes=wanted.size_bytes,
-            sha256=wanted.sha256,
+            sha256=wanted.parts_sha256 or wanted.sha256,
+            part_size_bytes=wanted.part_size_bytes if wanted.parts_sha256 else 0,
             renew=renewed if asset.HasField("expire_time") else None,
             on_received=on_received,
         )

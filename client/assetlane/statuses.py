@@ -49,6 +49,8 @@ def error_from(error: grpc.aio.AioRpcError) -> errors.CallFailed:
         return errors.VariantsMissing(message, retry_after=details.retry_after, variants=missing)
     if kind is errors.OutOfRange and reason == "RESUME_EXPIRED":
         kind = errors.ResumeExpired
+    if kind is errors.Unauthenticated and reason == "TOKEN_EXPIRED":
+        kind = errors.TokenExpired
     return kind(message, reason=reason or error.code().name, retry_after=details.retry_after)
 
 

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from assetlane.backoff import Backoff
-from assetlane.errors import Unavailable
+from assetlane.errors import TokenExpired, Unavailable
 from assetlane.statuses import error_from, retry_after
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import UploadStatus
@@ -45,6 +45,7 @@ _TRANSIENT = frozenset(
 # A broken connection can look like these, and so can a bug that a repeat meets again.
 _DOUBTFUL = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 _DOUBTS = 5
+_ACCEPTED_AFTER = 1.0  # seconds; a stream that lived so long was not refused for its token
 
 Request_co = TypeVar("Request_co", covariant=True)
 Event_contra = TypeVar("Event_contra", contravariant=True)
@@ -196,17 +197,22 @@ async def watch(
     cursor: Cursor[Request, Event, News],
     *,
     silence: float = SILENCE,
+    renews_token: bool = False,
 ) -> AsyncGenerator[News, None]:
     """Yields what is new, across lost connections, restarted servers and peers gone silent.
+
+    With `renews_token`, opening a stream anew fetches another token, and so the watch outlives each of them.
 
     Ends when `cursor` is finished or the server ends the watch. Raises the `AssetlaneError` of a status
     that a repeat would only meet again. Closing or cancelling it cancels the call.
     """
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     doubts = 0
+    clock = asyncio.get_running_loop().time
     while not cursor.finished():
         delay = 0.0
         stream: grpc.aio.UnaryStreamCall[Request, Event] | None = None
+        opened_at = clock()
         try:
             stream = await open_stream(cursor.request())
             while (event := await _next_event(stream, silence)) is not None:
@@ -220,9 +226,14 @@ async def watch(
             if not cursor.endless:
                 return
         except grpc.aio.AioRpcError as error:
-            doubts += error.code() in _DOUBTFUL
-            if error.code() not in _TRANSIENT | _DOUBTFUL or doubts > _DOUBTS:
-                raise error_from(error) from error
+            failed = error_from(error)
+            expired = renews_token and isinstance(failed, TokenExpired)
+            if expired and clock() - opened_at > _ACCEPTED_AFTER:
+                doubts = 0  # it was a good one
+                backoff.reset()
+            doubts += expired or error.code() in _DOUBTFUL
+            if not (expired or error.code() in _TRANSIENT | _DOUBTFUL) or doubts > _DOUBTS:
+                raise failed from error
             logger.debug("watch lost: %s", error.code().name)
             delay = retry_after(error)
         except TimeoutError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -23,11 +24,13 @@ from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
+from assetlane_server.security import security
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
@@ -91,6 +94,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             call_timeout=timedelta(seconds=settings.mongo_timeout_seconds),
         ) as records,
         object_store(settings) as store,
+        security(settings, utc_now) as guard,
     ):
         await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
         hub = Hub(records, utc_now)
@@ -111,6 +115,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             new_id=new_id,
             now=utc_now,
         )
+        parts = PartDesk(uploads=records, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
             uploads=records,
@@ -121,9 +126,12 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
         )
         async with (
             serving(
-                UploadServicer(broker, lanes),
+                UploadServicer(broker, parts, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
+                authenticator=guard.authenticator,
+                credentials=guard.tls.credentials if guard.tls else None,
+                is_reflecting=settings.reflection,
                 limits=Limits(max_calls=settings.max_calls, max_watches=settings.max_watches),
                 options=server_options(
                     max_message_bytes=settings.max_message_bytes,
@@ -137,13 +145,19 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             tasks.create_task(_essential("hub", hub.run()), name="hub")
             tasks.create_task(_essential("gRPC server", server.run()), name="server")
             sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
+            watching_files = [
+                tasks.create_task(_essential(name, part.run()), name=name)
+                for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
+                if part is not None
+            ]
             telling_health = tasks.create_task(app.tell_health(), name="health")
             try:
                 yield app
             finally:
                 sweeping.cancel()
                 await app.drain()
-                telling_health.cancel()
+                for task in (telling_health, *watching_files):
+                    task.cancel()
 
 
 async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
@@ -153,6 +167,8 @@ async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
         # A base URL of one's own is a CDN's, and a CDN has a right of its own to read.
         public_read=settings.public_base_url is None,
         browser_origins=settings.cors_origins,
+        # Never before the deadline of the upload that is still sending parts.
+        abort_multipart_after_days=math.ceil(settings.upload_hours / 24) + 1,
     )
     async with object_store(settings) as store:
         try:

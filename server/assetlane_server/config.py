@@ -6,20 +6,32 @@ Unknown and malformed ones are refused with their name and the reason. The READM
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.parts import (
+    MAX_OBJECT_BYTES,
+    MAX_SINGLE_PUT_BYTES,
+    MIN_PART_BYTES,
+    MULTIPART_PART_BYTES,
+    MULTIPART_THRESHOLD_BYTES,
+)
 from assetlane_server.uploads.paths import fault_in_path
 
 PREFIX = "ASSETLANE_"
 # Read by the client's command, not by the server: they may stand in the same environment.
-_CLIENTS = frozenset({"ASSETLANE_TARGET", "ASSETLANE_UID", "ASSETLANE_TOKEN"})
-
-_GIB = 1024**3
+_CLIENTS = frozenset(
+    PREFIX + name
+    for name in ("TARGET", "UID", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")
+)
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
 
 
 class Settings(BaseSettings):
@@ -29,6 +41,28 @@ class Settings(BaseSettings):
 
     listen: str = Field("127.0.0.1:50151", description="address and port to serve on; port 0 takes a free one")
     workers: int = Field(1, ge=1, le=256, description="processes of `serve` that share the port")
+    jwt_key_file: Path | None = Field(
+        None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
+    )
+    jwt_jwks: str | None = Field(None, description="the same as a JSON Web Key Set: a file or an https URL")
+    jwt_refresh_seconds: float = Field(300, ge=1, le=86_400, description="time between two readings of these keys")
+    jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that a token must have; unset: any or none")
+    jwt_audience: str | None = Field(
+        None, min_length=1, description="what a token's `aud` must name; unset: not looked at"
+    )
+    jwt_leeway_seconds: float = Field(10, ge=0, le=300, description="how far the issuer's clock may be off")
+    policy_file: Path | None = Field(
+        None, description="who may read and write which partition; unset: one's own, and `public`"
+    )
+    allow_anonymous: bool = Field(
+        False, description="whether to serve beyond loopback although nobody has to prove who he is"
+    )
+    reflection: bool = Field(True, description="whether to tell the contract to anybody who asks (gRPC reflection)")
+    tls_cert_file: Path | None = Field(None, description="certificate chain of the server in PEM; unset: no TLS")
+    tls_key_file: Path | None = Field(None, description="its private key in PEM, without a password")
+    tls_client_ca_file: Path | None = Field(
+        None, description="authorities in PEM that sign clients' certificates; unset: clients need none"
+    )
     mongo_uri: SecretStr = Field(description="URI of a MongoDB replica set or sharded cluster")
     mongo_database: str = Field("assetlane", min_length=1, max_length=63, description="database of the ledger")
     mongo_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one MongoDB operation")
@@ -68,7 +102,21 @@ class Settings(BaseSettings):
     accept_mislabelled: bool = Field(
         False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
     )
-    max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
+    max_upload_bytes: int = Field(
+        MAX_OBJECT_BYTES, ge=1, le=MAX_OBJECT_BYTES, description="largest size of one variant"
+    )
+    multipart_threshold_bytes: int = Field(
+        MULTIPART_THRESHOLD_BYTES,
+        ge=1,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size from which on a variant arrives in parts",
+    )
+    multipart_part_bytes: int = Field(
+        MULTIPART_PART_BYTES,
+        ge=MIN_PART_BYTES,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size of a part; larger where there would be more than 10,000",
+    )
     cut_workers: int = Field(
         2, ge=1, le=64, description="pictures cut at the same time, each in a process of its own, per server process"
     )
@@ -120,10 +168,38 @@ class Settings(BaseSettings):
         host, colon, port = value.rpartition(":")
         if not (host and colon and port.isdigit() and int(port) < 65_536):
             raise ValueError("must look like 127.0.0.1:50151")
-        # Without authentication whoever reaches the port may do anything.
-        if host not in ("127.0.0.1", "localhost", "[::1]"):
-            raise ValueError("must be a loopback address (127.0.0.1, localhost, [::1]): there is no authentication yet")
         return value
+
+    @field_validator("jwt_jwks")
+    @classmethod
+    def _is_safe_source(cls, value: str | None) -> str | None:
+        # Over http whoever is on the way hands out keys of his own.
+        if value is not None and value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK_HOSTS:
+            raise ValueError("must be a file or an https URL (http only for loopback)")
+        return value
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.jwt_key_file is not None and self.jwt_jwks is not None:
+            raise ValueError("ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS exclude each other: set one")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE go together: set both or neither")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("ASSETLANE_TLS_CLIENT_CA_FILE needs ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE")
+        if self.has_identity:
+            if self.allow_anonymous:
+                raise ValueError("ASSETLANE_ALLOW_ANONYMOUS means nothing where tokens are verified: unset it")
+            return self
+        for name in ("policy_file", "jwt_issuer", "jwt_audience"):
+            # Set in the belief that it protects.
+            if getattr(self, name) is not None:
+                raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
+        if not (self.is_loopback or self.allow_anonymous):
+            raise ValueError(
+                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while nobody has to prove"
+                " who he is: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+            )
+        return self
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
@@ -132,11 +208,28 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches the server."""
+        return self.listen.rpartition(":")[0] in _LOOPBACK
+
+    @property
+    def has_identity(self) -> bool:
+        """Whether callers have to prove who they are."""
+        return self.jwt_key_file is not None or self.jwt_jwks is not None
+
+    @property
+    def has_jwks_url(self) -> bool:
+        """Whether the keys come from elsewhere."""
+        return self.jwt_jwks is not None and self.jwt_jwks.startswith(("http://", "https://"))
+
+    @property
     def terms(self) -> Terms:
         """What these settings mean for every upload."""
         return Terms(
             key_prefix=self.key_prefix,
             max_upload_bytes=self.max_upload_bytes,
+            multipart_threshold_bytes=self.multipart_threshold_bytes,
+            multipart_part_bytes=self.multipart_part_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,

@@ -107,6 +107,8 @@ async def test_one_bad_file_does_not_stop_the_others(
         ["watch", "U1", "--resume-token", "t"],
         ["nonsense"],
         ["ls", "public", "--limit", "many"],
+        ["--token", "t", "--token-file", "f", "ls", "public"],
+        ["--client-cert-file", "c", "ls", "public"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
@@ -222,3 +224,13 @@ async def test_a_busy_server_is_waited_for(server: LaneServer, files: tuple[Path
     """An upload goes through although the server is unavailable for a moment."""
     server.faults["RequestUpload"].append(Fault(grpc.StatusCode.UNAVAILABLE))
     assert (await ran(server.target, "upload", files[1])).code == 0
+
+
+async def test_a_token_is_sent_from_either_place(server: LaneServer, tmp_path: Path) -> None:
+    """As bearer metadata; a file is read, and its last newline is no part of it."""
+    (tmp_path / "token").write_text("from.a.file\n")
+    for options, token in ((("--token", "on.the.line"), "on.the.line"), (("--token-file", "token"), "from.a.file")):
+        assert (await ran(server.target, *options, "ls", "public", cwd=tmp_path)).code == 0
+        assert server.metadata[-1]["authorization"] == f"Bearer {token}"
+    missing = await ran(server.target, "--token-file", "none", "ls", "public", cwd=tmp_path)
+    assert (missing.code, missing.err) == (1, "assetlane: No such file or directory: none\n")

@@ -30,9 +30,9 @@ class GapHub:
         """See ChangeHub."""
         return self._opened(self._hub.watch_upload(upload_id))
 
-    def watch_session(self, session_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        return self._opened(self._hub.watch_session(session_id))
+        return self._opened(self._hub.watch_session(session_id, uid))
 
     def watch_partition(self, partition: str) -> AbstractAsyncContextManager[Mailbox[Asset]]:
         """See ChangeHub. No gap is forced there."""
@@ -45,10 +45,10 @@ class GapHub:
         await self._arrive(Gap.BEFORE_FOLLOWING)
         return snapshot
 
-    async def read_session(self, session_id: str) -> list[Snapshot]:
+    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
         """See ChangeHub."""
         await self._arrive(Gap.BEFORE_READING)
-        snapshots = await self._hub.read_session(session_id)
+        snapshots = await self._hub.read_session(session_id, uid)
         await self._arrive(Gap.BEFORE_FOLLOWING)
         return snapshots
 

@@ -26,6 +26,7 @@ from assetlane_server.local import StackAddress
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.broker import Completion, UploadBroker
@@ -231,7 +232,7 @@ class LifeMachine(RuleBasedStateMachine):
         request_id = "" if number is None else f"{self.round}-{number}"
         promise = VariantPromise(ORIGINAL, "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.txt", variants=(promise,), request_id=request_id)
-        upload, targets = self.world.run(self.world.site.broker.request_upload(request))
+        upload, targets = self.world.run(self.world.site.broker.request_upload(request, UNRESTRICTED))
         known = self.requested.get(request_id)
         if known is not None and self.lives[known].has_record:
             assert upload.upload_id == known
@@ -267,7 +268,7 @@ class LifeMachine(RuleBasedStateMachine):
             return completion.upload.status
 
         expected = life.complete(self.now)
-        assert self.answer(self.world.site.broker.complete_upload(upload_id), tell) == expected
+        assert self.answer(self.world.site.broker.complete_upload(upload_id, UNRESTRICTED), tell) == expected
 
     def die_while_completing(self, number: int, *, has_asset: bool) -> None:
         """CompleteUpload on a server that dies in the middle."""
@@ -279,7 +280,7 @@ class LifeMachine(RuleBasedStateMachine):
 
     async def _die(self, upload_id: str, *, has_asset: bool) -> None:
         records, store = self.world.site.records, self.world.site.store
-        upload = (await self.world.site.broker.get_upload(upload_id)).uploaded(self.now)
+        upload = (await self.world.site.broker.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
         assert await records.advance_upload(upload)
         if has_asset:
             proof = await store.head(upload.variants[0].key)
@@ -291,14 +292,17 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("CancelUpload")
         upload_id, life = self.one(number)
         expected = life.cancel(self.now)
-        assert self.answer(self.world.site.broker.cancel_upload(upload_id), lambda upload: upload.status) == expected
+        assert (
+            self.answer(self.world.site.broker.cancel_upload(upload_id, UNRESTRICTED), lambda upload: upload.status)
+            == expected
+        )
 
     def refresh(self, number: int) -> None:
         """RefreshAsset."""
         self.step("RefreshAsset")
         upload_id, life = self.one(number)
         expected = life.refresh(self.now)
-        work = self.world.site.ledger.refresh_asset(upload_id, None)
+        work = self.world.site.ledger.refresh_asset(upload_id, None, UNRESTRICTED)
         assert self.answer(work, lambda asset: asset.refresh_time.isoformat()) == expected
 
     def delete(self, number: int) -> None:
@@ -306,7 +310,7 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("DeleteAsset")
         upload_id, life = self.one(number)
         expected = life.delete(self.now)
-        assert self.answer(self.world.site.ledger.delete_asset(upload_id), lambda nothing: "") == expected
+        assert self.answer(self.world.site.ledger.delete_asset(upload_id, UNRESTRICTED), lambda nothing: "") == expected
 
     def pass_time(self, later: timedelta) -> None:
         """Time passes, then the sweepers look."""

@@ -35,7 +35,7 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
     watching = MongoRecords.open(uri, database_name, call_timeout=timedelta(seconds=2))
     async with opening as records, watching as watched, running(watched) as hub:
         upload = await records.insert_upload(initialized())
-        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone") as session:
+        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone", "") as session:
             async with failing(stack.mongo_uri, app_name, ["getMore", "aggregate"], **how):
                 await records.advance_upload(upload.uploaded(NOW))
                 late = await records.insert_upload(initialized())
@@ -63,7 +63,7 @@ async def test_what_could_not_be_read_is_read_again(
     watching = MongoRecords.open(uri, database_name, call_timeout=LIMIT)
     async with opening as records, watching as watched, running(watched) as hub:
         upload = await records.insert_upload(initialized())
-        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone") as session:
+        async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone", "") as session:
             async with (
                 failing(stack.mongo_uri, app_name, ["find"], errorCode=50),
                 asyncio.timeout(LIMIT.total_seconds()),

@@ -17,6 +17,7 @@ from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.local import StackAddress
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ports import ChangeHub, Snapshot
@@ -103,7 +104,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
 
     hub = GapHub(scene.hub, gap, advance)
     async with scene.broker(hub) as broker:
-        seen = await everything(broker.watch_upload(upload.upload_id, after_revision=0), due=3)
+        seen = await everything(broker.watch_upload(upload.upload_id, 0, UNRESTRICTED), due=3)
     assert hub.is_done
     assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
 
@@ -123,7 +124,7 @@ async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Ga
 
     hub = GapHub(scene.hub, gap, advance)
     async with scene.broker(hub) as broker:
-        seen = await everything(broker.watch_session("phone", {}), due=7)
+        seen = await everything(broker.watch_session("phone", {}, UNRESTRICTED), due=7)
     assert hub.is_done
     begun = ("PENDING", "INITIALIZED")
     histories = {resting.upload_id: begun, going_on.upload_id: (*begun, "UPLOADED"), late.upload_id: begun}

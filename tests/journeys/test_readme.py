@@ -14,6 +14,10 @@ import pytest
 from examples.picture import photograph
 from tests.commands import ran, started
 from tests.journeys.lanes import get
+from tests.servers import served
+
+from assetlane_server.access.policy import DEFAULT_POLICY
+from assetlane_server.config import Settings
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -52,7 +56,7 @@ async def test_the_shell_lines_run(target: str) -> None:
         words[1:]
         for block in blocks("sh")
         for words in (shlex.split(line, comments=True) for line in block.splitlines())
-        if words and Path(words[0]).name == "assetlane"
+        if words and Path(words[0]).name == "assetlane" and words[1] != "--token-file"
     ]
     assert [words[0] for words in lines] == ["upload", "ls", "watch"]
     for words in lines:
@@ -68,3 +72,31 @@ async def test_the_shell_lines_run(target: str) -> None:
             watch.send_signal(signal.SIGINT)
             await watch.communicate()
         assert watch.returncode == 130
+
+
+async def test_the_lines_about_tokens_run(settings: Settings, tmp_path: Path) -> None:
+    """Key and token are made as written, and do; without the token nothing does."""
+    making, using = [block.splitlines() for block in blocks("sh") if "ann.token" in block]
+    *making, serving = making
+    assert serving.startswith("ASSETLANE_JWT_KEY_FILE=issuer.pem ")
+    for line in making:
+        script = line.replace(".venv/bin/python", sys.executable)
+        process = await asyncio.create_subprocess_shell(script, cwd=tmp_path, stderr=PIPE)
+        _, err = await asyncio.wait_for(process.communicate(), LIMIT_S)
+        assert process.returncode == 0, err.decode()
+    (tmp_path / "LICENSE").write_bytes((ROOT / "LICENSE").read_bytes())
+    guard = settings.model_copy(update={"jwt_key_file": tmp_path / "issuer.pem"})
+    async with served(guard) as target:
+        for line in using:
+            words = shlex.split(line, comments=True)[1:]
+            result = await ran(target, "--uid", "", *words, cwd=tmp_path)
+            assert (result.code, result.err) == (0, "")
+            assert "LICENSE" in result.out
+            result = await ran(target, "--uid", "", *words[2:], cwd=tmp_path)
+            assert (result.code, "[TOKEN_MISSING]" in result.err) == (1, True)
+
+
+def test_the_policy_that_is_shown_is_the_default() -> None:
+    """To the letter."""
+    (shown,) = blocks("toml")
+    assert shown == DEFAULT_POLICY

@@ -19,6 +19,7 @@ from assetlane_server.images.workers import can_cut
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
+from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.broker import UploadBroker
@@ -79,7 +80,7 @@ class Deployment:
         """Returns a fresh upload and the way in."""
         promise = VariantPromise("original", "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,))
-        upload, targets = await self.broker.request_upload(request)
+        upload, targets = await self.broker.request_upload(request, UNRESTRICTED)
         return upload, target_messages(targets)[0]
 
     async def put(self, target: WriteTargetMessage, body: bytes = BODY) -> None:
@@ -121,7 +122,7 @@ async def test_who_vanished_after_the_put_gets_the_asset(deployment: Deployment)
     assert await deployment.status(upload) is Status.INITIALIZED
     await deployment.sweep_after(timedelta(minutes=1) + 2 * SWEEP_MARGIN)
     assert await deployment.status(upload) is Status.COMPLETED
-    assert (await deployment.ledger.get_asset(upload.upload_id)).asset_id == upload.upload_id
+    assert (await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)).asset_id == upload.upload_id
 
 
 async def test_who_vanished_before_the_put_expires_at_the_deadline(deployment: Deployment) -> None:
@@ -159,9 +160,9 @@ async def test_an_asset_that_was_deleted_before_its_completion_ended_stays_delet
     proof = await deployment.store.head(upload.variants[0].key)
     assert proof is not None
     await deployment.records.insert_asset(asset_of(uploaded, [proof], deployment.now()))
-    await deployment.ledger.delete_asset(upload.upload_id)
+    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
-    completion = await deployment.broker.complete_upload(upload.upload_id)
+    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
     assert (completion.upload.status, completion.asset) == (Status.COMPLETED, None)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert not await deployment.is_stored(upload)
@@ -170,7 +171,7 @@ async def test_an_asset_that_was_deleted_before_its_completion_ended_stays_delet
 async def test_what_is_put_after_a_cancel_is_gone_once_the_url_is(deployment: Deployment) -> None:
     """No store can refuse a URL that still lives; the sweeper comes when it does not."""
     upload, target = await deployment.requested()
-    await deployment.broker.cancel_upload(upload.upload_id)
+    await deployment.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
     await deployment.sweep_after(QUARTER - timedelta(minutes=1))
     assert await deployment.is_stored(upload)
@@ -182,8 +183,8 @@ async def test_what_is_put_after_a_delete_is_gone_once_the_url_is(deployment: De
     """A deleted asset's key is written again through its still living URL: nothing stays."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    await deployment.broker.complete_upload(upload.upload_id)
-    await deployment.ledger.delete_asset(upload.upload_id)
+    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
     await deployment.put(target)
@@ -201,7 +202,7 @@ async def test_an_interrupted_delete_is_finished(deployment: Deployment) -> None
     """The server died after it marked the asset: its objects go all the same."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    completion = await deployment.broker.complete_upload(upload.upload_id)
+    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
     assert completion.asset is not None
     await deployment.records.advance_asset(completion.asset.deleted(deployment.now()))
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
@@ -212,14 +213,14 @@ async def test_records_of_uploads_age_out_and_the_ledger_never(deployment: Deplo
     """Completed or not, a month after its end the upload's record is gone; the asset stays, with its bytes."""
     completed, target = await deployment.requested()
     await deployment.put(target)
-    await deployment.broker.complete_upload(completed.upload_id)
+    await deployment.broker.complete_upload(completed.upload_id, UNRESTRICTED)
     cancelled, _ = await deployment.requested()
-    await deployment.broker.cancel_upload(cancelled.upload_id)
+    await deployment.broker.cancel_upload(cancelled.upload_id, UNRESTRICTED)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert [await deployment.status(upload) for upload in (completed, cancelled)] == ["COMPLETED", "CANCELLED"]
     await deployment.sweep_after(timedelta(days=31))
     assert [await deployment.status(upload) for upload in (completed, cancelled)] == [None, None]
-    assert (await deployment.ledger.get_asset(completed.upload_id)).asset_id == completed.upload_id
+    assert (await deployment.ledger.get_asset(completed.upload_id, UNRESTRICTED)).asset_id == completed.upload_id
     assert await deployment.is_stored(completed)
 
 
@@ -228,9 +229,9 @@ async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
     request = UploadRequest(
         uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
     )
-    upload, _ = await deployment.broker.request_upload(request)
+    upload, _ = await deployment.broker.request_upload(request, UNRESTRICTED)
     deployment.ahead = timedelta(minutes=10)
-    await deployment.broker.request_upload(request)
+    await deployment.broker.request_upload(request, UNRESTRICTED)
     stored = await deployment.records.find_upload(upload.upload_id)
     assert stored is not None
     assert stored.sweep_time is not None
@@ -242,9 +243,9 @@ async def test_who_renewed_late_and_vanished_gets_the_asset_all_the_same(deploym
     request = UploadRequest(
         uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
     )
-    upload, targets = await deployment.broker.request_upload(request)
+    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
-    await deployment.broker.request_upload(request)
+    await deployment.broker.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0])
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert await deployment.status(upload) is Status.COMPLETED
@@ -267,7 +268,7 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
     Image.new("RGB", (1200, 800), "teal").save(body, "JPEG")
     promise = VariantPromise("original", "image/jpeg", len(body.getvalue()))
     request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
-    upload, targets = await deployment.broker.request_upload(request)
+    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0], body.getvalue())
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     assert upload.cut_plan is not None
@@ -275,7 +276,7 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
         key = upload.cut_plan.key(size.name, "image/jpeg")
         assert await deployment.store.put(key, b"what an earlier version made", "image/jpeg")
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
-    asset = await deployment.ledger.get_asset(upload.upload_id)
+    asset = await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)
     assert [variant.name for variant in asset.variants] == ["original", "small", "medium", "large"]
     assert sum(variant.size_bytes == 28 for variant in asset.variants) == stored
     for variant in asset.variants:
@@ -288,7 +289,7 @@ async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: 
     """A server died after it had stored a cut, and then the original was lost: FAILED, and nothing stays."""
     promise = VariantPromise("original", "image/jpeg", 5)
     request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
-    upload, _ = await deployment.broker.request_upload(request)
+    upload, _ = await deployment.broker.request_upload(request, UNRESTRICTED)
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     assert upload.cut_plan is not None
     keys = [upload.cut_plan.key("small", content_type) for content_type in ("image/jpeg", "image/png", "image/webp")]

@@ -26,7 +26,7 @@ async def test_a_change_wakes_its_watchers_and_no_others(records: MongoRecords) 
     async with (
         running(records) as hub,
         hub.watch_upload(upload.upload_id) as mine,
-        hub.watch_session("phone") as session,
+        hub.watch_session("phone", "") as session,
         hub.watch_upload(other.upload_id) as stranger,
     ):
         await records.advance_upload(upload.cancelled(NOW))
@@ -39,7 +39,11 @@ async def test_a_change_wakes_its_watchers_and_no_others(records: MongoRecords) 
 async def test_a_slow_reader_of_an_upload_holds_one_snapshot(records: MongoRecords) -> None:
     """What it missed is in the history of the newest."""
     upload = await records.insert_upload(initialized())
-    async with running(records) as hub, hub.watch_upload(upload.upload_id) as slow, hub.watch_session("phone") as quick:
+    async with (
+        running(records) as hub,
+        hub.watch_upload(upload.upload_id) as slow,
+        hub.watch_session("phone", "") as quick,
+    ):
         for step in (upload.uploaded(NOW), upload.uploaded(NOW).completed(NOW)):
             await records.advance_upload(step)
             while (await status_of_next(quick)) is not step.status:
@@ -52,7 +56,7 @@ async def test_a_slow_reader_of_an_upload_holds_one_snapshot(records: MongoRecor
 async def test_a_full_mailbox_reads_its_session_again(records: MongoRecords) -> None:
     """More uploads than slots: none is lost, memory is bounded."""
     uploads = [await records.insert_upload(initialized()) for _ in range(5)]
-    box: HubMailbox[Snapshot | Progress] = HubMailbox(2, lambda: records.read_sessions(["phone"]), lambda: NOW)
+    box: HubMailbox[Snapshot | Progress] = HubMailbox(2, lambda: records.read_sessions([("phone", "")]), lambda: NOW)
     for upload in uploads:
         put(box, upload)
     assert {snapshot_of(one).upload.upload_id for one in await box.next(LIMIT)} == {one.upload_id for one in uploads}

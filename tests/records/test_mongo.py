@@ -112,7 +112,7 @@ async def test_watchers_outlive_a_dropped_collection(
     stack: StackAddress, database_name: str, records: MongoRecords, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The stream ends with the collection: the hub opens a new one, and who watches is told what comes after."""
-    async with running(records) as hub, hub.watch_session("phone") as box:
+    async with running(records) as hub, hub.watch_session("phone", "") as box:
         await hub.opened()
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")

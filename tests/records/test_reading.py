@@ -40,9 +40,9 @@ class Ledger:
 
 
 @asynccontextmanager
-async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[SharedReading]:
+async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[SharedReading[str]]:
     """A reading that runs."""
-    shared = SharedReading(ledger.read, lambda upload: upload.upload_id, keys_at_once)
+    shared = SharedReading(ledger.read, lambda upload: (upload.upload_id,), keys_at_once)
     running = asyncio.create_task(shared.run())
     try:
         yield shared

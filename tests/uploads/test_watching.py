@@ -8,6 +8,7 @@ from typing import cast
 
 from tests.uploads.samples import NOW, requested
 
+from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of
 from assetlane_server.uploads.ports import AssetRecords, ChangeHub, Mailbox
 from assetlane_server.uploads.resumption import Position, position_of
@@ -56,7 +57,7 @@ class Scene:
         """Returns the first events of a watch."""
         records, hub = cast(AssetRecords, self), cast(ChangeHub, self)  # as much of both as a watch needs
         watches = AssetWatches(assets=records, hub=hub, heartbeat=MINUTE, now=lambda: NOW)
-        async with aclosing(watches.watch(PARTITION, token)) as events:
+        async with aclosing(watches.watch(PARTITION, token, UNRESTRICTED)) as events:
             return [await anext(events) for _ in range(count)]
 
 

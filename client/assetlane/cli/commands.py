@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, say_table, sized, timed
-from assetlane.cli.session import FAILED, Connection, run
+from assetlane.cli.session import FAILED, Connection, Tls, run
 from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
 from assetlane.client import DEFAULT_TARGET, Client
@@ -43,6 +43,24 @@ def connect(
     context: typer.Context,
     target: Annotated[str, typer.Option(envvar="ASSETLANE_TARGET", help="The server, HOST:PORT.")] = DEFAULT_TARGET,
     uid: Annotated[str, typer.Option(envvar="ASSETLANE_UID", help="Who you are.")] = "",
+    token: Annotated[
+        str, typer.Option(envvar="ASSETLANE_TOKEN", help="Your token. Better out of sight: --token-file.")
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="ASSETLANE_TOKEN_FILE", help="A file with your token, read again before each call."),
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", envvar="ASSETLANE_TLS", help="Connect with TLS.")] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(envvar="ASSETLANE_CA_FILE", help="Authorities to trust, in PEM; means --tls. Default: the usual."),
+    ] = None,
+    client_cert_file: Annotated[
+        Path | None, typer.Option(envvar="ASSETLANE_CLIENT_CERT_FILE", help="Your certificate, in PEM; means --tls.")
+    ] = None,
+    client_key_file: Annotated[
+        Path | None, typer.Option(envvar="ASSETLANE_CLIENT_KEY_FILE", help="Its private key, in PEM.")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds to keep trying a call while the server is unavailable.")
     ] = 10.0,
@@ -51,7 +69,19 @@ def connect(
     ] = False,
 ) -> None:
     """Bring files into object storage through Assetlane, and get them out again."""
-    context.obj = Connection(target=target, uid=uid, timeout=timeout)
+    if token and token_file:
+        raise typer.BadParameter("tell one of --token and --token-file")
+    if (client_cert_file is None) != (client_key_file is None):
+        raise typer.BadParameter("--client-cert-file and --client-key-file go together")
+    secure = tls or ca_file is not None or client_cert_file is not None
+    context.obj = Connection(
+        target=target,
+        uid=uid,
+        timeout=timeout,
+        token=token,
+        token_file=token_file,
+        tls=Tls(ca_file, client_cert_file, client_key_file) if secure else None,
+    )
 
 
 @app.command()

@@ -33,6 +33,11 @@ class AssetServiceStub:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     def __init__(self, channel):
@@ -81,13 +86,18 @@ class AssetServiceServicer:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     def GetAsset(self, request, context):
         """Returns one asset, its read URLs as last signed.
 
         Errors:
-        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,6 +109,7 @@ class AssetServiceServicer:
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
         from this list.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +125,7 @@ class AssetServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
         OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -126,7 +138,7 @@ class AssetServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +159,8 @@ class AssetServiceServicer:
         finishes what an interrupted delete left. Its id and its keys are never used again.
 
         Errors:
-        NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+        NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+        PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,6 +215,11 @@ class AssetService:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     @staticmethod

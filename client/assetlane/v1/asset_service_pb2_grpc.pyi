@@ -34,6 +34,11 @@ class AssetServiceStub:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     @_typing.overload
@@ -44,7 +49,7 @@ class AssetServiceStub:
     """Returns one asset, its read URLs as last signed.
 
     Errors:
-    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     ListAssets: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.ListAssetsRequest, _asset_service_pb2.ListAssetsResponse]
     """Lists the assets of one partition, newest first, a page at a time.
@@ -52,6 +57,7 @@ class AssetServiceStub:
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
     """
     WatchAssets: _grpc.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]
     """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
@@ -63,6 +69,7 @@ class AssetServiceStub:
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
     OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]
@@ -71,7 +78,7 @@ class AssetServiceStub:
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     BatchRefreshAssets: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.BatchRefreshAssetsRequest, _asset_service_pb2.BatchRefreshAssetsResponse]
     """RefreshAsset for up to 100 assets; each succeeds or fails by itself.
@@ -84,7 +91,8 @@ class AssetServiceStub:
     finishes what an interrupted delete left. Its id and its keys are never used again.
 
     Errors:
-    NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+    NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+    PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
     """
 
 @_typing.type_check_only
@@ -96,6 +104,11 @@ class AssetServiceAsyncStub(AssetServiceStub):
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -103,7 +116,7 @@ class AssetServiceAsyncStub(AssetServiceStub):
     """Returns one asset, its read URLs as last signed.
 
     Errors:
-    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     ListAssets: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.ListAssetsRequest, _asset_service_pb2.ListAssetsResponse]  # type: ignore[assignment]
     """Lists the assets of one partition, newest first, a page at a time.
@@ -111,6 +124,7 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
     from this list.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
     """
     WatchAssets: _aio.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]  # type: ignore[assignment]
     """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
@@ -122,6 +136,7 @@ class AssetServiceAsyncStub(AssetServiceStub):
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
     OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]  # type: ignore[assignment]
@@ -130,7 +145,7 @@ class AssetServiceAsyncStub(AssetServiceStub):
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+    NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     BatchRefreshAssets: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.BatchRefreshAssetsRequest, _asset_service_pb2.BatchRefreshAssetsResponse]  # type: ignore[assignment]
     """RefreshAsset for up to 100 assets; each succeeds or fails by itself.
@@ -143,7 +158,8 @@ class AssetServiceAsyncStub(AssetServiceStub):
     finishes what an interrupted delete left. Its id and its keys are never used again.
 
     Errors:
-    NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+    NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+    PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
     """
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -154,6 +170,11 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
     """
 
     @_abc_1.abstractmethod
@@ -165,7 +186,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one asset, its read URLs as last signed.
 
         Errors:
-        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
         """
 
     @_abc_1.abstractmethod
@@ -179,6 +200,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
         from this list.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
         """
 
     @_abc_1.abstractmethod
@@ -196,6 +218,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
         OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
         """
 
@@ -210,7 +233,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+        NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
         """
 
     @_abc_1.abstractmethod
@@ -235,7 +258,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         finishes what an interrupted delete left. Its id and its keys are never used again.
 
         Errors:
-        NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+        NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+        PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
         """
 
 def add_AssetServiceServicer_to_server(servicer: AssetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -33,6 +33,12 @@ class UploadServiceStub:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     def __init__(self, channel):
@@ -55,6 +61,16 @@ class UploadServiceStub:
                 '/assetlane.v1.UploadService/ReportProgress',
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
+                _registered_method=True)
+        self.SignParts = channel.unary_unary(
+                '/assetlane.v1.UploadService/SignParts',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.FromString,
+                _registered_method=True)
+        self.ListParts = channel.unary_unary(
+                '/assetlane.v1.UploadService/ListParts',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.FromString,
                 _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/assetlane.v1.UploadService/CompleteUpload',
@@ -86,6 +102,12 @@ class UploadServiceServicer:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     def RequestUpload(self, request, context):
@@ -96,6 +118,9 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+        PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+        PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
         ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -103,7 +128,7 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchUpload(self, request, context):
-        """Streams every status change of one upload, or of all uploads of one session, once and in order,
+        """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
         whichever server the caller is connected to. A watch of one upload ends with OK after the final
         status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 
@@ -111,7 +136,7 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -124,7 +149,38 @@ class UploadServiceServicer:
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignParts(self, request, context):
+        """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+        they are sent: each request lives as long as a write target signed now. It may be called again for the same
+        part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+        no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListParts(self, request, context):
+        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+        interrupted need not send again.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+        token that is not from this list.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
         UPLOAD_EXPIRED) it is not being uploaded.
         """
@@ -133,8 +189,9 @@ class UploadServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-        checksum where one was promised), writes the asset into the ledger and completes the upload.
+        """Says that the bytes are in the store: the server puts multipart variants together, proves every
+        variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+        completes the upload.
 
         Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
         that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -144,9 +201,9 @@ class UploadServiceServicer:
         not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-        FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-        Nothing changes, PUT them and call again.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+        the variants. Nothing changes, PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -157,7 +214,7 @@ class UploadServiceServicer:
         """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -168,14 +225,14 @@ class UploadServiceServicer:
         """Returns one upload with its whole history.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListUploads(self, request, context):
-        """Lists uploads, newest first, a page at a time.
+        """Lists the caller's uploads, newest first, a page at a time.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -201,6 +258,16 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     servicer.ReportProgress,
                     request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.FromString,
                     response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.SerializeToString,
+            ),
+            'SignParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignParts,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.SerializeToString,
+            ),
+            'ListParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParts,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.SerializeToString,
             ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
@@ -238,6 +305,12 @@ class UploadService:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     @staticmethod
@@ -311,6 +384,60 @@ class UploadService:
             '/assetlane.v1.UploadService/ReportProgress',
             assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
             assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/SignParts',
+            assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/ListParts',
+            assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.FromString,
             options,
             channel_credentials,
             insecure,

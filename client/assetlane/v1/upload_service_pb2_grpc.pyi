@@ -34,6 +34,12 @@ class UploadServiceStub:
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     @_typing.overload
@@ -48,10 +54,13 @@ class UploadServiceStub:
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+    PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+    PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
     ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
     """
     WatchUpload: _grpc.UnaryStreamMultiCallable[_upload_service_pb2.WatchUploadRequest, _upload_service_pb2.WatchUploadResponse]
-    """Streams every status change of one upload, or of all uploads of one session, once and in order,
+    """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
     whichever server the caller is connected to. A watch of one upload ends with OK after the final
     status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 
@@ -59,7 +68,7 @@ class UploadServiceStub:
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
     """
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
@@ -68,13 +77,37 @@ class UploadServiceStub:
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    SignParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]
+    """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+    they are sent: each request lives as long as a write target signed now. It may be called again for the same
+    part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    ListParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+    interrupted need not send again.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    token that is not from this list.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
-    """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-    checksum where one was promised), writes the asset into the ledger and completes the upload.
+    """Says that the bytes are in the store: the server puts multipart variants together, proves every
+    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+    completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
     that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -84,26 +117,26 @@ class UploadServiceStub:
     not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-    Nothing changes, PUT them and call again.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+    the variants. Nothing changes, PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]
     """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
     """
     GetUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_service_pb2.GetUploadResponse]
     """Returns one upload with its whole history.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     """
     ListUploads: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListUploadsRequest, _upload_service_pb2.ListUploadsResponse]
-    """Lists uploads, newest first, a page at a time.
+    """Lists the caller's uploads, newest first, a page at a time.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -118,6 +151,12 @@ class UploadServiceAsyncStub(UploadServiceStub):
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -129,10 +168,13 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+    NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+    PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+    PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
     ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
     """
     WatchUpload: _aio.UnaryStreamMultiCallable[_upload_service_pb2.WatchUploadRequest, _upload_service_pb2.WatchUploadResponse]  # type: ignore[assignment]
-    """Streams every status change of one upload, or of all uploads of one session, once and in order,
+    """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
     whichever server the caller is connected to. A watch of one upload ends with OK after the final
     status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 
@@ -140,7 +182,7 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
     """
     ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
@@ -149,13 +191,37 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    SignParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]  # type: ignore[assignment]
+    """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+    they are sent: each request lives as long as a write target signed now. It may be called again for the same
+    part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    ListParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]  # type: ignore[assignment]
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+    interrupted need not send again.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    token that is not from this list.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-    checksum where one was promised), writes the asset into the ledger and completes the upload.
+    """Says that the bytes are in the store: the server puts multipart variants together, proves every
+    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+    completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
     that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -165,26 +231,26 @@ class UploadServiceAsyncStub(UploadServiceStub):
     not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-    Nothing changes, PUT them and call again.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+    the variants. Nothing changes, PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]  # type: ignore[assignment]
     """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
     """
     GetUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.GetUploadRequest, _upload_service_pb2.GetUploadResponse]  # type: ignore[assignment]
     """Returns one upload with its whole history.
 
     Errors:
-    NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     """
     ListUploads: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListUploadsRequest, _upload_service_pb2.ListUploadsResponse]  # type: ignore[assignment]
-    """Lists uploads, newest first, a page at a time.
+    """Lists the caller's uploads, newest first, a page at a time.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -198,6 +264,12 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
     (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+
+    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+    tokens cannot be verified right now.
+    An upload is its owner's alone: to anybody else it is as if there were none.
     """
 
     @_abc_1.abstractmethod
@@ -213,6 +285,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+        NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+        PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+        PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
         ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
         """
 
@@ -222,7 +297,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.WatchUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_upload_service_pb2.WatchUploadResponse], _abc.AsyncIterator[_upload_service_pb2.WatchUploadResponse]]:
-        """Streams every status change of one upload, or of all uploads of one session, once and in order,
+        """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
         whichever server the caller is connected to. A watch of one upload ends with OK after the final
         status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 
@@ -230,7 +305,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
         """
 
@@ -245,7 +320,42 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+
+    @_abc_1.abstractmethod
+    def SignParts(
+        self,
+        request: _upload_service_pb2.SignPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.SignPartsResponse, _abc.Awaitable[_upload_service_pb2.SignPartsResponse]]:
+        """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+        they are sent: each request lives as long as a write target signed now. It may be called again for the same
+        part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+        no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+
+    @_abc_1.abstractmethod
+    def ListParts(
+        self,
+        request: _upload_service_pb2.ListPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.ListPartsResponse, _abc.Awaitable[_upload_service_pb2.ListPartsResponse]]:
+        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+        interrupted need not send again.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+        token that is not from this list.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
         UPLOAD_EXPIRED) it is not being uploaded.
         """
@@ -256,8 +366,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_service_pb2.CompleteUploadResponse]]:
-        """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-        checksum where one was promised), writes the asset into the ledger and completes the upload.
+        """Says that the bytes are in the store: the server puts multipart variants together, proves every
+        variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+        completes the upload.
 
         Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
         that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -267,9 +378,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-        FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-        Nothing changes, PUT them and call again.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+        the variants. Nothing changes, PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
         """
 
@@ -282,7 +393,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
         """
 
@@ -295,7 +406,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns one upload with its whole history.
 
         Errors:
-        NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         """
 
     @_abc_1.abstractmethod
@@ -304,7 +415,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.ListUploadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.ListUploadsResponse, _abc.Awaitable[_upload_service_pb2.ListUploadsResponse]]:
-        """Lists uploads, newest first, a page at a time.
+        """Lists the caller's uploads, newest first, a page at a time.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.

@@ -116,7 +116,8 @@ type AssetVariant struct {
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The object's length in bytes.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it.
+	// The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it,
+	// and for an object that arrived in parts: see `parts_sha256`.
 	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Width in pixels as shown (orientation applied). 0: not a picture, or not told.
 	WidthPx int32 `protobuf:"varint,5,opt,name=width_px,json=widthPx,proto3" json:"width_px,omitempty"`
@@ -128,7 +129,13 @@ type AssetVariant struct {
 	VersionId string `protobuf:"bytes,8,opt,name=version_id,json=versionId,proto3" json:"version_id,omitempty"`
 	// The URL that reads the object. It is the same for everybody until the asset is refreshed,
 	// stops at the asset's `expire_time`, and is unsigned and permanent for a public asset.
-	ReadUrl       string `protobuf:"bytes,9,opt,name=read_url,json=readUrl,proto3" json:"read_url,omitempty"`
+	ReadUrl string `protobuf:"bytes,9,opt,name=read_url,json=readUrl,proto3" json:"read_url,omitempty"`
+	// The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole.
+	PartSizeBytes int64 `protobuf:"varint,10,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
+	// The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
+	// object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
+	// the object's bytes.
+	PartsSha256   []byte `protobuf:"bytes,11,opt,name=parts_sha256,json=partsSha256,proto3" json:"parts_sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -224,6 +231,20 @@ func (x *AssetVariant) GetReadUrl() string {
 		return x.ReadUrl
 	}
 	return ""
+}
+
+func (x *AssetVariant) GetPartSizeBytes() int64 {
+	if x != nil {
+		return x.PartSizeBytes
+	}
+	return 0
+}
+
+func (x *AssetVariant) GetPartsSha256() []byte {
+	if x != nil {
+		return x.PartsSha256
+	}
+	return nil
 }
 
 // The permanent record of what arrived.
@@ -382,7 +403,7 @@ const file_assetlane_v1_asset_proto_rawDesc = "" +
 	"\acaption\x18\x02 \x01(\tR\acaption\x12\x14\n" +
 	"\x05color\x18\x03 \x01(\tR\x05color\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12-\n" +
-	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extra\"\x82\x02\n" +
+	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extra\"\xcd\x02\n" +
 	"\fAssetVariant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x1d\n" +
@@ -394,7 +415,10 @@ const file_assetlane_v1_asset_proto_rawDesc = "" +
 	"\x04etag\x18\a \x01(\tR\x04etag\x12\x1d\n" +
 	"\n" +
 	"version_id\x18\b \x01(\tR\tversionId\x12\x19\n" +
-	"\bread_url\x18\t \x01(\tR\areadUrl\"\xfc\x03\n" +
+	"\bread_url\x18\t \x01(\tR\areadUrl\x12&\n" +
+	"\x0fpart_size_bytes\x18\n" +
+	" \x01(\x03R\rpartSizeBytes\x12!\n" +
+	"\fparts_sha256\x18\v \x01(\fR\vpartsSha256\"\xfc\x03\n" +
 	"\x05Asset\x12\x19\n" +
 	"\basset_id\x18\x01 \x01(\tR\aassetId\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1d\n" +

@@ -38,17 +38,23 @@ const (
 // INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+//
+// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+// also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+// tokens cannot be verified right now.
 type AssetServiceClient interface {
 	// Returns one asset, its read URLs as last signed.
 	//
 	// Errors:
-	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	GetAsset(ctx context.Context, in *GetAssetRequest, opts ...grpc.CallOption) (*GetAssetResponse, error)
 	// Lists the assets of one partition, newest first, a page at a time.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
 	// from this list.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	ListAssets(ctx context.Context, in *ListAssetsRequest, opts ...grpc.CallOption) (*ListAssetsResponse, error)
 	// Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
 	// deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
@@ -59,6 +65,7 @@ type AssetServiceClient interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	// OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
 	WatchAssets(ctx context.Context, in *WatchAssetsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAssetsResponse], error)
 	// Signs the read URLs of an asset anew: they live `expiration_hours` from now.
@@ -66,7 +73,7 @@ type AssetServiceClient interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	RefreshAsset(ctx context.Context, in *RefreshAssetRequest, opts ...grpc.CallOption) (*RefreshAssetResponse, error)
 	// RefreshAsset for up to 100 assets; each succeeds or fails by itself.
 	//
@@ -77,7 +84,8 @@ type AssetServiceClient interface {
 	// finishes what an interrupted delete left. Its id and its keys are never used again.
 	//
 	// Errors:
-	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
 	DeleteAsset(ctx context.Context, in *DeleteAssetRequest, opts ...grpc.CallOption) (*DeleteAssetResponse, error)
 }
 
@@ -169,17 +177,23 @@ func (c *assetServiceClient) DeleteAsset(ctx context.Context, in *DeleteAssetReq
 // INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+//
+// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+// also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+// tokens cannot be verified right now.
 type AssetServiceServer interface {
 	// Returns one asset, its read URLs as last signed.
 	//
 	// Errors:
-	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	GetAsset(context.Context, *GetAssetRequest) (*GetAssetResponse, error)
 	// Lists the assets of one partition, newest first, a page at a time.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, a page size below 0, or a page token that is not
 	// from this list.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	ListAssets(context.Context, *ListAssetsRequest) (*ListAssetsResponse, error)
 	// Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
 	// deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
@@ -190,6 +204,7 @@ type AssetServiceServer interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	// OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
 	WatchAssets(*WatchAssetsRequest, grpc.ServerStreamingServer[WatchAssetsResponse]) error
 	// Signs the read URLs of an asset anew: they live `expiration_hours` from now.
@@ -197,7 +212,7 @@ type AssetServiceServer interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
-	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, or it was deleted.
+	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	RefreshAsset(context.Context, *RefreshAssetRequest) (*RefreshAssetResponse, error)
 	// RefreshAsset for up to 100 assets; each succeeds or fails by itself.
 	//
@@ -208,7 +223,8 @@ type AssetServiceServer interface {
 	// finishes what an interrupted delete left. Its id and its keys are never used again.
 	//
 	// Errors:
-	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset.
+	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
+	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
 	DeleteAsset(context.Context, *DeleteAssetRequest) (*DeleteAssetResponse, error)
 	mustEmbedUnimplementedAssetServiceServer()
 }

@@ -222,15 +222,19 @@ type VariantPromise struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The media type, such as `image/jpeg`, with parameters if any. At most 255 bytes. Required.
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// The exact length in bytes, at least 1. Required.
+	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
-	// against it. Default: empty, not checked.
+	// against it. No store can check it of an object that arrives in parts: it is not kept then, see
+	// `promises_parts`. Default: empty, not checked.
 	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	// Width in pixels as shown, at least 0. Default: 0, not told.
 	WidthPx int32 `protobuf:"varint,5,opt,name=width_px,json=widthPx,proto3" json:"width_px,omitempty"`
 	// Height in pixels as shown, at least 0. Default: 0, not told.
-	HeightPx      int32 `protobuf:"varint,6,opt,name=height_px,json=heightPx,proto3" json:"height_px,omitempty"`
+	HeightPx int32 `protobuf:"varint,6,opt,name=height_px,json=heightPx,proto3" json:"height_px,omitempty"`
+	// Whether the caller, should it be asked for parts, promises the SHA-256 of each of them (SignParts):
+	// all or none, as stores want to know before the first part. Default: false, none.
+	PromisesParts bool `protobuf:"varint,7,opt,name=promises_parts,json=promisesParts,proto3" json:"promises_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -305,6 +309,13 @@ func (x *VariantPromise) GetHeightPx() int32 {
 		return x.HeightPx
 	}
 	return 0
+}
+
+func (x *VariantPromise) GetPromisesParts() bool {
+	if x != nil {
+		return x.PromisesParts
+	}
+	return false
 }
 
 // A cut to make.
@@ -523,6 +534,7 @@ type WriteTarget struct {
 	// Types that are valid to be assigned to Way:
 	//
 	//	*WriteTarget_SinglePut
+	//	*WriteTarget_Multipart
 	Way           isWriteTarget_Way `protobuf_oneof:"way"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -581,6 +593,15 @@ func (x *WriteTarget) GetSinglePut() *PresignedRequest {
 	return nil
 }
 
+func (x *WriteTarget) GetMultipart() *MultipartTarget {
+	if x != nil {
+		if x, ok := x.Way.(*WriteTarget_Multipart); ok {
+			return x.Multipart
+		}
+	}
+	return nil
+}
+
 type isWriteTarget_Way interface {
 	isWriteTarget_Way()
 }
@@ -590,7 +611,69 @@ type WriteTarget_SinglePut struct {
 	SinglePut *PresignedRequest `protobuf:"bytes,2,opt,name=single_put,json=singlePut,proto3,oneof"`
 }
 
+type WriteTarget_Multipart struct {
+	// Several PUTs, one for each part: sign them with SignParts.
+	Multipart *MultipartTarget `protobuf:"bytes,3,opt,name=multipart,proto3,oneof"`
+}
+
 func (*WriteTarget_SinglePut) isWriteTarget_Way() {}
+
+func (*WriteTarget_Multipart) isWriteTarget_Way() {}
+
+// How an object is cut into parts. The server's choice; the same for as long as the upload lives.
+type MultipartTarget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`.
+	PartSizeBytes int64 `protobuf:"varint,1,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
+	// How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte.
+	PartCount     int32 `protobuf:"varint,2,opt,name=part_count,json=partCount,proto3" json:"part_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MultipartTarget) Reset() {
+	*x = MultipartTarget{}
+	mi := &file_assetlane_v1_upload_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MultipartTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MultipartTarget) ProtoMessage() {}
+
+func (x *MultipartTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MultipartTarget.ProtoReflect.Descriptor instead.
+func (*MultipartTarget) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *MultipartTarget) GetPartSizeBytes() int64 {
+	if x != nil {
+		return x.PartSizeBytes
+	}
+	return 0
+}
+
+func (x *MultipartTarget) GetPartCount() int32 {
+	if x != nil {
+		return x.PartCount
+	}
+	return 0
+}
 
 // One entry of an upload's history.
 type StatusChange struct {
@@ -609,7 +692,7 @@ type StatusChange struct {
 
 func (x *StatusChange) Reset() {
 	*x = StatusChange{}
-	mi := &file_assetlane_v1_upload_proto_msgTypes[5]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -621,7 +704,7 @@ func (x *StatusChange) String() string {
 func (*StatusChange) ProtoMessage() {}
 
 func (x *StatusChange) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_proto_msgTypes[5]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -634,7 +717,7 @@ func (x *StatusChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusChange.ProtoReflect.Descriptor instead.
 func (*StatusChange) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{5}
+	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StatusChange) GetRevision() int64 {
@@ -678,7 +761,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_assetlane_v1_upload_proto_msgTypes[6]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -690,7 +773,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_proto_msgTypes[6]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -703,7 +786,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{6}
+	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Failure) GetReason() string {
@@ -731,9 +814,9 @@ type Upload struct {
 	Uid string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	// The device or process that uploads. Empty when it told none.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// The namespace that decides who may see the upload.
+	// The namespace of the upload. Its owner alone may see it.
 	Partition string `protobuf:"bytes,5,opt,name=partition,proto3" json:"partition,omitempty"`
-	// The namespace that the asset will be in.
+	// The namespace that the asset will be in: it decides who may see that.
 	AssetPartition string `protobuf:"bytes,6,opt,name=asset_partition,json=assetPartition,proto3" json:"asset_partition,omitempty"`
 	// The path under which the caller files the asset.
 	FilePath string `protobuf:"bytes,7,opt,name=file_path,json=filePath,proto3" json:"file_path,omitempty"`
@@ -765,7 +848,7 @@ type Upload struct {
 
 func (x *Upload) Reset() {
 	*x = Upload{}
-	mi := &file_assetlane_v1_upload_proto_msgTypes[7]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +860,7 @@ func (x *Upload) String() string {
 func (*Upload) ProtoMessage() {}
 
 func (x *Upload) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_proto_msgTypes[7]
+	mi := &file_assetlane_v1_upload_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +873,7 @@ func (x *Upload) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upload.ProtoReflect.Descriptor instead.
 func (*Upload) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{7}
+	return file_assetlane_v1_upload_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Upload) GetUploadId() string {
@@ -923,7 +1006,7 @@ var File_assetlane_v1_upload_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\n" +
-	"\x19assetlane/v1/upload.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb6\x01\n" +
+	"\x19assetlane/v1/upload.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\x0eVariantPromise\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x1d\n" +
@@ -931,7 +1014,8 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"size_bytes\x18\x03 \x01(\x03R\tsizeBytes\x12\x16\n" +
 	"\x06sha256\x18\x04 \x01(\fR\x06sha256\x12\x19\n" +
 	"\bwidth_px\x18\x05 \x01(\x05R\awidthPx\x12\x1b\n" +
-	"\theight_px\x18\x06 \x01(\x05R\bheightPx\"=\n" +
+	"\theight_px\x18\x06 \x01(\x05R\bheightPx\x12%\n" +
+	"\x0epromises_parts\x18\a \x01(\bR\rpromisesParts\"=\n" +
 	"\aCutSize\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\vmax_edge_px\x18\x02 \x01(\x05R\tmaxEdgePx\"\xaf\x01\n" +
@@ -948,12 +1032,17 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"expireTime\x1a:\n" +
 	"\fHeadersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"o\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xae\x01\n" +
 	"\vWriteTarget\x12\x18\n" +
 	"\avariant\x18\x01 \x01(\tR\avariant\x12?\n" +
 	"\n" +
-	"single_put\x18\x02 \x01(\v2\x1e.assetlane.v1.PresignedRequestH\x00R\tsinglePutB\x05\n" +
-	"\x03way\"\xa6\x01\n" +
+	"single_put\x18\x02 \x01(\v2\x1e.assetlane.v1.PresignedRequestH\x00R\tsinglePut\x12=\n" +
+	"\tmultipart\x18\x03 \x01(\v2\x1d.assetlane.v1.MultipartTargetH\x00R\tmultipartB\x05\n" +
+	"\x03way\"X\n" +
+	"\x0fMultipartTarget\x12&\n" +
+	"\x0fpart_size_bytes\x18\x01 \x01(\x03R\rpartSizeBytes\x12\x1d\n" +
+	"\n" +
+	"part_count\x18\x02 \x01(\x05R\tpartCount\"\xa6\x01\n" +
 	"\fStatusChange\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x122\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1a.assetlane.v1.UploadStatusR\x06status\x12.\n" +
@@ -1021,7 +1110,7 @@ func file_assetlane_v1_upload_proto_rawDescGZIP() []byte {
 }
 
 var file_assetlane_v1_upload_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_assetlane_v1_upload_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_assetlane_v1_upload_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_assetlane_v1_upload_proto_goTypes = []any{
 	(UploadStatus)(0),             // 0: assetlane.v1.UploadStatus
 	(CutMaker)(0),                 // 1: assetlane.v1.CutMaker
@@ -1031,36 +1120,38 @@ var file_assetlane_v1_upload_proto_goTypes = []any{
 	(*CutPlan)(nil),               // 5: assetlane.v1.CutPlan
 	(*PresignedRequest)(nil),      // 6: assetlane.v1.PresignedRequest
 	(*WriteTarget)(nil),           // 7: assetlane.v1.WriteTarget
-	(*StatusChange)(nil),          // 8: assetlane.v1.StatusChange
-	(*Failure)(nil),               // 9: assetlane.v1.Failure
-	(*Upload)(nil),                // 10: assetlane.v1.Upload
-	nil,                           // 11: assetlane.v1.PresignedRequest.HeadersEntry
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*AssetDetails)(nil),          // 13: assetlane.v1.AssetDetails
+	(*MultipartTarget)(nil),       // 8: assetlane.v1.MultipartTarget
+	(*StatusChange)(nil),          // 9: assetlane.v1.StatusChange
+	(*Failure)(nil),               // 10: assetlane.v1.Failure
+	(*Upload)(nil),                // 11: assetlane.v1.Upload
+	nil,                           // 12: assetlane.v1.PresignedRequest.HeadersEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*AssetDetails)(nil),          // 14: assetlane.v1.AssetDetails
 }
 var file_assetlane_v1_upload_proto_depIdxs = []int32{
 	1,  // 0: assetlane.v1.CutPlan.maker:type_name -> assetlane.v1.CutMaker
 	4,  // 1: assetlane.v1.CutPlan.sizes:type_name -> assetlane.v1.CutSize
 	2,  // 2: assetlane.v1.CutPlan.format:type_name -> assetlane.v1.CutFormat
-	11, // 3: assetlane.v1.PresignedRequest.headers:type_name -> assetlane.v1.PresignedRequest.HeadersEntry
-	12, // 4: assetlane.v1.PresignedRequest.expire_time:type_name -> google.protobuf.Timestamp
+	12, // 3: assetlane.v1.PresignedRequest.headers:type_name -> assetlane.v1.PresignedRequest.HeadersEntry
+	13, // 4: assetlane.v1.PresignedRequest.expire_time:type_name -> google.protobuf.Timestamp
 	6,  // 5: assetlane.v1.WriteTarget.single_put:type_name -> assetlane.v1.PresignedRequest
-	0,  // 6: assetlane.v1.StatusChange.status:type_name -> assetlane.v1.UploadStatus
-	12, // 7: assetlane.v1.StatusChange.time:type_name -> google.protobuf.Timestamp
-	13, // 8: assetlane.v1.Upload.details:type_name -> assetlane.v1.AssetDetails
-	3,  // 9: assetlane.v1.Upload.variants:type_name -> assetlane.v1.VariantPromise
-	0,  // 10: assetlane.v1.Upload.status:type_name -> assetlane.v1.UploadStatus
-	8,  // 11: assetlane.v1.Upload.history:type_name -> assetlane.v1.StatusChange
-	9,  // 12: assetlane.v1.Upload.failure:type_name -> assetlane.v1.Failure
-	12, // 13: assetlane.v1.Upload.create_time:type_name -> google.protobuf.Timestamp
-	12, // 14: assetlane.v1.Upload.update_time:type_name -> google.protobuf.Timestamp
-	12, // 15: assetlane.v1.Upload.expire_time:type_name -> google.protobuf.Timestamp
-	5,  // 16: assetlane.v1.Upload.cut_plan:type_name -> assetlane.v1.CutPlan
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	8,  // 6: assetlane.v1.WriteTarget.multipart:type_name -> assetlane.v1.MultipartTarget
+	0,  // 7: assetlane.v1.StatusChange.status:type_name -> assetlane.v1.UploadStatus
+	13, // 8: assetlane.v1.StatusChange.time:type_name -> google.protobuf.Timestamp
+	14, // 9: assetlane.v1.Upload.details:type_name -> assetlane.v1.AssetDetails
+	3,  // 10: assetlane.v1.Upload.variants:type_name -> assetlane.v1.VariantPromise
+	0,  // 11: assetlane.v1.Upload.status:type_name -> assetlane.v1.UploadStatus
+	9,  // 12: assetlane.v1.Upload.history:type_name -> assetlane.v1.StatusChange
+	10, // 13: assetlane.v1.Upload.failure:type_name -> assetlane.v1.Failure
+	13, // 14: assetlane.v1.Upload.create_time:type_name -> google.protobuf.Timestamp
+	13, // 15: assetlane.v1.Upload.update_time:type_name -> google.protobuf.Timestamp
+	13, // 16: assetlane.v1.Upload.expire_time:type_name -> google.protobuf.Timestamp
+	5,  // 17: assetlane.v1.Upload.cut_plan:type_name -> assetlane.v1.CutPlan
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_proto_init() }
@@ -1071,6 +1162,7 @@ func file_assetlane_v1_upload_proto_init() {
 	file_assetlane_v1_asset_proto_init()
 	file_assetlane_v1_upload_proto_msgTypes[4].OneofWrappers = []any{
 		(*WriteTarget_SinglePut)(nil),
+		(*WriteTarget_Multipart)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1078,7 +1170,7 @@ func file_assetlane_v1_upload_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assetlane_v1_upload_proto_rawDesc), len(file_assetlane_v1_upload_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -87,13 +87,13 @@ type RequestUploadRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Who uploads, at most 128 bytes. Default: the caller's own identity.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	// The device or process that uploads, at most 128 bytes: its uploads can be watched together.
-	// Default: empty, none.
+	// The device or process that uploads, at most 128 bytes: its uploads can be watched together. A repeat may
+	// come from another session; the upload stays in its first. Default: empty, none.
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
-	// The namespace that decides who may see the upload: names joined by `/`, at most 256 bytes.
+	// The namespace of the upload, which the caller must be allowed to write to: names joined by `/`, at most 256 bytes.
 	// Default: `user/<uid>`.
 	Partition string `protobuf:"bytes,4,opt,name=partition,proto3" json:"partition,omitempty"`
-	// The namespace that the asset will be in, with the same limits. Default: `partition`.
+	// The namespace that the asset will be in, with the same limits: it decides who may see it. Default: `partition`.
 	AssetPartition string `protobuf:"bytes,5,opt,name=asset_partition,json=assetPartition,proto3" json:"asset_partition,omitempty"`
 	// The path to file the asset under, such as `albums/2026/beach.jpg`: relative, normalised (NFC) UTF-8,
 	// at most 1,024 bytes, no empty part, no `.` or `..`, no control character, no backslash. Required.
@@ -826,6 +826,429 @@ func (*ReportProgressResponse) Descriptor() ([]byte, []int) {
 	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{9}
 }
 
+// The caller's promise about one part.
+type PartPromise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part: 1 to the target's `part_count`. Required.
+	PartNumber int32 `protobuf:"varint,1,opt,name=part_number,json=partNumber,proto3" json:"part_number,omitempty"`
+	// The SHA-256 of the part's bytes, 32 bytes long: the store then checks the body against it. Required when the
+	// variant `promises_parts`, otherwise empty.
+	Sha256        []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartPromise) Reset() {
+	*x = PartPromise{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartPromise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartPromise) ProtoMessage() {}
+
+func (x *PartPromise) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartPromise.ProtoReflect.Descriptor instead.
+func (*PartPromise) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PartPromise) GetPartNumber() int32 {
+	if x != nil {
+		return x.PartNumber
+	}
+	return 0
+}
+
+func (x *PartPromise) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+// Asks for signed PUTs of parts.
+type SignPartsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The upload. Required.
+	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	// The name of the variant. Required.
+	Variant string `protobuf:"bytes,2,opt,name=variant,proto3" json:"variant,omitempty"`
+	// The parts, 1 to 100, each once.
+	Parts         []*PartPromise `protobuf:"bytes,3,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignPartsRequest) Reset() {
+	*x = SignPartsRequest{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignPartsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignPartsRequest) ProtoMessage() {}
+
+func (x *SignPartsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignPartsRequest.ProtoReflect.Descriptor instead.
+func (*SignPartsRequest) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SignPartsRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *SignPartsRequest) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *SignPartsRequest) GetParts() []*PartPromise {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// A signed PUT of one part.
+type SignedPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part.
+	PartNumber int32 `protobuf:"varint,1,opt,name=part_number,json=partNumber,proto3" json:"part_number,omitempty"`
+	// Its body is exactly the bytes of this part.
+	Request       *PresignedRequest `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignedPart) Reset() {
+	*x = SignedPart{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignedPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignedPart) ProtoMessage() {}
+
+func (x *SignedPart) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignedPart.ProtoReflect.Descriptor instead.
+func (*SignedPart) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SignedPart) GetPartNumber() int32 {
+	if x != nil {
+		return x.PartNumber
+	}
+	return 0
+}
+
+func (x *SignedPart) GetRequest() *PresignedRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// Signed PUTs of parts.
+type SignPartsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they were asked for.
+	Parts         []*SignedPart `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignPartsResponse) Reset() {
+	*x = SignPartsResponse{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignPartsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignPartsResponse) ProtoMessage() {}
+
+func (x *SignPartsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignPartsResponse.ProtoReflect.Descriptor instead.
+func (*SignPartsResponse) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *SignPartsResponse) GetParts() []*SignedPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// Asks which parts are there.
+type ListPartsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The upload. Required.
+	UploadId string `protobuf:"bytes,1,opt,name=upload_id,json=uploadId,proto3" json:"upload_id,omitempty"`
+	// The name of the variant. Required.
+	Variant string `protobuf:"bytes,2,opt,name=variant,proto3" json:"variant,omitempty"`
+	// At most this many, up to 1,000. Default: 0, the server's choice of 1,000.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before. Default: empty, the first page.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPartsRequest) Reset() {
+	*x = ListPartsRequest{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPartsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPartsRequest) ProtoMessage() {}
+
+func (x *ListPartsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPartsRequest.ProtoReflect.Descriptor instead.
+func (*ListPartsRequest) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListPartsRequest) GetUploadId() string {
+	if x != nil {
+		return x.UploadId
+	}
+	return ""
+}
+
+func (x *ListPartsRequest) GetVariant() string {
+	if x != nil {
+		return x.Variant
+	}
+	return ""
+}
+
+func (x *ListPartsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListPartsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// A part that the store has.
+type StoredPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part.
+	PartNumber int32 `protobuf:"varint,1,opt,name=part_number,json=partNumber,proto3" json:"part_number,omitempty"`
+	// Its length in bytes.
+	SizeBytes int64 `protobuf:"varint,2,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	// The store's entity tag of the part, without quotes: the MD5 of its bytes in hexadecimal, unless the store
+	// encrypts with keys of a service.
+	Etag string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
+	// The SHA-256 of its bytes, 32 bytes long. Empty when the store does not tell.
+	Sha256        []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoredPart) Reset() {
+	*x = StoredPart{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoredPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoredPart) ProtoMessage() {}
+
+func (x *StoredPart) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoredPart.ProtoReflect.Descriptor instead.
+func (*StoredPart) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StoredPart) GetPartNumber() int32 {
+	if x != nil {
+		return x.PartNumber
+	}
+	return 0
+}
+
+func (x *StoredPart) GetSizeBytes() int64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *StoredPart) GetEtag() string {
+	if x != nil {
+		return x.Etag
+	}
+	return ""
+}
+
+func (x *StoredPart) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+// A page of parts.
+type ListPartsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By ascending number, each once.
+	Parts []*StoredPart `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	// Hand it in for the next page. Empty: this is the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPartsResponse) Reset() {
+	*x = ListPartsResponse{}
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPartsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPartsResponse) ProtoMessage() {}
+
+func (x *ListPartsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPartsResponse.ProtoReflect.Descriptor instead.
+func (*ListPartsResponse) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ListPartsResponse) GetParts() []*StoredPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *ListPartsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // Says that the bytes of an upload are in the store.
 type CompleteUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -837,7 +1260,7 @@ type CompleteUploadRequest struct {
 
 func (x *CompleteUploadRequest) Reset() {
 	*x = CompleteUploadRequest{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[10]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +1272,7 @@ func (x *CompleteUploadRequest) String() string {
 func (*CompleteUploadRequest) ProtoMessage() {}
 
 func (x *CompleteUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[10]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +1285,7 @@ func (x *CompleteUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteUploadRequest.ProtoReflect.Descriptor instead.
 func (*CompleteUploadRequest) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{10}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CompleteUploadRequest) GetUploadId() string {
@@ -885,7 +1308,7 @@ type CompleteUploadResponse struct {
 
 func (x *CompleteUploadResponse) Reset() {
 	*x = CompleteUploadResponse{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[11]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1320,7 @@ func (x *CompleteUploadResponse) String() string {
 func (*CompleteUploadResponse) ProtoMessage() {}
 
 func (x *CompleteUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[11]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1333,7 @@ func (x *CompleteUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompleteUploadResponse.ProtoReflect.Descriptor instead.
 func (*CompleteUploadResponse) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{11}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CompleteUploadResponse) GetUpload() *Upload {
@@ -938,7 +1361,7 @@ type CancelUploadRequest struct {
 
 func (x *CancelUploadRequest) Reset() {
 	*x = CancelUploadRequest{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[12]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1373,7 @@ func (x *CancelUploadRequest) String() string {
 func (*CancelUploadRequest) ProtoMessage() {}
 
 func (x *CancelUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[12]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1386,7 @@ func (x *CancelUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelUploadRequest.ProtoReflect.Descriptor instead.
 func (*CancelUploadRequest) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{12}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CancelUploadRequest) GetUploadId() string {
@@ -984,7 +1407,7 @@ type CancelUploadResponse struct {
 
 func (x *CancelUploadResponse) Reset() {
 	*x = CancelUploadResponse{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[13]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -996,7 +1419,7 @@ func (x *CancelUploadResponse) String() string {
 func (*CancelUploadResponse) ProtoMessage() {}
 
 func (x *CancelUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[13]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1009,7 +1432,7 @@ func (x *CancelUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelUploadResponse.ProtoReflect.Descriptor instead.
 func (*CancelUploadResponse) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{13}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CancelUploadResponse) GetUpload() *Upload {
@@ -1030,7 +1453,7 @@ type GetUploadRequest struct {
 
 func (x *GetUploadRequest) Reset() {
 	*x = GetUploadRequest{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[14]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1465,7 @@ func (x *GetUploadRequest) String() string {
 func (*GetUploadRequest) ProtoMessage() {}
 
 func (x *GetUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[14]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1478,7 @@ func (x *GetUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUploadRequest.ProtoReflect.Descriptor instead.
 func (*GetUploadRequest) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{14}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetUploadRequest) GetUploadId() string {
@@ -1076,7 +1499,7 @@ type GetUploadResponse struct {
 
 func (x *GetUploadResponse) Reset() {
 	*x = GetUploadResponse{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[15]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1511,7 @@ func (x *GetUploadResponse) String() string {
 func (*GetUploadResponse) ProtoMessage() {}
 
 func (x *GetUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[15]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1524,7 @@ func (x *GetUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUploadResponse.ProtoReflect.Descriptor instead.
 func (*GetUploadResponse) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{15}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetUploadResponse) GetUpload() *Upload {
@@ -1130,7 +1553,7 @@ type ListUploadsRequest struct {
 
 func (x *ListUploadsRequest) Reset() {
 	*x = ListUploadsRequest{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[16]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1565,7 @@ func (x *ListUploadsRequest) String() string {
 func (*ListUploadsRequest) ProtoMessage() {}
 
 func (x *ListUploadsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[16]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1578,7 @@ func (x *ListUploadsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadsRequest.ProtoReflect.Descriptor instead.
 func (*ListUploadsRequest) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{16}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListUploadsRequest) GetPageSize() int32 {
@@ -1206,7 +1629,7 @@ type ListUploadsResponse struct {
 
 func (x *ListUploadsResponse) Reset() {
 	*x = ListUploadsResponse{}
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[17]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1641,7 @@ func (x *ListUploadsResponse) String() string {
 func (*ListUploadsResponse) ProtoMessage() {}
 
 func (x *ListUploadsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_upload_service_proto_msgTypes[17]
+	mi := &file_assetlane_v1_upload_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1654,7 @@ func (x *ListUploadsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUploadsResponse.ProtoReflect.Descriptor instead.
 func (*ListUploadsResponse) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{17}
+	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListUploadsResponse) GetUploads() []*Upload {
@@ -1313,7 +1736,39 @@ const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\x0eSentBytesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x18\n" +
-	"\x16ReportProgressResponse\"4\n" +
+	"\x16ReportProgressResponse\"F\n" +
+	"\vPartPromise\x12\x1f\n" +
+	"\vpart_number\x18\x01 \x01(\x05R\n" +
+	"partNumber\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"z\n" +
+	"\x10SignPartsRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x18\n" +
+	"\avariant\x18\x02 \x01(\tR\avariant\x12/\n" +
+	"\x05parts\x18\x03 \x03(\v2\x19.assetlane.v1.PartPromiseR\x05parts\"g\n" +
+	"\n" +
+	"SignedPart\x12\x1f\n" +
+	"\vpart_number\x18\x01 \x01(\x05R\n" +
+	"partNumber\x128\n" +
+	"\arequest\x18\x02 \x01(\v2\x1e.assetlane.v1.PresignedRequestR\arequest\"C\n" +
+	"\x11SignPartsResponse\x12.\n" +
+	"\x05parts\x18\x01 \x03(\v2\x18.assetlane.v1.SignedPartR\x05parts\"\x85\x01\n" +
+	"\x10ListPartsRequest\x12\x1b\n" +
+	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x18\n" +
+	"\avariant\x18\x02 \x01(\tR\avariant\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"x\n" +
+	"\n" +
+	"StoredPart\x12\x1f\n" +
+	"\vpart_number\x18\x01 \x01(\x05R\n" +
+	"partNumber\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x02 \x01(\x03R\tsizeBytes\x12\x12\n" +
+	"\x04etag\x18\x03 \x01(\tR\x04etag\x12\x16\n" +
+	"\x06sha256\x18\x04 \x01(\fR\x06sha256\"k\n" +
+	"\x11ListPartsResponse\x12.\n" +
+	"\x05parts\x18\x01 \x03(\v2\x18.assetlane.v1.StoredPartR\x05parts\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"4\n" +
 	"\x15CompleteUploadRequest\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\"q\n" +
 	"\x16CompleteUploadResponse\x12,\n" +
@@ -1342,11 +1797,13 @@ const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\x1aPROGRESS_STAGE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PROGRESS_STAGE_UPLOADING\x10\x01\x12\x1c\n" +
 	"\x18PROGRESS_STAGE_VERIFYING\x10\x02\x12\x1a\n" +
-	"\x16PROGRESS_STAGE_CUTTING\x10\x032\xf2\x04\n" +
+	"\x16PROGRESS_STAGE_CUTTING\x10\x032\x8e\x06\n" +
 	"\rUploadService\x12X\n" +
 	"\rRequestUpload\x12\".assetlane.v1.RequestUploadRequest\x1a#.assetlane.v1.RequestUploadResponse\x12T\n" +
 	"\vWatchUpload\x12 .assetlane.v1.WatchUploadRequest\x1a!.assetlane.v1.WatchUploadResponse0\x01\x12[\n" +
-	"\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\x12[\n" +
+	"\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\x12L\n" +
+	"\tSignParts\x12\x1e.assetlane.v1.SignPartsRequest\x1a\x1f.assetlane.v1.SignPartsResponse\x12L\n" +
+	"\tListParts\x12\x1e.assetlane.v1.ListPartsRequest\x1a\x1f.assetlane.v1.ListPartsResponse\x12[\n" +
 	"\x0eCompleteUpload\x12#.assetlane.v1.CompleteUploadRequest\x1a$.assetlane.v1.CompleteUploadResponse\x12U\n" +
 	"\fCancelUpload\x12!.assetlane.v1.CancelUploadRequest\x1a\".assetlane.v1.CancelUploadResponse\x12L\n" +
 	"\tGetUpload\x12\x1e.assetlane.v1.GetUploadRequest\x1a\x1f.assetlane.v1.GetUploadResponse\x12R\n" +
@@ -1366,7 +1823,7 @@ func file_assetlane_v1_upload_service_proto_rawDescGZIP() []byte {
 }
 
 var file_assetlane_v1_upload_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_assetlane_v1_upload_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_assetlane_v1_upload_service_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_assetlane_v1_upload_service_proto_goTypes = []any{
 	(ProgressStage)(0),             // 0: assetlane.v1.ProgressStage
 	(*RequestUploadRequest)(nil),   // 1: assetlane.v1.RequestUploadRequest
@@ -1379,67 +1836,83 @@ var file_assetlane_v1_upload_service_proto_goTypes = []any{
 	(*Heartbeat)(nil),              // 8: assetlane.v1.Heartbeat
 	(*ReportProgressRequest)(nil),  // 9: assetlane.v1.ReportProgressRequest
 	(*ReportProgressResponse)(nil), // 10: assetlane.v1.ReportProgressResponse
-	(*CompleteUploadRequest)(nil),  // 11: assetlane.v1.CompleteUploadRequest
-	(*CompleteUploadResponse)(nil), // 12: assetlane.v1.CompleteUploadResponse
-	(*CancelUploadRequest)(nil),    // 13: assetlane.v1.CancelUploadRequest
-	(*CancelUploadResponse)(nil),   // 14: assetlane.v1.CancelUploadResponse
-	(*GetUploadRequest)(nil),       // 15: assetlane.v1.GetUploadRequest
-	(*GetUploadResponse)(nil),      // 16: assetlane.v1.GetUploadResponse
-	(*ListUploadsRequest)(nil),     // 17: assetlane.v1.ListUploadsRequest
-	(*ListUploadsResponse)(nil),    // 18: assetlane.v1.ListUploadsResponse
-	nil,                            // 19: assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
-	nil,                            // 20: assetlane.v1.ReportProgressRequest.SentBytesEntry
-	(*AssetDetails)(nil),           // 21: assetlane.v1.AssetDetails
-	(*VariantPromise)(nil),         // 22: assetlane.v1.VariantPromise
-	(*CutPlan)(nil),                // 23: assetlane.v1.CutPlan
-	(*Upload)(nil),                 // 24: assetlane.v1.Upload
-	(*WriteTarget)(nil),            // 25: assetlane.v1.WriteTarget
-	(*Asset)(nil),                  // 26: assetlane.v1.Asset
-	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
-	(UploadStatus)(0),              // 28: assetlane.v1.UploadStatus
+	(*PartPromise)(nil),            // 11: assetlane.v1.PartPromise
+	(*SignPartsRequest)(nil),       // 12: assetlane.v1.SignPartsRequest
+	(*SignedPart)(nil),             // 13: assetlane.v1.SignedPart
+	(*SignPartsResponse)(nil),      // 14: assetlane.v1.SignPartsResponse
+	(*ListPartsRequest)(nil),       // 15: assetlane.v1.ListPartsRequest
+	(*StoredPart)(nil),             // 16: assetlane.v1.StoredPart
+	(*ListPartsResponse)(nil),      // 17: assetlane.v1.ListPartsResponse
+	(*CompleteUploadRequest)(nil),  // 18: assetlane.v1.CompleteUploadRequest
+	(*CompleteUploadResponse)(nil), // 19: assetlane.v1.CompleteUploadResponse
+	(*CancelUploadRequest)(nil),    // 20: assetlane.v1.CancelUploadRequest
+	(*CancelUploadResponse)(nil),   // 21: assetlane.v1.CancelUploadResponse
+	(*GetUploadRequest)(nil),       // 22: assetlane.v1.GetUploadRequest
+	(*GetUploadResponse)(nil),      // 23: assetlane.v1.GetUploadResponse
+	(*ListUploadsRequest)(nil),     // 24: assetlane.v1.ListUploadsRequest
+	(*ListUploadsResponse)(nil),    // 25: assetlane.v1.ListUploadsResponse
+	nil,                            // 26: assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
+	nil,                            // 27: assetlane.v1.ReportProgressRequest.SentBytesEntry
+	(*AssetDetails)(nil),           // 28: assetlane.v1.AssetDetails
+	(*VariantPromise)(nil),         // 29: assetlane.v1.VariantPromise
+	(*CutPlan)(nil),                // 30: assetlane.v1.CutPlan
+	(*Upload)(nil),                 // 31: assetlane.v1.Upload
+	(*WriteTarget)(nil),            // 32: assetlane.v1.WriteTarget
+	(*Asset)(nil),                  // 33: assetlane.v1.Asset
+	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
+	(*PresignedRequest)(nil),       // 35: assetlane.v1.PresignedRequest
+	(UploadStatus)(0),              // 36: assetlane.v1.UploadStatus
 }
 var file_assetlane_v1_upload_service_proto_depIdxs = []int32{
-	21, // 0: assetlane.v1.RequestUploadRequest.details:type_name -> assetlane.v1.AssetDetails
-	22, // 1: assetlane.v1.RequestUploadRequest.variants:type_name -> assetlane.v1.VariantPromise
-	23, // 2: assetlane.v1.RequestUploadRequest.cut_plan:type_name -> assetlane.v1.CutPlan
-	24, // 3: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
-	25, // 4: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
-	19, // 5: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
+	28, // 0: assetlane.v1.RequestUploadRequest.details:type_name -> assetlane.v1.AssetDetails
+	29, // 1: assetlane.v1.RequestUploadRequest.variants:type_name -> assetlane.v1.VariantPromise
+	30, // 2: assetlane.v1.RequestUploadRequest.cut_plan:type_name -> assetlane.v1.CutPlan
+	31, // 3: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
+	32, // 4: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
+	26, // 5: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
 	5,  // 6: assetlane.v1.WatchUploadResponse.status:type_name -> assetlane.v1.StatusEvent
 	8,  // 7: assetlane.v1.WatchUploadResponse.heartbeat:type_name -> assetlane.v1.Heartbeat
 	7,  // 8: assetlane.v1.WatchUploadResponse.progress:type_name -> assetlane.v1.ProgressEvent
-	24, // 9: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
-	25, // 10: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
-	26, // 11: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
+	31, // 9: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
+	32, // 10: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
+	33, // 11: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
 	0,  // 12: assetlane.v1.ProgressEvent.stage:type_name -> assetlane.v1.ProgressStage
 	6,  // 13: assetlane.v1.ProgressEvent.variants:type_name -> assetlane.v1.VariantProgress
-	27, // 14: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
-	20, // 15: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
-	24, // 16: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
-	26, // 17: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
-	24, // 18: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
-	24, // 19: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
-	28, // 20: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
-	24, // 21: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
-	1,  // 22: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
-	3,  // 23: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
-	9,  // 24: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
-	11, // 25: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
-	13, // 26: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
-	15, // 27: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
-	17, // 28: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
-	2,  // 29: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
-	4,  // 30: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
-	10, // 31: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
-	12, // 32: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
-	14, // 33: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
-	16, // 34: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
-	18, // 35: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
-	29, // [29:36] is the sub-list for method output_type
-	22, // [22:29] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	34, // 14: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
+	27, // 15: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
+	11, // 16: assetlane.v1.SignPartsRequest.parts:type_name -> assetlane.v1.PartPromise
+	35, // 17: assetlane.v1.SignedPart.request:type_name -> assetlane.v1.PresignedRequest
+	13, // 18: assetlane.v1.SignPartsResponse.parts:type_name -> assetlane.v1.SignedPart
+	16, // 19: assetlane.v1.ListPartsResponse.parts:type_name -> assetlane.v1.StoredPart
+	31, // 20: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
+	33, // 21: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
+	31, // 22: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
+	31, // 23: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
+	36, // 24: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
+	31, // 25: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
+	1,  // 26: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
+	3,  // 27: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
+	9,  // 28: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
+	12, // 29: assetlane.v1.UploadService.SignParts:input_type -> assetlane.v1.SignPartsRequest
+	15, // 30: assetlane.v1.UploadService.ListParts:input_type -> assetlane.v1.ListPartsRequest
+	18, // 31: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
+	20, // 32: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
+	22, // 33: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
+	24, // 34: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
+	2,  // 35: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
+	4,  // 36: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
+	10, // 37: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
+	14, // 38: assetlane.v1.UploadService.SignParts:output_type -> assetlane.v1.SignPartsResponse
+	17, // 39: assetlane.v1.UploadService.ListParts:output_type -> assetlane.v1.ListPartsResponse
+	19, // 40: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
+	21, // 41: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
+	23, // 42: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
+	25, // 43: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
+	35, // [35:44] is the sub-list for method output_type
+	26, // [26:35] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_service_proto_init() }
@@ -1465,7 +1938,7 @@ func file_assetlane_v1_upload_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assetlane_v1_upload_service_proto_rawDesc), len(file_assetlane_v1_upload_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

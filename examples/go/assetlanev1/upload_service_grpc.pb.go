@@ -22,6 +22,8 @@ const (
 	UploadService_RequestUpload_FullMethodName  = "/assetlane.v1.UploadService/RequestUpload"
 	UploadService_WatchUpload_FullMethodName    = "/assetlane.v1.UploadService/WatchUpload"
 	UploadService_ReportProgress_FullMethodName = "/assetlane.v1.UploadService/ReportProgress"
+	UploadService_SignParts_FullMethodName      = "/assetlane.v1.UploadService/SignParts"
+	UploadService_ListParts_FullMethodName      = "/assetlane.v1.UploadService/ListParts"
 	UploadService_CompleteUpload_FullMethodName = "/assetlane.v1.UploadService/CompleteUpload"
 	UploadService_CancelUpload_FullMethodName   = "/assetlane.v1.UploadService/CancelUpload"
 	UploadService_GetUpload_FullMethodName      = "/assetlane.v1.UploadService/GetUpload"
@@ -39,6 +41,12 @@ const (
 // INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+//
+// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+// also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+// tokens cannot be verified right now.
+// An upload is its owner's alone: to anybody else it is as if there were none.
 type UploadServiceClient interface {
 	// Accepts an upload and signs a write target for each of its variants.
 	//
@@ -47,9 +55,12 @@ type UploadServiceClient interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
 	// ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
 	RequestUpload(ctx context.Context, in *RequestUploadRequest, opts ...grpc.CallOption) (*RequestUploadResponse, error)
-	// Streams every status change of one upload, or of all uploads of one session, once and in order,
+	// Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
 	// whichever server the caller is connected to. A watch of one upload ends with OK after the final
 	// status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 	//
@@ -57,7 +68,7 @@ type UploadServiceClient interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
 	WatchUpload(ctx context.Context, in *WatchUploadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUploadResponse], error)
 	// Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -65,12 +76,34 @@ type UploadServiceClient interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
 	// UPLOAD_EXPIRED) it is not being uploaded.
 	ReportProgress(ctx context.Context, in *ReportProgressRequest, opts ...grpc.CallOption) (*ReportProgressResponse, error)
-	// Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-	// checksum where one was promised), writes the asset into the ledger and completes the upload.
+	// Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+	// they are sent: each request lives as long as a write target signed now. It may be called again for the same
+	// part, also with another SHA-256; of several PUTs of a part the newest counts.
+	//
+	// Errors:
+	// INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+	// no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+	// UPLOAD_EXPIRED) it is not being uploaded.
+	SignParts(ctx context.Context, in *SignPartsRequest, opts ...grpc.CallOption) (*SignPartsResponse, error)
+	// Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+	// interrupted need not send again.
+	//
+	// Errors:
+	// INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+	// token that is not from this list.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+	// UPLOAD_EXPIRED) it is not being uploaded.
+	ListParts(ctx context.Context, in *ListPartsRequest, opts ...grpc.CallOption) (*ListPartsResponse, error)
+	// Says that the bytes are in the store: the server puts multipart variants together, proves every
+	// variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
 	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -80,23 +113,23 @@ type UploadServiceClient interface {
 	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-	// FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-	// Nothing changes, PUT them and call again.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+	// the variants. Nothing changes, PUT them and call again.
 	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
 	CompleteUpload(ctx context.Context, in *CompleteUploadRequest, opts ...grpc.CallOption) (*CompleteUploadResponse, error)
 	// Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
 	CancelUpload(ctx context.Context, in *CancelUploadRequest, opts ...grpc.CallOption) (*CancelUploadResponse, error)
 	// Returns one upload with its whole history.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	GetUpload(ctx context.Context, in *GetUploadRequest, opts ...grpc.CallOption) (*GetUploadResponse, error)
-	// Lists uploads, newest first, a page at a time.
+	// Lists the caller's uploads, newest first, a page at a time.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -144,6 +177,26 @@ func (c *uploadServiceClient) ReportProgress(ctx context.Context, in *ReportProg
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReportProgressResponse)
 	err := c.cc.Invoke(ctx, UploadService_ReportProgress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *uploadServiceClient) SignParts(ctx context.Context, in *SignPartsRequest, opts ...grpc.CallOption) (*SignPartsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignPartsResponse)
+	err := c.cc.Invoke(ctx, UploadService_SignParts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *uploadServiceClient) ListParts(ctx context.Context, in *ListPartsRequest, opts ...grpc.CallOption) (*ListPartsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListPartsResponse)
+	err := c.cc.Invoke(ctx, UploadService_ListParts_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +254,12 @@ func (c *uploadServiceClient) ListUploads(ctx context.Context, in *ListUploadsRe
 // INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+//
+// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
+// also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
+// tokens cannot be verified right now.
+// An upload is its owner's alone: to anybody else it is as if there were none.
 type UploadServiceServer interface {
 	// Accepts an upload and signs a write target for each of its variants.
 	//
@@ -209,9 +268,12 @@ type UploadServiceServer interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
+	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
+	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
+	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
 	// ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
 	RequestUpload(context.Context, *RequestUploadRequest) (*RequestUploadResponse, error)
-	// Streams every status change of one upload, or of all uploads of one session, once and in order,
+	// Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
 	// whichever server the caller is connected to. A watch of one upload ends with OK after the final
 	// status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
 	//
@@ -219,7 +281,7 @@ type UploadServiceServer interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
 	WatchUpload(*WatchUploadRequest, grpc.ServerStreamingServer[WatchUploadResponse]) error
 	// Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -227,12 +289,34 @@ type UploadServiceServer interface {
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
 	// UPLOAD_EXPIRED) it is not being uploaded.
 	ReportProgress(context.Context, *ReportProgressRequest) (*ReportProgressResponse, error)
-	// Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-	// checksum where one was promised), writes the asset into the ledger and completes the upload.
+	// Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+	// they are sent: each request lives as long as a write target signed now. It may be called again for the same
+	// part, also with another SHA-256; of several PUTs of a part the newest counts.
+	//
+	// Errors:
+	// INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+	// no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+	// UPLOAD_EXPIRED) it is not being uploaded.
+	SignParts(context.Context, *SignPartsRequest) (*SignPartsResponse, error)
+	// Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+	// interrupted need not send again.
+	//
+	// Errors:
+	// INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+	// token that is not from this list.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+	// UPLOAD_EXPIRED) it is not being uploaded.
+	ListParts(context.Context, *ListPartsRequest) (*ListPartsResponse, error)
+	// Says that the bytes are in the store: the server puts multipart variants together, proves every
+	// variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
 	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -242,23 +326,23 @@ type UploadServiceServer interface {
 	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
-	// FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-	// Nothing changes, PUT them and call again.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+	// FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+	// the variants. Nothing changes, PUT them and call again.
 	// FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
 	CompleteUpload(context.Context, *CompleteUploadRequest) (*CompleteUploadResponse, error)
 	// Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	// FAILED_PRECONDITION (UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_EXPIRED) it is too late.
 	CancelUpload(context.Context, *CancelUploadRequest) (*CancelUploadResponse, error)
 	// Returns one upload with its whole history.
 	//
 	// Errors:
-	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload.
+	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
 	GetUpload(context.Context, *GetUploadRequest) (*GetUploadResponse, error)
-	// Lists uploads, newest first, a page at a time.
+	// Lists the caller's uploads, newest first, a page at a time.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a page size below 0, or a page token that is not from this list.
@@ -281,6 +365,12 @@ func (UnimplementedUploadServiceServer) WatchUpload(*WatchUploadRequest, grpc.Se
 }
 func (UnimplementedUploadServiceServer) ReportProgress(context.Context, *ReportProgressRequest) (*ReportProgressResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ReportProgress not implemented")
+}
+func (UnimplementedUploadServiceServer) SignParts(context.Context, *SignPartsRequest) (*SignPartsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignParts not implemented")
+}
+func (UnimplementedUploadServiceServer) ListParts(context.Context, *ListPartsRequest) (*ListPartsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListParts not implemented")
 }
 func (UnimplementedUploadServiceServer) CompleteUpload(context.Context, *CompleteUploadRequest) (*CompleteUploadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CompleteUpload not implemented")
@@ -358,6 +448,42 @@ func _UploadService_ReportProgress_Handler(srv interface{}, ctx context.Context,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(UploadServiceServer).ReportProgress(ctx, req.(*ReportProgressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UploadService_SignParts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignPartsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UploadServiceServer).SignParts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UploadService_SignParts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UploadServiceServer).SignParts(ctx, req.(*SignPartsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UploadService_ListParts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListPartsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UploadServiceServer).ListParts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UploadService_ListParts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UploadServiceServer).ListParts(ctx, req.(*ListPartsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -448,6 +574,14 @@ var UploadService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ReportProgress",
 			Handler:    _UploadService_ReportProgress_Handler,
+		},
+		{
+			MethodName: "SignParts",
+			Handler:    _UploadService_SignParts_Handler,
+		},
+		{
+			MethodName: "ListParts",
+			Handler:    _UploadService_ListParts_Handler,
 		},
 		{
 			MethodName: "CompleteUpload",

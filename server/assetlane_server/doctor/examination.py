@@ -8,6 +8,7 @@ from assetlane_server.config import Settings
 from assetlane_server.doctor import browser, store
 from assetlane_server.doctor.browser import BrowserChecks
 from assetlane_server.doctor.finding import Finding, failed, guarded, ok, skipped
+from assetlane_server.doctor.guard import guard_findings
 from assetlane_server.doctor.ledger import ledger_findings
 from assetlane_server.doctor.machine import listen_finding
 from assetlane_server.doctor.store import StoreChecks
@@ -24,6 +25,8 @@ async def examine(settings: Settings, open_store: OpenStore, now: Callable[[], d
     """Yields a finding per check. Leaves nothing behind in MongoDB or the bucket."""
     yield ok("settings", "They can be read.")
     yield listen_finding(settings)
+    async for finding in guarded("who is let in", guard_findings(settings, now)):
+        yield finding
     async for finding in guarded("MongoDB", ledger_findings(settings)):
         yield finding
     try:

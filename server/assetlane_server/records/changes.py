@@ -31,12 +31,17 @@ PIPELINE: list[Document] = [
 ]
 
 
+SessionKey = tuple[str, str]
+"""A session id and an owner; an empty owner is everybody."""
+
+
 @dataclass(frozen=True, slots=True)
 class UploadChange:
     """A status change seen by the change stream: whom it concerns, not what it was."""
 
     upload_id: str
     session_id: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +70,4 @@ def change_of(event: Mapping[str, Any]) -> Change | None:
         return None  # not a status change, such as renewed write targets
     if event["ns"]["coll"] == "assets":
         return AssetChange(event["documentKey"]["_id"], route["partition"])
-    return UploadChange(event["documentKey"]["_id"], route["session_id"])
+    return UploadChange(event["documentKey"]["_id"], route["session_id"], route["uid"])

@@ -17,7 +17,7 @@ from datetime import datetime
 from math import inf
 from typing import Any, TypeVar
 
-from assetlane_server.records.changes import AssetChange, Change, UploadChange
+from assetlane_server.records.changes import AssetChange, Change, SessionKey, UploadChange
 from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.reading import SharedReading
@@ -25,6 +25,7 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot
 from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.upload import Upload
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
 T = TypeVar("T")
-Boxes = defaultdict[str, set[HubMailbox[Any]]]
+K = TypeVar("K")
+Boxes = defaultdict[K, set[HubMailbox[Any]]]
 
 
 class Hub:
@@ -45,9 +47,9 @@ class Hub:
     def __init__(self, records: MongoRecords, now: Callable[[], datetime]) -> None:
         self._records = records
         self._now = now
-        self._upload_boxes: Boxes = defaultdict(set)
-        self._session_boxes: Boxes = defaultdict(set)
-        self._partition_boxes: Boxes = defaultdict(set)
+        self._upload_boxes: Boxes[str] = defaultdict(set)
+        self._session_boxes: Boxes[SessionKey] = defaultdict(set)
+        self._partition_boxes: Boxes[str] = defaultdict(set)
         self._live = asyncio.Event()
         self._closed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -55,12 +57,12 @@ class Hub:
         self._last_current = now()  # when the stream last had nothing more to tell
         self._delivered_until = self._last_current
         self._is_delivering = False
-        self._upload_reading = SharedReading(records.read_uploads, lambda upload: upload.upload_id, _READ_BATCH)
-        self._session_reading = SharedReading(records.read_sessions, lambda upload: upload.session_id, _SESSION_BATCH)
+        self._upload_reading = SharedReading(records.read_uploads, lambda upload: (upload.upload_id,), _READ_BATCH)
+        self._session_reading = SharedReading(records.read_sessions, _sessions_of, _SESSION_BATCH)
         # What is watched and has to be read: ids.
         self._uploads_to_read: set[str] = set()
         self._assets_to_read: set[str] = set()
-        self._sessions_to_read: set[str] = set()
+        self._sessions_to_read: set[SessionKey] = set()
         self._partitions_to_read: dict[str, datetime] = {}  # and since when
         self._has_to_read = asyncio.Event()
 
@@ -89,8 +91,8 @@ class Hub:
         """Ends every watch with ShuttingDown, admits no new one, and lets `run` return within a second."""
         self._closed.set()
         self._live.set()
-        for boxes in (self._upload_boxes, self._session_boxes, self._partition_boxes):
-            for box in (box for boxes_of_key in boxes.values() for box in boxes_of_key):
+        for boxes in (*self._upload_boxes.values(), *self._session_boxes.values(), *self._partition_boxes.values()):
+            for box in boxes:
                 box.close()
 
     @asynccontextmanager
@@ -101,10 +103,10 @@ class Hub:
             yield box
 
     @asynccontextmanager
-    async def watch_session(self, session_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
+    async def watch_session(self, session_id: str, uid: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
         """See ChangeHub."""
-        box: HubMailbox[Snapshot | Progress] = self._mailbox(_MANY_SLOTS, lambda: self.read_session(session_id))
-        async with self._registered(box, self._session_boxes, session_id):
+        box: HubMailbox[Snapshot | Progress] = self._mailbox(_MANY_SLOTS, lambda: self.read_session(session_id, uid))
+        async with self._registered(box, self._session_boxes, (session_id, uid)):
             yield box
 
     @asynccontextmanager
@@ -123,9 +125,9 @@ class Hub:
         """See ChangeHub."""
         return next(iter(await self._upload_reading.read(upload_id)), None)
 
-    async def read_session(self, session_id: str) -> list[Snapshot]:
+    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
         """See ChangeHub."""
-        return await self._session_reading.read(session_id)
+        return await self._session_reading.read((session_id, uid))
 
     def _mailbox(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> HubMailbox[T]:
         return HubMailbox(slots, read_again, self._all_delivered_until)
@@ -136,7 +138,7 @@ class Hub:
         return self._delivered_until
 
     @asynccontextmanager
-    async def _registered(self, box: HubMailbox[Any], boxes: Boxes, key: str) -> AsyncIterator[None]:
+    async def _registered(self, box: HubMailbox[Any], boxes: Boxes[K], key: K) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(_LIVE_TIMEOUT_S):
                 await self._live.wait()
@@ -184,8 +186,9 @@ class Hub:
 
     def _take(self, change: Change) -> None:
         match change:
-            case UploadChange(upload_id, session_id):
-                if upload_id in self._upload_boxes or session_id in self._session_boxes:
+            case UploadChange(upload_id, session_id, uid):
+                sessions = _sessions(session_id, uid)
+                if upload_id in self._upload_boxes or any(session in self._session_boxes for session in sessions):
                     self._uploads_to_read.add(upload_id)
                     self._has_to_read.set()
             case AssetChange(asset_id, partition):
@@ -193,7 +196,7 @@ class Hub:
                     self._assets_to_read.add(asset_id)
                     self._has_to_read.set()
             case Progress():
-                for box in self._boxes_of(change.upload_id, change.session_id):
+                for box in self._boxes_of(change.upload_id, _sessions(change.session_id, change.uid)):
                     box.put_aside(change.upload_id, change)
 
     def _mark_everything(self) -> None:
@@ -246,7 +249,7 @@ class Hub:
     def _put_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
         for snapshot in snapshots:
             upload = snapshot.upload
-            for box in self._boxes_of(upload.upload_id, upload.session_id):
+            for box in self._boxes_of(upload.upload_id, _sessions_of(upload)):
                 box.put(upload.upload_id, upload.revision, snapshot)
 
     def _put_assets(self, assets: Iterable[Asset]) -> None:
@@ -254,9 +257,19 @@ class Hub:
             for box in self._partition_boxes.get(asset.partition, ()):
                 box.put(asset.asset_id, asset.revision, asset)
 
-    def _boxes_of(self, upload_id: str, session_id: str) -> Iterable[HubMailbox[Any]]:
+    def _boxes_of(self, upload_id: str, sessions: Iterable[SessionKey]) -> Iterable[HubMailbox[Any]]:
         yield from self._upload_boxes.get(upload_id, ())
-        yield from self._session_boxes.get(session_id, ())
+        for session in sessions:
+            yield from self._session_boxes.get(session, ())
+
+
+def _sessions_of(upload: Upload) -> tuple[SessionKey, SessionKey]:
+    return _sessions(upload.session_id, upload.uid)
+
+
+def _sessions(session_id: str, uid: str) -> tuple[SessionKey, SessionKey]:
+    """Returns what an owner's upload in a session is watched by: that owner's watch of it, and everybody's."""
+    return (session_id, ""), (session_id, uid)
 
 
 def _some(ids: set[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from assetlane_server.records.changes import PIPELINE, Change, change_of
+from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
 from assetlane_server.records.documents import (
     Document,
     asset_document,
@@ -256,9 +256,12 @@ class MongoRecords:
         """Returns those uploads that exist, with their assets, oldest first."""
         return await self._snapshots({"_id": {"$in": list(upload_ids)}})
 
-    async def read_sessions(self, session_ids: Sequence[str]) -> list[Snapshot]:
-        """Returns all uploads of these sessions with their assets, oldest first."""
-        return await self._snapshots({"session_id": {"$in": list(session_ids)}})
+    async def read_sessions(self, sessions: Sequence[SessionKey]) -> list[Snapshot]:
+        """Returns the uploads of these sessions with their assets, oldest first, perhaps of other owners too."""
+        query: Document = {"session_id": {"$in": [session_id for session_id, _ in sessions]}}
+        if all(uid for _, uid in sessions):
+            query["uid"] = {"$in": [uid for _, uid in sessions]}
+        return await self._snapshots(query)
 
     async def _snapshots(self, query: Document) -> list[Snapshot]:
         uploads = [upload_of(document) for document in await self._find(self._uploads, query, _OLDEST_FIRST)]

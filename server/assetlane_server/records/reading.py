@@ -3,31 +3,33 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
+from typing import Generic, TypeVar
 
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.upload import Upload
 
 Readers = list["asyncio.Future[list[Snapshot]]"]
+K = TypeVar("K")
 
 
-class SharedReading:
+class SharedReading(Generic[K]):
     """Reads the uploads behind a key, so many keys at once. `run` has to run for as long as anybody reads."""
 
     def __init__(
         self,
-        read: Callable[[Sequence[str]], Awaitable[list[Snapshot]]],
-        key_of: Callable[[Upload], str],
+        read: Callable[[Sequence[K]], Awaitable[list[Snapshot]]],
+        keys_of: Callable[[Upload], Sequence[K]],
         keys_at_once: int,
     ) -> None:
         self._read = read
-        self._key_of = key_of
+        self._keys_of = keys_of
         self._keys_at_once = keys_at_once
-        self._readers: dict[str, Readers] = {}
+        self._readers: dict[K, Readers] = {}
         self._has_readers = asyncio.Event()
         self._is_closed = False
 
-    async def read(self, key: str) -> list[Snapshot]:
+    async def read(self, key: K) -> list[Snapshot]:
         """Returns the uploads from a query that began after this call. Raises LedgerUnavailable, ShuttingDown."""
         if self._is_closed:
             raise ShuttingDown
@@ -49,11 +51,13 @@ class SharedReading:
             self._is_closed = True
             _refuse(self._readers, ShuttingDown)
 
-    async def _answer(self, readers: dict[str, Readers]) -> None:
+    async def _answer(self, readers: dict[K, Readers]) -> None:
         try:
-            found: dict[str, list[Snapshot]] = {key: [] for key in readers}
+            found: dict[K, list[Snapshot]] = {key: [] for key in readers}
             for snapshot in await self._read(list(readers)):
-                found[self._key_of(snapshot.upload)].append(snapshot)
+                for key in self._keys_of(snapshot.upload):
+                    if key in found:
+                        found[key].append(snapshot)
         except LedgerUnavailable as error:
             message = str(error)
             _refuse(readers, lambda: LedgerUnavailable(message))
@@ -66,7 +70,7 @@ class SharedReading:
                     answer.set_result(snapshots)
 
 
-def _refuse(readers: dict[str, Readers], refusal: Callable[[], Exception]) -> None:
+def _refuse(readers: dict[K, Readers], refusal: Callable[[], Exception]) -> None:
     for answers in readers.values():
         for answer in _waiting(answers):
             answer.set_exception(refusal())

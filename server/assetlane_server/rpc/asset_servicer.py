@@ -8,6 +8,7 @@ from typing import Any
 from assetlane.v1 import asset_pb2
 from assetlane.v1 import asset_service_pb2 as pb
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
+from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.messages import asset_message, duration_of
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import Refusal
@@ -26,31 +27,33 @@ class AssetServicer(AssetServiceServicer):
 
     async def GetAsset(self, request: pb.GetAssetRequest, context: Any) -> pb.GetAssetResponse:
         """Returns one asset."""
-        return pb.GetAssetResponse(asset=self._message(await self._ledger.get_asset(request.asset_id)))
+        asset = await self._ledger.get_asset(request.asset_id, access_of(context))
+        return pb.GetAssetResponse(asset=self._message(asset))
 
     async def ListAssets(self, request: pb.ListAssetsRequest, context: Any) -> pb.ListAssetsResponse:
         """Lists the assets of a partition, newest first."""
         assets, next_page_token = await self._ledger.list_assets(
-            request.partition, request.page_size, request.page_token
+            request.partition, request.page_size, request.page_token, access_of(context)
         )
         return pb.ListAssetsResponse(assets=[self._message(asset) for asset in assets], next_page_token=next_page_token)
 
     async def WatchAssets(self, request: pb.WatchAssetsRequest, context: Any) -> AsyncIterator[pb.WatchAssetsResponse]:
         """Streams what is in a partition."""
-        async with aclosing(self._watches.watch(request.partition, request.resume_token)) as events:
+        watch = self._watches.watch(request.partition, request.resume_token, access_of(context))
+        async with aclosing(watch) as events:
             async for news in events:
                 yield self._event(news)
 
     async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
         """Signs the read URLs of an asset anew."""
-        asset = await self._ledger.refresh_asset(request.asset_id, _margin(request))
+        asset = await self._ledger.refresh_asset(request.asset_id, _margin(request), access_of(context))
         return pb.RefreshAssetResponse(asset=self._message(asset))
 
     async def BatchRefreshAssets(
         self, request: pb.BatchRefreshAssetsRequest, context: Any
     ) -> pb.BatchRefreshAssetsResponse:
         """Signs the read URLs of many assets anew."""
-        outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request))
+        outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request), access_of(context))
         response = pb.BatchRefreshAssetsResponse()
         for asset_id, outcome in zip(request.asset_ids, outcomes, strict=True):
             result = response.results.add(asset_id=asset_id)
@@ -63,7 +66,7 @@ class AssetServicer(AssetServiceServicer):
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Any) -> pb.DeleteAssetResponse:
         """Deletes an asset."""
-        await self._ledger.delete_asset(request.asset_id)
+        await self._ledger.delete_asset(request.asset_id, access_of(context))
         return pb.DeleteAssetResponse()
 
     def _event(self, news: AssetNews) -> pb.WatchAssetsResponse:

@@ -25,6 +25,13 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UploadNotFound: grpc.StatusCode.NOT_FOUND,
     errors.AssetNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.PartitionNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.PartitionReadOnly: grpc.StatusCode.PERMISSION_DENIED,
+    errors.UidMismatch: grpc.StatusCode.PERMISSION_DENIED,
+    errors.TokenMissing: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenExpired: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenNotYetValid: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenInvalid: grpc.StatusCode.UNAUTHENTICATED,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.VariantsMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
@@ -34,6 +41,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
 }
 # What these say names hosts and ports: for the log, not for callers.
@@ -81,6 +89,7 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
         case (
             errors.StoreUnavailable()
             | errors.LedgerUnavailable()
+            | errors.KeysUnavailable()
             | errors.ShuttingDown()
             | errors.TooManyCalls()
             | errors.TooManyWatches()

@@ -1,22 +1,30 @@
-"""What every RPC of ours passes: the limits of the process, and the turning of what it raises into a status."""
+"""What every RPC of ours passes: who calls, the limits of the process, and what it raises turned into a status."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import grpc
 from grpc import aio
 
+from assetlane_server.rpc.call import Authenticator, admitted
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import Limits
+from assetlane_server.uploads.errors import TokenExpired
+from assetlane_server.uploads.ports import Access
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a generic class in the stubs only
+
+_LONGEST_S = 365 * 86_400.0  # what a timer of the event loop takes for certain
 
 
 class RefusalInterceptor(aio.ServerInterceptor):
     """Wraps every handler of ours once. CancelledError and GeneratorExit pass: grpcio leaks a call that hides them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, authenticator: Authenticator, limits: Limits) -> None:
+        self._authenticator = authenticator
         self._limits = limits
         self._wrapped: dict[str, Handler] = {}
 
@@ -30,20 +38,22 @@ class RefusalInterceptor(aio.ServerInterceptor):
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            # Health and reflection answer for themselves.
+            # Health and reflection answer for themselves, to anybody.
             if handler is None or not method.startswith("/assetlane."):
                 return handler
-            wrapped = self._wrapped[method] = _wrap(handler, method, self._limits)
+            wrapped = self._wrapped[method] = _wrap(handler, method, self._authenticator, self._limits)
         return wrapped
 
 
-def _wrap(handler: Any, method: str, limits: Limits) -> Handler:
+def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits) -> Handler:
     if handler.unary_unary is not None:
 
         async def unary(request: Any, context: Any) -> Any:
             try:
+                # Before the limits: who is nobody takes nobody's place.
+                call = await admitted(authenticator, context)
                 with limits.calls.passed():
-                    return await handler.unary_unary(request, context)
+                    return await handler.unary_unary(request, call)
             except aio.AbortError:
                 raise
             except Exception as error:
@@ -54,8 +64,9 @@ def _wrap(handler: Any, method: str, limits: Limits) -> Handler:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
+                call = await admitted(authenticator, context)
                 with limits.watches.passed():
-                    async with aclosing(handler.unary_stream(request, context)) as responses:
+                    async with aclosing(_until_expired(handler.unary_stream(request, call), call.access)) as responses:
                         async for response in responses:
                             yield response
                             del response  # else it stays in memory until the next one
@@ -66,6 +77,34 @@ def _wrap(handler: Any, method: str, limits: Limits) -> Handler:
 
         return grpc.unary_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
+
+
+def _until_expired(responses: Any, access: Access) -> Any:
+    return responses if access.expire_time is None else _ending(responses, access.expire_time)
+
+
+async def _ending(responses: Any, expire_time: datetime) -> AsyncIterator[Any]:
+    """Yields the responses until the instant. Raises TokenExpired then, wherever the handler waits."""
+    left_s = min((expire_time - datetime.now(UTC)).total_seconds(), _LONGEST_S)
+    clock = asyncio.get_running_loop().time
+    ends_at = clock() + left_s
+    async with aclosing(responses):
+        while True:
+            if clock() >= ends_at:  # a handler that always has something to say never waits
+                raise TokenExpired
+            # Only around this wait: what is outside of it, such as a slow reader's write, is not ours to cancel.
+            limit = asyncio.timeout_at(ends_at)
+            try:
+                async with limit:
+                    response = await anext(responses, None)
+            except TimeoutError:
+                if limit.expired():
+                    raise TokenExpired from None
+                raise
+            if response is None:
+                return
+            yield response
+            del response
 
 
 async def _abort(context: Any, error: Exception, method: str) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -11,6 +12,7 @@ from assetlane.v1 import asset_service_pb2, upload_service_pb2
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from assetlane_server.rpc.asset_servicer import AssetServicer
+from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
 from assetlane_server.rpc.limits import Limits
@@ -80,21 +82,26 @@ async def serving(
     assets: AssetServicer,
     *,
     listen: str,
+    authenticator: Authenticator,
+    credentials: grpc.ServerCredentials | None,
+    is_reflecting: bool,
     limits: Limits,
     options: Sequence[tuple[str, int]],
 ) -> AsyncIterator[RpcServer]:
-    """Serves until the block ends. Raises NotReady when the address cannot be had."""
-    server = aio.server(interceptors=[RefusalInterceptor(limits)], options=options)
+    """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
+
+    Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.
+    """
+    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     health = HealthServicer(_SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    reflection.enable_server_reflection(
-        (*_SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME),
-        server,
-    )
+    if is_reflecting:
+        health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+        reflection.enable_server_reflection((*_SERVICES, health_name, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as error:
         raise NotReady(f"cannot listen on {listen}: the port is in use or not allowed") from error
     await server.start()

@@ -6,11 +6,15 @@ from typing import Any
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
+from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.rpc.messages import (
     asset_message,
+    part_promises_of,
     progress_message,
+    signed_part_messages,
     statuses_of,
+    stored_part_messages,
     target_messages,
     upload_message,
     upload_request_of,
@@ -19,33 +23,37 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
 
-# Who a caller is that does not say, as long as nobody can prove who he is.
+# Who a caller is that does not say, where nobody has to prove who he is.
 ANONYMOUS = "anonymous"
 
 
 class UploadServicer(UploadServiceServicer):
     """Brings assets in."""
 
-    def __init__(self, broker: UploadBroker, lanes: Lanes) -> None:
+    def __init__(self, broker: UploadBroker, parts: PartDesk, lanes: Lanes) -> None:
         self._broker = broker
+        self._parts = parts
         self._lanes = lanes
         self._events = StatusEvents(lanes)
 
     async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
         """Accepts an upload and signs its write targets."""
-        upload, targets = await self._broker.request_upload(upload_request_of(request, ANONYMOUS))
+        access = access_of(context)
+        wish = upload_request_of(request, access.uid or ANONYMOUS)
+        upload, targets = await self._broker.request_upload(wish, access)
         return pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
 
     async def WatchUpload(self, request: pb.WatchUploadRequest, context: Any) -> AsyncIterator[pb.WatchUploadResponse]:
         """Streams status changes."""
         match request.WhichOneof("target"):
             case "upload_id":
-                events = self._broker.watch_upload(request.upload_id, request.after_revision)
+                events = self._broker.watch_upload(request.upload_id, request.after_revision, access_of(context))
             case "session_id":
-                events = self._broker.watch_session(request.session_id, request.after_revisions)
+                events = self._broker.watch_session(request.session_id, request.after_revisions, access_of(context))
             case _:
                 raise InvalidRequest([FieldViolation("target", "is required: upload_id or session_id")])
         async with aclosing(events) as changes:
@@ -61,23 +69,38 @@ class UploadServicer(UploadServiceServicer):
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         """Tells watchers how far an upload is."""
-        await self._broker.report_progress(request.upload_id, request.sent_bytes)
+        await self._broker.report_progress(request.upload_id, request.sent_bytes, access_of(context))
         return pb.ReportProgressResponse()
+
+    async def SignParts(self, request: pb.SignPartsRequest, context: Any) -> pb.SignPartsResponse:
+        """Signs the ways in of some parts."""
+        promises = part_promises_of(request.parts)
+        ways = await self._parts.sign_parts(request.upload_id, request.variant, promises, access_of(context))
+        return pb.SignPartsResponse(parts=signed_part_messages(promises, ways))
+
+    async def ListParts(self, request: pb.ListPartsRequest, context: Any) -> pb.ListPartsResponse:
+        """Lists the parts that the store has."""
+        parts, next_page_token = await self._parts.list_parts(
+            request.upload_id, request.variant, request.page_size, request.page_token, access_of(context)
+        )
+        return pb.ListPartsResponse(parts=stored_part_messages(parts), next_page_token=next_page_token)
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
         """Proves what arrived and writes it into the ledger."""
-        completion = await self._broker.complete_upload(request.upload_id)
+        completion = await self._broker.complete_upload(request.upload_id, access_of(context))
         return pb.CompleteUploadResponse(
             upload=upload_message(completion.upload), asset=self._asset_message(completion.asset)
         )
 
     async def CancelUpload(self, request: pb.CancelUploadRequest, context: Any) -> pb.CancelUploadResponse:
         """Gives an upload up."""
-        return pb.CancelUploadResponse(upload=upload_message(await self._broker.cancel_upload(request.upload_id)))
+        upload = await self._broker.cancel_upload(request.upload_id, access_of(context))
+        return pb.CancelUploadResponse(upload=upload_message(upload))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
         """Returns one upload."""
-        return pb.GetUploadResponse(upload=upload_message(await self._broker.get_upload(request.upload_id)))
+        upload = await self._broker.get_upload(request.upload_id, access_of(context))
+        return pb.GetUploadResponse(upload=upload_message(upload))
 
     async def ListUploads(self, request: pb.ListUploadsRequest, context: Any) -> pb.ListUploadsResponse:
         """Lists uploads, newest first."""
@@ -87,6 +110,7 @@ class UploadServicer(UploadServiceServicer):
             statuses=statuses_of(request.statuses),
             size=request.page_size,
             token=request.page_token,
+            access=access_of(context),
         )
         return pb.ListUploadsResponse(
             uploads=[upload_message(upload) for upload in uploads], next_page_token=next_page_token

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from assetlane_server.uploads.access import check_may_write, owns
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
 from assetlane_server.uploads.cutting import CutRoom
@@ -14,14 +15,22 @@ from assetlane_server.uploads.errors import (
     InvalidRequest,
     RequestIdReused,
     RevisionAhead,
+    UidMismatch,
     UploadNotFound,
     VariantsMissing,
     WrongStatus,
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.multipart import (
+    assemble,
+    discard_upload,
+    drop_multiparts,
+    open_multiparts,
+    whole_multiparts,
+)
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
-from assetlane_server.uploads.ports import AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
+from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
 from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
@@ -66,27 +75,59 @@ class UploadBroker:
         self._new_id = new_id
         self._now = now
         self._completions: Work[Completion] = Work()
+        self._openings: Work[Upload | None] = Work()
 
-    async def request_upload(self, request: UploadRequest) -> tuple[Upload, tuple[WriteTarget, ...]]:
+    async def request_upload(self, request: UploadRequest, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:
         """Accepts an upload and signs its targets; repeated with its request id, renews them.
 
-        Raises InvalidRequest, RequestIdReused.
+        Raises InvalidRequest, UidMismatch, PartitionNotFound, PartitionReadOnly, RequestIdReused.
         """
+        if access.uid not in (None, request.uid):
+            raise UidMismatch
         now = self._now()
-        # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
-        # in one write; the history shows both. What cannot be signed is not stored.
-        upload = admit(request, self._terms, self._new_id(), now).initialized(now, self._terms.write_url_lifetime)
-        targets = self._lanes.write_targets(upload)
+        upload = admit(request, self._terms, self._new_id(), now)
+        check_may_write(access, upload.partition)
+        check_may_write(access, upload.asset_partition)
+        targets: tuple[WriteTarget, ...] = ()
+        if not upload.is_multipart:
+            # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
+            # in one write; the history shows both. What cannot be signed is not stored.
+            upload = upload.initialized(now, self._terms.write_url_lifetime)
+            targets = self._lanes.write_targets(upload)
         stored = await self._uploads.insert_upload(upload)
-        if stored.upload_id == upload.upload_id:
+        if stored.upload_id == upload.upload_id and stored.status is Status.INITIALIZED:
             return upload, targets
         if not asked_alike(stored, upload):
             raise RequestIdReused(request.request_id)
-        return await self._renewed(stored.upload_id)
+        if opened := await self._opened(stored):
+            return opened, self._lanes.write_targets(opened)
+        return await self._renewed(stored.upload_id, access)
 
-    async def _renewed(self, upload_id: str) -> tuple[Upload, tuple[WriteTarget, ...]]:
+    async def _opened(self, upload: Upload) -> Upload | None:
+        """Opens what a PENDING upload needs at the store; None when it is not PENDING, or not any more.
+
+        Goes on when the caller hangs up: what is open at the store and nowhere else would be in nobody's hands.
+        """
+        if upload.status is not Status.PENDING:
+            return None
+        return await self._openings.run(upload.upload_id, lambda: self._open(upload))
+
+    async def _open(self, upload: Upload) -> Upload | None:
+        multipart_ids = await open_multiparts(self._store, upload)
+        opened = replace(upload, multipart_ids=multipart_ids)
+        opened = opened.initialized(self._now(), self._terms.write_url_lifetime)
+        if await self._uploads.advance_upload(opened):
+            return opened
+        # Another server was faster, or the upload is over.
+        await drop_multiparts(self._store, upload.variants, multipart_ids)
+        return None
+
+    async def _renewed(self, upload_id: str, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:
         for _ in range(MAX_ROUNDS):
-            upload = await self.get_upload(upload_id)
+            upload = await self.get_upload(upload_id, access)
+            if upload.status is Status.PENDING:
+                await self._opened(upload)
+                continue
             if upload.status is not Status.INITIALIZED:
                 return upload, ()
             renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
@@ -95,16 +136,18 @@ class UploadBroker:
                 return renewed, targets
         raise too_many_rounds(upload_id)
 
-    async def complete_upload(self, upload_id: str) -> Completion:
+    async def complete_upload(self, upload_id: str, access: Access) -> Completion:
         """Proves what arrived and writes it into the ledger. Goes on when the caller hangs up.
 
         Raises UploadNotFound, VariantsMissing (nothing changed), WrongStatus.
         """
-        return await self._completions.run(upload_id, lambda: self._complete(upload_id))
+        # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
+        upload = await self.get_upload(upload_id, access)
+        return await self._completions.run(upload_id, lambda: self._complete(upload, access))
 
-    async def _complete(self, upload_id: str) -> Completion:
+    async def _complete(self, upload: Upload, access: Access) -> Completion:
+        upload_id = upload.upload_id
         for _ in range(MAX_ROUNDS):
-            upload = await self.get_upload(upload_id)
             match upload.status:
                 case Status.COMPLETED:
                     asset = (await self._assets.find_assets([upload_id])).get(upload_id)
@@ -116,22 +159,28 @@ class UploadBroker:
                 case Status.INITIALIZED | Status.UPLOADED:
                     if completion := await self._prove(upload):
                         return completion
+            upload = await self.get_upload(upload_id, access)
         raise too_many_rounds(upload_id)
 
     async def _prove(self, upload: Upload) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
-        stored = {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+        stored = await self._stored(upload)
+        # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
+        parts = await whole_multiparts(self._store, upload, missing)
         if upload.status is Status.INITIALIZED:
-            if missing:
+            if missing := [name for name in missing if name not in parts]:
                 raise VariantsMissing(missing)
             upload = upload.uploaded(self._now())
             if not await self._uploads.advance_upload(upload):
                 return None
         self._board.verifying(upload, self._now())
 
-        if failure := _broken_promise(upload, stored) or await self._mislabelled(upload):
+        failure = None
+        if parts:
+            failure = await assemble(self._store, upload, parts)
+            stored = await self._stored(upload)
+        if failure := failure or _broken_promise(upload, stored) or await self._mislabelled(upload):
             return await self._failed(upload, failure)
 
         proofs = [stored[variant.name] for variant in upload.variants]
@@ -151,65 +200,76 @@ class UploadBroker:
             return None
         return Completion(upload, None if asset.is_deleted else asset)
 
+    async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
+        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
+        return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+
     async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
         upload = upload.failed(self._now(), failure)
         if not await self._uploads.advance_upload(upload):
             return None
-        await self._store.delete(upload.keys)
+        await discard_upload(self._store, upload)
         return Completion(upload, None)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
         if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
             return None
-        return mislabelled(original, await self._store.read_start(original.key, SNIFFED_BYTES))
+        start = await self._store.read_start(original.key, SNIFFED_BYTES) if original.size_bytes else b""
+        return mislabelled(original, start)
 
-    async def cancel_upload(self, upload_id: str) -> Upload:
+    async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
         for _ in range(MAX_ROUNDS):
-            upload = await self.get_upload(upload_id)
+            upload = await self.get_upload(upload_id, access)
             if upload.status is not Status.CANCELLED:
                 if not upload.may_become(Status.CANCELLED):
                     raise WrongStatus(upload_id, upload.status, "cancelled")
                 upload = upload.cancelled(self._now())
                 if not await self._uploads.advance_upload(upload):
                     continue
-            await self._store.delete(upload.keys)
+            await discard_upload(self._store, upload)
             return upload
         raise too_many_rounds(upload_id)
 
-    async def get_upload(self, upload_id: str) -> Upload:
-        """Returns one upload. Raises UploadNotFound."""
+    async def get_upload(self, upload_id: str, access: Access) -> Upload:
+        """Returns one upload of the caller's. Raises UploadNotFound, also for somebody else's."""
         upload = await self._uploads.find_upload(required("upload_id", upload_id))
-        if upload is None:
+        if upload is None or not owns(access, upload):
             raise UploadNotFound(upload_id)
         return upload
 
     async def list_uploads(
-        self, *, uid: str, session_id: str, statuses: Sequence[Status], size: int, token: str
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], size: int, token: str, access: Access
     ) -> tuple[list[Upload], str]:
-        """Returns a page of uploads, newest first, and the token of the next page (empty: the last)."""
+        """Returns a page of the caller's uploads, newest first, and the token of the next page (empty: the last)."""
         filters = ("uploads", uid, session_id, *sorted(statuses))
         limit = page_size(size)
         before_id = last_id_of(token, filters)
+        if access.uid is not None:
+            if uid not in ("", access.uid):
+                return [], ""  # whatever that owner has
+            uid = access.uid
         uploads = await self._uploads.list_uploads(
             uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit + 1
         )
         page = uploads[:limit]
         return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
 
-    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
+    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int], access: Access) -> None:
         """Tells the watchers how many bytes of each variant are under way or there; newest only.
 
         Raises InvalidRequest, UploadNotFound, WrongStatus.
         """
-        upload = await self.get_upload(upload_id)
+        upload = await self.get_upload(upload_id, access)
         progress = progress_of(upload, sent_bytes, self._now())
         if upload.status is not Status.INITIALIZED:
             raise WrongStatus(upload_id, upload.status, "reported on")
         self._board.report(progress)
 
-    async def watch_upload(self, upload_id: str, after_revision: int) -> AsyncGenerator[Snapshot | Progress | None]:
+    async def watch_upload(
+        self, upload_id: str, after_revision: int, access: Access
+    ) -> AsyncGenerator[Snapshot | Progress | None]:
         """Yields the upload as of every revision after that one, in order, and ends after the final one.
 
         Yields progress between them, newest only, and None when nothing happened for a heartbeat.
@@ -222,7 +282,7 @@ class UploadBroker:
         # read wakes the mailbox, whatever changed before it is in the history that was read.
         async with self._hub.watch_upload(upload_id) as mailbox:
             snapshot = await self._hub.read_upload(upload_id)
-            if snapshot is None:
+            if snapshot is None or not owns(access, snapshot.upload):
                 raise UploadNotFound(upload_id)
             if after_revision > snapshot.upload.revision:
                 raise RevisionAhead(after_revision, snapshot.upload.revision)
@@ -247,15 +307,16 @@ class UploadBroker:
                     yield None
 
     async def watch_session(
-        self, session_id: str, after_revisions: Mapping[str, int]
+        self, session_id: str, after_revisions: Mapping[str, int], access: Access
     ) -> AsyncGenerator[Snapshot | Progress | None]:
-        """Yields every change of every upload of a session, each upload's in order; never ends by itself.
+        """Yields every change of every upload of the caller's in a session, in order; never ends by itself.
 
         Yields progress between them, newest only, and None when nothing happened for a heartbeat.
         """
         sent = dict(after_revisions)
-        async with self._hub.watch_session(required("session_id", session_id)) as mailbox:
-            news: Sequence[Snapshot | Progress] = await self._hub.read_session(session_id)
+        uid = access.uid or ""
+        async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
+            news: Sequence[Snapshot | Progress] = await self._hub.read_session(session_id, uid)
             while True:
                 for item in news:
                     if isinstance(item, Progress):
@@ -274,7 +335,7 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await self._completions.finish()
+        await asyncio.gather(self._openings.finish(), self._completions.finish())
         await self._board.finish()
 
 

@@ -46,6 +46,82 @@ class AssetNotFound(Refusal):
         super().__init__(f"There is no asset {asset_id!r}.")
 
 
+class PartitionNotFound(Refusal):
+    """The caller may not see the partition, whether anything is in it or not."""
+
+    reason = "PARTITION_NOT_FOUND"
+
+    def __init__(self, partition: str) -> None:
+        super().__init__(f"There is no partition {partition!r} for this caller.")
+
+
+class PartitionReadOnly(Refusal):
+    """The caller may see what is in the partition, and not change it."""
+
+    reason = "PARTITION_READ_ONLY"
+
+    def __init__(self, partition: str) -> None:
+        super().__init__(f"This caller may read the partition {partition!r}, not write to it.")
+
+
+class UidMismatch(Refusal):
+    """The request names another owner than the caller has proved to be."""
+
+    reason = "UID_MISMATCH"
+
+    def __init__(self) -> None:
+        super().__init__("The uid is not the token's subject: leave it empty, or send that.")
+
+
+class TokenRefused(Refusal):
+    """The caller did not prove who he is. What exactly is wrong with a forged token is for the log."""
+
+
+class TokenMissing(TokenRefused):
+    """The call carries no token."""
+
+    reason = "TOKEN_MISSING"
+
+    def __init__(self) -> None:
+        super().__init__("This server wants to know who calls: send `authorization: Bearer` and a token.")
+
+
+class TokenExpired(TokenRefused):
+    """The token was good and is too old: fetch another one and call again."""
+
+    reason = "TOKEN_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("The token has expired: fetch another one and call again.")
+
+
+class TokenNotYetValid(TokenRefused):
+    """The token is good from a later instant on."""
+
+    reason = "TOKEN_NOT_YET_VALID"
+
+    def __init__(self) -> None:
+        super().__init__("The token is not valid yet: compare the clocks, or call later.")
+
+
+class TokenInvalid(TokenRefused):
+    """The token is not one that this server accepts: malformed, forged, of another issuer or for somebody else."""
+
+    reason = "TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The token is not one that this server accepts.")
+
+
+class KeysUnavailable(Refusal):
+    """The keys that tokens are verified with have never been read. Repeat the call after a while."""
+
+    reason = "KEYS_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("Tokens cannot be verified right now: call again after a while.")
+
+
 class RequestIdReused(Refusal):
     """The owner used this request id for a different request."""
 

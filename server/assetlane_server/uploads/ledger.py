@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from assetlane_server.uploads.access import check_may_read
 from assetlane_server.uploads.admission import required
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import (
@@ -10,12 +11,14 @@ from assetlane_server.uploads.errors import (
     AssetNotFound,
     FieldViolation,
     InvalidRequest,
+    PartitionReadOnly,
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.multipart import discard_asset
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
-from assetlane_server.uploads.ports import AssetRecords, ObjectStore
+from assetlane_server.uploads.ports import Access, AssetRecords, ObjectStore
 
 MAX_BATCH = 100
 
@@ -29,17 +32,18 @@ class AssetLedger:
         self._lanes = lanes
         self._now = now
 
-    async def get_asset(self, asset_id: str) -> Asset:
-        """Returns one asset. Raises AssetNotFound, also for a deleted one."""
-        asset = await self._find(required("asset_id", asset_id))
-        if asset.is_deleted:
-            raise AssetNotFound(asset_id)
-        return asset
+    async def get_asset(self, asset_id: str, access: Access) -> Asset:
+        """Returns one asset. Raises AssetNotFound, also for a deleted one and for one that the caller may not see."""
+        return _readable(asset_id, await self._find(required("asset_id", asset_id)), access)
 
-    async def list_assets(self, partition: str, size: int, token: str) -> tuple[list[Asset], str]:
-        """Returns a page of assets, newest first, and the token of the next page (empty: the last)."""
+    async def list_assets(self, partition: str, size: int, token: str, access: Access) -> tuple[list[Asset], str]:
+        """Returns a page of assets, newest first, and the token of the next page (empty: the last).
+
+        Raises InvalidRequest, PartitionNotFound.
+        """
         if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
             raise InvalidRequest([FieldViolation("partition", fault)])
+        check_may_read(access, partition)
         filters = ("assets", partition)
         limit = page_size(size)
         before_id = last_id_of(token, filters)
@@ -47,16 +51,16 @@ class AssetLedger:
         page = assets[:limit]
         return page, page_token(page[-1].asset_id, filters) if len(assets) > limit else ""
 
-    async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None) -> Asset:
+    async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None, access: Access) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.
 
         With `if_expires_within`, URLs that live longer than that are left alone. Raises AssetNotFound.
         """
         check_margin(if_expires_within)
-        return await self._refreshed(await self.get_asset(asset_id), if_expires_within)
+        return await self._refreshed(await self.get_asset(asset_id, access), if_expires_within, access)
 
     async def refresh_assets(
-        self, asset_ids: Sequence[str], if_expires_within: timedelta | None
+        self, asset_ids: Sequence[str], if_expires_within: timedelta | None, access: Access
     ) -> list[Asset | AssetNotFound]:
         """Does the same for 1 to 100 assets, each succeeding or failing by itself, in the order asked."""
         check_margin(if_expires_within)
@@ -66,35 +70,32 @@ class AssetLedger:
         found = await self._assets.find_assets(asset_ids)
         results: list[Asset | AssetNotFound] = []
         for asset_id in asset_ids:
-            asset = found.get(asset_id)
             try:
-                if asset is None or asset.is_deleted:
-                    raise AssetNotFound(asset_id)
-                asset = found[asset_id] = await self._refreshed(asset, if_expires_within)
+                asset = _readable(asset_id, found.get(asset_id), access)
+                asset = found[asset_id] = await self._refreshed(asset, if_expires_within, access)
                 results.append(asset)
             except AssetNotFound as refusal:
                 results.append(refusal)
         return results
 
-    async def delete_asset(self, asset_id: str) -> None:
+    async def delete_asset(self, asset_id: str, access: Access) -> None:
         """Takes an asset out of the ledger, then deletes its objects. Repeated, it finishes what is left.
 
-        Raises AssetNotFound if there never was such an asset.
+        Raises AssetNotFound if there never was such an asset or the caller may not see it, PartitionReadOnly.
         """
         for _ in range(MAX_ROUNDS):
             asset = await self._find(required("asset_id", asset_id))
+            if asset is None or not access.may_write(asset.partition):
+                raise PartitionReadOnly(_readable(asset_id, asset, access).partition)
             if asset.is_deleted or await self._assets.advance_asset(asset.deleted(self._now())):
-                await self._store.delete([variant.key for variant in asset.variants])
+                await discard_asset(self._store, asset)
                 return
         raise too_many_rounds(asset_id)
 
-    async def _find(self, asset_id: str) -> Asset:
-        asset = (await self._assets.find_assets([asset_id])).get(asset_id)
-        if asset is None:
-            raise AssetNotFound(asset_id)
-        return asset
+    async def _find(self, asset_id: str) -> Asset | None:
+        return (await self._assets.find_assets([asset_id])).get(asset_id)
 
-    async def _refreshed(self, asset: Asset, if_expires_within: timedelta | None) -> Asset:
+    async def _refreshed(self, asset: Asset, if_expires_within: timedelta | None, access: Access) -> Asset:
         for _ in range(MAX_ROUNDS):
             now = self._now()
             refreshed = asset.refreshed(now)
@@ -106,8 +107,15 @@ class AssetLedger:
                 return asset
             if await self._assets.advance_asset(refreshed):
                 return refreshed
-            asset = await self.get_asset(asset.asset_id)
+            asset = await self.get_asset(asset.asset_id, access)
         raise too_many_rounds(asset.asset_id)
+
+
+def _readable(asset_id: str, asset: Asset | None, access: Access) -> Asset:
+    """Returns the asset that was found. Raises AssetNotFound alike for each reason not to show it."""
+    if asset is None or asset.is_deleted or not access.may_read(asset.partition):
+        raise AssetNotFound(asset_id)
+    return asset
 
 
 def check_margin(if_expires_within: timedelta | None) -> None:

@@ -30,6 +30,7 @@ class Progress:
 
     upload_id: str
     session_id: str
+    uid: str
     stage: Stage
     sent_bytes: Mapping[str, int]  # by variant name, all variants
     size_bytes: Mapping[str, int]  # by variant name, all variants
@@ -49,7 +50,7 @@ def progress_of(upload: Upload, sent_bytes: Mapping[str, int], now: datetime) ->
     if violations:
         raise InvalidRequest(violations)
     sent = {name: sent_bytes.get(name, 0) for name in sizes}
-    return Progress(upload.upload_id, upload.session_id, Stage.UPLOADING, sent, sizes, now)
+    return Progress(upload.upload_id, upload.session_id, upload.uid, Stage.UPLOADING, sent, sizes, now)
 
 
 class ProgressBoard:

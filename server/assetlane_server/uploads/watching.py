@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from assetlane_server.uploads.access import check_may_read
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
-from assetlane_server.uploads.ports import VISIBLE_WITHIN, AssetRecords, ChangeHub
+from assetlane_server.uploads.ports import VISIBLE_WITHIN, Access, AssetRecords, ChangeHub
 from assetlane_server.uploads.resumption import Position, position_of, resume_token
 
 _PAGE = 500  # assets read at once while a watch begins
@@ -47,16 +48,17 @@ class AssetWatches:
         self._heartbeat = heartbeat
         self._now = now
 
-    async def watch(self, partition: str, token: str) -> AsyncGenerator[AssetNews]:
+    async def watch(self, partition: str, token: str, access: Access) -> AsyncGenerator[AssetNews]:
         """Yields the assets that are there (with a token: what changed since), SYNCED, then every change.
 
         A token of before SYNCED goes on with the assets that are there: whatever its holder was told of is
         told when it changes. Never ends by itself. A change is told once per watch; a resumed watch may tell
         what happened shortly before its token again, with the same revision. Raises InvalidRequest,
-        ResumeExpired.
+        PartitionNotFound, ResumeExpired.
         """
         if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
             raise InvalidRequest([FieldViolation("partition", fault)])
+        check_may_read(access, partition)
         position = position_of(token, partition, self._now()) if token else Position(self._now())
         story = _Story(partition, position)
         async with self._hub.watch_partition(partition) as mailbox:

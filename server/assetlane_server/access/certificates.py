@@ -1,0 +1,77 @@
+"""The server's certificate and key, and the authorities of its clients: read, and checked against each other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from assetlane_server.uploads.errors import NotReady
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where they lie; `client_ca` is None where clients need no certificate."""
+
+    chain: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What the files hold, all of it PEM; the key fits the certificate."""
+
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
+    expire_time: datetime  # of the server's own certificate
+    names: tuple[str, ...]  # hosts and addresses that it is for
+
+
+def read_certificates(files: CertificateFiles) -> Certificates:
+    """Reads and checks them. Raises NotReady naming the setting to look at. Blocks: a few small files."""
+    chain_pem = _content("ASSETLANE_TLS_CERT_FILE", files.chain)
+    key_pem = _content("ASSETLANE_TLS_KEY_FILE", files.key)
+    ca_pem = None if files.client_ca is None else _content("ASSETLANE_TLS_CLIENT_CA_FILE", files.client_ca)
+    own = _certificates("ASSETLANE_TLS_CERT_FILE", chain_pem)[0]
+    if ca_pem is not None:
+        _certificates("ASSETLANE_TLS_CLIENT_CA_FILE", ca_pem)
+    try:
+        key = load_pem_private_key(key_pem, None)
+    except Exception as error:  # whatever the parser makes of it, a password that it wants included
+        raise NotReady("ASSETLANE_TLS_KEY_FILE: this is not a private key in PEM without a password") from error
+    if _public_bytes(key) != _public_bytes(own):
+        raise NotReady("ASSETLANE_TLS_KEY_FILE: this key does not belong to the certificate in ASSETLANE_TLS_CERT_FILE")
+    return Certificates(chain_pem, key_pem, ca_pem, own.not_valid_after_utc, tuple(_names(own)))
+
+
+def _content(setting: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NotReady(f"{setting}: {path} cannot be read: {error.strerror or type(error).__name__}") from error
+
+
+def _certificates(setting: str, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise NotReady(f"{setting}: there is no certificate in PEM in it") from error
+
+
+def _public_bytes(holder: object) -> bytes:
+    public_key = holder.public_key()  # type: ignore[attr-defined]  # certificates and keys of all kinds have it
+    encoded: bytes = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return encoded
+
+
+def _names(certificate: x509.Certificate) -> Iterator[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return
+    yield from names.get_values_for_type(x509.DNSName)
+    yield from map(str, names.get_values_for_type(x509.IPAddress))

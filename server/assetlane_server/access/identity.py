@@ -1,0 +1,167 @@
+"""Who calls: a JSON Web Token (RFC 7519) in `authorization: Bearer`, verified through PyJWT.
+
+What a refused caller is told is one of four reasons and nothing of the keys; why exactly goes to the log, as debug.
+"""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+
+from assetlane_server.access.keyring import Keyring
+from assetlane_server.access.keys import ALGORITHMS, Key, KeySet
+from assetlane_server.access.policy import Caller, Policy
+from assetlane_server.uploads.access import UNRESTRICTED
+from assetlane_server.uploads.admission import MAX_ID_BYTES
+from assetlane_server.uploads.errors import TokenExpired, TokenInvalid, TokenMissing, TokenNotYetValid
+from assetlane_server.uploads.ports import Access
+
+MAX_TOKEN_BYTES = 16 * 1024
+MAX_CANDIDATES = 8  # keys tried for one token: an issuer that turns its keys has two or three
+_MAX_KEPT = 4096  # verified tokens, of some hundred bytes each
+_LAST_INSTANT = datetime(9000, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+_log = logging.getLogger(__name__)
+
+
+class Anonymous:
+    """See Authenticator: everybody may do all. For a server that only this machine reaches."""
+
+    async def access_of(self, authorization: str | None) -> Access:
+        """See Authenticator. A token is not looked at."""
+        return UNRESTRICTED
+
+
+class TokenAuthenticator:
+    """See Authenticator: who has no good token is refused. A verified token is remembered until it expires."""
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        policy: Policy,
+        *,
+        issuer: str | None,
+        audience: str | None,
+        leeway: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._keyring = keyring
+        self._policy = policy
+        self._issuer = issuer
+        self._audience = audience
+        self._leeway = leeway
+        self._now = now
+        self._verified: dict[bytes, Caller] = {}
+        self._generation = keyring.generation
+        # The library's own checks of the times go by its own clock.
+        self._tokens = jwt.PyJWT(
+            {
+                "require": ["exp", "sub", *(["iss"] if issuer else []), *(["aud"] if audience else [])],
+                "verify_aud": audience is not None,
+                "verify_exp": False,
+                "verify_nbf": False,
+                "verify_iat": False,
+            }
+        )
+
+    async def access_of(self, authorization: str | None) -> Access:
+        """See Authenticator."""
+        token = _bearer(authorization)
+        if self._generation != self._keyring.generation:
+            self._generation = self._keyring.generation
+            self._verified.clear()
+        digest = hashlib.sha256(token.encode()).digest()
+        caller = self._verified.get(digest)
+        if caller is None:
+            caller = await self._verify(token)
+            if len(self._verified) >= _MAX_KEPT:
+                del self._verified[next(iter(self._verified))]
+            self._verified[digest] = caller
+        if caller.expire_time <= self._now():
+            del self._verified[digest]
+            raise TokenExpired
+        return caller
+
+    async def _verify(self, token: str) -> Caller:
+        try:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise _refused("it cannot be read", error) from error
+        claims = self._claims(token, await self._candidates(header))
+        return self._policy.caller(_subject(claims), claims, self._expiry(claims))
+
+    async def _candidates(self, header: Mapping[str, Any]) -> tuple[Key, ...]:
+        kid, algorithm = header.get("kid", ""), header.get("alg")
+        if algorithm not in ALGORITHMS or not isinstance(kid, str):
+            raise _refused(f"its algorithm is {algorithm!r}")
+        keys: KeySet = await self._keyring.keys()
+        candidates = keys.candidates(kid, algorithm)
+        # A key of that name for another algorithm: no newer set will make that good.
+        if not candidates and all(key.kid != kid for key in keys.keys):
+            candidates = (await self._keyring.keys_with_more()).candidates(kid, algorithm)
+        if not candidates:
+            raise _refused(f"there is no key {kid!r} for {algorithm}")
+        return candidates[:MAX_CANDIDATES]
+
+    def _claims(self, token: str, candidates: tuple[Key, ...]) -> Mapping[str, Any]:
+        for key in candidates:
+            try:
+                claims: Mapping[str, Any] = self._tokens.decode(
+                    token, key.material, algorithms=[key.algorithm], issuer=self._issuer, audience=self._audience
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+                raise _refused("its claims are not as they should be", error) from error
+            else:
+                return claims
+        raise _refused("its signature is wrong")
+
+    def _expiry(self, claims: Mapping[str, Any]) -> datetime:
+        expire_time = _instant(claims["exp"]) + self._leeway
+        if "nbf" in claims and _instant(claims["nbf"]) - self._leeway > self._now():
+            raise TokenNotYetValid
+        return expire_time
+
+
+def _bearer(authorization: str | None) -> str:
+    """Returns the token of the metadata, which RFC 6750, 2.1 writes as the word Bearer, a space and the token."""
+    if not authorization:
+        raise TokenMissing
+    scheme, _, token = authorization.partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token or not token.isascii() or len(token) > MAX_TOKEN_BYTES:
+        raise TokenInvalid
+    return token
+
+
+def _subject(claims: Mapping[str, Any]) -> str:
+    """Returns the subject, if it can be a uid."""
+    subject = claims["sub"]
+    try:
+        is_uid = bool(subject) and len(subject.encode()) <= MAX_ID_BYTES and subject.isprintable()
+    except (AttributeError, UnicodeEncodeError):
+        is_uid = False
+    if not is_uid:
+        raise _refused("its subject cannot be a uid")
+    return str(subject)
+
+
+def _instant(seconds: object) -> datetime:
+    """Returns a NumericDate (RFC 7519, 2), the far future for all that lie beyond it."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        raise _refused("a time of it is no number")
+    try:
+        return min(_EPOCH + timedelta(seconds=seconds), _LAST_INSTANT)
+    except OverflowError:
+        return _LAST_INSTANT if seconds > 0 else _EPOCH
+
+
+def _refused(why: str, error: Exception | None = None) -> TokenInvalid:
+    _log.debug("a token was refused: %s%s", why, f" ({type(error).__name__})" if error else "")
+    return TokenInvalid()

@@ -1,0 +1,121 @@
+"""Checks of who is let in: the keys of tokens, the policy, the certificates."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from assetlane_server.access.certificates import Certificates, read_certificates
+from assetlane_server.access.keyring import ReadingFailed
+from assetlane_server.config import Settings
+from assetlane_server.doctor.finding import Finding, checked, failed, ok, warning
+from assetlane_server.security import certificate_files, opened_keyring, read_policy
+from assetlane_server.uploads.errors import NotReady
+
+_RENEW_WITHIN = timedelta(days=14)
+_ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
+_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
+_POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
+_TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."
+
+
+async def guard_findings(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Finding]:
+    """Yields what is found, in order."""
+    yield await checked("identity", _identity(settings), _KEYS)
+    if settings.has_identity:
+        yield await checked("tokens for us", _claims(settings), _KEYS)
+        yield await checked("policy", asyncio.to_thread(_policy, settings), _POLICY)
+    yield await checked("TLS", asyncio.to_thread(_tls, settings, now()), _TLS)
+
+
+async def _identity(settings: Settings) -> Finding:
+    name = "identity"
+    async with opened_keyring(settings) as keyring:
+        if keyring is None:
+            if settings.is_loopback:
+                return ok(name, "Nobody has to prove who he is: only this machine reaches the server.")
+            told = f"Anybody who reaches {settings.listen} may read, write and delete everything."
+            return warning(name, told, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
+        try:
+            await keyring.load()
+        except ReadingFailed as error:
+            return failed(name, f"The keys of tokens cannot be used: {error}.", _KEYS)
+        keys = await keyring.keys()
+    kinds = ", ".join(sorted({key.algorithm for key in keys.keys}))
+    told = f"Tokens are verified with {len(keys.keys)} key{'s' * (len(keys.keys) != 1)} ({kinds})."
+    if keys.unusable:
+        return warning(name, f"{told} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
+    if kinds == "HS256" and (told_of := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
+        return warning(name, f"{told} {told_of}", "Whoever reads it can make tokens: `chmod 600`.")
+    return ok(name, told)
+
+
+async def _claims(settings: Settings) -> Finding:
+    name = "tokens for us"
+    missing = [
+        setting
+        for setting, value in (
+            ("ASSETLANE_JWT_ISSUER", settings.jwt_issuer),
+            ("ASSETLANE_JWT_AUDIENCE", settings.jwt_audience),
+        )
+        if value is None
+    ]
+    if missing and settings.jwt_jwks is not None:
+        told = "A token that the issuer made for another service is good here too."
+        return warning(name, told, f"Set {' and '.join(missing)}.")
+    return ok(name, "A token counts if its key is ours." if missing else "A token has to name its issuer and us.")
+
+
+def _policy(settings: Settings) -> Finding:
+    policy = read_policy(settings)
+    whose = "The default" if settings.policy_file is None else str(settings.policy_file)
+    told = f"{whose} has {len(policy.read)} patterns to read and {len(policy.write)} to write."
+    if not (policy.read or policy.write):
+        return warning("policy", f"{told} Nobody may do anything.", _POLICY)
+    return ok("policy", told)
+
+
+def _tls(settings: Settings, now: datetime) -> Finding:
+    name = "TLS"
+    files = certificate_files(settings)
+    if files is None:
+        if settings.is_loopback:
+            return ok(name, "Calls come in the clear: only this machine reaches the server.")
+        told = f"Whoever is on the way reads all calls to {settings.listen}, tokens and signed URLs too."
+        return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
+    try:
+        found = read_certificates(files)
+    except NotReady as error:
+        return failed(name, str(error), _TLS)
+    if found.expire_time <= now:
+        return failed(
+            name, f"The certificate ended on {found.expire_time:%Y-%m-%d}.", "Renew it: no restart is needed."
+        )
+    told = f"The certificate is for {', '.join(found.names)} until {found.expire_time:%Y-%m-%d}."
+    if fault := _wrong_name(settings, found):
+        return failed(name, fault, "Get one whose subjectAltName has what clients call the server.")
+    if found.expire_time - now < _RENEW_WITHIN:
+        return warning(name, told, "Renew it: no restart is needed.")
+    if told_of := _open_to_others(files.key):
+        return warning(name, f"{told} {told_of}", "Whoever reads it can pose as this server: `chmod 600`.")
+    return ok(name, told)
+
+
+def _wrong_name(settings: Settings, found: Certificates) -> str:
+    """Returns why clients would refuse the certificate, nothing if they would not, as far as that can be seen here."""
+    host = settings.listen.rpartition(":")[0]
+    if not found.names:
+        return "The certificate names no host in its subjectAltName, and clients look at nothing else."
+    if host in _ANY_ADDRESS or settings.is_loopback or host.strip("[]") in found.names:
+        return ""  # a proxy, or another name of this machine, is what clients call
+    if any(not _is_address(name) for name in found.names):
+        return ""
+    return f"The certificate is for {', '.join(found.names)}, and the server listens on {host}."
+
+
+def _is_address(name: str) -> bool:
+    return ":" in name or name.replace(".", "").isdigit()
+
+
+def _open_to_others(path: Path) -> str:
+    return f"Other users of this machine can read {path}." if path.stat().st_mode & 0o077 else ""

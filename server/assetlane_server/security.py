@@ -1,0 +1,110 @@
+"""Puts together, from the settings, what finds out who calls and what keeps others from listening."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from assetlane_server.access.certificates import CertificateFiles, read_certificates
+from assetlane_server.access.identity import Anonymous, TokenAuthenticator
+from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
+from assetlane_server.access.keys import keys_of_file, keys_of_jwks
+from assetlane_server.access.policy import DEFAULT_POLICY, Policy, policy_of
+from assetlane_server.config import Settings
+from assetlane_server.rpc.call import Authenticator
+from assetlane_server.rpc.tls import Tls
+from assetlane_server.uploads.errors import NotReady
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Security:
+    """Who calls, and over what. What there is of both has to run for as long as the server serves."""
+
+    authenticator: Authenticator
+    keyring: Keyring | None
+    tls: Tls | None
+
+
+@asynccontextmanager
+async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Security]:
+    """Reads keys, policy and certificates. Raises NotReady naming the setting to look at."""
+    async with opened_keyring(settings) as keyring:
+        authenticator: Authenticator = Anonymous()
+        if keyring is not None:
+            authenticator = TokenAuthenticator(
+                keyring,
+                await asyncio.to_thread(read_policy, settings),
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                leeway=timedelta(seconds=settings.jwt_leeway_seconds),
+                now=now,
+            )
+            await _load(keyring, settings)
+        elif not settings.is_loopback:
+            _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
+        files = certificate_files(settings)
+        tls = None if files is None else await asyncio.to_thread(Tls, partial(read_certificates, files))
+        if tls is None and keyring is not None and not settings.is_loopback:
+            _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
+                         settings.listen)  # fmt: skip
+        yield Security(authenticator, keyring, tls)
+
+
+@asynccontextmanager
+async def opened_keyring(settings: Settings) -> AsyncIterator[Keyring | None]:
+    """Opens the keys that the settings name, not read yet; None where nobody has to prove who he is."""
+    async with AsyncExitStack() as resources:
+        if settings.jwt_key_file is not None:
+            read, parse = file_reading(settings.jwt_key_file), keys_of_file
+        elif settings.jwt_jwks is not None:
+            is_url = settings.has_jwks_url
+            parse = partial(keys_of_jwks, allows_secrets=not is_url)
+            if is_url:
+                session = await resources.enter_async_context(aiohttp.ClientSession())
+                read = url_reading(session, settings.jwt_jwks)
+            else:
+                read = file_reading(Path(settings.jwt_jwks))
+        else:
+            yield None
+            return
+        yield Keyring(read, parse, interval=timedelta(seconds=settings.jwt_refresh_seconds), clock=time.monotonic)
+
+
+def read_policy(settings: Settings) -> Policy:
+    """Reads the policy. Raises NotReady naming the setting. Blocks: one small file."""
+    if settings.policy_file is None:
+        return policy_of(DEFAULT_POLICY)
+    try:
+        return policy_of(settings.policy_file.read_text())
+    except OSError as error:
+        told = f"{settings.policy_file} cannot be read: {error.strerror or type(error).__name__}"
+        raise NotReady(f"ASSETLANE_POLICY_FILE: {told}") from error
+    except (NotReady, UnicodeDecodeError) as error:
+        raise NotReady(f"ASSETLANE_POLICY_FILE: {error}") from error
+
+
+def certificate_files(settings: Settings) -> CertificateFiles | None:
+    """Returns where the certificates lie, None for a server in the clear."""
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+async def _load(keyring: Keyring, settings: Settings) -> None:
+    try:
+        await keyring.load()
+    except ReadingFailed as error:
+        if not settings.has_jwks_url:
+            name = "ASSETLANE_JWT_JWKS" if settings.jwt_key_file is None else "ASSETLANE_JWT_KEY_FILE"
+            raise NotReady(f"{name}: {error}") from error
+        # An issuer that is away for a while must not keep a restarted server away with it.
+        _log.warning("ASSETLANE_JWT_JWKS: %s; calls are told KEYS_UNAVAILABLE until it can be read", error)

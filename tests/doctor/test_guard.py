@@ -1,0 +1,128 @@
+"""What doctor says of keys, policy and certificates: each fault by its setting."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.access.certificates import Authority, Pair
+from tests.access.tokens import Issuer, key_set
+
+from assetlane_server.config import Settings, settings_from
+from assetlane_server.doctor.finding import Finding, Verdict
+from assetlane_server.doctor.guard import guard_findings
+
+LEAST = {"mongo_uri": "mongodb://127.0.0.1", "s3_bucket": "bucket"}
+
+
+async def findings(settings: Settings) -> dict[str, Finding]:
+    """Returns what is found, by name."""
+    return {found.name: found async for found in guard_findings(settings, lambda: datetime.now(UTC))}
+
+
+def given(**changes: Any) -> Settings:
+    """Returns settings with these."""
+    return settings_from({}, **{**LEAST, **changes})
+
+
+def key_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
+    """Returns a file with this content."""
+    path = folder / "key"
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
+async def test_on_loopback_all_is_well_without_anything() -> None:
+    """For development."""
+    assert {name: found.verdict for name, found in (await findings(given())).items()} == {
+        "identity": Verdict.OK,
+        "TLS": Verdict.OK,
+    }
+
+
+async def test_an_open_door_is_warned_of() -> None:
+    """Once for who comes in, once for who listens."""
+    found = await findings(given(listen="0.0.0.0:50151", allow_anonymous=True))
+    assert {one.verdict for one in found.values()} == {Verdict.WARNING}
+    assert "ASSETLANE_JWT_KEY_FILE" in found["identity"].mend
+    assert "ASSETLANE_TLS_CERT_FILE" in found["TLS"].mend
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "verdict", "told"),
+    [
+        (Issuer("RS256").file, 0o644, Verdict.OK, "1 key (RS256)"),
+        (Issuer("HS256").file, 0o600, Verdict.OK, "1 key (HS256)"),
+        (Issuer("HS256").file, 0o644, Verdict.WARNING, "can read"),
+        (b"short", 0o600, Verdict.FAILED, "5 bytes"),
+        (None, 0o600, Verdict.FAILED, "No such file"),
+    ],
+)
+async def test_the_key_file_is_read(
+    tmp_path: Path, content: bytes | None, mode: int, verdict: Verdict, told: str
+) -> None:
+    """As the server reads it; a secret is nobody else's."""
+    path = key_file(tmp_path, content or b"", mode)
+    if content is None:
+        path.unlink()
+    found = await findings(given(jwt_key_file=path))
+    assert (found["identity"].verdict, told in found["identity"].told) == (verdict, True)
+    assert found["policy"].verdict is Verdict.OK
+
+
+async def test_a_key_set_is_read_and_its_odd_keys_are_told(tmp_path: Path) -> None:
+    """With what keeps tokens for other services out, which is missing here."""
+    path = key_file(tmp_path, key_set(Issuer(), Issuer("HS256", "shared")).replace(b'"oct"', b'"odd"'))
+    found = await findings(given(jwt_jwks=str(path)))
+    assert found["identity"].verdict is Verdict.WARNING
+    assert "'shared'" in found["identity"].told
+    assert found["tokens for us"].verdict is Verdict.WARNING
+    assert "ASSETLANE_JWT_AUDIENCE" in found["tokens for us"].mend
+    found = await findings(given(jwt_jwks=str(path), jwt_issuer="us", jwt_audience="assets"))
+    assert found["tokens for us"].verdict is Verdict.OK
+
+
+async def test_a_key_set_that_nobody_serves_has_failed() -> None:
+    """A server would start, and refuse every call."""
+    found = await findings(given(jwt_jwks="http://127.0.0.1:1/keys"))
+    assert found["identity"].verdict is Verdict.FAILED
+    assert "cannot be fetched" in found["identity"].told
+
+
+async def test_a_policy_that_is_none_has_failed(tmp_path: Path) -> None:
+    """And one that lets nobody in is warned of."""
+    policy = tmp_path / "policy.toml"
+    key = key_file(tmp_path, Issuer().file)
+    for text, verdict in (("read = 1", Verdict.FAILED), ("read = []\nwrite = []", Verdict.WARNING)):
+        policy.write_text(text)
+        assert (await findings(given(jwt_key_file=key, policy_file=policy)))["policy"].verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "listen", "verdict", "told"),
+    [
+        (timedelta(days=90), "127.0.0.1:50151", Verdict.OK, "localhost, 127.0.0.1"),
+        (timedelta(days=5), "127.0.0.1:50151", Verdict.WARNING, "until"),
+        (timedelta(days=-1), "127.0.0.1:50151", Verdict.FAILED, "ended on"),
+    ],
+)
+async def test_a_certificate_is_looked_at(
+    tmp_path: Path, lifetime: timedelta, listen: str, verdict: Verdict, told: str
+) -> None:
+    """Its names, and how long it lasts."""
+    chain, key = Authority().signed("one", lifetime=lifetime).put(tmp_path)
+    key.chmod(0o600)
+    found = (await findings(given(listen=listen, tls_cert_file=chain, tls_key_file=key)))["TLS"]
+    assert (found.verdict, told in found.told) == (verdict, True)
+
+
+async def test_a_certificate_whose_key_is_another_has_failed(tmp_path: Path) -> None:
+    """And a key that others can read is warned of."""
+    one, two = Authority().signed("one"), Authority().signed("two")
+    chain, key = one.put(tmp_path)
+    key.chmod(0o644)
+    assert (await findings(given(tls_cert_file=chain, tls_key_file=key)))["TLS"].verdict is Verdict.WARNING
+    Pair(one.chain, two.key).put(tmp_path)
+    found = (await findings(given(tls_cert_file=chain, tls_key_file=key)))["TLS"]
+    assert (found.verdict, "does not belong" in found.told) == (Verdict.FAILED, True)
