@@ -34,7 +34,7 @@ fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs and docs/api.md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,6 +43,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/reference.py --check
 
 test: setup  ## all tests but the fault suite and other languages, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults and not languages' $(ARGS)
@@ -69,8 +70,10 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 clean:  ## remove what set-up and runs left
 	rm -rf $(VENV) .assetlane dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs from protos/ into client/assetlane/v1
+proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installed, the stubs of examples/go
 	$(BIN)/python protos/generate.py
+	$(BIN)/python protos/reference.py
+	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb
