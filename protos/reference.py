@@ -104,7 +104,7 @@ def _messages(source: Source) -> Iterator[str]:
         yield ""
         for number, oneof in enumerate(message.get("oneofDecl", ())):
             if comment := source.comment(_MESSAGES, index, _ONEOFS, number):
-                yield f"One of `{oneof['name']}`: {_cell(comment)}\n"
+                yield f"One of `{oneof['name']}`:\n{_prose(comment)}\n"
 
 
 def _enums(source: Source) -> Iterator[str]:
@@ -139,7 +139,9 @@ def _link(type_name: str) -> str:
 
 
 def _prose(text: str) -> str:
-    return re.sub(r"(?<=[^\n])\n(?=[^\n ])", " ", text).strip()
+    """Joins the lines of a paragraph and gives each sentence one; what is indented stays as it is."""
+    joined = re.sub(r"(?<=[^\n])\n(?=[^\n ])", " ", text).strip()
+    return re.sub(r"(?<=[.!?]) (?=[A-Z`])", "\n", joined)
 
 
 def _cell(text: str) -> str:
