@@ -90,14 +90,14 @@ class Lane:
     """A connection to an Assetlane server, for many threads: keep one per process.
 
     The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
-    ASSETLANE_TOKEN (a bearer token), ASSETLANE_CA, a PEM file with the certificates to trust, which turns TLS on.
+    ASSETLANE_TOKEN (a bearer token), ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
     """
 
     def __init__(self) -> None:
         target = os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151")
         # Notices a server that is gone without a word. The server allows a ping every ten seconds.
         options = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
-        ca, token = os.environ.get("ASSETLANE_CA"), os.environ.get("ASSETLANE_TOKEN")
+        ca, token = os.environ.get("ASSETLANE_CA_FILE"), os.environ.get("ASSETLANE_TOKEN")
         self._channel = (
             grpc.secure_channel(target, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
             if ca

@@ -15,7 +15,7 @@ EXAMPLE_LIMIT_S = 300.0
 
 async def main(path: Path) -> None:
     """Uploads with cuts by the server, tells what happens, reads everything back, and renews the read URLs."""
-    ca = os.environ.get("ASSETLANE_CA")
+    ca = os.environ.get("ASSETLANE_CA_FILE")
     lane = Client(
         os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"),
         uid=os.environ.get("ASSETLANE_UID", "ann"),

@@ -25,6 +25,7 @@ from assetlane_server.local import StackAddress
 # With cold caches a build fetches compilers and libraries.
 BUILD_LIMIT_S: Final = 600.0
 RUN_LIMIT_S: Final = 120.0
+ADDRESS: Final = "127.0.0.1:50151"
 pytestmark = [
     pytest.mark.languages,
     pytest.mark.timeout(BUILD_LIMIT_S + RUN_LIMIT_S),
@@ -104,3 +105,23 @@ async def test_the_stubs_of_go_are_those_of_the_contract(tmp_path: Path) -> None
     await ran((str(buf), "generate", "-o", str(tmp_path)), GO.folder, os.environ, BUILD_LIMIT_S)
     fresh = {path.name: path.read_text() for path in (tmp_path / "assetlanev1").iterdir()}
     assert fresh == {path.name: path.read_text() for path in (GO.folder / "assetlanev1").iterdir()}
+
+
+async def test_the_readme_talks_to_the_server_with_grpcurl(place: Stage, tmp_path: Path) -> None:
+    """Each command as it stands, but for the address."""
+    if GO.missing_tools:
+        pytest.skip("go: not installed")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
+    (block,) = (block for block in blocks if "grpcurl" in block)
+    assert ADDRESS in block
+    environment = {**os.environ, "GOBIN": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    script = block.replace(ADDRESS, place.target)
+    out = await ran(("sh", "-ec", script), ROOT, environment, BUILD_LIMIT_S)
+    for told in (
+        "assetlane.v1.AssetService\n",
+        "rpc WatchUpload ( .assetlane.v1.WatchUploadRequest ) returns ( stream",
+        '"status": "SERVING"',
+        '"single_put": {',
+        '"status": "UPLOAD_STATUS_INITIALIZED"',
+    ):
+        assert told in out

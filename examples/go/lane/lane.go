@@ -39,14 +39,14 @@ type Lane struct {
 }
 
 // Dial prepares a connection; it is made with the first call. The environment says where to and as whom:
-// ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann), ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA,
+// ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann), ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE,
 // a PEM file with the certificates to trust, which turns TLS on.
 func Dial() (*Lane, error) {
 	transport := insecure.NewCredentials()
-	if file := os.Getenv("ASSETLANE_CA"); file != "" {
+	if file := os.Getenv("ASSETLANE_CA_FILE"); file != "" {
 		var err error
 		if transport, err = credentials.NewClientTLSFromFile(file, ""); err != nil {
-			return nil, fmt.Errorf("ASSETLANE_CA: %w", err)
+			return nil, fmt.Errorf("ASSETLANE_CA_FILE: %w", err)
 		}
 	}
 	options := []grpc.DialOption{

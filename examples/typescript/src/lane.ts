@@ -28,7 +28,7 @@ type Method<Request, Response> = (
  * A connection to an Assetlane server: keep one per process.
  *
  * The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
- * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA, a PEM file with the certificates to trust, which turns TLS on.
+ * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
  */
 export class Lane {
   readonly uid = process.env.ASSETLANE_UID || "ann";
@@ -37,7 +37,7 @@ export class Lane {
 
   constructor() {
     const target = process.env.ASSETLANE_TARGET || "127.0.0.1:50151";
-    const ca = process.env.ASSETLANE_CA;
+    const ca = process.env.ASSETLANE_CA_FILE;
     const transport = ca ? credentials.createSsl(readFileSync(ca)) : credentials.createInsecure();
     // Notices a server that is gone without a word. The server allows a ping every ten seconds.
     const options = { "grpc.keepalive_time_ms": 30_000, "grpc.keepalive_timeout_ms": 10_000 };

@@ -30,7 +30,7 @@ import java.util.function.Function;
  * Safe for many threads; keep one per process.
  *
  * <p>The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
- * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA, a PEM file with the certificates to trust, which turns TLS on.
+ * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
  */
 public final class Lane implements AutoCloseable {
   /** The time that a call has, its repeats included. */
@@ -48,7 +48,7 @@ public final class Lane implements AutoCloseable {
   private final String uid = environment("ASSETLANE_UID", "ann");
 
   public Lane() throws IOException {
-    String ca = environment("ASSETLANE_CA", "");
+    String ca = environment("ASSETLANE_CA_FILE", "");
     ChannelCredentials transport = ca.isEmpty()
         ? InsecureChannelCredentials.create()
         : TlsChannelCredentials.newBuilder().trustManager(new File(ca)).build();
