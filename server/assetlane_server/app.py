@@ -23,7 +23,7 @@ from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
-from assetlane_server.security import security
+from assetlane_server.security import rationed_uploads, security
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
@@ -95,13 +95,15 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
         security(settings, utc_now) as guard,
     ):
         await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
+        rationed = rationed_uploads(settings, records, records.quotas, utc_now)
+        uploads = rationed or records
         hub = Hub(records, utc_now)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
-            uploads=records,
+            uploads=uploads,
             assets=records,
             store=store,
             hub=hub,
@@ -115,7 +117,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
         )
         sweeper = Sweeper(
             records=records,
-            uploads=records,
+            uploads=uploads,
             store=store,
             broker=broker,
             interval=timedelta(seconds=settings.sweep_seconds),
@@ -129,11 +131,18 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
                 authenticator=guard.authenticator,
                 credentials=guard.tls.credentials if guard.tls else None,
                 is_reflecting=settings.reflection,
-                limits=Limits(max_calls=settings.max_calls, max_watches=settings.max_watches),
+                limits=Limits(
+                    max_calls=settings.max_calls,
+                    max_watches=settings.max_watches,
+                    max_watches_per_uid=settings.max_watches_per_uid,
+                    max_message_bytes=settings.max_message_bytes,
+                ),
                 options=server_options(
                     max_message_bytes=settings.max_message_bytes,
                     keepalive_seconds=settings.keepalive_seconds,
                     shares_port=shares_port,
+                    min_ping_seconds=settings.min_ping_seconds,
+                    handshake_seconds=settings.handshake_seconds,
                 ),
             ) as server,
             asyncio.TaskGroup() as tasks,
@@ -141,7 +150,10 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             app = Application(server, hub, broker, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run()), name="hub")
             tasks.create_task(_essential("gRPC server", server.run()), name="server")
-            sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
+            tending = [tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")]
+            if rationed is not None:
+                healing = rationed.run(timedelta(seconds=settings.sweep_seconds))
+                tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run()), name=name)
                 for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
@@ -151,7 +163,8 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             try:
                 yield app
             finally:
-                sweeping.cancel()
+                for task in tending:
+                    task.cancel()
                 await app.drain()
                 for task in (telling_health, *watching_files):
                     task.cancel()

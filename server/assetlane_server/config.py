@@ -114,6 +114,30 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     max_calls: int = Field(1000, ge=1, description="calls in flight at a time, per process; watches do not count")
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
+    max_watches_per_uid: int = Field(
+        1000, ge=1, description="watches of one token's subject open at a time, per process"
+    )
+    quota_uid_uploads: int | None = Field(
+        None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
+    )
+    quota_uid_bytes: int | None = Field(
+        None, ge=1, le=2**62, description="bytes that one owner's open uploads promise together; unset: any number"
+    )
+    quota_partition_uploads: int | None = Field(
+        None, ge=1, le=10_000, description="uploads open at a time for one `asset_partition`; unset: any number"
+    )
+    quota_partition_bytes: int | None = Field(
+        None, ge=1, le=2**62, description="bytes that open uploads for one `asset_partition` promise; unset: any number"
+    )
+    quota_calls_per_second: float | None = Field(
+        None, ge=0.01, le=1e6, description="calls of one token's subject a second, per process; unset: any number"
+    )
+    min_ping_seconds: float = Field(
+        10, ge=0.1, le=3600, description="a client that pings more often than this loses its connection"
+    )
+    handshake_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that a new connection has to begin; then it is closed"
+    )
     keepalive_seconds: float = Field(
         30, ge=0.1, le=3600, description="silence after which a client is pinged, and time it has to answer"
     )
@@ -171,7 +195,7 @@ class Settings(BaseSettings):
             if self.allow_anonymous:
                 raise ValueError("ASSETLANE_ALLOW_ANONYMOUS means nothing where tokens are verified: unset it")
             return self
-        for name in ("policy_file", "jwt_issuer", "jwt_audience"):
+        for name in ("policy_file", "jwt_issuer", "jwt_audience", "quota_calls_per_second"):
             # Set in the belief that it protects.
             if getattr(self, name) is not None:
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")

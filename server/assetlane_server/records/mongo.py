@@ -32,6 +32,7 @@ from assetlane_server.records.documents import (
     upload_state,
 )
 from assetlane_server.records.indexes import INDEXES
+from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
@@ -56,6 +57,7 @@ class MongoRecords:
         self._database = database
         self._uploads = database["uploads"]
         self._assets = database["assets"]
+        self.quotas = MongoQuotas(database["quotas"], _unavailable)
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
@@ -108,12 +110,12 @@ class MongoRecords:
         except DuplicateKeyError as error:
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
             # One after the other: the embedded MongoDB has no index for an $or.
-            document = await self._find_one(self._uploads, {"_id": upload.upload_id}) or await self._find_one(
-                self._uploads, {"uid": upload.uid, "request_id": upload.request_id}
+            stored = await self.find_upload(upload.upload_id) or await self.find_requested(
+                upload.uid, upload.request_id
             )
-            if document is None:
+            if stored is None:
                 raise LedgerUnavailable("A write met another one that is gone: call again.") from error
-            return upload_of(document)
+            return stored
         except PyMongoError as error:
             raise _unavailable(error) from error
         return upload
@@ -144,6 +146,11 @@ class MongoRecords:
     async def find_upload(self, upload_id: str) -> Upload | None:
         """See UploadRecords."""
         document = await self._find_one(self._uploads, {"_id": upload_id})
+        return None if document is None else upload_of(document)
+
+    async def find_requested(self, uid: str, request_id: str) -> Upload | None:
+        """See UploadRecords."""
+        document = await self._find_one(self._uploads, {"uid": uid, "request_id": request_id})
         return None if document is None else upload_of(document)
 
     async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:

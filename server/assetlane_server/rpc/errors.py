@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 from ulid import ULID
 
@@ -39,6 +39,12 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyUploads: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyBytes: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CallRateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWatchesOfOne: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.MessageMalformed: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -86,6 +92,13 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
         case errors.WrongStatus():
             wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=str(error))
             return (PreconditionFailure(violations=[wrong]),)
+        case errors.QuotaExceeded():
+            exceeded = QuotaFailure(violations=[QuotaFailure.Violation(subject=error.subject, description=error.limit)])
+            if error.retry_after is None:
+                return (exceeded,)
+            retry_delay = Duration()
+            retry_delay.FromTimedelta(error.retry_after)
+            return (exceeded, RetryInfo(retry_delay=retry_delay))
         case (
             errors.StoreUnavailable()
             | errors.LedgerUnavailable()

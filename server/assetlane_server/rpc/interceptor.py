@@ -12,6 +12,7 @@ from grpc import aio
 from assetlane_server.rpc.call import Authenticator, admitted
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.reading import check_read, reading
 from assetlane_server.uploads.errors import TokenExpired
 from assetlane_server.uploads.ports import Access
 
@@ -46,12 +47,14 @@ class RefusalInterceptor(aio.ServerInterceptor):
 
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits) -> Handler:
+    read = reading(handler.request_deserializer, limits.max_message_bytes)
     if handler.unary_unary is not None:
 
         async def unary(request: Any, context: Any) -> Any:
             try:
                 # Before the limits: who is nobody takes nobody's place.
                 call = await admitted(authenticator, context)
+                check_read(request)
                 with limits.calls.passed():
                     return await handler.unary_unary(request, call)
             except aio.AbortError:
@@ -59,13 +62,14 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             except Exception as error:
                 await _abort(context, error, method)
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary, read, handler.response_serializer)
     if handler.unary_stream is not None:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 call = await admitted(authenticator, context)
-                with limits.watches.passed():
+                check_read(request)
+                with limits.watches.passed(), limits.watches_of_one.passed(call.access.uid):
                     async with aclosing(_until_expired(handler.unary_stream(request, call), call.access)) as responses:
                         async for response in responses:
                             yield response
@@ -75,7 +79,7 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             except Exception as error:
                 await _abort(context, error, method)
 
-        return grpc.unary_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(stream, read, handler.response_serializer)
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
 
 
