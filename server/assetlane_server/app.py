@@ -117,7 +117,7 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             new_id=new_id,
             now=utc_now,
         )
-        parts = PartDesk(uploads=records, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
+        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
             uploads=uploads,

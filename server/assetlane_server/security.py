@@ -17,7 +17,7 @@ from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, Policy, policy_of
-from assetlane_server.access.quotas import CallRate, Quotas, ration_of
+from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
 from assetlane_server.access.rationing import RatedCallers, RationedUploads
 from assetlane_server.config import Settings
 from assetlane_server.rpc.call import Authenticator
@@ -112,7 +112,10 @@ def rationed_uploads(
         ration_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
         ration_of(settings.quota_partition_uploads, settings.quota_partition_bytes),
     )
-    return None if quotas.is_empty else RationedUploads(uploads, accounts, quotas, now)
+    if quotas.is_empty:
+        return None
+    lease = claim_lease(timedelta(seconds=settings.mongo_timeout_seconds))
+    return RationedUploads(uploads, accounts, quotas, lease=lease, now=now)
 
 
 async def _load(keyring: Keyring, settings: Settings) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.uploads.samples import NOW, QUARTER, requested
 
 from assetlane_server.access.quotas import (
-    CLAIM_LEASE,
     CallRate,
     Quotas,
+    claim_lease,
     claim_of,
     forfeited,
     never_fits,
@@ -78,11 +78,11 @@ def test_a_claim_is_forfeited_when_its_upload_has_ended_or_was_never_stored() ->
     upload = requested().initialized(NOW, QUARTER)
     claim = claim_of(upload, NOW)
     account = Account(Balance("uid:7f3a", 1, SIZE, NOW), (claim,))
-    moment = timedelta(milliseconds=1)
     assert forfeited(account, {upload.upload_id: upload}, NOW + timedelta(days=1)) == []
     assert forfeited(account, {upload.upload_id: upload.cancelled(NOW)}, NOW) == [claim]
-    assert forfeited(account, {}, NOW + CLAIM_LEASE) == []
-    assert forfeited(account, {}, NOW + CLAIM_LEASE + moment) == [claim]
+    assert forfeited(account, {}, NOW) == []
+    assert forfeited(account, {}, NOW + timedelta(milliseconds=1)) == [claim]
+    assert claim_lease(timedelta(seconds=10)) == timedelta(seconds=90)
     repeated = replace(account, claims=(replace(claim, upload_ids=("gone", upload.upload_id)),))
     assert forfeited(repeated, {upload.upload_id: upload}, NOW + timedelta(days=1)) == []
 

@@ -1,8 +1,8 @@
 """Quotas as callers meet them, on a real server and real stores."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.servers import served
 from assetlane import Client, ResourceExhausted
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
-from assetlane_server.access.quotas import CLAIM_LEASE, claim_of
+from assetlane_server.access.quotas import claim_of
 from assetlane_server.app import new_id, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.records.mongo import MongoRecords
@@ -45,6 +45,11 @@ async def ledger(settings: Settings) -> AsyncIterator[MongoRecords]:
     uri = settings.mongo_uri.get_secret_value()
     async with MongoRecords.open(uri, settings.mongo_database, call_timeout=timedelta(seconds=10)) as records:
         yield records
+
+
+def clock(ahead: timedelta) -> Callable[[], datetime]:
+    """Returns a clock that is so far ahead."""
+    return lambda: utc_now() + ahead
 
 
 async def counted(settings: Settings, subject: str = ANN) -> tuple[int, int]:
@@ -130,7 +135,7 @@ async def test_claims_that_nobody_gave_back_are_found_when_they_are_in_the_way(s
         upload = await records.find_upload(ended.upload.upload_id)
         assert upload is not None
         assert await records.advance_upload(upload.cancelled(utc_now()))  # and its server died
-        orphan = Claim("0" * 24, 7, (new_id(),), utc_now() - CLAIM_LEASE - HOUR)
+        orphan = Claim("0" * 24, 7, (new_id(),), utc_now() - HOUR)
         assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now() - HOUR) is None
         assert await counted(settings) == (2, 12)
         for _ in range(2):
@@ -144,13 +149,13 @@ async def test_claims_that_are_in_nobodys_way_are_found_in_time(settings: Settin
     limited = settings.model_copy(update={"quota_uid_uploads": 2})
     async with ledger(settings) as records:
         orphan = Claim("0" * 24, 7, (new_id(),), utc_now())
-        assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now() + CLAIM_LEASE) is None
-        for ahead, left in ((timedelta(0), (1, 7)), (HOUR, (0, 0))):
-            later = rationed_uploads(limited, records, records.quotas, lambda ahead=ahead: utc_now() + ahead)
+        assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now()) is None
+        for ahead, left in ((timedelta(seconds=1), (1, 7)), (HOUR, (0, 0))):
+            later = rationed_uploads(limited, records, records.quotas, clock(ahead))
             assert later is not None
             await later.sweep()
             assert await counted(settings) == left
-        last = rationed_uploads(limited, records, records.quotas, lambda: utc_now() + 2 * HOUR)
+        last = rationed_uploads(limited, records, records.quotas, clock(2 * HOUR))
         assert last is not None
         assert await last.sweep() == 1
         assert await records.quotas.find_account(ANN) is None

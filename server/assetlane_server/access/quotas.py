@@ -15,8 +15,6 @@ from assetlane_server.uploads.upload import Upload
 
 # How many claims one account holds where only bytes are limited: its document has to stay small.
 MOST_UPLOADS = 10_000
-# After this time whatever a process was about to store is stored, or never will be: no write takes so long.
-CLAIM_LEASE = timedelta(minutes=10)
 # An account that is full is looked at again for claims that nobody gave back, at most this often.
 LOOK_INTERVAL = timedelta(seconds=5)
 _RETRY_AFTER = timedelta(seconds=5)  # uploads take seconds to minutes
@@ -76,16 +74,21 @@ def shortage(balance: Balance, claim: Claim, ration: Ration) -> QuotaExceeded:
     return TooManyBytes(balance.subject, limit, _RETRY_AFTER)
 
 
-def forfeited(account: Account, uploads: dict[str, Upload], now: datetime) -> list[Claim]:
-    """Returns the claims that nobody will give back: their uploads have ended, or were never stored."""
-    return [claim for claim in account.claims if _is_forfeited(claim, uploads, now)]
+def claim_lease(write_timeout: timedelta) -> timedelta:
+    """Returns after which time an upload that was claimed for is stored, or never will be: it takes three writes."""
+    return timedelta(minutes=1) + 3 * write_timeout
 
 
-def _is_forfeited(claim: Claim, uploads: dict[str, Upload], now: datetime) -> bool:
+def forfeited(account: Account, uploads: dict[str, Upload], claimed_before: datetime) -> list[Claim]:
+    """Returns the claims that nobody will give back: their uploads have ended, or were not stored in their time."""
+    return [claim for claim in account.claims if _is_forfeited(claim, uploads, claimed_before)]
+
+
+def _is_forfeited(claim: Claim, uploads: dict[str, Upload], claimed_before: datetime) -> bool:
     stored = [uploads[upload_id] for upload_id in claim.upload_ids if upload_id in uploads]
     if stored:
         return all(upload.status.is_final for upload in stored)
-    return claim.time < now - CLAIM_LEASE
+    return claim.time < claimed_before
 
 
 class CallRate:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from assetlane_server.access.quotas import (
-    CLAIM_LEASE,
     LOOK_INTERVAL,
     CallRate,
     Quotas,
@@ -58,11 +57,18 @@ class RationedUploads:
     """
 
     def __init__(
-        self, uploads: UploadRecords, accounts: QuotaRecords, quotas: Quotas, now: Callable[[], datetime]
+        self,
+        uploads: UploadRecords,
+        accounts: QuotaRecords,
+        quotas: Quotas,
+        *,
+        lease: timedelta,
+        now: Callable[[], datetime],
     ) -> None:
         self._uploads = uploads
         self._accounts = accounts
         self._quotas = quotas
+        self._lease = lease
         self._now = now
         self._releasing: set[asyncio.Task[None]] = set()
 
@@ -138,14 +144,14 @@ class RationedUploads:
         for balance in due:
             if balance.open_uploads == 0:
                 await self._accounts.close_account(balance.subject)
-            elif await self._accounts.reschedule_account(balance, self._now() + CLAIM_LEASE):
+            elif await self._accounts.reschedule_account(balance, self._now() + self._lease):
                 await self._heal(balance.subject)
         return len(due)
 
     async def _claim(self, subject: str, claim: Claim, ration: Ration) -> None:
         if refusal := never_fits(subject, claim, ration):
             raise refusal
-        sweep_time = claim.time + CLAIM_LEASE
+        sweep_time = claim.time + self._lease
         balance = await self._accounts.claim(subject, claim, ration, sweep_time)
         if balance is not None and await self._may_look(balance) and await self._heal(subject):
             balance = await self._accounts.claim(subject, claim, ration, sweep_time)
@@ -155,8 +161,8 @@ class RationedUploads:
     async def _may_look(self, balance: Balance) -> bool:
         """Returns whether nobody, on no server, has looked at the account for a while: then it is our turn."""
         now = self._now()
-        is_long_ago = balance.sweep_time < now + CLAIM_LEASE - LOOK_INTERVAL
-        return is_long_ago and await self._accounts.reschedule_account(balance, now + CLAIM_LEASE)
+        is_long_ago = balance.sweep_time < now + self._lease - LOOK_INTERVAL
+        return is_long_ago and await self._accounts.reschedule_account(balance, now + self._lease)
 
     async def _heal(self, subject: str) -> bool:
         """Releases the claims that nobody will give back; returns whether there were any."""
@@ -167,7 +173,7 @@ class RationedUploads:
         uploads: dict[str, Upload] = {}
         for start in range(0, len(upload_ids), _READ_AT_ONCE):
             uploads |= await self._uploads.find_uploads(upload_ids[start : start + _READ_AT_ONCE])
-        lost = forfeited(account, uploads, self._now())
+        lost = forfeited(account, uploads, self._now() - self._lease)
         for claim in lost:
             # Unless its request is repeated just now, which makes it good again.
             await self._accounts.release(subject, claim, only_as_of=claim.time)
