@@ -17,6 +17,12 @@ from ulid import ULID
 from assetlane_server.uploads import errors
 
 DOMAIN = "assetlane"
+# Trailing metadata above 8 KiB may be refused by a peer, above 16 KiB it is: the caller would learn nothing at all.
+# The message travels percent-encoded, at worst three bytes for one, the details in base64, four for three.
+_MAX_MESSAGE_BYTES = 512
+_MAX_DETAILS_BYTES = 4096
+_MAX_LISTED = 8  # an upload has fewer variants
+_MAX_TEXT_BYTES = 384  # one text of the details
 _RETRY_AFTER = Duration(seconds=1)
 
 _log = logging.getLogger(__name__)
@@ -81,19 +87,28 @@ def answer_to(error: Exception, method: str) -> Answer:
 def _details(error: errors.Refusal) -> tuple[Message, ...]:
     match error:
         case errors.InvalidRequest():
-            fields = [BadRequest.FieldViolation(field=v.field, description=v.limit) for v in error.violations]
-            return (BadRequest(field_violations=fields),)
+            fields = [
+                BadRequest.FieldViolation(field=_cut(v.field), description=_cut(v.limit)) for v in error.violations
+            ]
+            bad = BadRequest()
+            for violation in fields:
+                if bad.ByteSize() + violation.ByteSize() > _MAX_DETAILS_BYTES - 1024:
+                    break  # the first ones are enough to begin with
+                bad.field_violations.append(violation)
+            return (bad,)
         case errors.VariantsMissing():
             missing = [
-                PreconditionFailure.Violation(type="VARIANT", subject=name, description="not in the store yet")
-                for name in error.names
+                PreconditionFailure.Violation(type="VARIANT", subject=_cut(name), description="not in the store yet")
+                for name in error.names[:_MAX_LISTED]
             ]
             return (PreconditionFailure(violations=missing),)
         case errors.WrongStatus():
-            wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=str(error))
+            wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=_cut(str(error)))
             return (PreconditionFailure(violations=[wrong]),)
         case errors.QuotaExceeded():
-            exceeded = QuotaFailure(violations=[QuotaFailure.Violation(subject=error.subject, description=error.limit)])
+            exceeded = QuotaFailure(
+                violations=[QuotaFailure.Violation(subject=_cut(error.subject), description=_cut(error.limit))]
+            )
             if error.retry_after is None:
                 return (exceeded,)
             retry_delay = Duration()
@@ -113,7 +128,14 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
 
 def _answer(code: grpc.StatusCode, reason: str, message: str, *details: Message) -> Answer:
     number: int = code.value[0]
+    message = _cut(message, _MAX_MESSAGE_BYTES)
     status = Status(code=number, message=message)
     for detail in (ErrorInfo(reason=reason, domain=DOMAIN), *details):
         status.details.add().Pack(detail)
     return Answer(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _cut(text: str, max_bytes: int = _MAX_TEXT_BYTES) -> str:
+    """Returns the beginning of a text that quotes what a caller sent."""
+    data = text.encode()
+    return text if len(data) <= max_bytes else data[: max_bytes - 3].decode(errors="ignore") + "…"
