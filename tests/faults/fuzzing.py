@@ -54,8 +54,7 @@ def requests(descriptor: Descriptor, pool: Pool, good: Message | None = None) ->
 
 def _deep(descriptor: Descriptor, levels: int) -> bytes:
     """Returns a Struct in so many Structs, deeper than protobuf's own library would make it, where there is room."""
-    fields: list[FieldDescriptor] = list(descriptor.fields)
-    for field in fields:
+    for field in descriptor.fields:
         if field.message_type is None:
             continue
         if field.message_type.full_name == "google.protobuf.Struct":
@@ -178,5 +177,5 @@ def _nested(levels: int) -> Struct:
     return struct
 
 
-def _is_map(field: FieldDescriptor) -> bool:
+def _is_map(field: Any) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
