@@ -22,7 +22,7 @@ KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
 # Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
 OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +(?:\d+ +)?assetlane_server.*$", re.MULTILINE)
-SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
+SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)(?:\"|$)", re.MULTILINE)
 
 
 def environment_for(
