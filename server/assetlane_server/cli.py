@@ -1,4 +1,4 @@
-"""The `assetlane-server` command: serve, local, setup, doctor, reconcile."""
+"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, config."""
 
 import asyncio
 import logging
@@ -14,6 +14,7 @@ import typer
 from assetlane.version import __version__
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
+from assetlane_server.effective import effective
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
@@ -96,6 +97,13 @@ def reconcile(
     age = None if older_than is None else timedelta(hours=older_than)
     if not _run(_reconcile(settings, delete, age, as_json)):
         raise typer.Exit(1)
+
+
+@cli.command()
+def config(as_json: _Json = False) -> None:
+    """Print the settings that a server would have here, and where each comes from; secrets are masked."""
+    for setting in effective(settings_from()):
+        typer.echo(setting.json() if as_json else setting.line())
 
 
 @cli.command()

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tests.leaks import leaks
+
 from assetlane_server.config import PREFIX
 from assetlane_server.local import StackAddress, guard
 
@@ -165,3 +167,4 @@ async def server_process(environment: Mapping[str, str], log: Path) -> AsyncIter
         yield server
     finally:
         await server.kill()
+    assert leaks(server.log) == [], "secrets in the log"
