@@ -15,11 +15,20 @@ from datetime import timedelta
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from PIL import Image
 
-from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, encoded, make_cuts_of_image
+from assetlane.cuts import (
+    MAX_EDGE_PX,
+    STANDARD_CUTS,
+    STANDARD_OPTIONS,
+    Cut,
+    CutOptions,
+    CutSize,
+    encoded,
+    make_cuts_of_image,
+)
 from assetlane.errors import VideoRefused
 from assetlane.formats import essence
 
@@ -112,6 +121,7 @@ def make_preview(
             duration = _duration(container, stream)
             frame, instant = _frame(container, stream, _instant(at, duration), options)
             image = _shown(frame, stream)
+            _check_pixels(*image.size, options)
     picture = make_cuts_of_image(image, sizes, options)
     return Preview(
         *image.size,
@@ -140,7 +150,10 @@ def _container(file: IO[bytes], options: CutOptions) -> "InputContainer":
 
     # An open file, not its name: FFmpeg takes some names for addresses.
     settings = {"format_whitelist": _CONTAINERS, "max_pixels": _most_pixels(options)}
-    return av.open(file, "r", options=settings, metadata_errors="replace")
+    # Titles need not be UTF-8; from 19 on PyAV knows that by itself and has no such argument.
+    older: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    container: InputContainer = av.open(file, "r", options=settings, **older)
+    return container
 
 
 def _most_pixels(options: CutOptions) -> str:
@@ -168,6 +181,8 @@ def _check_pixels(width: int, height: int, options: CutOptions) -> None:
             "VIDEO_TOO_LARGE",
             f"the video has {width} x {height} pixels, at most {options.max_pixels:,} are allowed",
         )
+    if max(width, height) > MAX_EDGE_PX:  # its still is stored as large as it is, and pictures end there
+        raise VideoRefused("VIDEO_TOO_LARGE", f"the video is {width} x {height}, at most {MAX_EDGE_PX} each way")
 
 
 def _duration(container: "InputContainer", stream: "VideoStream") -> timedelta | None:

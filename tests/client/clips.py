@@ -30,10 +30,12 @@ def clip(
     pixel_shape: Fraction | None = None,
     sound: bool = False,
     gop: int = 12,
+    title: str = "",
 ) -> bytes:
     """Returns a video of these images. `turn`: degrees counterclockwise, mirrored, upside down."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
+        out.metadata["title"] = title
         stream = cast("VideoStream", out.add_stream(codec, rate=RATE))
         stream.width, stream.height = images[0].size
         stream.pix_fmt = "yuv420p"

@@ -131,6 +131,14 @@ def test_sound_beside_the_pictures_does_no_harm() -> None:
     assert number_of(make_preview(clip(frames(20), sound=True), at=timedelta(seconds=1))) == 10
 
 
+@pytest.mark.parametrize("container", ["mp4", "avi", "matroska"])
+def test_a_title_need_not_be_unicode(container: str) -> None:
+    """What old programs wrote into a file's title does not matter to its pictures."""
+    data = clip(frames(5), container=container, title="caf-title")
+    assert b"caf-title" in data
+    assert make_preview(data.replace(b"caf-title", b"caf\xe9title")).width_px == 320
+
+
 @pytest.mark.parametrize("container", ["mp4", "webm"])
 def test_sound_alone_is_refused(container: str) -> None:
     """There is nothing to see."""
@@ -225,6 +233,11 @@ def test_a_video_of_too_many_pixels_is_refused() -> None:
     data = clip(frames(3))
     assert refusal(data, options=CutOptions(max_pixels=320 * 180 - 1)) == "VIDEO_TOO_LARGE"
     assert make_preview(data, options=CutOptions(max_pixels=320 * 180)).width_px == 320
+
+
+def test_a_video_too_wide_for_a_picture_is_refused() -> None:
+    """No format of cuts is wider than 16,383 pixels; its pixels alone would have been few enough."""
+    assert refusal(clip(frames(2, (16_400, 16)), container="matroska", codec="ffv1")) == "VIDEO_TOO_LARGE"
 
 
 def test_the_pictures_tell_their_size_not_the_container() -> None:

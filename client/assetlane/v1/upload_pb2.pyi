@@ -103,7 +103,7 @@ class _CutFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutFormat.V
     CUT_FORMAT_UNSPECIFIED: _CutFormat.ValueType  # 0
     """Taken for CUT_FORMAT_AUTO."""
     CUT_FORMAT_AUTO: _CutFormat.ValueType  # 1
-    """JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+    """JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
     CUT_FORMAT_JPEG: _CutFormat.ValueType  # 2
     """JPEG; transparency becomes white."""
     CUT_FORMAT_PNG: _CutFormat.ValueType  # 3
@@ -117,7 +117,7 @@ class CutFormat(_CutFormat, metaclass=_CutFormatEnumTypeWrapper):
 CUT_FORMAT_UNSPECIFIED: CutFormat.ValueType  # 0
 """Taken for CUT_FORMAT_AUTO."""
 CUT_FORMAT_AUTO: CutFormat.ValueType  # 1
-"""JPEG; a picture with transparency WebP if it was WebP or AVIF, otherwise PNG."""
+"""JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
 CUT_FORMAT_JPEG: CutFormat.ValueType  # 2
 """JPEG; transparency becomes white."""
 CUT_FORMAT_PNG: CutFormat.ValueType  # 3

@@ -156,12 +156,11 @@ class S3ObjectStore:
                 raise
             # A multipart object's checksum may be one of its parts' checksums instead of its bytes.
             whole = found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
-            version_id = found.get("VersionId", "")
             return StoredObject(
                 size_bytes=found["ContentLength"],
                 content_type=found.get("ContentType", ""),
                 etag=found.get("ETag", "").strip('"'),
-                version_id="" if version_id == "null" else version_id,
+                version_id=_version_id(found.get("VersionId", "")),
                 sha256=base64.b64decode(found.get("ChecksumSHA256", "")) if whole else b"",
             )
 
@@ -197,13 +196,14 @@ class S3ObjectStore:
                 raise StoreUnavailable("The store sent an object of another size than it has told.")
             yield path
 
-    async def put(self, key: str, data: bytes, content_type: str) -> bool:
-        """See ObjectStore."""
-        bucket, checksum = self._settings.bucket, base64.b64encode(sha256(data).digest()).decode()
+    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
+        """See ObjectStore. The store compares the bytes with their SHA-256 before it takes them."""
+        bucket, digest = self._settings.bucket, sha256(data).digest()
+        checksum = base64.b64encode(digest).decode()
 
-        def call() -> bool:
+        def call() -> StoredObject | None:
             try:
-                self._client.put_object(
+                stored = self._client.put_object(
                     Bucket=bucket,
                     Key=key,
                     Body=data,
@@ -213,9 +213,10 @@ class S3ObjectStore:
                 )
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
-                    return False
+                    return None
                 raise
-            return True
+            version_id = _version_id(stored.get("VersionId", ""))
+            return StoredObject(len(data), content_type, stored.get("ETag", "").strip('"'), version_id, digest)
 
         return await self._call("store a cut", "s3:PutObject", call)
 
@@ -375,6 +376,11 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
         ),
     )
     return client, source, credentials
+
+
+def _version_id(told: str) -> str:
+    """Returns a version id, empty for that of an object from before the bucket kept versions."""
+    return "" if told == "null" else told
 
 
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:

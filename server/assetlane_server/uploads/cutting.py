@@ -1,7 +1,6 @@
 """Makes the cuts that a plan asks the server for, and stores them. Can be done twice: the second time finds them."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -67,12 +66,13 @@ class CutRoom:
 
     async def _put(self, plan: CutPlan, cut: MadeCut) -> StoredObject:
         key = plan.key(cut.name, cut.content_type)
-        # What is there already is an earlier attempt's: no URL that writes this key was ever given away.
-        is_ours = await self._store.put(key, cut.data, cut.content_type)
+        if stored := await self._store.put(key, cut.data, cut.content_type):
+            return stored
+        # What is there is an earlier attempt's: no URL that writes this key was ever given away.
         found = await self._store.head(key)
         if found is None:
-            raise StoreUnavailable(f"The store lost the cut {cut.name} as soon as it had it.")
-        return replace(found, sha256=hashlib.sha256(cut.data).digest()) if is_ours else found
+            raise StoreUnavailable(f"The store has the cut {cut.name}, and says that it does not.")
+        return found
 
     @asynccontextmanager
     async def lease(self, upload: Upload) -> AsyncIterator[None]:

@@ -114,8 +114,8 @@ class ObjectStore(Protocol):
         """
         ...
 
-    async def put(self, key: str, data: bytes, content_type: str) -> bool:
-        """Stores what the server itself made, unless something is there; returns whether it did."""
+    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
+        """Stores what the server itself made, and returns what is there now; None if something was there before."""
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:
