@@ -1,6 +1,7 @@
 """What a server logs of calls and uploads, as a process of its own, in JSON."""
 
 import json
+import logging
 import re
 import signal
 from pathlib import Path
@@ -20,6 +21,8 @@ from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, GetUploadRequ
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
+from assetlane_server.telemetry.log import formatter
+from assetlane_server.telemetry.redaction import Redaction
 
 ID = "x-request-id"
 
@@ -123,6 +126,34 @@ async def test_an_id_that_is_not_sane_is_replaced(settings: Settings, asked: str
         told = dict(refused.value.trailing_metadata() or ())
     assert re.fullmatch(r"[0-9a-f]{16}", str(told[ID]))
     assert Told(refused.value).reason == "UPLOAD_NOT_FOUND"
+
+
+async def test_what_a_caller_sends_neither_fills_nor_colours_the_log(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before anybody has checked it: a megabyte, and what a terminal would obey."""
+    caplog.set_level("INFO", "assetlane_server.calls")
+    writing = formatter(is_pretty=False, has_colors=False, redaction=Redaction())
+    lines: list[str] = []
+
+    class Written(logging.Handler):
+        """Formats within the call, as a server does."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(writing.format(record))
+
+    handler = Written()
+    calls = logging.getLogger("assetlane_server.calls")
+    calls.addHandler(handler)
+    try:
+        async with served(settings) as target, grpc.aio.insecure_channel(target) as channel:
+            for upload_id in ("x" * 1_000_000, "\x1b[31mred"):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await Stubs.on(channel).uploads.GetUpload(GetUploadRequest(upload_id=upload_id))
+    finally:
+        calls.removeHandler(handler)
+    told = [json.loads(line)["upload_id"] for line in lines]
+    assert told == ["x" * 128, "'\\x1b[31mred'"]
 
 
 async def test_two_calls_at_a_time_keep_their_names_apart(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import grpc
@@ -28,6 +29,11 @@ from assetlane_server.uploads.errors import NotReady
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = (("traceparent", f"00-{TRACE}-{PARENT}-01"),)
+
+
+def said(span: ReadableSpan) -> dict[str, Any]:
+    """Returns its attributes."""
+    return dict(span.attributes or {})
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -56,14 +62,14 @@ async def test_a_call_is_a_span_of_its_callers_trace_with_what_it_asked_of_the_s
         hung_up.cancel()
 
     spans = exporter.get_finished_spans()
-    calls = {span.attributes["rpc.method"]: span for span in spans if "rpc.method" in (span.attributes or {})}
+    calls = {said(span)["rpc.method"]: span for span in spans if "rpc.method" in said(span)}
     assert calls.keys() == {"RequestUpload", "WatchUpload", "CompleteUpload", "GetUpload"}
     requested = calls["RequestUpload"]
     assert (requested.name, requested.kind) == ("assetlane.v1.UploadService/RequestUpload", SpanKind.SERVER)
-    assert (requested.attributes or {})["rpc.service"] == "assetlane.v1.UploadService"
-    assert (requested.attributes or {})["assetlane.upload_id"] == upload_id
+    assert said(requested)["rpc.service"] == "assetlane.v1.UploadService"
+    assert said(requested)["assetlane.upload_id"] == upload_id
     watched = [span for span in spans if span.name.endswith("WatchUpload")]
-    assert sorted((span.attributes or {})["rpc.grpc.status_code"] for span in watched) == [0, 1]
+    assert sorted(said(span)["rpc.grpc.status_code"] for span in watched) == [0, 1]
     for span in (requested, next(one for one in watched if trace_of(one) == TRACE)):
         assert trace_of(span) == TRACE
         assert span.parent is not None
@@ -72,7 +78,7 @@ async def test_a_call_is_a_span_of_its_callers_trace_with_what_it_asked_of_the_s
     others = [calls["CompleteUpload"], calls["GetUpload"]]
     assert len({trace_of(span) for span in others} | {TRACE}) == 3
     assert all(span.parent is None for span in others)
-    assert (calls["GetUpload"].attributes or {})["rpc.grpc.status_code"] == 5
+    assert said(calls["GetUpload"])["rpc.grpc.status_code"] == 5
     assert calls["GetUpload"].status.status_code is StatusCode.UNSET  # the caller's fault
 
     def children(call: ReadableSpan) -> set[str]:

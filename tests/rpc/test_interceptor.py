@@ -42,7 +42,7 @@ async def broken() -> AsyncIterator[tuple[Any, Metrics]]:
     metrics = Metrics()
     interceptor = RefusalInterceptor(Anonymous(), Limits(max_calls=9, max_watches=9), Instruments(metrics, None))
     server = grpc.aio.server(interceptors=[interceptor])
-    add_UploadServiceServicer_to_server(Broken(), server)
+    add_UploadServiceServicer_to_server(Broken(), server)  # type: ignore[abstract]  # two are enough
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -176,7 +176,7 @@ class Hub:
             except LedgerUnavailable as error:
                 if not self._closed.is_set():
                     self._live.clear()
-                self._meter.stream_lost()
+                    self._meter.stream_lost()
                 _log.warning("change stream lost, opening it anew: %s", error)
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)

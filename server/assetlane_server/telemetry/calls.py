@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_LONGEST = 128  # characters of what a caller sent, in a line
 
 
 @dataclass(slots=True)
@@ -28,9 +29,9 @@ class CallFacts:
 
     def asks(self, uid: str | None, request: Any) -> None:
         """Takes in who calls, and what the request is about."""
-        self.uid = uid or str(getattr(request, "uid", ""))
-        self.upload_id = getattr(request, "upload_id", "")
-        self.asset_id = getattr(request, "asset_id", "")
+        self.uid = _bounded(uid or str(getattr(request, "uid", "")))
+        self.upload_id = _bounded(getattr(request, "upload_id", ""))
+        self.asset_id = _bounded(getattr(request, "asset_id", ""))
 
     def is_answered(self, response: Any) -> None:
         """Takes in the upload that a request has led to."""
@@ -50,6 +51,12 @@ def current_call() -> CallFacts | None:
 def enter(call: CallFacts) -> None:
     """From here on this task serves the call."""
     _current.set(call)
+
+
+def _bounded(text: str) -> str:
+    """Returns what a caller sent as a line can take it: nobody has checked it yet."""
+    text = text[:_LONGEST]
+    return text if text.isprintable() else ascii(text)
 
 
 def request_id_of(asked: str | bytes | None) -> str:
