@@ -28,12 +28,17 @@ from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
     CompleteUploadRequest,
     GetUploadRequest,
+    ListPartsRequest,
     ListUploadsRequest,
+    PartPromise,
     ProgressEvent,
     ReportProgressRequest,
     RequestUploadRequest,
     RequestUploadResponse,
+    SignedPart,
+    SignPartsRequest,
     StatusEvent,
+    StoredPart,
 )
 
 DEFAULT_TARGET = "127.0.0.1:50151"
@@ -181,6 +186,25 @@ class Client(Ledger):
         filled.uid = request.uid or self.uid
         filled.session_id = request.session_id or self.session_id
         return await self._server.call(self._server.uploads.RequestUpload, filled)
+
+    async def sign_parts(self, upload_id: str, variant: str, parts: Sequence[PartPromise]) -> Sequence[SignedPart]:
+        """Signs a PUT of each of these parts, at most 100. Sign them shortly before they are sent.
+
+        Raises NotFound, InvalidArgument, and PreconditionFailed when the upload is not being uploaded.
+        """
+        request = SignPartsRequest(upload_id=upload_id, variant=variant, parts=parts)
+        return (await self._server.call(self._server.uploads.SignParts, request)).parts
+
+    async def list_parts(self, upload_id: str, variant: str) -> list[StoredPart]:
+        """Returns the parts of a variant that the store has, by number. Raises as `sign_parts` does."""
+        request = ListPartsRequest(upload_id=upload_id, variant=variant)
+        parts: dict[int, StoredPart] = {}
+        while True:
+            page = await self._server.call(self._server.uploads.ListParts, request)
+            parts.update((part.part_number, part) for part in page.parts)
+            if not page.next_page_token:
+                return list(parts.values())
+            request.page_token = page.next_page_token
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
         """Tells whoever watches an upload how many bytes of each variant are sent. `upload` does so by itself.

@@ -22,10 +22,11 @@ from assetlane.errors import (
     VariantsMissing,
 )
 from assetlane.parcel import Parcel, first
+from assetlane.parts import PartLane, Shipment
 from assetlane.progress import OnProgress, Tally
 from assetlane.reporting import ProgressDesk, Reporter
 from assetlane.v1.asset_pb2 import Asset
-from assetlane.v1.upload_pb2 import PresignedRequest, Upload, UploadStatus
+from assetlane.v1.upload_pb2 import MultipartTarget, PresignedRequest, Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest, RequestUploadResponse, StatusEvent
 
 logger = logging.getLogger(__name__)
@@ -35,10 +36,11 @@ LAST_NEWS = 2.0  # seconds to wait for the watch to tell what CompleteUpload has
 ROUNDS = 3  # how often what is missing at completion is sent again
 
 _TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, StoreUnavailable)
+_WAYS = frozenset({"single_put", "multipart"})
 _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED", "UPLOAD_FAILED", "UPLOAD_COMPLETED"})
 
 
-class Lane(ProgressDesk, Protocol):
+class Lane(ProgressDesk, PartLane, Protocol):
     """What a delivery needs of the client."""
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
@@ -78,6 +80,7 @@ class Delivery:
         self._on_progress = on_progress
         self._resumable = resumable
         self._targets: dict[str, PresignedRequest] = {}
+        self._multiparts: dict[str, MultipartTarget] = {}
         self._renewing = asyncio.Lock()
 
     async def run(self) -> Asset:
@@ -139,9 +142,12 @@ class Delivery:
         wanted: Collection[str] = self._parcel.sources.keys()
         for round_left in reversed(range(ROUNDS)):
             self._learn(reply)
+            again = round_left < ROUNDS - 1
             async with asyncio.TaskGroup() as group:
                 for variant in self._targets.keys() & set(wanted):
-                    group.create_task(self._put(variant, tally, reporter, again=round_left < ROUNDS - 1))
+                    group.create_task(self._put(variant, tally, reporter, again=again))
+                for variant in self._multiparts.keys() & set(wanted):
+                    group.create_task(self._ship(upload_id, variant, tally, reporter, again=again))
             try:
                 return await self._lane.complete_upload(upload_id)
             except VariantsMissing as error:
@@ -165,6 +171,15 @@ class Delivery:
             on_sent=sent,
         )
 
+    async def _ship(self, upload_id: str, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
+        def sent(sent_bytes: int) -> None:
+            tally.sent(variant, sent_bytes)
+            reporter.sent(variant, sent_bytes)
+
+        source, target = self._parcel.sources[variant], self._multiparts[variant]
+        shipment = Shipment(self._lane, self._session, upload_id, variant, source, target, sent)
+        await shipment.run(resumes=self._resumable or again)
+
     async def _renewed(self, variant: str, refused_url: str) -> PresignedRequest:
         """Returns a fresh target; variants whose targets ran out together renew them together."""
         async with self._renewing:
@@ -177,12 +192,14 @@ class Delivery:
 
     def _learn(self, reply: RequestUploadResponse) -> None:
         for target in reply.write_targets:
-            if target.WhichOneof("way") != "single_put" or target.variant not in self._parcel.sources:
+            if target.WhichOneof("way") not in _WAYS or target.variant not in self._parcel.sources:
                 raise TargetUnknown(
                     f"this client is too old to put {target.variant} the way the server asks for",
                     reason="TARGET_UNKNOWN",
                 )
-        self._targets = {target.variant: target.single_put for target in reply.write_targets}
+        ways = {target.variant: target for target in reply.write_targets}
+        self._targets = {name: way.single_put for name, way in ways.items() if way.HasField("single_put")}
+        self._multiparts = {name: way.multipart for name, way in ways.items() if way.HasField("multipart")}
 
     async def _told(self, upload_id: str, tally: Tally) -> None:
         """Tells every status, and ends the delivery when somebody else has ended the upload."""

@@ -145,7 +145,8 @@ class Ledger:
             await self.read_url(asset, variant),
             path,
             size_bytes=wanted.size_bytes,
-            sha256=wanted.sha256,
+            sha256=wanted.parts_sha256 or wanted.sha256,
+            part_size_bytes=wanted.part_size_bytes if wanted.parts_sha256 else 0,
             renew=renewed if asset.HasField("expire_time") else None,
             on_received=on_received,
         )

@@ -160,6 +160,7 @@ def _parcel(source: Source, content_type: str, looks: Looks | None) -> Parcel:
             content_type=content_type,
             size_bytes=source.size_bytes,
             sha256=source.sha256,
+            promises_parts=True,
             width_px=looks.width_px if looks else 0,
             height_px=looks.height_px if looks else 0,
         )
@@ -174,6 +175,7 @@ def _parcel(source: Source, content_type: str, looks: Looks | None) -> Parcel:
                 content_type=cut.content_type,
                 size_bytes=stored.size_bytes,
                 sha256=stored.sha256,
+                promises_parts=True,
                 width_px=cut.width_px,
                 height_px=cut.height_px,
             )

@@ -1,7 +1,6 @@
 """Fetches an object from its read URL into a file: streamed, resumed, checked, all or nothing."""
 
 import asyncio
-import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import yarl
 from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from assetlane.backoff import Backoff
+from assetlane.digests import digest_for
 from assetlane.errors import ContentMismatch, StoreRefused, StoreUnavailable
 from assetlane.sources import CHUNK_BYTES
 from assetlane.transfer import (
@@ -39,6 +39,7 @@ async def fetch(
     *,
     size_bytes: int,
     sha256: bytes = b"",
+    part_size_bytes: int = 0,
     renew: Renew | None = None,
     on_received: OnReceived | None = None,
     attempts: int = ATTEMPTS,
@@ -47,13 +48,14 @@ async def fetch(
     """Fetches `url` to `to`, with constant memory; `to` appears complete and checked, or not at all.
 
     A lost connection is resumed where it broke; a refused signature is renewed once through `renew`.
+    With `part_size_bytes`, `sha256` is that over the SHA-256s of parts of this size.
     Raises StoreRefused, StoreUnavailable, ContentMismatch (other bytes than `size_bytes` and `sha256` say),
     and OSError when the file cannot be written. No error tells the URL.
     """
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
         async with aiofiles.open(part, "xb") as file:
-            download = _Download(session, file, size_bytes, on_received, stall)
+            download = _Download(session, file, size_bytes, part_size_bytes, on_received, stall)
             await _repeated(download, url, renew, attempts)
         if download.received != size_bytes or (sha256 and download.digest.digest() != sha256):
             raise ContentMismatch(
@@ -106,6 +108,7 @@ class _Download:
         session: aiohttp.ClientSession,
         file: AsyncBufferedIOBase,
         size_bytes: int,
+        part_size_bytes: int,
         on_received: OnReceived | None,
         stall: float,
     ) -> None:
@@ -114,8 +117,9 @@ class _Download:
         self._size_bytes = size_bytes
         self._on_received = on_received
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=stall)
+        self._part_size_bytes = part_size_bytes
         self.received = 0
-        self.digest = hashlib.sha256()
+        self.digest = digest_for(part_size_bytes)
 
     async def attempt(self, url: str) -> tuple[Answer | None, str]:
         """Fetches what is missing. Returns the store's refusal, or what broke in words, or neither."""
@@ -154,4 +158,4 @@ class _Download:
         await self._file.seek(0)
         await self._file.truncate()
         self.received = 0
-        self.digest = hashlib.sha256()
+        self.digest = digest_for(self._part_size_bytes)

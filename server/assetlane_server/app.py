@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
+from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
@@ -125,6 +127,7 @@ async def application(
             new_id=new_id,
             now=utc_now,
         )
+        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
             uploads=uploads,
@@ -136,7 +139,7 @@ async def application(
         )
         async with (
             serving(
-                UploadServicer(broker, lanes),
+                UploadServicer(broker, parts, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
                 authenticator=guard.authenticator,
@@ -179,6 +182,8 @@ async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
         # A base URL of one's own is a CDN's, and a CDN has a right of its own to read.
         public_read=settings.public_base_url is None,
         browser_origins=settings.cors_origins,
+        # Never before the deadline of the upload that is still sending parts.
+        abort_multipart_after_days=math.ceil(settings.upload_hours / 24) + 1,
     )
     async with object_store(settings) as store:
         try:

@@ -15,6 +15,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.parts import (
+    MAX_OBJECT_BYTES,
+    MAX_SINGLE_PUT_BYTES,
+    MIN_PART_BYTES,
+    MULTIPART_PART_BYTES,
+    MULTIPART_THRESHOLD_BYTES,
+)
 from assetlane_server.uploads.paths import fault_in_path
 
 PREFIX = "ASSETLANE_"
@@ -25,8 +32,6 @@ _CLIENTS = frozenset(
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
-
-_GIB = 1024**3
 
 
 class Settings(BaseSettings):
@@ -97,7 +102,21 @@ class Settings(BaseSettings):
     accept_mislabelled: bool = Field(
         False, description="whether bytes may be of another type than declared (pictures, sound, video, PDF)"
     )
-    max_upload_bytes: int = Field(5 * _GIB, ge=1, le=5 * _GIB, description="largest size of one variant")
+    max_upload_bytes: int = Field(
+        MAX_OBJECT_BYTES, ge=1, le=MAX_OBJECT_BYTES, description="largest size of one variant"
+    )
+    multipart_threshold_bytes: int = Field(
+        MULTIPART_THRESHOLD_BYTES,
+        ge=1,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size from which on a variant arrives in parts",
+    )
+    multipart_part_bytes: int = Field(
+        MULTIPART_PART_BYTES,
+        ge=MIN_PART_BYTES,
+        le=MAX_SINGLE_PUT_BYTES,
+        description="size of a part; larger where there would be more than 10,000",
+    )
     cut_workers: int = Field(
         2, ge=1, le=64, description="pictures cut at the same time, each in a process of its own, per server process"
     )
@@ -238,6 +257,8 @@ class Settings(BaseSettings):
         return Terms(
             key_prefix=self.key_prefix,
             max_upload_bytes=self.max_upload_bytes,
+            multipart_threshold_bytes=self.multipart_threshold_bytes,
+            multipart_part_bytes=self.multipart_part_bytes,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,

@@ -55,7 +55,7 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
     Raises NotReady when the ledger knows none of the bucket's objects: it is another bucket's, more likely.
     """
     tally = reconciler.tally
-    if not tally.orphans:
+    if not (tally.orphans or tally.lingering):
         return
     if not tally.belonging:
         raise NotReady(
@@ -66,7 +66,8 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
     async for deleted in reconciler.delete_orphans(age):
         count += 1
         size_bytes += deleted.size_bytes
-        write(json.dumps({"deleted": deleted.key}) if as_json else f"deleted  {deleted.key}")
+        what = "aborted" if deleted.multipart_id else "deleted"
+        write(json.dumps({what: deleted.key}) if as_json else f"{what}  {deleted.key}")
     if not as_json:
         hours = age / timedelta(hours=1)
         write(f"Deleted {count:,} orphans of {size_bytes:,} bytes, all at least {hours:g} hours old.")
@@ -75,13 +76,14 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
 def _counts(tally: Tally) -> str:
     return (
         f"Compared {tally.objects:,} objects and {tally.assets:,} assets: {tally.orphans:,} orphans,"
-        f" {tally.phantoms:,} phantoms, {tally.foreign:,} foreign keys."
+        f" {tally.phantoms:,} phantoms, {tally.lingering:,} lingering multiparts,"
+        f" {tally.foreign:,} foreign keys."
     )
 
 
 def _line(found: Discrepancy) -> str:
     stored = f", stored {found.modify_time:%Y-%m-%d %H:%M} UTC" if found.modify_time else ""
-    return f"{found.kind:<8} {found.key} ({found.size_bytes:,} bytes{stored})\n{'':9}{found.told}"
+    return f"{found.kind:<9} {found.key} ({found.size_bytes:,} bytes{stored})\n{'':10}{found.told}"
 
 
 def _json(found: Discrepancy) -> str:

@@ -16,6 +16,7 @@ from tests.client.object_store import ObjectStore
 from assetlane import (
     AssetlaneError,
     Client,
+    ContentMismatch,
     CutSize,
     ImageRefused,
     InvalidArgument,
@@ -96,9 +97,16 @@ async def test_a_broken_picture_is_refused_before_anything_is_requested(
     """A truncated picture ends with ImageRefused and leaves no upload."""
     with pytest.raises(ImageRefused):
         await lane.upload(jpeg[: len(jpeg) // 2], file_path="a.jpg")
-    with pytest.raises(InvalidArgument, match="nothing to upload"):
-        await lane.upload(b"", file_path="a.txt")
     assert server.uploads == {}
+
+
+async def test_nothing_at_all_is_uploaded_too(lane: Client, store: ObjectStore) -> None:
+    """A file of no bytes is a file."""
+    asset = await lane.upload(b"", file_path="a.txt")
+    assert [variant.size_bytes for variant in asset.variants] == [0]
+    assert list(store.bodies.values()) == [b""]
+    (seen,) = store.seen
+    assert {name.lower(): value for name, value in seen.headers}["content-length"] == "0"
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -380,3 +388,19 @@ async def test_a_deleted_asset_is_gone(lane: Client) -> None:
     await lane.delete_asset(asset.asset_id)
     with pytest.raises(NotFound):
         await lane.get_asset(asset.asset_id)
+
+
+async def test_a_download_of_parts_is_proved_by_their_checksums(
+    lane: Client, server: LaneServer, store: ObjectStore, tmp_path: Path
+) -> None:
+    """The SHA-256 over the parts' own, when the store told it; other bytes are refused."""
+    asset = await lane.upload(b"three parts", file_path="a.txt")
+    (variant,) = asset.variants
+    variant.part_size_bytes = 5
+    sums = b"".join(hashlib.sha256(part).digest() for part in (b"three", b" part", b"s"))
+    variant.sha256, variant.parts_sha256 = b"", hashlib.sha256(sums).digest()
+    to = await lane.download(asset, to=tmp_path / "a.txt")
+    assert await asyncio.to_thread(to.read_bytes) == b"three parts"
+    variant.part_size_bytes = 4
+    with pytest.raises(ContentMismatch):
+        await lane.download(asset, to=tmp_path / "b.txt")

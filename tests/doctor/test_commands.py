@@ -75,7 +75,7 @@ async def test_reconcile_ends_with_0_when_all_agrees_and_refuses_an_age_that_is_
     """Nothing there on both sides is agreement; the reason for the age is told."""
     environment = environment_of(settings)
     assert await command(environment, "reconcile") == (
-        0, "Compared 0 objects and 0 assets: 0 orphans, 0 phantoms, 0 foreign keys.\n", "",
+        0, "Compared 0 objects and 0 assets: 0 orphans, 0 phantoms, 0 lingering multiparts, 0 foreign keys.\n", "",
     )  # fmt: skip
     status, _, err = await command(environment, "reconcile", "--delete-orphans", "--older-than", "0.1")
     assert status == 2
@@ -101,4 +101,6 @@ async def test_reconcile_leaves_young_and_foreign_keys_alone(settings: Settings,
         assert json.loads(first)["kind"] == "foreign"
         assert json.loads(last)["summary"]["foreign"] == 1
     else:
-        assert first == "Compared 2 objects and 0 assets: 0 orphans, 0 phantoms, 1 foreign keys."
+        assert (
+            first == "Compared 2 objects and 0 assets: 0 orphans, 0 phantoms, 0 lingering multiparts, 1 foreign keys."
+        )

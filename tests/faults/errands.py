@@ -1,5 +1,6 @@
 """Every writing RPC as an errand: what is there before, the call, and what is to be there after."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
@@ -14,7 +15,13 @@ from tests.pictures import gradient
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, RefreshAssetRequest
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus, WriteTarget
-from assetlane.v1.upload_service_pb2 import CancelUploadRequest, CompleteUploadRequest
+from assetlane.v1.upload_service_pb2 import (
+    CancelUploadRequest,
+    CompleteUploadRequest,
+    PartPromise,
+    RequestUploadRequest,
+    SignPartsRequest,
+)
 from assetlane_server.app import utc_now
 
 if TYPE_CHECKING:
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 STATUS_PREFIX: Final = "UPLOAD_STATUS_"
 CALL_LIMIT_S: Final = 12.0
 BODIES: Final = {"original": b"five!", "small": b"tiny"}
+FILM: Final = {"original": b"in parts"}  # one part, of which only the last may be so small
+IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + max(map(len, BODIES.values()))}
 HOUR: Final = timedelta(hours=1)
 PICTURE: Final = gradient((1000, 800))
 
@@ -43,6 +52,18 @@ class Workshop:
         request = request_for(BODIES, content_type=content_type, request_id=request_id)
         answer = await self.well.uploads.RequestUpload(request)
         return answer.upload.upload_id, answer.write_targets
+
+    async def film(self, request_id: str) -> str:
+        """Requests an upload that arrives in parts; returns its id."""
+        return (await self.well.uploads.RequestUpload(_film_request(request_id))).upload.upload_id
+
+    async def put_film(self, request_id: str) -> str:
+        """Requests it and PUTs its part; returns its id."""
+        upload_id = await self.film(request_id)
+        (part,) = (await self.well.uploads.SignParts(_film_parts(upload_id))).parts
+        way = WriteTarget(variant="original", single_put=part.request)
+        assert await put(self.web, way, FILM["original"], skip_auto_headers=("content-type",)) == 200
+        return upload_id
 
     async def put(self, targets: Sequence[WriteTarget]) -> None:
         """PUTs the promised bytes."""
@@ -82,6 +103,17 @@ class Workshop:
                 state = "deleted" if asset.get("delete_time") else "fresh" if is_fresh else "stale"
                 seen.append(f"{state} asset of {' '.join(names)}")
         return ", ".join(seen)
+
+
+def _film_request(request_id: str) -> RequestUploadRequest:
+    request = request_for(FILM, request_id=request_id)
+    request.variants[0].promises_parts = True
+    return request
+
+
+def _film_parts(upload_id: str) -> SignPartsRequest:
+    promise = PartPromise(part_number=1, sha256=hashlib.sha256(FILM["original"]).digest())
+    return SignPartsRequest(upload_id=upload_id, variant="original", parts=[promise])
 
 
 Prepare = Callable[[Workshop, str], Awaitable[str]]
@@ -140,6 +172,25 @@ async def _completed(workshop: Workshop, request_id: str) -> str:
     return await workshop.completed(request_id)
 
 
+async def _film(workshop: Workshop, request_id: str) -> str:
+    return await workshop.film(request_id)
+
+
+async def _film_put(workshop: Workshop, request_id: str) -> str:
+    return await workshop.put_film(request_id)
+
+
+async def _request_film(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.uploads.RequestUpload(_film_request(request_id), timeout=CALL_LIMIT_S)
+    parts = sum(target.multipart.part_count for target in answer.write_targets)
+    return f"{_status(answer.upload.status)}, {parts} part"
+
+
+async def _sign(stubs: Stubs, upload_id: str, request_id: str) -> str:
+    answer = await stubs.uploads.SignParts(_film_parts(upload_id), timeout=CALL_LIMIT_S)
+    return f"{len(answer.parts)} signed"
+
+
 async def _request(stubs: Stubs, upload_id: str, request_id: str) -> str:
     answer = await stubs.uploads.RequestUpload(request_for(BODIES, request_id=request_id), timeout=CALL_LIMIT_S)
     return f"{_status(answer.upload.status)}, {len(answer.write_targets)} targets"
@@ -183,6 +234,12 @@ ERRANDS: Final = (
     Errand("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 0),
     Errand("CancelUpload", _requested, _cancel, 0),
     Errand("CancelUpload after the PUTs", _put, _cancel, 0),
+    Errand("RequestUpload in parts", _nothing, _request_film, 0),
+    Errand("RequestUpload in parts again", _film, _request_film, 0),
+    Errand("SignParts", _film, _sign, 0),
+    Errand("CompleteUpload in parts", _film_put, _complete, 1),
+    Errand("CompleteUpload with a part missing", _film, _complete, 0),
+    Errand("CancelUpload in parts", _film_put, _cancel, 0),
     Errand("RefreshAsset", _completed, _refresh, 2),
     Errand("DeleteAsset", _completed, _delete, 0),
 )

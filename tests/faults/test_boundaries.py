@@ -11,7 +11,7 @@ from typing import Final
 import aiohttp
 import pytest
 from tests.faults.conftest import Report
-from tests.faults.errands import ERRANDS, Errand, Workshop, answer_of
+from tests.faults.errands import ERRANDS, IN_PARTS, Errand, Workshop, answer_of
 from tests.faults.gate import Decide, Deed, let_pass
 from tests.faults.gated_server import GatedServer, gated_server
 from tests.faults.messages import Message
@@ -29,6 +29,7 @@ INTERRUPTIONS: Final = (Deed.LOSE, Deed.DELAY, Deed.SWALLOW)
 LIMIT_S: Final = 60.0
 MOMENT_S: Final = 5.0
 LATER: Final = timedelta(minutes=30)  # when every write URL has expired, and no deadline has passed
+DEADLINE: Final = timedelta(hours=25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Servers:
     async def _serve(self, ready: "asyncio.Future[GatedServer]", end: asyncio.Event) -> None:
         async with AsyncExitStack() as life:
             async with self._one_at_a_time:  # SecantusDB hangs when two create the same indexes at once
-                server = await life.enter_async_context(gated_server(*self._where))
+                server = await life.enter_async_context(gated_server(*self._where, **IN_PARTS))
             ready.set_result(server)
             await end.wait()
 
@@ -195,7 +196,7 @@ async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> A
         resources.callback(bucket.close)
         client = await resources.enter_async_context(mongo(stack.mongo_uri))
         web = await resources.enter_async_context(aiohttp.ClientSession())
-        well = await resources.enter_async_context(gated_server(stack, database_name, key_prefix))
+        well = await resources.enter_async_context(gated_server(stack, database_name, key_prefix, **IN_PARTS))
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         servers = Servers(stack, database_name, key_prefix, tasks)
         resources.callback(servers.end)
@@ -204,7 +205,7 @@ async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> A
     await drop(stack.mongo_uri, database_name)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
     stack: StackAddress, database_name: str, key_prefix: str, report: Report
 ) -> None:
@@ -239,6 +240,8 @@ async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
             found = sum(f"/{play.upload_ids[request_id]}/" in key for key in keys)
             if found != count:
                 differences.append(f"{request_id}: {found} objects instead of {count}")
+        await settled(settings_for(stack, database_name, key_prefix), DEADLINE)
+        differences += [f"left behind: parts of {key}" for key in await workshop.bucket.open_multiparts()]
     seconds = asyncio.get_running_loop().time() - began
     report("\n".join([f"{total} interruptions, {len(differences)} differences, {seconds:.0f} s", *lines, *differences]))
     assert not differences

@@ -1,11 +1,13 @@
 """The bucket seen past Assetlane, with the stack's own keys."""
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
 from botocore.config import Config
+from tests.records.stores import mongo
 
 from assetlane_server.config import Settings
 
@@ -38,6 +40,29 @@ class Bucket:
         key = unquote(urlsplit(url).path).removeprefix(f"/{self._name}/")
         options: dict[str, Any] = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
         await asyncio.to_thread(self._client.put_object, Bucket=self._name, Key=key, Body=body, **options)
+
+    async def open_multiparts(self) -> list[str]:
+        """Returns the keys of this test's multipart uploads that are neither completed nor aborted."""
+        return await asyncio.to_thread(self._list_open)
+
+    async def rewind(self, settings: Settings, upload_id: str) -> None:
+        """Makes the record of an upload what it was when it was PENDING."""
+        async with mongo(settings.mongo_uri.get_secret_value()) as client:
+            uploads = client[settings.mongo_database]["uploads"]
+            document = await uploads.find_one({"_id": upload_id})
+            assert document is not None
+            pending = {
+                "status": "PENDING",
+                "revision": 1,
+                "history": document["history"][:1],
+                "sweep_time": document["create_time"] + timedelta(minutes=1),
+            }
+            gone = {"multipart_ids": "", "targets_signed_at": "", "targets_expire_time": ""}
+            await uploads.update_one({"_id": upload_id}, {"$set": pending, "$unset": gone})
+
+    def _list_open(self) -> list[str]:
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name, Prefix=self._prefix)
+        return [found["Key"] for page in pages for found in page.get("Uploads", ())]
 
     def _list(self) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=self._prefix)

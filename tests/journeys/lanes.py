@@ -27,11 +27,11 @@ def request_for(
     return RequestUploadRequest(**{"file_path": "a/b.jpg", "uid": "7f3a", "variants": promises, **fields})
 
 
-async def put(web: aiohttp.ClientSession, target: WriteTarget, body: bytes = BODY) -> int:
+async def put(web: aiohttp.ClientSession, target: WriteTarget, body: bytes = BODY, **options: Any) -> int:
     """PUTs as the target says and returns the HTTP status."""
     request = target.single_put
     url = yarl.URL(request.url, encoded=True)
-    async with web.request(request.method, url, headers=dict(request.headers), data=body) as response:
+    async with web.request(request.method, url, headers=dict(request.headers), data=body, **options) as response:
         return response.status
 
 

@@ -44,10 +44,13 @@ READERS = (NO_ASSET, OK, OK, OK)
 
 # RPC to its statuses for other user, reader, writer and owner. What it is asked about is the owner's, in the team's
 # partition; the writer is another member of the team.
+OF_ONE_PUT = (*OWNERS_ALONE[:3], "INVALID_ARGUMENT INVALID_FIELD")  # the owner is told that there are no parts
 ROWS = {
     "RequestUpload": (NO_PARTITION, READ_ONLY, OK, OK),
     "WatchUpload": OWNERS_ALONE,
     "ReportProgress": OWNERS_ALONE,
+    "SignParts": OF_ONE_PUT,
+    "ListParts": OF_ONE_PUT,
     "CompleteUpload": OWNERS_ALONE,
     "CancelUpload": OWNERS_ALONE,
     "GetUpload": OWNERS_ALONE,
@@ -63,6 +66,8 @@ REQUESTS: dict[str, Callable[[str], Message]] = {
     "RequestUpload": lambda _: request_for(uid="", partition=TEAM),
     "WatchUpload": lambda subject: uploads.WatchUploadRequest(upload_id=subject),
     "ReportProgress": lambda subject: uploads.ReportProgressRequest(upload_id=subject),
+    "SignParts": lambda subject: uploads.SignPartsRequest(upload_id=subject, variant="original"),
+    "ListParts": lambda subject: uploads.ListPartsRequest(upload_id=subject, variant="original"),
     "CompleteUpload": lambda subject: uploads.CompleteUploadRequest(upload_id=subject),
     "CancelUpload": lambda subject: uploads.CancelUploadRequest(upload_id=subject),
     "GetUpload": lambda subject: uploads.GetUploadRequest(upload_id=subject),
@@ -170,7 +175,7 @@ async def test_what_is_forbidden_answers_as_what_is_missing(
                 assert shapes[0] == shapes[1]
             compared += 1
     figures(f"forbidden and missing answer alike in {compared} RPCs")
-    assert compared == 9
+    assert compared == 11
 
 
 async def test_nobody_requests_in_anothers_name(settings: Settings, web: aiohttp.ClientSession, tmp_path: Path) -> None:

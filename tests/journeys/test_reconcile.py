@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -127,7 +127,9 @@ async def test_what_was_planted_is_found_and_nothing_else(bench: Bench, shelf: S
     }
     lines: list[str] = []
     assert not await report_discrepancies(bench.reconciler(), False, lines.append)
-    assert lines[0] == "Compared 7 objects and 5 assets: 2 orphans, 2 phantoms, 1 foreign keys."
+    assert lines[0] == (
+        "Compared 7 objects and 5 assets: 2 orphans, 2 phantoms, 0 lingering multiparts, 1 foreign keys."
+    )
     assert len(lines) == 6
 
 
@@ -252,3 +254,25 @@ async def test_with_the_wrong_ledger_nothing_is_deleted(bench: Bench, shelf: She
             await delete_orphans(reconciler, AGE, False, ignore)
         await mistaken.records._database.client.drop_database(wrong.mongo_database)
     assert await bench.keys() == before
+
+
+async def test_what_nobody_will_put_together_is_found_and_aborted(bench: Bench, stubs: Stubs) -> None:
+    """One of no upload, one of a server that died; not that of an upload that is still open."""
+    request = request_for()
+    request.variants[0].size_bytes = bench.settings.multipart_threshold_bytes
+    request.variants[0].ClearField("sha256")
+    upload_id = (await stubs.uploads.RequestUpload(request)).upload.upload_id
+    upload = await bench.records.find_upload(upload_id)
+    assert upload is not None
+    (variant,) = upload.variants
+    await bench.store.multiparts.open(variant)
+    unknown = f"{bench.settings.key_prefix}private/user/ann/{new_id()}/original.bin"
+    await bench.store.multiparts.open(replace(variant, key=unknown))
+
+    assert await bench.found(timedelta(minutes=5)) == set()
+    assert await bench.found() == {(Kind.LINGERING, variant.key), (Kind.LINGERING, unknown)}
+    deleted = [one.key async for one in bench.reconciler().delete_orphans(timedelta(hours=48))]
+    assert sorted(deleted) == sorted([variant.key, unknown])
+    assert await bench.found() == set()
+    left = (await bench.store.multiparts.list_open(bench.settings.key_prefix, "")).open
+    assert [one.multipart_id for one in left] == list(upload.multipart_ids.values())

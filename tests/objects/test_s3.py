@@ -310,7 +310,7 @@ async def test_keys_that_the_store_did_not_delete_are_counted() -> None:
                 "x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=-3",
                 "x-amz-checksum-type": "COMPOSITE",
             },
-            StoredObject(7, "image/png"),
+            StoredObject(7, "image/png", parts_sha256=bytes(32)),
         ),
         ({"x-amz-checksum-crc32": "AAAAAA=="}, StoredObject(7, "image/png")),
     ],

@@ -8,12 +8,13 @@ from tests.uploads.samples import ID, NOW, requested
 
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of
 from assetlane_server.uploads.paths import upload_id_of
-from assetlane_server.uploads.ports import ListedObject
+from assetlane_server.uploads.ports import ListedObject, OpenMultipart
 from assetlane_server.uploads.reconciliation import (
     DEFAULT_AGE,
     SETTLING,
     Kind,
     least_age,
+    lingering,
     orphan,
     phantom,
     phantoms,
@@ -167,3 +168,21 @@ def test_orphans_are_never_deleted_younger_than_a_write_url_can_be() -> None:
     assert least_age(timedelta(hours=1), QUARTER) == timedelta(hours=1)
     with pytest.raises(ValueError, match="1 hours"):
         least_age(timedelta(minutes=59), timedelta(hours=1))
+
+
+def test_an_open_multipart_upload_lingers_when_no_upload_can_own_it() -> None:
+    """Not one that is young, not one of an upload that is PENDING or knows it."""
+    pending = requested()
+    opened = OpenMultipart(pending.variants[0].key, "m-1", NOW)
+    upload = replace(pending, multipart_ids={"original": "m-1"}).initialized(NOW, QUARTER)
+    other = replace(pending, multipart_ids={"original": "m-2"}).initialized(NOW, QUARTER)
+    assert lingering(opened, ID, None, NOW + SETTLING / 2) is None
+    assert lingering(opened, ID, pending, LATER) is None
+    assert lingering(opened, ID, upload, LATER) is None
+    assert lingering(opened, ID, upload.cancelled(NOW), LATER) is None
+    for owner in (None, other, other.cancelled(NOW)):
+        found = lingering(opened, ID, owner, LATER)
+        assert found is not None
+        assert (found.kind, found.key, found.multipart_id) == (Kind.LINGERING, opened.key, "m-1")
+        assert found.is_deletable
+        assert found.is_old(DEFAULT_AGE, LATER)

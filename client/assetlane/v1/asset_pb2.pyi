@@ -80,6 +80,8 @@ class AssetVariant(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     VERSION_ID_FIELD_NUMBER: _builtins.int
     READ_URL_FIELD_NUMBER: _builtins.int
+    PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PARTS_SHA256_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`original`, `preview`, or the name of a cut such as `small`. Unique in its asset."""
     content_type: _builtins.str
@@ -87,7 +89,9 @@ class AssetVariant(_message.Message):
     size_bytes: _builtins.int
     """The object's length in bytes."""
     sha256: _builtins.bytes
-    """The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it."""
+    """The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it,
+    and for an object that arrived in parts: see `parts_sha256`.
+    """
     width_px: _builtins.int
     """Width in pixels as shown (orientation applied). 0: not a picture, or not told."""
     height_px: _builtins.int
@@ -99,6 +103,13 @@ class AssetVariant(_message.Message):
     read_url: _builtins.str
     """The URL that reads the object. It is the same for everybody until the asset is refreshed,
     stops at the asset's `expire_time`, and is unsigned and permanent for a public asset.
+    """
+    part_size_bytes: _builtins.int
+    """The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole."""
+    parts_sha256: _builtins.bytes
+    """The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
+    object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
+    the object's bytes.
     """
     def __init__(
         self,
@@ -112,10 +123,12 @@ class AssetVariant(_message.Message):
         etag: _builtins.str = ...,
         version_id: _builtins.str = ...,
         read_url: _builtins.str = ...,
+        part_size_bytes: _builtins.int = ...,
+        parts_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "etag", b"etag", "height_px", b"height_px", "name", b"name", "read_url", b"read_url", "sha256", b"sha256", "size_bytes", b"size_bytes", "version_id", b"version_id", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "etag", b"etag", "height_px", b"height_px", "name", b"name", "part_size_bytes", b"part_size_bytes", "parts_sha256", b"parts_sha256", "read_url", b"read_url", "sha256", b"sha256", "size_bytes", b"size_bytes", "version_id", b"version_id", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

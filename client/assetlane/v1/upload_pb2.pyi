@@ -140,6 +140,7 @@ class VariantPromise(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     WIDTH_PX_FIELD_NUMBER: _builtins.int
     HEIGHT_PX_FIELD_NUMBER: _builtins.int
+    PROMISES_PARTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`original`, `preview`, or the name of a cut: 1 to 32 characters of `a-z 0-9 _ -`, a letter first.
     Unique in its upload; exactly one is `original`. Required.
@@ -147,15 +148,20 @@ class VariantPromise(_message.Message):
     content_type: _builtins.str
     """The media type, such as `image/jpeg`, with parameters if any. At most 255 bytes. Required."""
     size_bytes: _builtins.int
-    """The exact length in bytes, at least 1. Required."""
+    """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0."""
     sha256: _builtins.bytes
     """The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
-    against it. Default: empty, not checked.
+    against it. No store can check it of an object that arrives in parts: it is not kept then, see
+    `promises_parts`. Default: empty, not checked.
     """
     width_px: _builtins.int
     """Width in pixels as shown, at least 0. Default: 0, not told."""
     height_px: _builtins.int
     """Height in pixels as shown, at least 0. Default: 0, not told."""
+    promises_parts: _builtins.bool
+    """Whether the caller, should it be asked for parts, promises the SHA-256 of each of them (SignParts):
+    all or none, as stores want to know before the first part. Default: false, none.
+    """
     def __init__(
         self,
         *,
@@ -165,10 +171,11 @@ class VariantPromise(_message.Message):
         sha256: _builtins.bytes = ...,
         width_px: _builtins.int = ...,
         height_px: _builtins.int = ...,
+        promises_parts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height_px", b"height_px", "name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height_px", b"height_px", "name", b"name", "promises_parts", b"promises_parts", "sha256", b"sha256", "size_bytes", b"size_bytes", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -309,27 +316,59 @@ class WriteTarget(_message.Message):
 
     VARIANT_FIELD_NUMBER: _builtins.int
     SINGLE_PUT_FIELD_NUMBER: _builtins.int
+    MULTIPART_FIELD_NUMBER: _builtins.int
     variant: _builtins.str
     """The name of the variant, as in `VariantPromise.name`."""
     @_builtins.property
     def single_put(self) -> Global___PresignedRequest:
         """One PUT with the whole object as its body."""
 
+    @_builtins.property
+    def multipart(self) -> Global___MultipartTarget:
+        """Several PUTs, one for each part: sign them with SignParts."""
+
     def __init__(
         self,
         *,
         variant: _builtins.str = ...,
         single_put: Global___PresignedRequest | None = ...,
+        multipart: Global___MultipartTarget | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["single_put", b"single_put", "way", b"way"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["multipart", b"multipart", "single_put", b"single_put", "way", b"way"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["single_put", b"single_put", "variant", b"variant", "way", b"way"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["multipart", b"multipart", "single_put", b"single_put", "variant", b"variant", "way", b"way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_way: _TypeAlias = _typing.Literal["single_put"]  # noqa: Y015
+    _WhichOneofReturnType_way: _TypeAlias = _typing.Literal["single_put", "multipart"]  # noqa: Y015
     _WhichOneofArgType_way: _TypeAlias = _typing.Literal["way", b"way"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_way) -> _WhichOneofReturnType_way | None: ...
 
 Global___WriteTarget: _TypeAlias = WriteTarget  # noqa: Y015
+
+@_typing.final
+class MultipartTarget(_message.Message):
+    """How an object is cut into parts. The server's choice; the same for as long as the upload lives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    PART_COUNT_FIELD_NUMBER: _builtins.int
+    part_size_bytes: _builtins.int
+    """The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`."""
+    part_count: _builtins.int
+    """How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte."""
+    def __init__(
+        self,
+        *,
+        part_size_bytes: _builtins.int = ...,
+        part_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_count", b"part_count", "part_size_bytes", b"part_size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MultipartTarget: _TypeAlias = MultipartTarget  # noqa: Y015
 
 @_typing.final
 class StatusChange(_message.Message):

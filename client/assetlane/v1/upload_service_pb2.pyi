@@ -73,8 +73,8 @@ class RequestUploadRequest(_message.Message):
     uid: _builtins.str
     """Who uploads, at most 128 bytes. Default: the caller's own identity."""
     session_id: _builtins.str
-    """The device or process that uploads, at most 128 bytes: its uploads can be watched together.
-    Default: empty, none.
+    """The device or process that uploads, at most 128 bytes: its uploads can be watched together. A repeat may
+    come from another session; the upload stays in its first. Default: empty, none.
     """
     partition: _builtins.str
     """The namespace of the upload, which the caller must be allowed to write to: names joined by `/`, at most 256 bytes.
@@ -451,6 +451,216 @@ class ReportProgressResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportProgressResponse: _TypeAlias = ReportProgressResponse  # noqa: Y015
+
+@_typing.final
+class PartPromise(_message.Message):
+    """The caller's promise about one part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_NUMBER_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    part_number: _builtins.int
+    """Which part: 1 to the target's `part_count`. Required."""
+    sha256: _builtins.bytes
+    """The SHA-256 of the part's bytes, 32 bytes long: the store then checks the body against it. Required when the
+    variant `promises_parts`, otherwise empty.
+    """
+    def __init__(
+        self,
+        *,
+        part_number: _builtins.int = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_number", b"part_number", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartPromise: _TypeAlias = PartPromise  # noqa: Y015
+
+@_typing.final
+class SignPartsRequest(_message.Message):
+    """Asks for signed PUTs of parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload. Required."""
+    variant: _builtins.str
+    """The name of the variant. Required."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartPromise]:
+        """The parts, 1 to 100, each once."""
+
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        parts: _abc.Iterable[Global___PartPromise] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts", "upload_id", b"upload_id", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignPartsRequest: _TypeAlias = SignPartsRequest  # noqa: Y015
+
+@_typing.final
+class SignedPart(_message.Message):
+    """A signed PUT of one part."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    part_number: _builtins.int
+    """Which part."""
+    @_builtins.property
+    def request(self) -> _upload_pb2.PresignedRequest:
+        """Its body is exactly the bytes of this part."""
+
+    def __init__(
+        self,
+        *,
+        part_number: _builtins.int = ...,
+        request: _upload_pb2.PresignedRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part_number", b"part_number", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedPart: _TypeAlias = SignedPart  # noqa: Y015
+
+@_typing.final
+class SignPartsResponse(_message.Message):
+    """Signed PUTs of parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SignedPart]:
+        """In the order in which they were asked for."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___SignedPart] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignPartsResponse: _TypeAlias = SignPartsResponse  # noqa: Y015
+
+@_typing.final
+class ListPartsRequest(_message.Message):
+    """Asks which parts are there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    upload_id: _builtins.str
+    """The upload. Required."""
+    variant: _builtins.str
+    """The name of the variant. Required."""
+    page_size: _builtins.int
+    """At most this many, up to 1,000. Default: 0, the server's choice of 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before. Default: empty, the first page."""
+    def __init__(
+        self,
+        *,
+        upload_id: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "upload_id", b"upload_id", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPartsRequest: _TypeAlias = ListPartsRequest  # noqa: Y015
+
+@_typing.final
+class StoredPart(_message.Message):
+    """A part that the store has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_NUMBER_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    part_number: _builtins.int
+    """Which part."""
+    size_bytes: _builtins.int
+    """Its length in bytes."""
+    etag: _builtins.str
+    """The store's entity tag of the part, without quotes: the MD5 of its bytes in hexadecimal, unless the store
+    encrypts with keys of a service.
+    """
+    sha256: _builtins.bytes
+    """The SHA-256 of its bytes, 32 bytes long. Empty when the store does not tell."""
+    def __init__(
+        self,
+        *,
+        part_number: _builtins.int = ...,
+        size_bytes: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        sha256: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "part_number", b"part_number", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoredPart: _TypeAlias = StoredPart  # noqa: Y015
+
+@_typing.final
+class ListPartsResponse(_message.Message):
+    """A page of parts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Hand it in for the next page. Empty: this is the last one."""
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredPart]:
+        """By ascending number, each once."""
+
+    def __init__(
+        self,
+        *,
+        parts: _abc.Iterable[Global___StoredPart] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "parts", b"parts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPartsResponse: _TypeAlias = ListPartsResponse  # noqa: Y015
 
 @_typing.final
 class CompleteUploadRequest(_message.Message):

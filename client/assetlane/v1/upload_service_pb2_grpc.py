@@ -62,6 +62,16 @@ class UploadServiceStub:
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
                 response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
                 _registered_method=True)
+        self.SignParts = channel.unary_unary(
+                '/assetlane.v1.UploadService/SignParts',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.FromString,
+                _registered_method=True)
+        self.ListParts = channel.unary_unary(
+                '/assetlane.v1.UploadService/ListParts',
+                request_serializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.SerializeToString,
+                response_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.FromString,
+                _registered_method=True)
         self.CompleteUpload = channel.unary_unary(
                 '/assetlane.v1.UploadService/CompleteUpload',
                 request_serializer=assetlane_dot_v1_dot_upload__service__pb2.CompleteUploadRequest.SerializeToString,
@@ -147,9 +157,41 @@ class UploadServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignParts(self, request, context):
+        """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+        they are sent: each request lives as long as a write target signed now. It may be called again for the same
+        part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+        no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListParts(self, request, context):
+        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+        interrupted need not send again.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+        token that is not from this list.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompleteUpload(self, request, context):
-        """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-        checksum where one was promised), writes the asset into the ledger and completes the upload.
+        """Says that the bytes are in the store: the server puts multipart variants together, proves every
+        variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+        completes the upload.
 
         Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
         that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -160,8 +202,8 @@ class UploadServiceServicer:
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-        Nothing changes, PUT them and call again.
+        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+        the variants. Nothing changes, PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -216,6 +258,16 @@ def add_UploadServiceServicer_to_server(servicer, server):
                     servicer.ReportProgress,
                     request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.FromString,
                     response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.SerializeToString,
+            ),
+            'SignParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignParts,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.SerializeToString,
+            ),
+            'ListParts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListParts,
+                    request_deserializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.FromString,
+                    response_serializer=assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.SerializeToString,
             ),
             'CompleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.CompleteUpload,
@@ -332,6 +384,60 @@ class UploadService:
             '/assetlane.v1.UploadService/ReportProgress',
             assetlane_dot_v1_dot_upload__service__pb2.ReportProgressRequest.SerializeToString,
             assetlane_dot_v1_dot_upload__service__pb2.ReportProgressResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/SignParts',
+            assetlane_dot_v1_dot_upload__service__pb2.SignPartsRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.SignPartsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListParts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/assetlane.v1.UploadService/ListParts',
+            assetlane_dot_v1_dot_upload__service__pb2.ListPartsRequest.SerializeToString,
+            assetlane_dot_v1_dot_upload__service__pb2.ListPartsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -81,9 +81,33 @@ class UploadServiceStub:
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
+    SignParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]
+    """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+    they are sent: each request lives as long as a write target signed now. It may be called again for the same
+    part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    ListParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+    interrupted need not send again.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    token that is not from this list.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
-    """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-    checksum where one was promised), writes the asset into the ledger and completes the upload.
+    """Says that the bytes are in the store: the server puts multipart variants together, proves every
+    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+    completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
     that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -94,8 +118,8 @@ class UploadServiceStub:
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-    Nothing changes, PUT them and call again.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+    the variants. Nothing changes, PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]
@@ -171,9 +195,33 @@ class UploadServiceAsyncStub(UploadServiceStub):
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
+    SignParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.SignPartsRequest, _upload_service_pb2.SignPartsResponse]  # type: ignore[assignment]
+    """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+    they are sent: each request lives as long as a write target signed now. It may be called again for the same
+    part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
+    ListParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]  # type: ignore[assignment]
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+    interrupted need not send again.
+
+    Errors:
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    token that is not from this list.
+    NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+    FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+    UPLOAD_EXPIRED) it is not being uploaded.
+    """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-    checksum where one was promised), writes the asset into the ledger and completes the upload.
+    """Says that the bytes are in the store: the server puts multipart variants together, proves every
+    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+    completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
     that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -184,8 +232,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-    Nothing changes, PUT them and call again.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+    the variants. Nothing changes, PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]  # type: ignore[assignment]
@@ -278,13 +326,49 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SignParts(
+        self,
+        request: _upload_service_pb2.SignPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.SignPartsResponse, _abc.Awaitable[_upload_service_pb2.SignPartsResponse]]:
+        """Signs PUTs of parts of a variant whose write target is multipart. Sign a few parts at a time, shortly before
+        they are sent: each request lives as long as a write target signed now. It may be called again for the same
+        part, also with another SHA-256; of several PUTs of a part the newest counts.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+        no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+
+    @_abc_1.abstractmethod
+    def ListParts(
+        self,
+        request: _upload_service_pb2.ListPartsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_upload_service_pb2.ListPartsResponse, _abc.Awaitable[_upload_service_pb2.ListPartsResponse]]:
+        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
+        interrupted need not send again.
+
+        Errors:
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+        token that is not from this list.
+        NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
+        FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
+        UPLOAD_EXPIRED) it is not being uploaded.
+        """
+
+    @_abc_1.abstractmethod
     def CompleteUpload(
         self,
         request: _upload_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_service_pb2.CompleteUploadResponse]]:
-        """Says that the bytes are in the store: the server proves every variant (presence, size, type, and
-        checksum where one was promised), writes the asset into the ledger and completes the upload.
+        """Says that the bytes are in the store: the server puts multipart variants together, proves every
+        variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
+        completes the upload.
 
         Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
         that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
@@ -295,8 +379,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        FAILED_PRECONDITION (VARIANTS_MISSING) variants are not in the store yet, the details name them.
-        Nothing changes, PUT them and call again.
+        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
+        the variants. Nothing changes, PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
         """
 

@@ -45,6 +45,8 @@ RIGHTS = {
     "head": "s3:GetObject and s3:ListBucket",
     "list": "s3:ListBucket",
     "abort multipart": "s3:AbortMultipartUpload",
+    "list parts": "s3:ListMultipartUploadParts",
+    "list multipart": "s3:ListBucketMultipartUploads",
     "delete": "s3:DeleteObject",
 }
 _RIGHT_NAMES = tuple(f"right to {right}" for right in RIGHTS)
@@ -161,6 +163,10 @@ class StoreChecks:
             yield _right("list", is_allowed=listed.is_success, told=listed.told)
             aborted = await self._inspection.abort(key)
             yield _right("abort multipart", is_allowed=aborted.is_success or aborted.status == 404, told=aborted.told)
+            parts = await self._inspection.list_parts(key)
+            yield _right("list parts", is_allowed=parts.is_success or parts.status == 404, told=parts.told)
+            opened = await self._inspection.list_multiparts(folder)
+            yield _right("list multipart", is_allowed=opened.is_success, told=opened.told)
         except StoreUnavailable as error:
             yield failed("rights", str(error), _REACH)
         try:

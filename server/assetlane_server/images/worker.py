@@ -6,12 +6,14 @@ A worker that crashes, or is killed for taking too long, takes nothing with it.
 import os
 import resource
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from assetlane.cuts import CutOptions, CutSize, ImageRefused, Picture, make_cuts
 
-_NICENESS = 19  # calls to the server go before pictures
+_NICENESS = 19
 _STATM = Path("/proc/self/statm")
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def cut(
@@ -35,10 +37,18 @@ def _too_costly(memory_bytes: int) -> tuple[str, str]:
 
 def _limit(memory_bytes: int) -> None:
     """Bounds what this process may take beyond what it has; the first time, lets others go before it."""
-    # The scheduler's word for it; a worker is never made less nice again.
     if os.getpriority(os.PRIO_PROCESS, 0) < _NICENESS:
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+        _step_back()
     if _STATM.exists():
         pages = int(_STATM.read_text().split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory_bytes, hard))
+
+
+def _step_back() -> None:
+    """Lets everything else on this machine go before pictures; a Ctrl-C at the server's terminal is not for them."""
+    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    os.setsid()
+    # Linux weighs sessions first and only then the processes within each, see sched(7).
+    with suppress(OSError):  # there are none where control groups divide the machine
+        _AUTOGROUP.write_text(f"{_NICENESS}")

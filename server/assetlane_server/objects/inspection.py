@@ -75,6 +75,18 @@ class Inspection:
             lambda client, bucket: client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=_NO_SUCH_UPLOAD)
         )
 
+    async def list_parts(self, key: str) -> Word:
+        """Lists the parts of a multipart upload that is not there: 404 says that it would have been allowed."""
+        return await self._ask(
+            lambda client, bucket: client.list_parts(Bucket=bucket, Key=key, UploadId=_NO_SUCH_UPLOAD)
+        )
+
+    async def list_multiparts(self, prefix: str) -> Word:
+        """Lists at most one open multipart upload."""
+        return await self._ask(
+            lambda client, bucket: client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, MaxUploads=1)
+        )
+
     async def aborts_multipart(self, prefix: str) -> tuple[Word, bool]:
         """Returns whether a rule of the bucket drops unfinished multipart uploads under the prefix."""
         rules: list[Any] = []

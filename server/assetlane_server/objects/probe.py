@@ -128,6 +128,7 @@ async def check_store(store: S3ObjectStore, prefix: str, accept_overwrites: bool
     try:
         async with asyncio.timeout(_LIMIT.total_seconds()):
             capabilities = await probe_store(store, prefix, now)
+            await store.multiparts.learn(f"{prefix}probe/{secrets.token_hex(8)}/")
             await clear_leftovers(store, prefix, now() - _LEFTOVER_AGE)
     except TimeoutError:
         _log.warning("the store could not be probed within %g s: run `assetlane-server doctor`", _LIMIT.total_seconds())

@@ -5,6 +5,7 @@ Needs from outside: a bucket, and credentials (the settings' own, else of boto3'
     s3:GetObject      for read URLs and HEAD
     s3:ListBucket     without it S3 answers a HEAD of a missing object with 403 instead of 404; for `reconcile`
     s3:DeleteObject   for deletion
+    s3:AbortMultipartUpload, s3:ListMultipartUploadParts, s3:ListBucketMultipartUploads: see multipart.py
 and, where the bucket encrypts with a KMS key of its own, kms:GenerateDataKey and kms:Decrypt. `set_up` needs
 more: see bucket.py. The store must refuse what breaks a signed header and honour `if-none-match: *` on PUT.
 """
@@ -30,6 +31,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
+from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject, whole_second
@@ -74,6 +76,7 @@ class S3ObjectStore:
         self._pool = pool
         endpoint = settings.public_endpoint or client.meta.endpoint_url
         self._presigner = Presigner(endpoint, settings.bucket, settings.region, settings.addressing)
+        self.multiparts = S3Multiparts(self)
 
     @classmethod
     @asynccontextmanager
@@ -132,11 +135,11 @@ class S3ObjectStore:
             headers["content-disposition"] = promise.disposition
         if promise.sha256:
             headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
-        return self._presign("PUT", promise.key, signed_at, lifetime, headers)
+        return self.presign("PUT", promise.key, signed_at, lifetime, headers)
 
     def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
-        return self._presign("GET", key, signed_at, lifetime, {})
+        return self.presign("GET", key, signed_at, lifetime, {})
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""
@@ -154,14 +157,17 @@ class S3ObjectStore:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     return None
                 raise
-            # A multipart object's checksum may be one of its parts' checksums instead of its bytes.
-            whole = found.get("ChecksumType", "FULL_OBJECT") == "FULL_OBJECT"
+            # Of an object that arrived in parts it is one of their checksums, with their count: `…=-3`.
+            sha256, dash, _ = found.get("ChecksumSHA256", "").partition("-")
+            is_of_parts = bool(dash) or found.get("ChecksumType") == "COMPOSITE"
+            digest = base64.b64decode(sha256)
             return StoredObject(
                 size_bytes=found["ContentLength"],
                 content_type=found.get("ContentType", ""),
                 etag=found.get("ETag", "").strip('"'),
                 version_id=_version_id(found.get("VersionId", "")),
-                sha256=base64.b64decode(found.get("ChecksumSHA256", "")) if whole else b"",
+                sha256=b"" if is_of_parts else digest,
+                parts_sha256=digest if is_of_parts else b"",
             )
 
         return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
@@ -272,8 +278,15 @@ class S3ObjectStore:
 
     async def ask(self, question: Callable[["S3Client", str], _T]) -> _T:
         """Puts a question to the client about the bucket, in the pool. What fails becomes StoreUnavailable."""
+        return await self.call("answer", "the rights of s3.py", question)
+
+    async def call(self, wish: str, rights: str, act: Callable[["S3Client", str], _T], calls: int = 1) -> _T:
+        """Does something with the client and the bucket that makes so many calls, in the pool.
+
+        What fails becomes StoreUnavailable, told as a wish that needs these rights.
+        """
         bucket = self._settings.bucket
-        return await self._call("answer", "the rights of s3.py", lambda: question(self._client, bucket))
+        return await self._call(wish, rights, lambda: act(self._client, bucket), calls)
 
     async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
         """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.
@@ -288,9 +301,19 @@ class S3ObjectStore:
             calls=_SETUP_CALLS,
         )
 
-    def _presign(
-        self, method: str, key: str, signed_at: datetime, lifetime: timedelta, headers: Mapping[str, str]
+    def presign(
+        self,
+        method: str,
+        key: str,
+        signed_at: datetime,
+        lifetime: timedelta,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> PresignedRequest:
+        """Signs a request with exactly these headers and these parameters of S3's own in its query.
+
+        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
+        """
         start = whole_second(signed_at)
         credentials = self._credentials
         if credentials.expire_time is not None:
@@ -299,7 +322,7 @@ class S3ObjectStore:
                 raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
             lifetime = min(lifetime, left)
         lifetime -= lifetime % _SECOND
-        url = self._presigner.presign(method, key, credentials, start, lifetime, headers)
+        url = self._presigner.presign(method, key, credentials, start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)
 
     async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:

@@ -21,8 +21,9 @@ from assetlane_server.uploads.upload import (
 
 Document = dict[str, Any]
 
-_PROMISE_FIELDS = ("name", "key", "content_type", "size_bytes", "sha256", "width_px", "height_px")
-_VARIANT_FIELDS = (*_PROMISE_FIELDS, "etag", "version_id")
+_COMMON_FIELDS = ("name", "key", "content_type", "size_bytes", "sha256", "width_px", "height_px", "part_size_bytes")
+_PROMISE_FIELDS = (*_COMMON_FIELDS, "promises_parts")
+_VARIANT_FIELDS = (*_COMMON_FIELDS, "etag", "version_id", "parts_sha256")
 PROGRESS_FIELDS = ("session_id", "uid", "stage", "variants", "time")
 
 
@@ -68,6 +69,8 @@ def upload_state(upload: Upload) -> Document:
     if upload.targets_signed_at is not None:
         state["targets_signed_at"] = upload.targets_signed_at
         state["targets_expire_time"] = upload.targets_expire_time
+    if upload.multipart_ids:
+        state["multipart_ids"] = dict(upload.multipart_ids)
     if upload.failure is not None:
         state["failure"] = {"reason": upload.failure.reason, "message": upload.failure.message}
     return state
@@ -94,7 +97,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         file_path=document["file_path"],
         expiration_hours=document["expiration_hours"],
         details=_details_of(document.get("details", {})),
-        variants=tuple(VariantPromise(**variant) for variant in document["variants"]),
+        variants=tuple(VariantPromise(**{"size_bytes": 0, **variant}) for variant in document["variants"]),
         create_time=document["create_time"],
         expire_time=document["expire_time"],
         history=tuple(
@@ -108,6 +111,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         sweep_time=document.get("sweep_time"),
         is_swept=document.get("is_swept", False),
         kept_for=timedelta(seconds=document["kept_for_s"]),
+        multipart_ids=document.get("multipart_ids", {}),
     )
 
 
@@ -203,12 +207,14 @@ def _variant_of(document: Mapping[str, Any]) -> AssetVariant:
         name=document["name"],
         key=document["key"],
         content_type=document["content_type"],
-        size_bytes=document["size_bytes"],
+        size_bytes=document.get("size_bytes", 0),
         sha256=document.get("sha256", b""),
         width_px=document.get("width_px", 0),
         height_px=document.get("height_px", 0),
         etag=document.get("etag", ""),
         version_id=document.get("version_id", ""),
+        part_size_bytes=document.get("part_size_bytes", 0),
+        parts_sha256=document.get("parts_sha256", b""),
     )
 
 

@@ -14,6 +14,7 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.cut_plan import DEFAULT_QUALITY, STANDARD_SIZES, CutFormat, CutPlan, CutSize
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
+from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Details, Status, Upload, VariantPromise
@@ -51,11 +52,17 @@ def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_
                 sha256=variant.sha256,
                 width_px=variant.width_px,
                 height_px=variant.height_px,
+                promises_parts=variant.promises_parts,
             )
             for variant in message.variants
         ),
         cut_plan=_cut_plan_of(message.cut_plan) if message.HasField("cut_plan") else None,
     )
+
+
+def part_promises_of(messages: Iterable[upload_service_pb2.PartPromise]) -> tuple[PartPromise, ...]:
+    """Returns the promises in a message, nothing checked."""
+    return tuple(PartPromise(message.part_number, message.sha256) for message in messages)
 
 
 def duration_of(field: str, message: Duration) -> timedelta:
@@ -141,6 +148,7 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
                 sha256=variant.sha256,
                 width_px=variant.width_px,
                 height_px=variant.height_px,
+                promises_parts=variant.promises_parts,
             )
             for variant in upload.variants
         ],
@@ -171,7 +179,32 @@ def target_messages(targets: Iterable[WriteTarget]) -> list[upload_pb2.WriteTarg
     """Returns write targets as callers see them."""
     return [
         upload_pb2.WriteTarget(variant=target.variant, single_put=_request_message(target.single_put))
+        if target.single_put is not None
+        else upload_pb2.WriteTarget(
+            variant=target.variant,
+            multipart=upload_pb2.MultipartTarget(part_size_bytes=target.part_size_bytes, part_count=target.part_count),
+        )
         for target in targets
+    ]
+
+
+def signed_part_messages(
+    promises: Iterable[PartPromise], requests: Iterable[PresignedRequest]
+) -> list[upload_service_pb2.SignedPart]:
+    """Returns the ways in of some parts."""
+    return [
+        upload_service_pb2.SignedPart(part_number=promise.part_number, request=_request_message(request))
+        for promise, request in zip(promises, requests, strict=True)
+    ]
+
+
+def stored_part_messages(parts: Iterable[StoredPart]) -> list[upload_service_pb2.StoredPart]:
+    """Returns parts as callers see them."""
+    return [
+        upload_service_pb2.StoredPart(
+            part_number=part.part_number, size_bytes=part.size_bytes, etag=part.etag, sha256=part.sha256
+        )
+        for part in parts
     ]
 
 
@@ -196,6 +229,8 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
                 etag=variant.etag,
                 version_id=variant.version_id,
                 read_url=url,
+                part_size_bytes=variant.part_size_bytes,
+                parts_sha256=variant.parts_sha256,
             )
             for variant, url in zip(asset.variants, read_urls.urls, strict=True)
         ],

@@ -10,8 +10,11 @@ from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.rpc.messages import (
     asset_message,
+    part_promises_of,
     progress_message,
+    signed_part_messages,
     statuses_of,
+    stored_part_messages,
     target_messages,
     upload_message,
     upload_request_of,
@@ -20,6 +23,7 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
 
@@ -30,8 +34,9 @@ ANONYMOUS = "anonymous"
 class UploadServicer(UploadServiceServicer):
     """Brings assets in."""
 
-    def __init__(self, broker: UploadBroker, lanes: Lanes) -> None:
+    def __init__(self, broker: UploadBroker, parts: PartDesk, lanes: Lanes) -> None:
         self._broker = broker
+        self._parts = parts
         self._lanes = lanes
         self._events = StatusEvents(lanes)
 
@@ -66,6 +71,19 @@ class UploadServicer(UploadServiceServicer):
         """Tells watchers how far an upload is."""
         await self._broker.report_progress(request.upload_id, request.sent_bytes, access_of(context))
         return pb.ReportProgressResponse()
+
+    async def SignParts(self, request: pb.SignPartsRequest, context: Any) -> pb.SignPartsResponse:
+        """Signs the ways in of some parts."""
+        promises = part_promises_of(request.parts)
+        ways = await self._parts.sign_parts(request.upload_id, request.variant, promises, access_of(context))
+        return pb.SignPartsResponse(parts=signed_part_messages(promises, ways))
+
+    async def ListParts(self, request: pb.ListPartsRequest, context: Any) -> pb.ListPartsResponse:
+        """Lists the parts that the store has."""
+        parts, next_page_token = await self._parts.list_parts(
+            request.upload_id, request.variant, request.page_size, request.page_token, access_of(context)
+        )
+        return pb.ListPartsResponse(parts=stored_part_messages(parts), next_page_token=next_page_token)
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
         """Proves what arrived and writes it into the ledger."""

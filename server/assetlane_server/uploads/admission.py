@@ -8,6 +8,12 @@ from datetime import datetime, timedelta
 
 from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.parts import (
+    MAX_OBJECT_BYTES,
+    MULTIPART_PART_BYTES,
+    MULTIPART_THRESHOLD_BYTES,
+    part_size_for,
+)
 from assetlane_server.uploads.paths import (
     MAX_FILE_PATH_BYTES,
     MAX_KEY_BYTES,
@@ -48,7 +54,9 @@ class Terms:
     """What the operator allows and decides for every upload."""
 
     key_prefix: str = ""  # empty, or ends with `/`
-    max_upload_bytes: int = 5 * 1024**3  # of one variant; a single PUT takes no more than 5 GiB
+    max_upload_bytes: int = MAX_OBJECT_BYTES  # of one variant
+    multipart_threshold_bytes: int = MULTIPART_THRESHOLD_BYTES  # from which size on a variant arrives in parts
+    multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
     accept_mislabelled: bool = False  # whether an original may be something else than its declared type
@@ -96,6 +104,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     variants = tuple(
         replace(
             variant,
+            part_size_bytes=_part_size(variant, terms),
             key=object_key(
                 prefix=terms.key_prefix,
                 is_public=hours == 0,
@@ -140,6 +149,12 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
+
+
+def _part_size(variant: VariantPromise, terms: Terms) -> int:
+    if variant.size_bytes < max(1, terms.multipart_threshold_bytes):
+        return 0
+    return part_size_for(variant.size_bytes, terms.multipart_part_bytes)
 
 
 def required(name: str, value: str) -> str:
@@ -213,8 +228,8 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
             limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
             yield FieldViolation(f"{here}.content_type", limit)
-        if not 1 <= variant.size_bytes <= max_upload_bytes:
-            limit = f"is {variant.size_bytes:,}, it must be from 1 to {max_upload_bytes:,}"
+        if not 0 <= variant.size_bytes <= max_upload_bytes:
+            limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
             yield FieldViolation(f"{here}.size_bytes", limit)
         if len(variant.sha256) not in (0, 32):
             yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")

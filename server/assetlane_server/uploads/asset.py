@@ -24,6 +24,7 @@ class StoredObject:
     etag: str = ""  # without quotes
     version_id: str = ""  # empty: the bucket keeps no versions
     sha256: bytes = b""  # empty: the store does not tell
+    parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class AssetVariant:
     height_px: int
     etag: str
     version_id: str
+    part_size_bytes: int = 0  # of every part but the last; 0: it arrived as a whole
+    parts_sha256: bytes = b""  # over the SHA-256s of its parts, as the store told; empty: it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +128,14 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
             key=promise.key,
             content_type=promise.content_type,
             size_bytes=found.size_bytes,
-            sha256=found.sha256 or promise.sha256,
+            # Of a whole, the store has checked the promised one; of parts, nobody has.
+            sha256=found.sha256 or (b"" if promise.part_size_bytes else promise.sha256),
             width_px=promise.width_px,
             height_px=promise.height_px,
             etag=found.etag,
             version_id=found.version_id,
+            part_size_bytes=promise.part_size_bytes,
+            parts_sha256=found.parts_sha256 if promise.part_size_bytes else b"",
         )
         for promise, found in zip(upload.variants, stored, strict=True)
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.access import check_may_write, owns
@@ -22,6 +22,13 @@ from assetlane_server.uploads.errors import (
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.multipart import (
+    assemble,
+    discard_upload,
+    drop_multiparts,
+    open_multiparts,
+    whole_multiparts,
+)
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
@@ -68,6 +75,7 @@ class UploadBroker:
         self._new_id = new_id
         self._now = now
         self._completions: Work[Completion] = Work()
+        self._openings: Work[Upload | None] = Work()
 
     async def request_upload(self, request: UploadRequest, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:
         """Accepts an upload and signs its targets; repeated with its request id, renews them.
@@ -77,22 +85,49 @@ class UploadBroker:
         if access.uid not in (None, request.uid):
             raise UidMismatch
         now = self._now()
-        # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
-        # in one write; the history shows both. What cannot be signed is not stored.
-        upload = admit(request, self._terms, self._new_id(), now).initialized(now, self._terms.write_url_lifetime)
+        upload = admit(request, self._terms, self._new_id(), now)
         check_may_write(access, upload.partition)
         check_may_write(access, upload.asset_partition)
-        targets = self._lanes.write_targets(upload)
+        targets: tuple[WriteTarget, ...] = ()
+        if not upload.is_multipart:
+            # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
+            # in one write; the history shows both. What cannot be signed is not stored.
+            upload = upload.initialized(now, self._terms.write_url_lifetime)
+            targets = self._lanes.write_targets(upload)
         stored = await self._uploads.insert_upload(upload)
-        if stored.upload_id == upload.upload_id:
+        if stored.upload_id == upload.upload_id and stored.status is Status.INITIALIZED:
             return upload, targets
         if not asked_alike(stored, upload):
             raise RequestIdReused(request.request_id)
+        if opened := await self._opened(stored):
+            return opened, self._lanes.write_targets(opened)
         return await self._renewed(stored.upload_id, access)
+
+    async def _opened(self, upload: Upload) -> Upload | None:
+        """Opens what a PENDING upload needs at the store; None when it is not PENDING, or not any more.
+
+        Goes on when the caller hangs up: what is open at the store and nowhere else would be in nobody's hands.
+        """
+        if upload.status is not Status.PENDING:
+            return None
+        return await self._openings.run(upload.upload_id, lambda: self._open(upload))
+
+    async def _open(self, upload: Upload) -> Upload | None:
+        multipart_ids = await open_multiparts(self._store, upload)
+        opened = replace(upload, multipart_ids=multipart_ids)
+        opened = opened.initialized(self._now(), self._terms.write_url_lifetime)
+        if await self._uploads.advance_upload(opened):
+            return opened
+        # Another server was faster, or the upload is over.
+        await drop_multiparts(self._store, upload.variants, multipart_ids)
+        return None
 
     async def _renewed(self, upload_id: str, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:
         for _ in range(MAX_ROUNDS):
             upload = await self.get_upload(upload_id, access)
+            if upload.status is Status.PENDING:
+                await self._opened(upload)
+                continue
             if upload.status is not Status.INITIALIZED:
                 return upload, ()
             renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
@@ -129,18 +164,23 @@ class UploadBroker:
 
     async def _prove(self, upload: Upload) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
-        stored = {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+        stored = await self._stored(upload)
+        # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
+        parts = await whole_multiparts(self._store, upload, missing)
         if upload.status is Status.INITIALIZED:
-            if missing:
+            if missing := [name for name in missing if name not in parts]:
                 raise VariantsMissing(missing)
             upload = upload.uploaded(self._now())
             if not await self._uploads.advance_upload(upload):
                 return None
         self._board.verifying(upload, self._now())
 
-        if failure := _broken_promise(upload, stored) or await self._mislabelled(upload):
+        failure = None
+        if parts:
+            failure = await assemble(self._store, upload, parts)
+            stored = await self._stored(upload)
+        if failure := failure or _broken_promise(upload, stored) or await self._mislabelled(upload):
             return await self._failed(upload, failure)
 
         proofs = [stored[variant.name] for variant in upload.variants]
@@ -160,18 +200,23 @@ class UploadBroker:
             return None
         return Completion(upload, None if asset.is_deleted else asset)
 
+    async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
+        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
+        return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
+
     async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
         upload = upload.failed(self._now(), failure)
         if not await self._uploads.advance_upload(upload):
             return None
-        await self._store.delete(upload.keys)
+        await discard_upload(self._store, upload)
         return Completion(upload, None)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
         original = upload.variants[0]
         if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
             return None
-        return mislabelled(original, await self._store.read_start(original.key, SNIFFED_BYTES))
+        start = await self._store.read_start(original.key, SNIFFED_BYTES) if original.size_bytes else b""
+        return mislabelled(original, start)
 
     async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
@@ -183,7 +228,7 @@ class UploadBroker:
                 upload = upload.cancelled(self._now())
                 if not await self._uploads.advance_upload(upload):
                     continue
-            await self._store.delete(upload.keys)
+            await discard_upload(self._store, upload)
             return upload
         raise too_many_rounds(upload_id)
 
@@ -290,7 +335,7 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await self._completions.finish()
+        await asyncio.gather(self._openings.finish(), self._completions.finish())
         await self._board.finish()
 
 

@@ -1,11 +1,13 @@
 """The ways in and out of one upload or asset: which URLs are signed, from which instant, for how long."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.asset import Asset
+from assetlane_server.uploads.parts import PartPromise, part_count
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.uploads.upload import Upload, VariantPromise
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +15,9 @@ class WriteTarget:
     """How to put one variant into the store."""
 
     variant: str
-    single_put: PresignedRequest
+    single_put: PresignedRequest | None  # None: in parts
+    part_size_bytes: int = 0
+    part_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,22 @@ class Lanes:
         if lifetime < timedelta(seconds=1):
             return ()
         return tuple(
-            WriteTarget(variant.name, self._store.presign_put(variant, signed_at, lifetime))
+            WriteTarget(variant.name, None, variant.part_size_bytes, part_count(variant))
+            if variant.part_size_bytes
+            else WriteTarget(variant.name, self._store.presign_put(variant, signed_at, lifetime))
             for variant in upload.variants
         )
+
+    def part_requests(
+        self, upload: Upload, variant: VariantPromise, promises: Sequence[PartPromise]
+    ) -> tuple[PresignedRequest, ...]:
+        """Returns a PUT of each part, signed as the upload's write targets are; none when their time is over."""
+        signed_at, expire_time = upload.targets_signed_at, upload.targets_expire_time
+        if signed_at is None or expire_time is None or expire_time - signed_at < timedelta(seconds=1):
+            return ()
+        multipart_id, lifetime = upload.multipart_ids[variant.name], expire_time - signed_at
+        presign = self._store.multiparts.presign_part
+        return tuple(presign(variant, multipart_id, promise, signed_at, lifetime) for promise in promises)
 
     def read_urls(self, asset: Asset) -> ReadUrls:
         """Returns a URL per variant: unsigned for a public asset, else signed as of its `refresh_time`."""

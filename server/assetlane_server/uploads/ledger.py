@@ -15,6 +15,7 @@ from assetlane_server.uploads.errors import (
     too_many_rounds,
 )
 from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.multipart import discard_asset
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
 from assetlane_server.uploads.ports import Access, AssetRecords, ObjectStore
@@ -87,7 +88,7 @@ class AssetLedger:
             if asset is None or not access.may_write(asset.partition):
                 raise PartitionReadOnly(_readable(asset_id, asset, access).partition)
             if asset.is_deleted or await self._assets.advance_asset(asset.deleted(self._now())):
-                await self._store.delete([variant.key for variant in asset.variants])
+                await discard_asset(self._store, asset)
                 return
         raise too_many_rounds(asset_id)
 

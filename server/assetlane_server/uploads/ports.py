@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from assetlane_server.uploads.asset import Asset, StoredObject
 from assetlane_server.uploads.cut_plan import CutPlan, MadePicture
+from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload, VariantPromise
 
@@ -57,6 +58,72 @@ class Snapshot:
     asset: Asset | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PartPage:
+    """Some parts by ascending number, each once, and how to ask for those after them."""
+
+    parts: tuple[StoredPart, ...]
+    after: int  # 0: there are no more
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMultipart:
+    """A multipart upload that is neither completed nor aborted."""
+
+    key: str
+    multipart_id: str
+    open_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMultipartPage:
+    """Some open multipart uploads in the store's own order, and how to ask for those after them."""
+
+    open: tuple[OpenMultipart, ...]
+    after: str  # empty: there are no more
+
+
+class MultipartStore(Protocol):
+    """Objects that arrive in parts: what a PUT in one piece promises holds for the object that becomes of them."""
+
+    async def open(self, promise: VariantPromise) -> str:
+        """Opens a multipart upload of `promise.key` with the promised type and disposition; returns its id."""
+        ...
+
+    def presign_part(
+        self,
+        promise: VariantPromise,
+        multipart_id: str,
+        part: PartPromise,
+        signed_at: datetime,
+        lifetime: timedelta,
+    ) -> PresignedRequest:
+        """Signs a PUT of one part that the store accepts only with that part's length, with its SHA-256 when one is
+        promised, and while the multipart upload is open. It lives like a `presign_put`. Pure CPU.
+        """
+        ...
+
+    async def list_parts(self, key: str, multipart_id: str, *, after: int, limit: int) -> PartPage | None:
+        """Returns a page of at most so many parts with numbers above `after`, None if none such is open."""
+        ...
+
+    async def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
+        """Makes the object of these parts, all there are, if nothing is stored under its key.
+
+        Also returns when something is, or the multipart upload is not open any more: `head` tells. Returns why the
+        store will never do it (it says that parts are missing, changed or too small), empty otherwise.
+        """
+        ...
+
+    async def abort(self, key: str, multipart_id: str) -> None:
+        """Drops a multipart upload with its parts; one that is not open counts as dropped."""
+        ...
+
+    async def list_open(self, prefix: str, after: str) -> OpenMultipartPage:
+        """Returns a page of the open multipart uploads whose keys begin with `prefix`; `after` is as of `list_keys`."""
+        ...
+
+
 class Access(Protocol):
     """What one caller may do. Whatever the heart does for a caller asks it first."""
 
@@ -82,6 +149,11 @@ class Access(Protocol):
 class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
+    @property
+    def multiparts(self) -> MultipartStore:
+        """The part of it that takes objects in parts."""
+        ...
+
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
         disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
@@ -104,7 +176,7 @@ class ObjectStore(Protocol):
         ...
 
     async def read_start(self, key: str, length_bytes: int) -> bytes:
-        """Returns the first bytes of an object, at most so many: to see what it is, never to carry it."""
+        """Returns the first bytes of an object that is not empty, at most so many: to see what it is."""
         ...
 
     def local_copy(self, key: str, size_bytes: int) -> AbstractAsyncContextManager[Path]:

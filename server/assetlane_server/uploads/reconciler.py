@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from assetlane_server.uploads.asset import Asset, StoredObject
 from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
-from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, orphan, phantoms
+from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
 
 _HEADS_AT_ONCE = 16
 
@@ -18,10 +18,11 @@ class Tally:
     """What was counted so far."""
 
     objects: int = 0
-    belonging: int = 0  # objects that the ledger knows
+    belonging: int = 0  # objects and open multipart uploads that the ledger knows
     assets: int = 0
     orphans: int = 0
     phantoms: int = 0
+    lingering: int = 0
     foreign: int = 0
 
     def add(self, found: Discrepancy) -> None:
@@ -31,13 +32,15 @@ class Tally:
                 self.orphans += 1
             case Kind.PHANTOM:
                 self.phantoms += 1
+            case Kind.LINGERING:
+                self.lingering += 1
             case Kind.FOREIGN:
                 self.foreign += 1
 
     @property
     def is_clean(self) -> bool:
         """Whether ledger and bucket agree. What others keep in the bucket is no disagreement."""
-        return not (self.orphans or self.phantoms)
+        return not (self.orphans or self.phantoms or self.lingering)
 
 
 class Reconciler:
@@ -72,12 +75,15 @@ class Reconciler:
             for one in found:
                 self.tally.add(one)
                 yield one
+        async for one in self._lingering():
+            self.tally.add(one)
+            yield one
         async for asset in self._phantoms():
             self.tally.add(asset)
             yield asset
 
     async def delete_orphans(self, age: timedelta) -> AsyncIterator[Discrepancy]:
-        """Looks again, deletes orphans that are at least so old, and yields each that it deleted.
+        """Looks again, deletes orphans and aborts what lingers, if at least so old, and yields each of them.
 
         Never touches the ledger. Where the bucket keeps versions, they stay.
         """
@@ -86,12 +92,34 @@ class Reconciler:
             await self._store.delete([one.key for one in doomed])
             for one in doomed:
                 yield one
+        async for one in self._lingering():
+            if one.is_old(age, self._now()):
+                await self._store.multiparts.abort(one.key, one.multipart_id)
+                yield one
 
     async def _pages(self) -> AsyncIterator[tuple[ListedObject, ...]]:
         after = ""
         while True:
             page = await self._store.list_keys(self._prefix, after)
             yield page.objects
+            after = page.after
+            if not after:
+                return
+
+    async def _lingering(self) -> AsyncIterator[Discrepancy]:
+        """Judges what is open at the store; keys that are none of ours, as a probe's, are not our business."""
+        after = ""
+        while True:
+            page = await self._store.multiparts.list_open(self._prefix, after)
+            ids = {one.key: upload_id_of(one.key, self._prefix) for one in page.open}
+            uploads = await self._uploads.find_uploads(sorted({one for one in ids.values() if one}))
+            for one in page.open:
+                if upload_id := ids[one.key]:
+                    judged = lingering(one, upload_id, uploads.get(upload_id), self._now())
+                    if judged is None:
+                        self.tally.belonging += 1
+                    else:
+                        yield judged
             after = page.after
             if not after:
                 return

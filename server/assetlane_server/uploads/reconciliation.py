@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from assetlane_server.uploads.asset import Asset, AssetVariant, StoredObject
-from assetlane_server.uploads.ports import ListedObject
+from assetlane_server.uploads.ports import ListedObject, OpenMultipart
 from assetlane_server.uploads.upload import Status, Upload
 
 SETTLING = timedelta(minutes=15)
@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
     ORPHAN = "orphan"  # an object that belongs to no asset, and to no upload that could still become one
     PHANTOM = "phantom"  # an asset whose object is missing, or is another
+    LINGERING = "lingering"  # parts of a multipart upload that no upload will ever put together
     FOREIGN = "foreign"  # a key under our prefix that is none of ours by its shape: never touched
 
 
@@ -42,6 +43,7 @@ class Discrepancy:
     size_bytes: int = 0
     modify_time: datetime | None = None
     is_deletable: bool = False  # an orphan that nobody can want back
+    multipart_id: str = ""  # the store's, of what lingers
 
     def is_old(self, age: timedelta, now: datetime) -> bool:
         """Whether it was stored at least so long ago."""
@@ -78,6 +80,23 @@ def orphan(
     else:
         told = f"Upload {upload_id} is {upload.status}, and its write URLs have ended."
     return Discrepancy(Kind.ORPHAN, listed.key, told, listed.size_bytes, listed.modify_time, is_deletable)
+
+
+def lingering(found: OpenMultipart, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
+    """Returns what is told of an open multipart upload that belongs to nobody, None if it belongs, or may yet.
+
+    It was listed before the upload was read, and an upload is durable before anything is opened for it.
+    """
+    if now - found.open_time < SETTLING:
+        return None
+    if upload is None:
+        told = f"The ledger knows no upload {upload_id}."
+    elif upload.status is Status.PENDING or found.multipart_id in upload.multipart_ids.values():
+        # The sweeper settles the one and aborts the other, for as long as there is a record.
+        return None
+    else:
+        told = f"Upload {upload_id} is {upload.status} and knows nothing of it: a server died that had opened it."
+    return Discrepancy(Kind.LINGERING, found.key, told, 0, found.open_time, True, found.multipart_id)
 
 
 def phantom(asset: Asset, variant: AssetVariant, found: StoredObject | None) -> Discrepancy | None:

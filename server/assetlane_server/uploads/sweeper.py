@@ -17,6 +17,7 @@ from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
 from assetlane_server.uploads.meter import UNMETERED, Meter
+from assetlane_server.uploads.multipart import abort_all, discard_asset, discard_upload
 from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
 from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
 
@@ -99,14 +100,19 @@ class Sweeper:
         match upload.status:
             case Status.PENDING:
                 failure = Failure("ABANDONED", "The server that was to sign the write targets died.")
-                await self._uploads.advance_upload(upload.failed(self._now(), failure))
+                if await self._uploads.advance_upload(upload.failed(self._now(), failure)):
+                    await discard_upload(self._store, upload)
             case Status.INITIALIZED | Status.UPLOADED:
                 await self._finish(upload)
             case Status.COMPLETED:
+                # A server may have died that opened a second one in the same place.
+                for variant in upload.variants:
+                    if variant.part_size_bytes:
+                        await abort_all(self._store, variant.key)
                 await self._records.purge_upload(upload)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.
-                await self._store.delete(upload.keys)
+                await discard_upload(self._store, upload)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
                 else:
@@ -124,13 +130,14 @@ class Sweeper:
                 deadline = upload.expire_time + SWEEP_MARGIN
                 await self._records.reschedule_upload(upload, deadline, is_swept=False)
             elif await self._uploads.advance_upload(upload.expired(now)):
+                await discard_upload(self._store, upload)
                 _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))
 
     async def _take_asset(self, asset: Asset) -> bool:
         lease = self._now() + WORK_LEASE
         if not await self._records.reschedule_asset(asset, lease):
             return False
-        await self._store.delete([variant.key for variant in asset.variants])
+        await discard_asset(self._store, asset)
         swept = asset.swept(self._now())
         await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)
         return True

@@ -99,7 +99,9 @@ class VariantPromise:
     sha256: bytes = b""  # 32 bytes, or empty: not promised
     width_px: int = 0
     height_px: int = 0
+    promises_parts: bool = False  # whether the SHA-256 of every part is promised, should there be parts
     key: str = ""  # the object's key: the server's choice, see paths.py
+    part_size_bytes: int = 0  # of every part but the last: the server's choice, see parts.py; 0: a single PUT
 
     @property
     def disposition(self) -> str:
@@ -131,6 +133,8 @@ class Upload:
     sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
     is_swept: bool = False  # it is final, and its strays are deleted
     kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
+    # The store's own ids of the multipart uploads that were opened, by variant name; empty while PENDING.
+    multipart_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> Status:
@@ -146,6 +150,11 @@ class Upload:
     def is_public(self) -> bool:
         """Whether the asset's URLs are unsigned and permanent: only when 0 hours were asked for."""
         return self.expiration_hours == 0
+
+    @property
+    def is_multipart(self) -> bool:
+        """Whether a variant arrives in parts: something has to be opened at the store then."""
+        return any(variant.part_size_bytes for variant in self.variants)
 
     @property
     def keys(self) -> list[str]:
@@ -228,19 +237,21 @@ class Upload:
 
 
 def asked_alike(one: Upload, other: Upload) -> bool:
-    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave."""
+    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave.
+
+    Of another session it may be: a process that goes on with an upload after a crash is a new one.
+    """
     return _words(one) == _words(other)
 
 
 def _words(upload: Upload) -> tuple[object, ...]:
     return (
         upload.uid,
-        upload.session_id,
         upload.partition,
         upload.asset_partition,
         upload.file_path,
         upload.expiration_hours,
         upload.details,
-        tuple(replace(variant, key="") for variant in upload.variants),
+        tuple(replace(variant, key="", part_size_bytes=0) for variant in upload.variants),
         None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
     )

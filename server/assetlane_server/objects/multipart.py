@@ -1,0 +1,207 @@
+"""Multipart uploads in S3: opened, signed part by part, listed, put together, dropped. Imports no boto3.
+
+Needs s3:PutObject (which opens, signs and completes), s3:AbortMultipartUpload, s3:ListMultipartUploadParts and
+s3:ListBucketMultipartUploads.
+
+A multipart upload is opened with SHA-256 checksums only when the caller promises one for every part: AWS refuses a
+part that has one when the upload was opened without, and one that has none when it was opened with. And only
+when the store tells the checksums of parts in its listing: it wants them back when the object is put together.
+SeaweedFS (4.48) does not; it checks the signed ones all the same.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.parts import PartPromise, StoredPart, part_bytes
+from assetlane_server.uploads.ports import OpenMultipart, OpenMultipartPage, PartPage, PresignedRequest
+from assetlane_server.uploads.upload import VariantPromise
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from assetlane_server.objects.s3 import S3ObjectStore
+
+_TRIAL = b"does the store tell?"
+_COMPLETE_CALLS = 12  # as long as so many others: a store may copy terabytes before it answers
+_TRIAL_CALLS = 4
+# What S3 says of parts that it will never put together.
+_REFUSALS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge"})
+_NONE = "NoSuchUpload"
+
+
+class S3Multiparts:
+    """A MultipartStore in the store's bucket."""
+
+    def __init__(self, store: "S3ObjectStore") -> None:
+        self._store = store
+        self._tells_checksums: bool | None = None  # None: nobody has asked yet
+
+    async def learn(self, folder: str) -> bool:
+        """Returns whether the store tells the SHA-256 of parts; the first time it finds out in that folder."""
+        if self._tells_checksums is None:
+            self._tells_checksums = await self._store.call(
+                "take an object in parts",
+                "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
+                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial"),
+                calls=_TRIAL_CALLS,
+            )
+        return self._tells_checksums
+
+    async def open(self, promise: VariantPromise) -> str:
+        """See MultipartStore."""
+        options: Any = {"ContentType": promise.content_type}
+        if promise.disposition:
+            options["ContentDisposition"] = promise.disposition
+        if promise.promises_parts and await self.learn(f"{promise.key.rpartition('/')[0]}/"):
+            options["ChecksumAlgorithm"] = "SHA256"
+
+        def call(client: "S3Client", bucket: str) -> str:
+            return client.create_multipart_upload(Bucket=bucket, Key=promise.key, **options)["UploadId"]
+
+        return await self._store.call("open a multipart upload", "s3:PutObject", call)
+
+    def presign_part(
+        self,
+        promise: VariantPromise,
+        multipart_id: str,
+        part: PartPromise,
+        signed_at: datetime,
+        lifetime: timedelta,
+    ) -> PresignedRequest:
+        """See MultipartStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        headers = {"content-length": str(part_bytes(promise, part.part_number))}
+        if part.sha256:
+            headers["x-amz-checksum-sha256"] = base64.b64encode(part.sha256).decode()
+        query = {"partNumber": str(part.part_number), "uploadId": multipart_id}
+        return self._store.presign("PUT", promise.key, signed_at, lifetime, headers, query)
+
+    async def list_parts(self, key: str, multipart_id: str, *, after: int, limit: int) -> PartPage | None:
+        """See MultipartStore."""
+
+        def call(client: "S3Client", bucket: str) -> PartPage | None:
+            try:
+                answer = client.list_parts(
+                    Bucket=bucket, Key=key, UploadId=multipart_id, PartNumberMarker=after, MaxParts=limit
+                )
+            except client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] == _NONE:
+                    return None
+                raise
+            found: list[Any] = answer.get("Parts", [])
+            last = max((part["PartNumber"] for part in found), default=0)
+            return PartPage(_newest(found), last if answer.get("IsTruncated") else 0)
+
+        return await self._store.call("list parts", "s3:ListMultipartUploadParts", call)
+
+    async def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
+        """See MultipartStore. The condition is `if-none-match: *`, as of every PUT."""
+        listed: Any = [
+            {"PartNumber": part.part_number, "ETag": f'"{part.etag}"'}
+            | ({"ChecksumSHA256": base64.b64encode(part.sha256).decode()} if part.sha256 else {})
+            for part in parts
+        ]
+
+        def call(client: "S3Client", bucket: str) -> str:
+            try:
+                client.complete_multipart_upload(
+                    Bucket=bucket,
+                    Key=promise.key,
+                    UploadId=multipart_id,
+                    MultipartUpload={"Parts": listed},
+                    IfNoneMatch="*",
+                )
+            except client.exceptions.ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in _REFUSALS:
+                    return code
+                if code == _NONE or error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                    return ""
+                raise
+            return ""
+
+        return await self._store.call("put an object together", "s3:PutObject", call, calls=_COMPLETE_CALLS)
+
+    async def abort(self, key: str, multipart_id: str) -> None:
+        """See MultipartStore."""
+
+        def call(client: "S3Client", bucket: str) -> None:
+            _abort(client, bucket, key, multipart_id)
+
+        await self._store.call("abort a multipart upload", "s3:AbortMultipartUpload", call)
+
+    async def list_open(self, prefix: str, after: str) -> OpenMultipartPage:
+        """See MultipartStore."""
+
+        def call(client: "S3Client", bucket: str) -> OpenMultipartPage:
+            options: Any = {}
+            if after:
+                options["UploadIdMarker"], _, options["KeyMarker"] = after.partition(" ")
+            answer = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **options)
+            found = tuple(
+                OpenMultipart(one["Key"], one["UploadId"], one["Initiated"]) for one in answer.get("Uploads", [])
+            )
+            # SeaweedFS goes on from the id alone, and sends no key along.
+            marks = f"{answer.get('NextUploadIdMarker', '')} {answer.get('NextKeyMarker', '')}"
+            return OpenMultipartPage(found, marks if answer.get("IsTruncated") and found else "")
+
+        return await self._store.call("list multipart uploads", "s3:ListBucketMultipartUploads", call)
+
+
+def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:
+    """Returns every part once, by number.
+
+    Some stores list a part once for each time it was sent, in no order, with its time to the second (SeaweedFS):
+    the newest counts, and of two different ones of the same second neither, so that it is sent once more.
+    """
+    newest: dict[int, dict[str, Any]] = {}  # by number, then by ETag
+    for part in found:
+        others = newest.setdefault(part["PartNumber"], {})
+        if any(other["LastModified"] > part["LastModified"] for other in others.values()):
+            continue
+        if any(other["LastModified"] < part["LastModified"] for other in others.values()):
+            others.clear()
+        others[part["ETag"]] = part
+    return tuple(
+        StoredPart(number, part["Size"], part["ETag"].strip('"'), _digest(part.get("ChecksumSHA256", "")))
+        for number, parts in sorted(newest.items())
+        if len(parts) == 1
+        for part in parts.values()
+    )
+
+
+def _tells_checksums(client: "S3Client", bucket: str, key: str) -> bool:
+    try:
+        multipart_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256")["UploadId"]
+    except client.exceptions.ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 501):
+            return False  # it knows no checksums of parts at all
+        raise
+    try:
+        digest = base64.b64encode(hashlib.sha256(_TRIAL).digest()).decode()
+        client.upload_part(
+            Bucket=bucket, Key=key, UploadId=multipart_id, PartNumber=1, Body=_TRIAL, ChecksumSHA256=digest
+        )
+        parts = client.list_parts(Bucket=bucket, Key=key, UploadId=multipart_id).get("Parts", [])
+        return [part.get("ChecksumSHA256") for part in parts] == [digest]
+    finally:
+        _abort(client, bucket, key, multipart_id)
+
+
+def _abort(client: "S3Client", bucket: str, key: str, multipart_id: str) -> None:
+    try:
+        client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=multipart_id)
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != _NONE:
+            raise
+
+
+def _digest(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise StoreUnavailable("The store tells a SHA-256 that is none.") from error
