@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -239,4 +240,21 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
         assert sum([(await scraped(address)).value(CALLS) for address, _ in alive]) == before + 8
         server.signal(signal.SIGTERM)
         assert await server.ends() == 0
+    await drop(stack.mongo_uri, database_name)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_metrics_port_in_use_is_told_in_one_sentence(
+    stack: StackAddress, database_name: str, key_prefix: str, workers: int
+) -> None:
+    """With the setting to look at; half of the metrics would be worth nothing."""
+    place = {"mongo_database": database_name, "key_prefix": key_prefix, "workers": workers}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        async with command(stack, "serve", **place, metrics_listen=listen) as server:
+            assert await server.ends() == 1
+    assert f"assetlane-server: ASSETLANE_METRICS_LISTEN: cannot listen on {listen}" in server.told
+    assert "Traceback" not in server.told
     await drop(stack.mongo_uri, database_name)
