@@ -23,7 +23,7 @@ START_LIMIT_S: Final = 45.0
 KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
 # Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
-OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +(?:\d+ +)?assetlane_server.*$", re.MULTILINE)
+OUR_ERRORS: Final = re.compile(r"^.*\"level\": \"(?:error|critical)\".*\"logger\": \"assetlane_server.*$", re.MULTILINE)
 SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)(?:\"|$)", re.MULTILINE)
 
 
