@@ -8,7 +8,7 @@ FILE   ?=
 SEED   ?=
 ARGS   ?=
 
-.PHONY: help setup proto released-proto fix check test test-faults demo run bench lock clean
+.PHONY: help setup proto released-proto fix check test test-wheel test-faults demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift, links and commands of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,9 +44,22 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
 
 test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
-	$(BIN)/pytest -n 2 -m 'not faults' $(ARGS)
+	$(BIN)/pytest -n 2 -m 'not faults and not wheel' $(ARGS)
+
+# What is installed is what is tested: the tests' own imports come from the wheel, and so do those of every process
+# that they start. The README's program runs where nothing is but the wheel and what it brings.
+test-wheel: setup  ## build wheel and sdist, and test what they hold (needs the package registry)
+	rm -rf dist $(VENV)/wheel $(VENV)/plain
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/wheel dist/*.whl
+	$(PYTHON) -m venv $(VENV)/plain
+	$(VENV)/plain/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	PYTHONPATH=$(CURDIR)/$(VENV)/wheel $(BIN)/pytest -n 2 -o pythonpath='$(VENV)/wheel .' $(ARGS) \
+		tests/wheel tests/images tests/journeys/test_uploading.py tests/journeys/test_client.py \
+		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/test_server_command.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)

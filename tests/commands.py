@@ -7,7 +7,9 @@ from asyncio.subprocess import PIPE
 from dataclasses import dataclass
 from pathlib import Path
 
-CLIENT_ROOT = Path(__file__).parents[1] / "client"
+import assetlane
+
+CLIENT_ROOT = Path(assetlane.__file__).parents[1]  # the sources, or the wheel under test
 COMMAND = (sys.executable, "-m", "assetlane.cli")
 
 

@@ -1,11 +1,15 @@
 """An Assetlane server in the test's own process, on the run's stores, with a database and a prefix of its own."""
 
 import asyncio
+import fcntl
+import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from assetlane_server.app import application
+from assetlane_server.app import application, set_up_bucket
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.local import StackAddress
 
@@ -30,6 +34,16 @@ def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **cha
             **changes,
         },
     )
+
+
+async def prepare_bucket(settings: Settings) -> None:
+    """Sets the bucket up, one test at a time: set-up reads the bucket's policy and writes it back."""
+    lock = os.open(Path(tempfile.gettempdir(), f"assetlane-tests-{os.getuid()}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        await set_up_bucket(settings)
+    finally:
+        os.close(lock)  # unlocks it
 
 
 @asynccontextmanager

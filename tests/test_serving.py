@@ -19,7 +19,7 @@ from tests.journeys.lanes import Told, put, request_for
 from tests.pictures import gradient
 from tests.processes import LOOK_S, command, is_alive, until
 from tests.records.stores import drop, mongo
-from tests.servers import LIMIT_S, served, settings_for
+from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
 from tests.valve import Valve, valve
 
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus
@@ -29,7 +29,6 @@ from assetlane.v1.upload_service_pb2 import (
     ListUploadsRequest,
     WatchUploadRequest,
 )
-from assetlane_server.app import set_up_bucket
 from assetlane_server.local import StackAddress
 
 SERVING = HealthCheckResponse.SERVING
@@ -40,7 +39,7 @@ HEARTBEAT_S = 0.2
 @pytest.fixture
 async def place(stack: StackAddress, database_name: str, key_prefix: str) -> AsyncIterator[dict[str, Any]]:
     """The settings of a database and a prefix of this test's own."""
-    await set_up_bucket(settings_for(stack, database_name, key_prefix))
+    await prepare_bucket(settings_for(stack, database_name, key_prefix))
     yield {"mongo_database": database_name, "key_prefix": key_prefix, "heartbeat_seconds": HEARTBEAT_S}
     await drop(stack.mongo_uri, database_name)
 

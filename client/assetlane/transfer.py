@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import aiofiles
 import aiohttp
@@ -17,6 +18,7 @@ from assetlane.sources import Source, chunks
 from assetlane.v1.upload_pb2 import PresignedRequest
 
 ATTEMPTS = 8
+RENEWALS = 5  # of one URL, however slow the way to the store is
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 10.0
 STALL = 120.0  # seconds in which nothing moved: neither a piece was taken nor the answer came
@@ -94,14 +96,15 @@ async def put(
     """Puts `source` to `target`, with constant memory, and returns once the store has it.
 
     Lost connections, 5xx, 408, 409 and 429 are repeated with jittered waits, `attempts` tries in all.
-    A refused signature is renewed once through `renew`. "Already there" (412) is success when an earlier
+    A refused signature is renewed through `renew`, again only if the new one has run out too.
+    "Already there" (412) is success when an earlier
     try may have arrived: one of this call, or of a process before it (`may_exist`).
 
     Raises ObjectExists, StoreRefused, StoreUnavailable, FileChanged; OSError when the file cannot be read;
     and whatever `renew` and `on_sent` raise. No error tells the URL.
     """
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
-    failed = attempts
+    failed, renewals = attempts, 0
     async with AsyncExitStack() as stack:
         file = await stack.enter_async_context(aiofiles.open(source.path, "rb")) if source.path else None
         while True:
@@ -114,8 +117,8 @@ async def put(
                     if on_sent is not None and body.told < source.size_bytes:
                         on_sent(source.size_bytes)  # the answer overtook the last piece's
                     return
-                if answer.stale and renew is not None:
-                    target, renew = await renew(), None
+                if answer.stale and renew is not None and (not renewals or (renewals < RENEWALS and _ran_out(target))):
+                    target, renewals = await renew(), renewals + 1
                     continue
                 if not answer.repeatable:
                     raise _refusal(answer)
@@ -128,6 +131,10 @@ async def put(
                     reason="STORE_UNAVAILABLE",
                 )
             await asyncio.sleep(backoff.next_delay(answer.retry_after if answer else 0.0))
+
+
+def _ran_out(target: PresignedRequest) -> bool:
+    return target.HasField("expire_time") and target.expire_time.ToDatetime(UTC) <= datetime.now(UTC)
 
 
 class _Body:

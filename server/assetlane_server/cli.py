@@ -38,7 +38,6 @@ cli = typer.Typer(
     name="assetlane-server",
     help="Lanes straight into object storage. Settings come from ASSETLANE_* variables; the README lists them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

@@ -26,7 +26,7 @@ from assetlane_server.uploads.paths import fault_in_path
 
 PREFIX = "ASSETLANE_"
 # Read by the client's command, not by the server: they may stand in the same environment.
-_CLIENTS = frozenset(
+CLIENTS = frozenset(
     PREFIX + name
     for name in ("TARGET", "UID", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")
 )
@@ -275,7 +275,7 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
     faults = []
     values: dict[str, object] = {}
     for variable, text in environment.items():
-        if variable.startswith(PREFIX) and variable not in _CLIENTS:
+        if variable.startswith(PREFIX) and variable not in CLIENTS:
             name = variable.removeprefix(PREFIX).lower()
             if name in Settings.model_fields:
                 values[name] = text

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from tests.records.stores import drop
-from tests.servers import settings_for
+from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.app import object_store, set_up_bucket, utc_now
+from assetlane_server.app import object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, Verdict
@@ -65,7 +65,7 @@ async def delete_bucket(store: S3ObjectStore, keys: Iterable[str] = ()) -> None:
 async def set_up(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:
     """Returns the settings of a set-up that has all it needs: `setup` ran, and a server once."""
     settings = settings_for(stack, database_name, key_prefix, cors_origins=(ORIGIN,), **changes)
-    await set_up_bucket(settings)
+    await prepare_bucket(settings)
     limit = timedelta(seconds=10)
     async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=limit):
         return settings

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.servers import prepare_bucket
 
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import settings_from
 from assetlane_server.local import EmbeddedStack
 
@@ -53,7 +53,7 @@ async def own_stack(directory: Path) -> AsyncIterator[EmbeddedStack]:
     await stack.start()
     try:
         address = stack.address
-        await set_up_bucket(
+        await prepare_bucket(
             settings_from(
                 {},
                 mongo_uri=address.mongo_uri,

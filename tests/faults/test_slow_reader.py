@@ -11,11 +11,10 @@ from tests.faults.watchers import sighting_of
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import request_for
 from tests.records.stores import drop
-from tests.servers import served, settings_for
+from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane.v1.asset_pb2 import AssetDetails
 from assetlane.v1.upload_service_pb2 import CancelUploadRequest, WatchUploadRequest, WatchUploadResponse
-from assetlane_server.app import set_up_bucket
 from assetlane_server.local import StackAddress
 
 pytestmark = pytest.mark.faults
@@ -42,7 +41,7 @@ async def test_what_happened_while_nobody_read_is_read_afterwards(
 ) -> None:
     """Every upload of the session moved on twice meanwhile; a quick watcher tells when."""
     settings = settings_for(stack, database_name, key_prefix)
-    await set_up_bucket(settings)
+    await prepare_bucket(settings)
     async with (
         asyncio.timeout(3 * LIMIT_S),
         served(settings) as target,

@@ -7,11 +7,10 @@ import aiohttp
 import grpc
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
-from tests.servers import served, settings_for
+from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane import Client
 from assetlane.v1 import asset_service_pb2_grpc, upload_service_pb2_grpc
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 
@@ -39,7 +38,7 @@ class Stubs(NamedTuple):
 async def settings(stack: StackAddress, database_name: str, key_prefix: str) -> AsyncIterator[Settings]:
     """The settings of this test's server; its database is dropped at the end."""
     settings = settings_for(stack, database_name, key_prefix)
-    await set_up_bucket(settings)
+    await prepare_bucket(settings)
     yield settings
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(stack.mongo_uri)
     await client.drop_database(database_name)

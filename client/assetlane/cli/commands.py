@@ -21,7 +21,6 @@ from assetlane.version import __version__
 app = typer.Typer(
     help="Bring files into object storage through Assetlane, and get them out again.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(uploading)
