@@ -166,6 +166,17 @@ class Settings(BaseSettings):
         ("*",), description="origins whose pages may PUT and GET, set by `setup`; joined by commas"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity to log")
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="how lines of the log look; `auto`: `pretty` on a terminal, else `json`"
+    )
+    log_calls: Literal["failed", "all"] = Field(
+        "failed", description="calls that have a line in the log; with `log_level` `debug` all have"
+    )
+    metrics_listen: str | None = Field(
+        None,
+        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
+        " unset: none",
+    )
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -186,12 +197,13 @@ class Settings(BaseSettings):
             raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
         return value
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _is_address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdigit() and int(port) < 65_536):
-            raise ValueError("must look like 127.0.0.1:50151")
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, colon, port = value.rpartition(":")
+            if not (host and colon and port.isdigit() and int(port) < 65_536):
+                raise ValueError("must look like 127.0.0.1:50151")
         return value
 
     @field_validator("jwt_jwks")
@@ -226,6 +238,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _ports_suffice(self) -> Self:
+        if self.metrics_listen is not None:
+            first = int(self.metrics_listen.rpartition(":")[2])
+            if first and first + self.workers > 65_536:
+                raise ValueError("ASSETLANE_METRICS_LISTEN needs a port for each worker: choose a lower one")
+            if first and first <= int(self.listen.rpartition(":")[2]) < first + self.workers:
+                raise ValueError("ASSETLANE_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN, one per worker")
+        return self
+
+    @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
@@ -245,6 +267,13 @@ class Settings(BaseSettings):
     def has_jwks_url(self) -> bool:
         """Whether the keys come from elsewhere."""
         return self.jwt_jwks is not None and self.jwt_jwks.startswith(("http://", "https://"))
+
+    def of_worker(self, number: int) -> "Settings":
+        """Returns the settings of one worker, counted from 1: each has metrics of its own, on a port of its own."""
+        if self.metrics_listen is None or self.metrics_listen.endswith(":0"):
+            return self
+        host, _, port = self.metrics_listen.rpartition(":")
+        return self.model_copy(update={"metrics_listen": f"{host}:{int(port) + number - 1}"})
 
     @property
     def terms(self) -> Terms:

@@ -23,7 +23,7 @@ def test_every_refusal_has_a_row_and_a_reason(kind: type[errors.Refusal]) -> Non
     for name in ("violations", "names"):
         setattr(error, name, ())
     error.subject, error.limit, error.retry_after = "", "", None  # type: ignore[attr-defined]
-    answer = answer_to(error, "/method")
+    answer = answer_to(error, "/method", "request-1")
     assert answer.code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 
 
@@ -41,7 +41,7 @@ def test_every_refusal_has_a_row_and_a_reason(kind: type[errors.Refusal]) -> Non
 )
 def test_what_a_status_quotes_is_cut_to_what_metadata_can_carry(error: errors.Refusal) -> None:
     """GRPC refuses more than 16 KiB, and then the caller is told nothing."""
-    answer = answer_to(error, "/method")
+    answer = answer_to(error, "/method", "request-1")
     ((_, details),) = answer.trailing_metadata
     assert 3 * len(answer.message.encode()) + len(details) * 4 / 3 < 7500
     assert Status.FromString(details).details[0].type_url.endswith("ErrorInfo")

@@ -12,7 +12,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
-from ulid import ULID
 
 from assetlane_server.uploads import errors
 
@@ -68,14 +67,14 @@ class Answer:
     """A non-OK status, ready for `context.abort`."""
 
     code: grpc.StatusCode
+    reason: str
     message: str
     trailing_metadata: tuple[tuple[str, bytes], ...]
 
 
-def answer_to(error: Exception, method: str) -> Answer:
+def answer_to(error: Exception, method: str, request_id: str) -> Answer:
     """Returns the status that an exception becomes. An unknown one is logged, once, and told as INTERNAL."""
     if not isinstance(error, errors.Refusal):
-        request_id = str(ULID())
         _log.error("%s failed, request %s", method, request_id, exc_info=error)
         return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")
     message = _TOLD_CALLERS.get(type(error), str(error))
@@ -132,7 +131,7 @@ def _answer(code: grpc.StatusCode, reason: str, message: str, *details: Message)
     status = Status(code=number, message=message)
     for detail in (ErrorInfo(reason=reason, domain=DOMAIN), *details):
         status.details.add().Pack(detail)
-    return Answer(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+    return Answer(code, reason, message, (("grpc-status-details-bin", status.SerializeToString()),))
 
 
 def _cut(text: str, max_bytes: int = _MAX_TEXT_BYTES) -> str:

@@ -16,6 +16,7 @@ from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
 from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.observation import CallObserver
 from assetlane_server.rpc.reading import CORE_LIMIT_FACTOR
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.errors import NotReady
@@ -70,6 +71,11 @@ class RpcServer:
         """Tells health checks whether to send callers here; NOT_SERVING until then."""
         self._health.say(is_serving=is_serving)
 
+    @property
+    def is_serving(self) -> bool:
+        """What health checks are told."""
+        return self._health.is_serving
+
     def say_stopping(self) -> None:
         """Tells health checks to send no more callers here, for good, and ends their watches."""
         self._health.close()
@@ -96,13 +102,14 @@ async def serving(
     credentials: grpc.ServerCredentials | None,
     is_reflecting: bool,
     limits: Limits,
+    observer: CallObserver,
     options: Sequence[tuple[str, int]],
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
 
     Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.
     """
-    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits)], options=options)
+    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     health = HealthServicer(_SERVICES)
