@@ -8,7 +8,7 @@ FILE   ?=
 SEED   ?=
 ARGS   ?=
 
-.PHONY: help setup proto released-proto fix check test test-wheel test-faults demo run bench lock clean
+.PHONY: help setup proto released-proto fix check test test-wheel test-faults test-languages demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift, links and commands of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs and docs/api.md, links and commands of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -44,10 +44,11 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, stub drift, l
 	$(BIN)/buf breaking protos --against protos/released.binpb
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python protos/reference.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
 
-test: setup  ## all tests but the fault suite, on the embedded MongoDB and S3 (ARGS=… for pytest)
-	$(BIN)/pytest -n 2 -m 'not faults and not wheel' $(ARGS)
+test: setup  ## all tests but the fault suite and other languages, on the embedded MongoDB and S3 (ARGS=… for pytest)
+	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages' $(ARGS)
 
 # What is installed is what is tested: the tests' own imports come from the wheel, and so do those of every process
 # that they start. The README's program runs where nothing is but the wheel and what it brings.
@@ -63,6 +64,9 @@ test-wheel: setup  ## build wheel and sdist, and test what they hold (needs the 
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
+	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
 demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
 	$(BIN)/python -m examples.demo $(FILE)
@@ -80,8 +84,10 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 clean:  ## remove what set-up and runs left
 	rm -rf $(VENV) .assetlane dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs from protos/ into client/assetlane/v1
+proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installed, the stubs of examples/go
 	$(BIN)/python protos/generate.py
+	$(BIN)/python protos/reference.py
+	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb

@@ -15,7 +15,13 @@ from assetlane_server.config import CLIENTS, Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("protos/*.md")]
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("protos/*.md"),
+        *ROOT.glob("tests/*/README.md"),
+    ]
     + [page for page in ROOT.glob("examples/**/README.md") if "node_modules" not in page.parts]
 )
 # Typer brings a Click of its own, so their types are nobody's business.

@@ -1,0 +1,54 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	pb "example.com/assetlane/assetlanev1"
+)
+
+// Watch tells every status change of an upload after a revision, once and in order, and returns after the final
+// one. It goes on by itself when the connection or the server is lost: the last revision told is all it takes.
+func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, tell func(*pb.StatusEvent)) error {
+	for failures := 0; ; failures++ {
+		seen := after
+		err := l.watch(ctx, uploadID, &after, tell)
+		if err == nil {
+			return nil
+		}
+		refusal := refusalOf(err)
+		if seen != after {
+			failures = 0 // something came: begin again with the shortest pause
+		}
+		if !refusal.Temporary() || !pause(ctx, failures, refusal.RetryAfter) {
+			return refusal
+		}
+	}
+}
+
+func (l *Lane) watch(ctx context.Context, uploadID string, after *int64, tell func(*pb.StatusEvent)) error {
+	ctx, cancel := context.WithCancel(ctx) // a stream that is not read to its end must be cancelled
+	defer cancel()
+	stream, err := l.Uploads.WatchUpload(ctx, &pb.WatchUploadRequest{
+		Target:        &pb.WatchUploadRequest_UploadId{UploadId: uploadID},
+		AfterRevision: *after,
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		response, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// Heartbeats, progress and kinds of a later server are not for us.
+		if status := response.GetStatus(); status != nil {
+			*after = status.Upload.Revision
+			tell(status)
+		}
+	}
+}

@@ -1,0 +1,1 @@
+"""Python, with the thin client and with bare stubs."""

@@ -1,0 +1,201 @@
+"""Puts `bare_stubs` through the script in tests/conformance: a JSON object a line comes in, one goes out.
+
+tests/conformance/README.md is the protocol.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from assetlane.v1.asset_pb2 import Asset
+from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, GetAssetRequest, RefreshAssetRequest
+from assetlane.v1.upload_pb2 import CutMaker, CutPlan, Upload, UploadStatus, WriteTarget
+from assetlane.v1.upload_service_pb2 import (
+    CancelUploadRequest,
+    CompleteUploadRequest,
+    GetUploadRequest,
+    RequestUploadRequest,
+)
+from examples.python.bare_stubs import COMPLETE_LIMIT_S, Lane, Refusal, StoreRefused, promise, put, read
+
+Told = dict[str, Any]
+
+
+class Player:
+    """Plays one step after the other; watches go on beside them."""
+
+    def __init__(self, lane: Lane, beside: ThreadPoolExecutor) -> None:
+        self._lane = lane
+        self._beside = beside
+        self._targets: dict[str, list[WriteTarget]] = {}
+        self._watches: dict[str, Future[list[Told]]] = {}
+
+    def hello(self, given: Told) -> Told:
+        """Says who this is."""
+        return {"client": "python"}
+
+    def request_upload(self, given: Told) -> Told:
+        """Keeps the write targets for `put`."""
+        request = RequestUploadRequest(
+            request_id=given.get("request_id", ""),
+            uid=self._lane.uid,
+            file_path=given["file_path"],
+            partition=given.get("partition", ""),
+            expiration_hours=given.get("expiration_hours"),
+            variants=[promise(Path(given["file"]), given["content_type"])],
+            cut_plan=CutPlan(maker=CutMaker.CUT_MAKER_SERVER) if given.get("server_cuts") else None,
+        )
+        reply = self._lane.call(self._lane.uploads.RequestUpload, request)
+        self._targets[reply.upload.upload_id] = list(reply.write_targets)
+        return {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+
+    def put(self, given: Told) -> Told:
+        """Sends the file to every target of the upload."""
+        try:
+            for target in self._targets[given["upload_id"]]:
+                put(target.single_put, Path(given["file"]))
+        except StoreRefused:
+            return {"stored": False}
+        return {"stored": True}
+
+    def complete_upload(self, given: Told) -> Told:
+        """Tells the upload and the asset, or null."""
+        request = CompleteUploadRequest(upload_id=given["upload_id"])
+        reply = self._lane.call(self._lane.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
+        return {"upload": upload_of(reply.upload), "asset": asset_of(reply.asset) if reply.HasField("asset") else None}
+
+    def get_upload(self, given: Told) -> Told:
+        """Tells the upload."""
+        request = GetUploadRequest(upload_id=given["upload_id"])
+        return {"upload": upload_of(self._lane.call(self._lane.uploads.GetUpload, request).upload)}
+
+    def cancel_upload(self, given: Told) -> Told:
+        """Tells the upload."""
+        request = CancelUploadRequest(upload_id=given["upload_id"])
+        return {"upload": upload_of(self._lane.call(self._lane.uploads.CancelUpload, request).upload)}
+
+    def start_watch(self, given: Told) -> Told:
+        """Answers when the first status change has come, or the watch has ended."""
+        begun: Future[None] = Future()
+
+        def watch() -> list[Told]:
+            events = []
+            for event in self._lane.watch(given["upload_id"], given["after_revision"]):
+                events.append({"revision": event.upload.revision, "status": status_of(event.upload.status)})
+                if not begun.done():
+                    begun.set_result(None)
+            return events
+
+        watching = self._watches[given["watch"]] = self._beside.submit(watch)
+        either: tuple[Future[Any], ...] = (begun, watching)
+        wait(either, return_when=FIRST_COMPLETED)
+        if watching.done():
+            watching.result()
+        return {}
+
+    def finish_watch(self, given: Told) -> Told:
+        """Tells every status change of a watch that ended."""
+        return {"events": self._watches[given["watch"]].result()}
+
+    def read(self, given: Told) -> Told:
+        """Tells length and SHA-256 of what a URL reads."""
+        try:
+            size, sha256 = read(given["url"])
+        except StoreRefused as error:
+            return {"http_status": error.status}
+        return {"http_status": 200, "size_bytes": size, "sha256": sha256.hex()}
+
+    def get_asset(self, given: Told) -> Told:
+        """Tells the asset."""
+        request = GetAssetRequest(asset_id=given["asset_id"])
+        return {"asset": asset_of(self._lane.call(self._lane.assets.GetAsset, request).asset)}
+
+    def refresh_asset(self, given: Told) -> Told:
+        """Tells the asset."""
+        request = RefreshAssetRequest(asset_id=given["asset_id"])
+        return {"asset": asset_of(self._lane.call(self._lane.assets.RefreshAsset, request).asset)}
+
+    def delete_asset(self, given: Told) -> Told:
+        """Has nothing to tell."""
+        self._lane.call(self._lane.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
+        return {}
+
+
+def status_of(status: "UploadStatus.ValueType") -> str:
+    """Returns a status without the prefix."""
+    return UploadStatus.Name(status).removeprefix("UPLOAD_STATUS_")
+
+
+def upload_of(upload: Upload) -> Told:
+    """Returns an upload as the protocol tells it."""
+    return {
+        "upload_id": upload.upload_id,
+        "status": status_of(upload.status),
+        "revision": upload.revision,
+        "history": [status_of(change.status) for change in upload.history],
+        "failure": upload.failure.reason,
+    }
+
+
+def asset_of(asset: Asset) -> Told:
+    """Returns an asset as the protocol tells it."""
+    return {
+        "asset_id": asset.asset_id,
+        "partition": asset.partition,
+        "file_path": asset.file_path,
+        "expire_unix_s": asset.expire_time.seconds if asset.HasField("expire_time") else None,
+        "revision": asset.revision,
+        "variants": [
+            {
+                "name": variant.name,
+                "content_type": variant.content_type,
+                "size_bytes": variant.size_bytes,
+                "sha256": variant.sha256.hex(),
+                "width_px": variant.width_px,
+                "height_px": variant.height_px,
+                "read_url": variant.read_url,
+            }
+            for variant in asset.variants
+        ],
+    }
+
+
+def answers(player: Player) -> Iterator[Told]:
+    """Yields one answer for each line of stdin."""
+    for line in sys.stdin:
+        step = json.loads(line)
+        verb: Callable[[Told], Told] | None = getattr(player, step["do"], None)
+        answer: Told = {"id": step["id"]}
+        try:
+            if verb is None:
+                answer["broken"] = f"this client does not know how to {step['do']}"
+            else:
+                answer["ok"] = verb(step["with"])
+        except Refusal as refusal:
+            answer["refused"] = {
+                "code": refusal.code.name,
+                "reason": refusal.reason,
+                "message": str(refusal),
+                "fields": list(refusal.fields),
+                "subjects": refusal.subjects,
+            }
+        except (OSError, RuntimeError, LookupError) as error:
+            answer["broken"] = repr(error)
+        yield answer
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    lane = Lane()
+    with ThreadPoolExecutor() as beside:
+        for answer in answers(Player(lane, beside)):
+            sys.stdout.write(f"{json.dumps(answer)}\n")
+            sys.stdout.flush()
+        lane.close()
+
+
+if __name__ == "__main__":
+    main()

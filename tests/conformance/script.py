@@ -1,0 +1,67 @@
+"""The script: what every client is asked to do, and what has to come of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+PROTOCOL: Final = 1
+SCRIPT: Final = Path(__file__).parent / "script.json"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFile:
+    """The driver makes a file: its `.path`, `.sha256` (hexadecimal) and `.size_bytes` are values from then on."""
+
+    name: str
+    text: str | None
+    jpeg: tuple[int, int] | None  # width and height in pixels
+
+
+@dataclass(frozen=True, slots=True)
+class RestartServer:
+    """The driver stops the server with SIGTERM, as a deployment does, and starts it again on the same port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The client does something, and answers."""
+
+    do: str
+    arguments: Mapping[str, Any]
+    expect: Mapping[str, Any]
+    means: str
+    save: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+Step = MakeFile | RestartServer | Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """Steps that need nothing of other scenarios."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+def scenarios(path: Path = SCRIPT) -> tuple[Scenario, ...]:
+    """Reads the script. Raises KeyError or ValueError when it is none."""
+    script = json.loads(path.read_text())
+    if script["protocol"] != PROTOCOL:
+        raise ValueError(f"{path.name} is for protocol {script['protocol']}, this driver for {PROTOCOL}")
+    return tuple(Scenario(told["name"], tuple(_step(step) for step in told["steps"])) for told in script["scenarios"])
+
+
+def _step(told: Mapping[str, Any]) -> Step:
+    match told:
+        case {"make": name}:
+            jpeg = told.get("jpeg")
+            return MakeFile(name, told.get("text"), (jpeg[0], jpeg[1]) if jpeg else None)
+        case {"driver": "restart_server"}:
+            return RestartServer()
+        case {"do": do, "with": arguments, "expect": expect, "means": means}:
+            return Ask(do, arguments, expect, means, told.get("save", {}))
+    raise ValueError(f"no such step: {told}")

@@ -1,0 +1,73 @@
+"""Where the script is played: a server of its own, on a port that stays the same when it is restarted."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.faults.server_process import ServerProcess, environment_for, server_process
+from tests.servers import settings_for
+
+from assetlane_server.app import set_up_bucket
+from assetlane_server.config import PREFIX
+from assetlane_server.local import StackAddress
+
+STOP_LIMIT_S: Final = 30.0
+UID: Final = "ann"
+_LOG_LINES: Final = 60
+
+
+class Stage:
+    """A server that can be restarted, and the environment in which clients find it."""
+
+    def __init__(self, server: ServerProcess, folder: Path) -> None:
+        self._server = server
+        self.folder = folder
+        """Where the driver's files are made."""
+
+    @property
+    def target(self) -> str:
+        """Where the server is called."""
+        return self._server.target
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client is started with: where to, and as whom."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        return {**inherited, "ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID}
+
+    @property
+    def server_errors(self) -> list[str]:
+        """The end of the server's log from its last error on; empty when it has logged none."""
+        lines = self._server.log.splitlines()
+        starts = [number for number, line in enumerate(lines) if " ERROR " in line]
+        return lines[starts[-1] :][-_LOG_LINES:] if starts else []
+
+    async def restart_server(self) -> None:
+        """Stops the server as a deployment does, and returns when it serves again."""
+        self._server.terminate()
+        await self._server.wait(STOP_LIMIT_S)
+        await self._server.start()
+
+
+@asynccontextmanager
+async def stage(stack: StackAddress, folder: Path) -> AsyncIterator[Stage]:
+    """Serves on these stores, with a database and a key prefix of its own."""
+    database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"conformance-{secrets.token_hex(8)}/"
+    await set_up_bucket(settings_for(stack, database_name, key_prefix))
+    settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix}
+    environment = environment_for(stack, database_name, settings=settings, grace_seconds=5)
+    await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    async with server_process(environment, folder / "server.log") as server:
+        yield Stage(server, folder)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
