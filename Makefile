@@ -25,8 +25,9 @@ $(VENV)/.ready: requirements/dev.txt requirements/protobuf-next.txt pyproject.to
 
 lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --extra server --extra local --extra cli --extra heif --extra video --extra dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra local --extra cli --extra heif --extra video --extra dev --extra bench pyproject.toml -o requirements/bench.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra heif --extra otel pyproject.toml -o requirements/server.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev --extra bench pyproject.toml -o requirements/bench.txt
 	echo 'protobuf>=7,<8' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url - -o requirements/protobuf-next.txt
 
 fix: setup  ## format, and mend what a linter can mend

@@ -8,7 +8,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import cutting, presigning, requesting, server_cuts, uploading, watching
+from bench import cutting, guarding, observing, presigning, requesting, server_cuts, uploading, watching
 from bench.figures import Finding
 from bench.machine import Bystanders
 from bench.report import LATEST, Run, print_finding, remember
@@ -17,7 +17,9 @@ BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "cutting": cutting.measure,
     "presigning": presigning.measure,
     "requesting": requesting.measure,
+    "observing": observing.measure,
     "uploading": uploading.measure,
+    "guarding": guarding.measure,
     "watching": watching.measure,
     "server-cuts": server_cuts.measure,
 }

@@ -20,7 +20,7 @@ from assetlane_server.config import PREFIX
 START_LIMIT_S: Final = 30.0
 STOP_LIMIT_S: Final = 15.0
 _POLL_S: Final = 0.05
-_SERVING = re.compile(r"serving on (\S+)$", re.MULTILINE)
+_SERVING = re.compile(r"serving on ([^\s\"]+)(?:\"|$)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

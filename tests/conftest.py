@@ -3,12 +3,14 @@
 `ASSETLANE_MONGO_URI`, `ASSETLANE_S3_ENDPOINT` and their kin point the same tests at real servers.
 """
 
+import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
 import pytest
+from tests.leaks import LogSearch
 from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
 
 from assetlane_server.local import StackAddress
@@ -16,9 +18,12 @@ from assetlane_server.local import StackAddress
 WORKER_KEY: Final = "assetlane_door"
 shared_stack_key: Final = pytest.StashKey[SharedStack]()
 door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
+log_search_key: Final = pytest.StashKey[LogSearch]()
+lines_key: Final = pytest.StashKey[int]()
 
 
 FIGURES: Final = "figures"
+LINES: Final = "log_lines"
 
 Figures = Callable[[str], None]
 
@@ -29,9 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Prepares the shared stack in the process that owns the run; nothing starts yet."""
+    """Prepares the shared stack in the process that owns the run; nothing starts yet. Every line logged is searched."""
     if not hasattr(config, "workerinput"):
         config.stash[shared_stack_key] = SharedStack()
+    search = config.stash[log_search_key] = LogSearch()
+    logging.getLogger().addHandler(search)
+    for name in ("assetlane", "assetlane_server"):
+        logging.getLogger(name).setLevel(logging.DEBUG)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -51,8 +60,32 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         stack.close()
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tells how many lines were searched for secrets, from xdist's workers too."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output[LINES] = session.config.stash[log_search_key].count
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Adds up what the workers have told."""
+    stash = node.config.stash
+    stash[lines_key] = stash.get(lines_key, 0) + getattr(node, "workeroutput", {}).get(LINES, 0)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails the test during which a signed URL, a token or a key was logged."""
+    found = request.config.stash[log_search_key].found
+    found.clear()
+    yield
+    assert found == [], "secrets in the log"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Prints the figures that tests have told, also those of xdist's workers."""
+    lines = config.stash.get(lines_key, 0) + config.stash[log_search_key].count
+    terminalreporter.write_line(f"searched {lines:,} lines of the log for signatures, tokens and keys")
     told = [
         str(text)
         for reports in terminalreporter.stats.values()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import psutil
+from tests.leaks import leaks
 from tests.servers import LIMIT_S
 
 from assetlane_server.config import PREFIX
@@ -77,6 +78,7 @@ async def command(stack: StackAddress, *arguments: str, **settings: object) -> A
                 one.kill()
         await asyncio.wait_for(process.wait(), LIMIT_S)
         await asyncio.wait_for(reading, LIMIT_S)
+    assert leaks(run.told) == [], "secrets in the log"
 
 
 def is_alive(process: psutil.Process) -> bool:

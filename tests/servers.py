@@ -47,8 +47,8 @@ async def prepare_bucket(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def served(settings: Settings) -> AsyncIterator[str]:
-    """Serves, and yields the target to call.
+async def served(settings: Settings, **how: Any) -> AsyncIterator[str]:
+    """Serves, and yields the target to call; `how` are arguments of `application`.
 
     In a task of its own: a fixture's two halves run in different tasks, a task group wants to be in one.
     """
@@ -56,7 +56,7 @@ async def served(settings: Settings) -> AsyncIterator[str]:
     stop = asyncio.Event()
 
     async def serve() -> None:
-        async with application(settings) as app:
+        async with application(settings, **how) as app:
             ready.set_result(f"127.0.0.1:{app.port}")
             await stop.wait()
 

@@ -93,3 +93,27 @@ def test_what_contradicts_itself_is_refused(changes: dict[str, str]) -> None:
     """Before anybody believes that either of them holds."""
     with pytest.raises(NotReady, match=r"ASSETLANE_JWT_JWKS|ASSETLANE_ALLOW_ANONYMOUS"):
         settings_from({**LEAST, **changes})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"METRICS_LISTEN": "9464"}, "must look like"),
+        ({"METRICS_LISTEN": "127.0.0.1:65535", "WORKERS": "2"}, "a port for each worker"),
+        ({"METRICS_LISTEN": "127.0.0.1:50150", "WORKERS": "2"}, "lies among the ports"),
+        ({"LOG_FORMAT": "xml"}, "auto"),
+    ],
+)
+def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[str, str], reason: str) -> None:
+    """Told before anything starts."""
+    with pytest.raises(NotReady, match=reason):
+        settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
+
+
+def test_each_worker_has_metrics_on_a_port_of_its_own() -> None:
+    """From the setting upwards; a free one each for port 0."""
+    settings = settings_from({**LEAST, "ASSETLANE_METRICS_LISTEN": "[::1]:9464", "ASSETLANE_WORKERS": "3"})
+    assert [settings.of_worker(n).metrics_listen for n in (1, 2, 3)] == ["[::1]:9464", "[::1]:9465", "[::1]:9466"]
+    anywhere = settings.model_copy(update={"metrics_listen": "127.0.0.1:0"})
+    assert anywhere.of_worker(3).metrics_listen == "127.0.0.1:0"
+    assert settings_from(LEAST).of_worker(2).metrics_listen is None

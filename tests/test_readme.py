@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from pydantic_core import PydanticUndefined
+from tests.test_deploy import SERIES
 
 from assetlane_server.config import Settings
 
@@ -36,3 +37,16 @@ def test_one_sentence_per_line() -> None:
     prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
     lines = [line for line in prose.splitlines() if line and not line.startswith(("|", "-", "#"))]
     assert [line for line in lines if re.search(r"[.!?] [A-Z]", line)] == []
+
+
+def test_the_metrics_are_those_that_there_are() -> None:
+    """Each with its labels, none left out."""
+    rows = re.findall(r"^\| (`assetlane_[^|]*) \| ([^|]*) ?\| [^|]+ \|$", README, flags=re.MULTILINE)
+    told = {
+        name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
+    }
+    there = {
+        name.removesuffix("_count"): labels for name, labels in SERIES.items() if not name.endswith(("_sum", "_bucket"))
+    }
+    assert told.keys() == there.keys()
+    assert {name for name, labels in there.items() if not labels <= told[name]} == set()

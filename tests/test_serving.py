@@ -13,6 +13,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.faults.proxy import proxied
+from tests.journeys import scraping
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
 from tests.pictures import gradient
@@ -105,18 +106,22 @@ async def is_serving(watch: Any) -> None:
 
 async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> None:
     """Health turns, watchers are sent elsewhere, the call in flight finishes, nothing new begins, status 0."""
-    async with slow_store(stack) as (relay, through), command(stack, "serve", **place, **through) as server:
+    metered = {"metrics_listen": scraping.HERE}
+    async with slow_store(stack) as (relay, through), command(stack, "serve", **place, **through, **metered) as server:
         target = await server.serves()
+        (metrics,) = scraping.addresses(server.told)
         async with grpc.aio.insecure_channel(target) as channel, grpc.aio.insecure_channel(target) as other:
             stubs = Stubs.on(channel)
             watching_health = health_watch(other)
             await is_serving(watching_health)
+            assert await scraping.health(metrics) == (200, "SERVING")
             watch = stubs.uploads.WatchUpload(WatchUploadRequest(session_id="phone"))
             await is_open(watch)
             completion = await held_completion(stubs, relay)
             server.signal(signal.SIGTERM)
             assert await health(watching_health) == NOT_SERVING
             assert await watching_health.read() is grpc.aio.EOF
+            assert await scraping.health(metrics) == (503, "NOT_SERVING")
             ended = Told(await failure_of(to_its_end(watch)))
             assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
             refused = await failure_of(Stubs.on(other).uploads.ListUploads(ListUploadsRequest()))

@@ -72,7 +72,7 @@ async def test_a_worker_that_dies_is_replaced(server: Command) -> None:
     victim, *others = server.workers()
     victim.kill()
     await until(lambda: "is gone, another follows" in server.told)
-    await until(lambda: server.told.count("assetlane_server.serving: serving on") == WORKERS + 1)
+    await until(lambda: server.told.count('"serving on ') == WORKERS + 1)
     now = server.workers()
     assert len(now) == WORKERS
     assert victim not in now
@@ -101,7 +101,7 @@ async def test_sigterm_drains_all_workers(server: Command) -> None:
         assert await watch.code() is grpc.StatusCode.UNAVAILABLE
     assert await server.ends() == 0
     assert not any(is_alive(worker) for worker in workers)
-    assert server.told.count("assetlane_server.serving: stopped") == WORKERS
+    assert server.told.count('"event": "stopped"') == WORKERS
 
 
 async def test_a_second_signal_ends_all_workers_at_once(server: Command) -> None:
@@ -153,7 +153,7 @@ async def test_a_worker_that_cannot_start_again_is_tried_again(
             server.workers()[0].kill()
             await until(lambda: "another follows in 0.4 s: MongoDB cannot be used" in server.told)
             proxy.upstreams = upstreams
-            await until(lambda: server.told.count("assetlane_server.serving: serving on") == WORKERS + 1)
+            await until(lambda: server.told.count('"serving on ') == WORKERS + 1)
             server.signal(signal.SIGTERM)
             assert await server.ends() == 0
     await drop(stack.mongo_uri, database_name)

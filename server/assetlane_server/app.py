@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
@@ -18,23 +18,29 @@ from assetlane_server.objects.bucket import BucketPlan, SetupStep
 from assetlane_server.objects.probe import check_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
+from assetlane_server.observability import observability
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
-from assetlane_server.security import security
+from assetlane_server.security import rationed_uploads, security
 from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.chronicle import Chronicle
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 _log = logging.getLogger(__name__)
 _PROGRESS_INTERVAL = timedelta(milliseconds=300)  # between two writes of one upload's progress
@@ -81,48 +87,56 @@ class Application:
 
 
 @asynccontextmanager
-async def application(settings: Settings, *, shares_port: bool = False) -> AsyncIterator[Application]:
+async def application(
+    settings: Settings, *, shares_port: bool = False, spans: "SpanExporter | None" = None
+) -> AsyncIterator[Application]:
     """Serves until the block ends, which drains it. Raises NotReady, saying what to mend.
 
     When a part of it breaks, the block is cancelled and the whole raises. With `shares_port` others may listen
-    on the same one.
+    on the same one. With `spans` traces go there.
     """
     async with (
+        observability(settings, spans=spans) as sight,
         MongoRecords.open(
             settings.mongo_uri.get_secret_value(),
             settings.mongo_database,
             call_timeout=timedelta(seconds=settings.mongo_timeout_seconds),
+            meter=sight.instruments,
         ) as records,
-        object_store(settings) as store,
+        object_store(settings, sight.instruments) as store,
         security(settings, utc_now) as guard,
     ):
         await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
-        hub = Hub(records, utc_now)
+        meter = sight.instruments
+        rationed = rationed_uploads(settings, records, records.quotas, utc_now)
+        uploads = Chronicle(rationed or records, meter)
+        hub = Hub(records, utc_now, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
-            uploads=records,
+            uploads=uploads,
             assets=records,
             store=store,
             hub=hub,
             lanes=lanes,
             board=ProgressBoard(records, _PROGRESS_INTERVAL),
-            cut_room=cut_room(settings, records, store, utc_now),
+            cut_room=cut_room(settings, records, store, utc_now, meter),
             terms=replace(settings.terms, can_cut=can_cut),
             heartbeat=heartbeat,
             new_id=new_id,
             now=utc_now,
         )
-        parts = PartDesk(uploads=records, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
+        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
-            uploads=records,
+            uploads=uploads,
             store=store,
             broker=broker,
             interval=timedelta(seconds=settings.sweep_seconds),
             now=utc_now,
+            meter=meter,
         )
         async with (
             serving(
@@ -132,19 +146,31 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
                 authenticator=guard.authenticator,
                 credentials=guard.tls.credentials if guard.tls else None,
                 is_reflecting=settings.reflection,
-                limits=Limits(max_calls=settings.max_calls, max_watches=settings.max_watches),
+                limits=Limits(
+                    max_calls=settings.max_calls,
+                    max_watches=settings.max_watches,
+                    max_watches_per_uid=settings.max_watches_per_uid,
+                    max_message_bytes=settings.max_message_bytes,
+                ),
+                observer=sight.instruments,
                 options=server_options(
                     max_message_bytes=settings.max_message_bytes,
                     keepalive_seconds=settings.keepalive_seconds,
                     shares_port=shares_port,
+                    min_ping_seconds=settings.min_ping_seconds,
+                    handshake_seconds=settings.handshake_seconds,
                 ),
             ) as server,
+            sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
             app = Application(server, hub, broker, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run()), name="hub")
             tasks.create_task(_essential("gRPC server", server.run()), name="server")
-            sweeping = tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")
+            tending = [tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")]
+            if rationed is not None:
+                healing = rationed.run(timedelta(seconds=settings.sweep_seconds))
+                tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run()), name=name)
                 for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
@@ -154,7 +180,8 @@ async def application(settings: Settings, *, shares_port: bool = False) -> Async
             try:
                 yield app
             finally:
-                sweeping.cancel()
+                for task in tending:
+                    task.cancel()
                 await app.drain()
                 for task in (telling_health, *watching_files):
                     task.cancel()
@@ -178,7 +205,7 @@ async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
 
 
 @asynccontextmanager
-async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
+async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIterator[S3ObjectStore]:
     """Opens the store that the settings name. Raises NotReady when there are no credentials for it."""
     addressing = settings.s3_addressing
     if addressing == "auto":
@@ -196,7 +223,8 @@ async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
             public_base_url=settings.public_base_url or "",
             pool_size=settings.s3_pool_size,
             call_timeout=timedelta(seconds=settings.s3_timeout_seconds),
-        )
+        ),
+        meter,
     )
     try:
         store = await opening.__aenter__()
@@ -208,7 +236,9 @@ async def object_store(settings: Settings) -> AsyncIterator[S3ObjectStore]:
         await opening.__aexit__(*sys.exc_info())
 
 
-def cut_room(settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime]) -> CutRoom:
+def cut_room(
+    settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime], meter: Meter = UNMETERED
+) -> CutRoom:
     """Returns where cuts are made, within the settings' limits."""
     limits = CuttingLimits(
         workers=settings.cut_workers,
@@ -217,7 +247,7 @@ def cut_room(settings: Settings, records: MongoRecords, store: ObjectStore, now:
         max_pixels=settings.cut_max_pixels,
     )
     cutter = PictureWorkers(limits)
-    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now)
+    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now, meter=meter)
 
 
 async def _essential(name: str, part: Coroutine[Any, Any, None]) -> None:

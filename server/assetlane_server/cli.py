@@ -1,4 +1,4 @@
-"""The `assetlane-server` command: serve, local, setup, doctor, reconcile."""
+"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, config."""
 
 import asyncio
 import logging
@@ -14,9 +14,11 @@ import typer
 from assetlane.version import __version__
 from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings, settings_from
+from assetlane_server.effective import effective
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.local.stack import DEFAULT_DIRECTORY, StackAddress, embedded_stack
 from assetlane_server.objects.bucket import Outcome, SetupStep
+from assetlane_server.observability import log_as_set
 from assetlane_server.operations import examination, reconciling
 from assetlane_server.reports import delete_orphans, report_discrepancies, report_findings
 from assetlane_server.serving import serve as serve_until_signal
@@ -54,7 +56,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     settings = settings_from() if workers is None else settings_from(workers=workers)
-    _log_to_stderr(settings)
+    log_as_set(sys.stderr, settings)
     if settings.workers == 1:
         _run(serve_until_signal(settings))
     else:
@@ -65,7 +67,7 @@ def serve(
 def setup() -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
     settings = settings_from()
-    _log_to_stderr(settings)
+    log_as_set(sys.stderr, settings)
     steps = _run(set_up_bucket(settings))
     for step in steps:
         typer.echo(_told(step))
@@ -90,10 +92,17 @@ def reconcile(
 ) -> None:
     """Compare ledger and bucket both ways; exit 1 if they differ. Changes nothing unless told to."""
     settings = settings_from()
-    _log_to_stderr(settings)
+    log_as_set(sys.stderr, settings)
     age = None if older_than is None else timedelta(hours=older_than)
     if not _run(_reconcile(settings, delete, age, as_json)):
         raise typer.Exit(1)
+
+
+@cli.command()
+def config(as_json: _Json = False) -> None:
+    """Print the settings that a server would have here, and where each comes from; secrets are masked."""
+    for setting in effective(settings_from()):
+        typer.echo(setting.json() if as_json else setting.line())
 
 
 @cli.command()
@@ -118,7 +127,8 @@ def _supervise(settings: Settings) -> int:
         shared = settings.model_copy(update={"listen": listen})
 
         def work(post: Post) -> None:
-            _run(serve_until_signal(shared, lambda port: post.report_ready(), leash_fd=post.leash_fd))
+            ours = shared.of_worker(post.number)
+            _run(serve_until_signal(ours, lambda port: post.report_ready(), leash_fd=post.leash_fd))
 
         _log.info("starting %d workers on %s", settings.workers, listen)
         return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
@@ -136,7 +146,7 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
             s3_access_key_id=address.s3_access_key_id,
             s3_secret_access_key=address.s3_secret_access_key,
         )
-        _log_to_stderr(settings)
+        log_as_set(sys.stderr, settings)
         await set_up_bucket(settings)
         host = settings.listen.rpartition(":")[0]
         await serve_until_signal(settings, lambda port: _greet(f"{host}:{port}", address, directory))
@@ -180,16 +190,6 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except ImportError:  # Windows has none; asyncio's own loop does the same job, slower
         return asyncio.run(work)
     return uvloop.run(work)
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
-    )
-    for noisy in ("pymongo", "botocore", "boto3", "urllib3", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def _fail(message: str) -> NoReturn:

@@ -133,6 +133,30 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(1024**2, ge=65_536, le=64 * 1024**2, description="largest request message")
     max_calls: int = Field(1000, ge=1, description="calls in flight at a time, per process; watches do not count")
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
+    max_watches_per_uid: int = Field(
+        1000, ge=1, description="watches of one token's subject open at a time, per process"
+    )
+    quota_uid_uploads: int | None = Field(
+        None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
+    )
+    quota_uid_bytes: int | None = Field(
+        None, ge=1, le=2**62, description="bytes that one owner's open uploads promise together; unset: any number"
+    )
+    quota_partition_uploads: int | None = Field(
+        None, ge=1, le=10_000, description="uploads open at a time for one `asset_partition`; unset: any number"
+    )
+    quota_partition_bytes: int | None = Field(
+        None, ge=1, le=2**62, description="bytes that open uploads for one `asset_partition` promise; unset: any number"
+    )
+    quota_calls_per_second: float | None = Field(
+        None, ge=0.01, le=1e6, description="calls of one token's subject a second, per process; unset: any number"
+    )
+    min_ping_seconds: float = Field(
+        10, ge=0.1, le=3600, description="a client that pings more often than this loses its connection"
+    )
+    handshake_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that a new connection has to begin; then it is closed"
+    )
     keepalive_seconds: float = Field(
         30, ge=0.1, le=3600, description="silence after which a client is pinged, and time it has to answer"
     )
@@ -142,6 +166,17 @@ class Settings(BaseSettings):
         ("*",), description="origins whose pages may PUT and GET, set by `setup`; joined by commas"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity to log")
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="how lines of the log look; `auto`: `pretty` on a terminal, else `json`"
+    )
+    log_calls: Literal["failed", "all"] = Field(
+        "failed", description="calls that have a line in the log; with `log_level` `debug` all have"
+    )
+    metrics_listen: str | None = Field(
+        None,
+        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
+        " unset: none",
+    )
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -162,12 +197,13 @@ class Settings(BaseSettings):
             raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
         return value
 
-    @field_validator("listen")
+    @field_validator("listen", "metrics_listen")
     @classmethod
-    def _is_address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not (host and colon and port.isdigit() and int(port) < 65_536):
-            raise ValueError("must look like 127.0.0.1:50151")
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, colon, port = value.rpartition(":")
+            if not (host and colon and port.isdigit() and int(port) < 65_536):
+                raise ValueError("must look like 127.0.0.1:50151")
         return value
 
     @field_validator("jwt_jwks")
@@ -190,7 +226,7 @@ class Settings(BaseSettings):
             if self.allow_anonymous:
                 raise ValueError("ASSETLANE_ALLOW_ANONYMOUS means nothing where tokens are verified: unset it")
             return self
-        for name in ("policy_file", "jwt_issuer", "jwt_audience"):
+        for name in ("policy_file", "jwt_issuer", "jwt_audience", "quota_calls_per_second"):
             # Set in the belief that it protects.
             if getattr(self, name) is not None:
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
@@ -199,6 +235,16 @@ class Settings(BaseSettings):
                 "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while nobody has to prove"
                 " who he is: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _ports_suffice(self) -> Self:
+        if self.metrics_listen is not None:
+            first = int(self.metrics_listen.rpartition(":")[2])
+            if first and first + self.workers > 65_536:
+                raise ValueError("ASSETLANE_METRICS_LISTEN needs a port for each worker: choose a lower one")
+            if first and first <= int(self.listen.rpartition(":")[2]) < first + self.workers:
+                raise ValueError("ASSETLANE_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN, one per worker")
         return self
 
     @model_validator(mode="after")
@@ -221,6 +267,13 @@ class Settings(BaseSettings):
     def has_jwks_url(self) -> bool:
         """Whether the keys come from elsewhere."""
         return self.jwt_jwks is not None and self.jwt_jwks.startswith(("http://", "https://"))
+
+    def of_worker(self, number: int) -> "Settings":
+        """Returns the settings of one worker, counted from 1: each has metrics of its own, on a port of its own."""
+        if self.metrics_listen is None or self.metrics_listen.endswith(":0"):
+            return self
+        host, _, port = self.metrics_listen.rpartition(":")
+        return self.model_copy(update={"metrics_listen": f"{host}:{int(port) + number - 1}"})
 
     @property
     def terms(self) -> Terms:

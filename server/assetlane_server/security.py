@@ -17,10 +17,13 @@ from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, Policy, policy_of
+from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
+from assetlane_server.access.rationing import RatedCallers, RationedUploads
 from assetlane_server.config import Settings
 from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.ports import QuotaRecords, UploadRecords
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +51,8 @@ async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIter
                 leeway=timedelta(seconds=settings.jwt_leeway_seconds),
                 now=now,
             )
+            if settings.quota_calls_per_second is not None:
+                authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
             await _load(keyring, settings)
         elif not settings.is_loopback:
             _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
@@ -97,6 +102,20 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+
+
+def rationed_uploads(
+    settings: Settings, uploads: UploadRecords, accounts: QuotaRecords, now: Callable[[], datetime]
+) -> RationedUploads | None:
+    """Returns the records that keep to the quotas of the settings, None where there are none."""
+    quotas = Quotas(
+        ration_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
+        ration_of(settings.quota_partition_uploads, settings.quota_partition_bytes),
+    )
+    if quotas.is_empty:
+        return None
+    lease = claim_lease(timedelta(seconds=settings.mongo_timeout_seconds))
+    return RationedUploads(uploads, accounts, quotas, lease=lease, now=now)
 
 
 async def _load(keyring: Keyring, settings: Settings) -> None:

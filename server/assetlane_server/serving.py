@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -53,6 +54,7 @@ async def serve(
         loop.remove_reader(fd)
         drain("the supervisor is gone")
 
+    raise_file_limit()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     if leash_fd is not None:
@@ -70,6 +72,12 @@ async def serve(
             raise
         task.uncancel()
     _log.info("stopped")
+
+
+def raise_file_limit() -> None:
+    """Takes as many open files as the system grants: each connection is one, and without one no caller gets in."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def collect_garbage_less_often() -> None:

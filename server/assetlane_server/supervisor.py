@@ -16,7 +16,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +40,8 @@ class Post:
     leash_fd: int
     """A pipe that ends when the supervisor is gone."""
     report_fd: int
+    number: int
+    """The worker's, from 1; whoever replaces it has the same."""
 
     def report_ready(self) -> None:
         """Tells the supervisor that this worker serves."""
@@ -217,13 +218,12 @@ class Supervisor:
             # A leash that its own dog holds never ends.
             for fd in (self._leash[1], *self._bell_fds, report_read_fd):
                 os.close(fd)
-            self._work(Post(self._leash[0], report_fd))
+            self._work(Post(self._leash[0], report_fd, number))
             status = 0
         except NotReady as error:
             os.write(report_fd, str(error).encode())
         except BaseException:
-            _log.critical("worker %d broke", number)
-            traceback.print_exc()
+            _log.critical("worker %d broke", number, exc_info=True)
         finally:
             with suppress(OSError):
                 sys.stdout.flush()

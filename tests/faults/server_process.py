@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from tests.leaks import leaks
+
 from assetlane_server.config import PREFIX
 from assetlane_server.local import StackAddress, guard
 
@@ -21,8 +23,8 @@ START_LIMIT_S: Final = 45.0
 KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
 # Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
-OUR_ERRORS: Final = re.compile(r"^.* (?:ERROR|CRITICAL) +(?:\d+ +)?assetlane_server.*$", re.MULTILINE)
-SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)$", re.MULTILINE)
+OUR_ERRORS: Final = re.compile(r"^.*\"level\": \"(?:error|critical)\".*\"logger\": \"assetlane_server.*$", re.MULTILINE)
+SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)(?:\"|$)", re.MULTILINE)
 
 
 def environment_for(
@@ -165,3 +167,4 @@ async def server_process(environment: Mapping[str, str], log: Path) -> AsyncIter
         yield server
     finally:
         await server.kill()
+    assert leaks(server.log) == [], "secrets in the log"

@@ -9,6 +9,7 @@ from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.security import rationed_uploads
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.progress import ProgressBoard
@@ -30,8 +31,9 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
         MongoRecords.open(uri, settings.mongo_database, call_timeout=_CALL_LIMIT) as records,
         object_store(settings) as store,
     ):
+        uploads = rationed_uploads(settings, records, records.quotas, now) or records
         broker = UploadBroker(
-            uploads=records,
+            uploads=uploads,
             assets=records,
             store=store,
             hub=Hub(records, now),
@@ -43,7 +45,7 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
             new_id=new_id,
             now=now,
         )
-        yield Sweeper(records=records, uploads=records, store=store, broker=broker, interval=_SECOND, now=now)
+        yield Sweeper(records=records, uploads=uploads, store=store, broker=broker, interval=_SECOND, now=now)
 
 
 async def settled(settings: Settings, ahead: timedelta) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import grpc
 import yarl
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from assetlane.v1.upload_pb2 import VariantPromise, WriteTarget
@@ -49,6 +49,7 @@ class Told:
         self.message = error.details() or ""
         self.fields: dict[str, str] = {}
         self.subjects: list[str] = []
+        self.quotas: dict[str, str] = {}
         self.retry_after_s: float | None = None
         infos = []
         status = Status()
@@ -56,13 +57,21 @@ class Told:
             if name == "grpc-status-details-bin":
                 status.ParseFromString(value)
         for detail in status.details:
-            info, bad, unmet, retry = ErrorInfo(), BadRequest(), PreconditionFailure(), RetryInfo()
+            info, bad, unmet, quota, retry = (
+                ErrorInfo(),
+                BadRequest(),
+                PreconditionFailure(),
+                QuotaFailure(),
+                RetryInfo(),
+            )
             if detail.Unpack(info):
                 infos.append(info)
             elif detail.Unpack(bad):
                 self.fields = {violation.field: violation.description for violation in bad.field_violations}
             elif detail.Unpack(unmet):
                 self.subjects = [violation.subject for violation in unmet.violations]
+            elif detail.Unpack(quota):
+                self.quotas = {violation.subject: violation.description for violation in quota.violations}
             elif detail.Unpack(retry):
                 self.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
         assert [info.domain for info in infos] == ["assetlane"], "exactly one ErrorInfo"

@@ -211,6 +211,13 @@ async def test_oversized_extra_and_messages_are_refused(stubs: Stubs) -> None:
     request.details.extra.update({"text": "x" * 1_100_000})
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request)
+    told = Told(failed.value)
+    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert told.retry_after_s is None
+    # What the core refuses itself it refuses without details.
+    request.details.extra.update({"text": "x" * 2_200_000})
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stubs.uploads.RequestUpload(request)
     assert failed.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 

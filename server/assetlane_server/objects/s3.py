@@ -36,6 +36,7 @@ from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject, whole_second
 from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -65,8 +66,10 @@ class S3ObjectStore:
         source: botocore.credentials.Credentials,
         credentials: Credentials,
         pool: ThreadPoolExecutor,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._settings = settings
+        self._meter = meter
         self._client = client
         self._source = source
         self._credentials = credentials
@@ -77,7 +80,7 @@ class S3ObjectStore:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: S3Settings) -> AsyncIterator["S3ObjectStore"]:
+    async def open(cls, settings: S3Settings, meter: Meter = UNMETERED) -> AsyncIterator["S3ObjectStore"]:
         """Finds credentials, keeps them fresh, and closes every connection at the end. Calls no store yet.
 
         Raises StoreUnavailable when there are no credentials or their source does not answer in time, and
@@ -86,7 +89,7 @@ class S3ObjectStore:
         pool = ThreadPoolExecutor(settings.pool_size, thread_name_prefix="s3")
         try:
             connection = await _within(_CREDENTIALS_LIMIT, pool, lambda: _connect(settings), _SOURCE)
-            store = cls(settings, *connection, pool)
+            store = cls(settings, *connection, pool, meter)
             # Not a TaskGroup: it would wrap whatever the body raises in an ExceptionGroup.
             refresher = asyncio.create_task(store._keep_credentials_fresh())
             try:
@@ -324,13 +327,14 @@ class S3ObjectStore:
 
     async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:
         """Runs what makes so many calls to the store in the pool. What fails becomes StoreUnavailable."""
-        try:
-            return await _within(self._settings.call_timeout * calls, self._pool, call)
-        except ClientError as error:
-            raise StoreUnavailable(_refusal(error, wish, rights)) from error
-        except BotoCoreError as error:
-            # Its own text holds URLs: that stays in the cause.
-            raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
+        with self._meter.asking("s3", wish):
+            try:
+                return await _within(self._settings.call_timeout * calls, self._pool, call)
+            except ClientError as error:
+                raise StoreUnavailable(_refusal(error, wish, rights)) from error
+            except BotoCoreError as error:
+                # Its own text holds URLs: that stays in the cause.
+                raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
 
     async def _keep_credentials_fresh(self) -> None:
         while self._credentials.expire_time is not None:

@@ -23,6 +23,7 @@ from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.reading import SharedReading
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Upload
@@ -44,9 +45,10 @@ Boxes = defaultdict[K, set[HubMailbox[Any]]]
 class Hub:
     """See ChangeHub. `run` has to run for as long as anything watches."""
 
-    def __init__(self, records: MongoRecords, now: Callable[[], datetime]) -> None:
+    def __init__(self, records: MongoRecords, now: Callable[[], datetime], meter: Meter = UNMETERED) -> None:
         self._records = records
         self._now = now
+        self._meter = meter
         self._upload_boxes: Boxes[str] = defaultdict(set)
         self._session_boxes: Boxes[SessionKey] = defaultdict(set)
         self._partition_boxes: Boxes[str] = defaultdict(set)
@@ -65,6 +67,7 @@ class Hub:
         self._sessions_to_read: set[SessionKey] = set()
         self._partitions_to_read: dict[str, datetime] = {}  # and since when
         self._has_to_read = asyncio.Event()
+        self._waiting_since = inf  # when the oldest change came that watchers were not told yet
 
     @property
     def silence_seconds(self) -> float:
@@ -173,6 +176,7 @@ class Hub:
             except LedgerUnavailable as error:
                 if not self._closed.is_set():
                     self._live.clear()
+                    self._meter.stream_lost()
                 _log.warning("change stream lost, opening it anew: %s", error)
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
@@ -190,11 +194,11 @@ class Hub:
                 sessions = _sessions(session_id, uid)
                 if upload_id in self._upload_boxes or any(session in self._session_boxes for session in sessions):
                     self._uploads_to_read.add(upload_id)
-                    self._has_to_read.set()
+                    self._wake()
             case AssetChange(asset_id, partition):
                 if partition in self._partition_boxes:
                     self._assets_to_read.add(asset_id)
-                    self._has_to_read.set()
+                    self._wake()
             case Progress():
                 for box in self._boxes_of(change.upload_id, _sessions(change.session_id, change.uid)):
                     box.put_aside(change.upload_id, change)
@@ -205,6 +209,10 @@ class Hub:
         since = self._last_current - VISIBLE_WITHIN
         for partition in self._partition_boxes:
             self._partitions_to_read.setdefault(partition, since)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._waiting_since = min(self._waiting_since, self._clock())
         self._has_to_read.set()
 
     async def _deliver(self) -> None:
@@ -217,6 +225,7 @@ class Hub:
             uploads, assets = _some(self._uploads_to_read), _some(self._assets_to_read)
             sessions = [self._sessions_to_read.pop()] if self._sessions_to_read else []
             partitions, self._partitions_to_read = self._partitions_to_read, {}
+            since_s, self._waiting_since = self._waiting_since, inf
             try:
                 # All of them before any newer change: who resumes after that one must have been told these.
                 for partition, since in partitions.items():
@@ -235,12 +244,15 @@ class Hub:
                 for partition, since in partitions.items():
                     again = self._partitions_to_read.get(partition, since)
                     self._partitions_to_read[partition] = min(since, again)
+                self._waiting_since = since_s
                 self._has_to_read.set()
                 await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
                 continue
             backoff_s = _FIRST_BACKOFF_S
+            self._meter.delivered(self._clock() - since_s)
             if self._has_more():
+                self._waiting_since = since_s  # too early for some of them, never too late
                 self._has_to_read.set()
 
     def _has_more(self) -> bool:

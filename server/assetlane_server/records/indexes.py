@@ -21,4 +21,10 @@ _ASSET_INDEXES = [
 ]
 # Progress is worth nothing an hour later.
 _PROGRESS_INDEXES = [IndexModel([("time", ASCENDING)], name="age", expireAfterSeconds=3600)]
-INDEXES = {"uploads": _UPLOAD_INDEXES, "assets": _ASSET_INDEXES, "progress": _PROGRESS_INDEXES}
+_QUOTA_INDEXES = [IndexModel([("sweep_time", ASCENDING)], name="sweep")]
+INDEXES = {
+    "uploads": _UPLOAD_INDEXES,
+    "assets": _ASSET_INDEXES,
+    "progress": _PROGRESS_INDEXES,
+    "quotas": _QUOTA_INDEXES,
+}

@@ -7,8 +7,8 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Self, cast
 
@@ -32,9 +32,11 @@ from assetlane_server.records.documents import (
     upload_state,
 )
 from assetlane_server.records.indexes import INDEXES
+from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload
@@ -52,22 +54,26 @@ _LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
 class MongoRecords:
     """UploadRecords, AssetRecords and ProgressRecords in one database. Open it with `MongoRecords.open`."""
 
-    def __init__(self, database: "AsyncIOMotorDatabase[Document]") -> None:
+    def __init__(self, database: "AsyncIOMotorDatabase[Document]", meter: Meter = UNMETERED) -> None:
         self._database = database
+        self._meter = meter
         self._uploads = database["uploads"]
         self._assets = database["assets"]
+        self.quotas = MongoQuotas(database["quotas"], _unavailable)
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, uri: str, database_name: str, *, call_timeout: timedelta) -> AsyncIterator[Self]:
+    async def open(
+        cls, uri: str, database_name: str, *, call_timeout: timedelta, meter: Meter = UNMETERED
+    ) -> AsyncIterator[Self]:
         """Connects, checks that the server can do what we need, and creates the indexes.
 
         Raises NotReady, saying what to mend.
         """
         async with _database(uri, database_name, call_timeout) as database:
-            records = cls(database)
+            records = cls(database, meter)
             await records._prepare()
             yield records
 
@@ -103,19 +109,15 @@ class MongoRecords:
 
     async def insert_upload(self, upload: Upload) -> Upload:
         """See UploadRecords."""
-        try:
-            await self._uploads.insert_one(upload_document(upload))
-        except DuplicateKeyError as error:
+        if not await self._insert(self._uploads, upload_document(upload)):
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
             # One after the other: the embedded MongoDB has no index for an $or.
-            document = await self._find_one(self._uploads, {"_id": upload.upload_id}) or await self._find_one(
-                self._uploads, {"uid": upload.uid, "request_id": upload.request_id}
+            stored = await self.find_upload(upload.upload_id) or await self.find_requested(
+                upload.uid, upload.request_id
             )
-            if document is None:
-                raise LedgerUnavailable("A write met another one that is gone: call again.") from error
-            return upload_of(document)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
+            if stored is None:
+                raise LedgerUnavailable("A write met another one that is gone: call again.")
+            return stored
         return upload
 
     async def advance_upload(self, upload: Upload) -> bool:
@@ -146,6 +148,11 @@ class MongoRecords:
         document = await self._find_one(self._uploads, {"_id": upload_id})
         return None if document is None else upload_of(document)
 
+    async def find_requested(self, uid: str, request_id: str) -> Upload | None:
+        """See UploadRecords."""
+        document = await self._find_one(self._uploads, {"uid": uid, "request_id": request_id})
+        return None if document is None else upload_of(document)
+
     async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
         """See UploadRecords."""
         documents = await self._find(self._uploads, {"_id": {"$in": list(upload_ids)}})
@@ -170,15 +177,11 @@ class MongoRecords:
 
     async def insert_asset(self, asset: Asset) -> Asset:
         """See AssetRecords."""
-        try:
-            await self._assets.insert_one(asset_document(asset))
-        except DuplicateKeyError as error:
+        if not await self._insert(self._assets, asset_document(asset)):
             document = await self._find_one(self._assets, {"_id": asset.asset_id})
             if document is None:
-                raise LedgerUnavailable("A write met another one that is gone: call again.") from error
+                raise LedgerUnavailable("A write met another one that is gone: call again.")
             return asset_of(document)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
         return asset
 
     async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
@@ -233,22 +236,17 @@ class MongoRecords:
 
     async def purge_upload(self, upload: Upload) -> None:
         """See SweepRecords."""
-        try:
+        with self._asking("delete", self._uploads):
             await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
-        except PyMongoError as error:
-            raise _unavailable(error) from error
 
     # Progress
 
     async def put_progress(self, progress: Progress) -> None:
         """See ProgressRecords. A replacement, so that its change event carries all of it."""
         document = progress_document(progress)
-        try:
+        # Two servers that tell of the first progress at once may meet: either is the newest.
+        with self._asking("replace", self._progress), suppress(DuplicateKeyError):
             await self._progress.replace_one({"_id": progress.upload_id}, document, upsert=True)
-        except DuplicateKeyError:
-            return  # two servers told of the first progress at once: either is the newest
-        except PyMongoError as error:
-            raise _unavailable(error) from error
 
     # For the hub
 
@@ -284,13 +282,11 @@ class MongoRecords:
         except PyMongoError as error:
             raise _unavailable(error) from error
 
-    # The three calls that all others are made of
+    # The calls that all others are made of
 
     async def _find_one(self, collection: Any, query: Document) -> Document | None:
-        try:
+        with self._asking("find", collection):
             document: Document | None = await collection.find_one(query)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
         return document
 
     async def _find(
@@ -299,19 +295,33 @@ class MongoRecords:
         cursor = collection.find(query, limit=limit)
         if order is not None:
             cursor = cursor.sort(*order)
-        try:
+        with self._asking("find", collection):
             documents: list[Document] = await cursor.to_list(None)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
         return documents
 
+    async def _insert(self, collection: Any, document: Document) -> bool:
+        """Returns whether it did: a unique index may know better."""
+        with self._asking("insert", collection):
+            try:
+                await collection.insert_one(document)
+            except DuplicateKeyError:
+                return False
+        return True
+
     async def _update(self, collection: Any, query: Document, update: Document) -> bool:
-        try:
+        with self._asking("update", collection):
             result = await collection.update_one(query, update)
-        except PyMongoError as error:
-            raise _unavailable(error) from error
         matched: int = result.matched_count
         return matched == 1
+
+    @contextmanager
+    def _asking(self, verb: str, collection: Any) -> Iterator[None]:
+        """Has the operation metered; what the driver raises becomes LedgerUnavailable."""
+        with self._meter.asking("mongodb", f"{verb} {collection.name}"):
+            try:
+                yield
+            except PyMongoError as error:
+                raise _unavailable(error) from error
 
 
 class ChangeFeed:

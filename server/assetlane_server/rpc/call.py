@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from assetlane_server.rpc.observation import Metadata
 from assetlane_server.uploads.errors import TokenInvalid
 from assetlane_server.uploads.ports import Access
 
@@ -27,12 +28,13 @@ class Call:
     access: Access
 
 
-async def admitted(authenticator: Authenticator, context: Any) -> Call:
+async def admitted(authenticator: Authenticator, metadata: Metadata) -> Call:
     """Returns the call once it is known who makes it. Raises as `access_of` does."""
-    values = [value for name, value in context.invocation_metadata() or () if name == _HEADER]
+    values = [value for name, value in metadata if name == _HEADER]
     if len(values) > 1:
         raise TokenInvalid  # whose call would it be?
-    return Call(await authenticator.access_of(values[0] if values else None))
+    # Only names that end with -bin carry bytes.
+    return Call(await authenticator.access_of(str(values[0]) if values else None))
 
 
 def access_of(context: Any) -> Access:

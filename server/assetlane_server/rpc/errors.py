@@ -10,13 +10,18 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
-from ulid import ULID
 
 from assetlane_server.uploads import errors
 
 DOMAIN = "assetlane"
+# Trailing metadata above 8 KiB may be refused by a peer, above 16 KiB it is: the caller would learn nothing at all.
+# The message travels percent-encoded, at worst three bytes for one, the details in base64, four for three.
+_MAX_MESSAGE_BYTES = 512
+_MAX_DETAILS_BYTES = 4096
+_MAX_LISTED = 8  # an upload has fewer variants
+_MAX_TEXT_BYTES = 384  # one text of the details
 _RETRY_AFTER = Duration(seconds=1)
 
 _log = logging.getLogger(__name__)
@@ -39,6 +44,12 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyUploads: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyBytes: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CallRateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyWatchesOfOne: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.MessageMalformed: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -56,14 +67,14 @@ class Answer:
     """A non-OK status, ready for `context.abort`."""
 
     code: grpc.StatusCode
+    reason: str
     message: str
     trailing_metadata: tuple[tuple[str, bytes], ...]
 
 
-def answer_to(error: Exception, method: str) -> Answer:
+def answer_to(error: Exception, method: str, request_id: str) -> Answer:
     """Returns the status that an exception becomes. An unknown one is logged, once, and told as INTERNAL."""
     if not isinstance(error, errors.Refusal):
-        request_id = str(ULID())
         _log.error("%s failed, request %s", method, request_id, exc_info=error)
         return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")
     message = _TOLD_CALLERS.get(type(error), str(error))
@@ -75,17 +86,33 @@ def answer_to(error: Exception, method: str) -> Answer:
 def _details(error: errors.Refusal) -> tuple[Message, ...]:
     match error:
         case errors.InvalidRequest():
-            fields = [BadRequest.FieldViolation(field=v.field, description=v.limit) for v in error.violations]
-            return (BadRequest(field_violations=fields),)
+            fields = [
+                BadRequest.FieldViolation(field=_cut(v.field), description=_cut(v.limit)) for v in error.violations
+            ]
+            bad = BadRequest()
+            for violation in fields:
+                if bad.ByteSize() + violation.ByteSize() > _MAX_DETAILS_BYTES - 1024:
+                    break  # the first ones are enough to begin with
+                bad.field_violations.append(violation)
+            return (bad,)
         case errors.VariantsMissing():
             missing = [
-                PreconditionFailure.Violation(type="VARIANT", subject=name, description="not in the store yet")
-                for name in error.names
+                PreconditionFailure.Violation(type="VARIANT", subject=_cut(name), description="not in the store yet")
+                for name in error.names[:_MAX_LISTED]
             ]
             return (PreconditionFailure(violations=missing),)
         case errors.WrongStatus():
-            wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=str(error))
+            wrong = PreconditionFailure.Violation(type="STATUS", subject=error.reason, description=_cut(str(error)))
             return (PreconditionFailure(violations=[wrong]),)
+        case errors.QuotaExceeded():
+            exceeded = QuotaFailure(
+                violations=[QuotaFailure.Violation(subject=_cut(error.subject), description=_cut(error.limit))]
+            )
+            if error.retry_after is None:
+                return (exceeded,)
+            retry_delay = Duration()
+            retry_delay.FromTimedelta(error.retry_after)
+            return (exceeded, RetryInfo(retry_delay=retry_delay))
         case (
             errors.StoreUnavailable()
             | errors.LedgerUnavailable()
@@ -100,7 +127,14 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
 
 def _answer(code: grpc.StatusCode, reason: str, message: str, *details: Message) -> Answer:
     number: int = code.value[0]
+    message = _cut(message, _MAX_MESSAGE_BYTES)
     status = Status(code=number, message=message)
     for detail in (ErrorInfo(reason=reason, domain=DOMAIN), *details):
         status.details.add().Pack(detail)
-    return Answer(code, message, (("grpc-status-details-bin", status.SerializeToString()),))
+    return Answer(code, reason, message, (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _cut(text: str, max_bytes: int = _MAX_TEXT_BYTES) -> str:
+    """Returns the beginning of a text that quotes what a caller sent."""
+    data = text.encode()
+    return text if len(data) <= max_bytes else data[: max_bytes - 3].decode(errors="ignore") + "…"

@@ -22,20 +22,20 @@ class HealthServicer(HealthService):
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(("", *services))
-        self._is_serving = False
+        self.is_serving = False
         self._is_closed = False
         self._changed = asyncio.Event()
 
     def say(self, *, is_serving: bool) -> None:
         """Tells it to whoever asks or watches; once closed it stays NOT_SERVING."""
-        if not self._is_closed and is_serving != self._is_serving:
-            self._is_serving = is_serving
+        if not self._is_closed and is_serving != self.is_serving:
+            self.is_serving = is_serving
             self._ring()
 
     def close(self) -> None:
         """Says NOT_SERVING for good and ends every watch."""
         self._is_closed = True
-        self._is_serving = False
+        self.is_serving = False
         self._ring()
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:  # noqa: N802
@@ -60,7 +60,7 @@ class HealthServicer(HealthService):
     def _answer(self, service: str) -> HealthCheckResponse:
         if service not in self._services:
             return _SERVICE_UNKNOWN
-        return _SERVING if self._is_serving else _NOT_SERVING
+        return _SERVING if self.is_serving else _NOT_SERVING
 
     def _ring(self) -> None:
         self._changed.set()

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from grpc import aio
 
-from assetlane_server.rpc.call import Authenticator, admitted
+from assetlane_server.rpc.call import Authenticator, Call, admitted
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.observation import REQUEST_ID, CallObserver, ObservedCall
+from assetlane_server.rpc.reading import check_read, reading
 from assetlane_server.uploads.errors import TokenExpired
 from assetlane_server.uploads.ports import Access
 
@@ -23,9 +25,10 @@ _LONGEST_S = 365 * 86_400.0  # what a timer of the event loop takes for certain
 class RefusalInterceptor(aio.ServerInterceptor):
     """Wraps every handler of ours once. CancelledError and GeneratorExit pass: grpcio leaks a call that hides them."""
 
-    def __init__(self, authenticator: Authenticator, limits: Limits) -> None:
+    def __init__(self, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> None:
         self._authenticator = authenticator
         self._limits = limits
+        self._observer = observer
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -41,41 +44,59 @@ class RefusalInterceptor(aio.ServerInterceptor):
             # Health and reflection answer for themselves, to anybody.
             if handler is None or not method.startswith("/assetlane."):
                 return handler
-            wrapped = self._wrapped[method] = _wrap(handler, method, self._authenticator, self._limits)
+            wrapped = self._wrapped[method] = _wrap(handler, method, self._authenticator, self._limits, self._observer)
         return wrapped
 
 
-def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits) -> Handler:
+def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
+    read = reading(handler.request_deserializer, limits.max_message_bytes)
+
+    async def received(request: Any, context: Any, seen: ObservedCall, metadata: Any) -> Call:
+        context.set_trailing_metadata(((REQUEST_ID, seen.request_id),))
+        # Before the limits: who is nobody takes nobody's place.
+        call = await admitted(authenticator, metadata)
+        seen.admitted(call.access.uid, request)
+        check_read(request)
+        return call
+
     if handler.unary_unary is not None:
 
         async def unary(request: Any, context: Any) -> Any:
+            metadata = context.invocation_metadata() or ()
+            seen = observer.began(method, metadata, is_watch=False)
             try:
-                # Before the limits: who is nobody takes nobody's place.
-                call = await admitted(authenticator, context)
+                call = await received(request, context, seen, metadata)
                 with limits.calls.passed():
-                    return await handler.unary_unary(request, call)
-            except aio.AbortError:
-                raise
+                    response = await handler.unary_unary(request, call)
             except Exception as error:
-                await _abort(context, error, method)
+                await _refuse(context, error, method, seen)
+            except BaseException:
+                seen.ended(_cut_short(context))
+                raise
+            seen.ended(grpc.StatusCode.OK, response=response)
+            return response
 
-        return grpc.unary_unary_rpc_method_handler(unary, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(unary, read, handler.response_serializer)
     if handler.unary_stream is not None:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            metadata = context.invocation_metadata() or ()
+            seen = observer.began(method, metadata, is_watch=True)
             try:
-                call = await admitted(authenticator, context)
-                with limits.watches.passed():
+                call = await received(request, context, seen, metadata)
+                with limits.watches.passed(), limits.watches_of_one.passed(call.access.uid):
                     async with aclosing(_until_expired(handler.unary_stream(request, call), call.access)) as responses:
                         async for response in responses:
                             yield response
                             del response  # else it stays in memory until the next one
-            except aio.AbortError:
-                raise
             except Exception as error:
-                await _abort(context, error, method)
+                await _refuse(context, error, method, seen)
+            except BaseException:
+                seen.ended(_cut_short(context))
+                raise
+            seen.ended(grpc.StatusCode.OK)
 
-        return grpc.unary_stream_rpc_method_handler(stream, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(stream, read, handler.response_serializer)
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
 
 
@@ -107,6 +128,16 @@ async def _ending(responses: Any, expire_time: datetime) -> AsyncIterator[Any]:
             del response
 
 
-async def _abort(context: Any, error: Exception, method: str) -> None:
-    answer = answer_to(error, method)
-    await context.abort(answer.code, answer.message, answer.trailing_metadata)
+async def _refuse(context: Any, error: Exception, method: str, seen: ObservedCall) -> NoReturn:
+    answer = answer_to(error, method, seen.request_id)
+    seen.ended(answer.code, answer.reason)
+    # What is given here replaces what was set before.
+    await context.abort(answer.code, answer.message, (*answer.trailing_metadata, (REQUEST_ID, seen.request_id)))
+    raise AssertionError("abort raises")
+
+
+def _cut_short(context: Any) -> grpc.StatusCode:
+    """Returns what the caller of a cancelled call is told, or would be if he were there."""
+    left_s = context.time_remaining()
+    is_late = left_s is not None and left_s <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED

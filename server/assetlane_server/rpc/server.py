@@ -16,6 +16,8 @@ from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
 from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.observation import CallObserver
+from assetlane_server.rpc.reading import CORE_LIMIT_FACTOR
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.errors import NotReady
 
@@ -25,15 +27,24 @@ _SERVICES = tuple(
 )
 
 
-def server_options(*, max_message_bytes: int, keepalive_seconds: float, shares_port: bool) -> list[tuple[str, int]]:
+def server_options(
+    *,
+    max_message_bytes: int,
+    keepalive_seconds: float,
+    shares_port: bool,
+    min_ping_seconds: float = 10,
+    handshake_seconds: float = 20,
+) -> list[tuple[str, int]]:
     """Returns the options of the channel core.
 
     Each end pings a silent peer and drops one that does not answer: the defaults notice a dead one after hours.
-    Clients may ping every 10 s, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
+    Clients may ping every `min_ping_seconds`, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
     """
     keepalive_ms = round(keepalive_seconds * 1000)
     return [
-        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes * CORE_LIMIT_FACTOR),
+        # By default two minutes, in which a connection that says nothing costs a descriptor and 20 KiB.
+        ("grpc.server_handshake_timeout_ms", round(handshake_seconds * 1000)),
         # Else a second server on the same port would take half of the callers instead of being refused.
         ("grpc.so_reuseport", int(shares_port)),
         ("grpc.keepalive_time_ms", keepalive_ms),
@@ -42,7 +53,7 @@ def server_options(*, max_message_bytes: int, keepalive_seconds: float, shares_p
         ("grpc.http2.ping_timeout_ms", keepalive_ms),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),  # no limit: else two, then one a minute
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", round(min_ping_seconds * 1000)),
         ("grpc.http2.max_ping_strikes", 3),
     ]
 
@@ -59,6 +70,11 @@ class RpcServer:
     def say_serving(self, *, is_serving: bool) -> None:
         """Tells health checks whether to send callers here; NOT_SERVING until then."""
         self._health.say(is_serving=is_serving)
+
+    @property
+    def is_serving(self) -> bool:
+        """What health checks are told."""
+        return self._health.is_serving
 
     def say_stopping(self) -> None:
         """Tells health checks to send no more callers here, for good, and ends their watches."""
@@ -86,13 +102,14 @@ async def serving(
     credentials: grpc.ServerCredentials | None,
     is_reflecting: bool,
     limits: Limits,
+    observer: CallObserver,
     options: Sequence[tuple[str, int]],
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
 
     Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.
     """
-    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits)], options=options)
+    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     health = HealthServicer(_SERVICES)

@@ -10,6 +10,7 @@ from datetime import datetime
 from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.uploads.errors import LedgerUnavailable, PictureRefused, StoreUnavailable
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ObjectStore, PictureCutter, SweepRecords
 from assetlane_server.uploads.upload import WORK_LEASE, Failure, Upload, VariantPromise
 
@@ -28,11 +29,13 @@ class CutRoom:
         records: SweepRecords,
         at_once: int,
         now: Callable[[], datetime],
+        meter: Meter = UNMETERED,
     ) -> None:
         self._cutter = cutter
         self._store = store
         self._records = records
         self._now = now
+        self._meter = meter
         self._turn = asyncio.Semaphore(at_once)
 
     async def cut(self, upload: Upload, plan: CutPlan) -> tuple[Upload, list[StoredObject]] | Failure:
@@ -43,13 +46,23 @@ class CutRoom:
         async with self.lease(upload):
             original = upload.variants[0]
             try:
-                async with self._turn, self._store.local_copy(original.key, original.size_bytes) as path:
-                    picture = await self._cutter.cut(path, original.content_type, plan)
+                async with self._taken_turn(), self._store.local_copy(original.key, original.size_bytes) as path:
+                    with self._meter.cutting():
+                        picture = await self._cutter.cut(path, original.content_type, plan)
             except PictureRefused as refusal:
                 return Failure(refusal.reason, str(refusal))
             stored = await asyncio.gather(*(self._put(plan, cut) for cut in picture.cuts))
         promises = (_promise(plan, cut, found) for cut, found in zip(picture.cuts, stored, strict=True))
         return _shown(upload, picture, tuple(promises)), stored
+
+    @asynccontextmanager
+    async def _taken_turn(self) -> AsyncIterator[None]:
+        with self._meter.waiting_to_cut():
+            await self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     async def _put(self, plan: CutPlan, cut: MadeCut) -> StoredObject:
         key = plan.key(cut.name, cut.content_type)

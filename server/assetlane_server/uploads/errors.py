@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
@@ -213,6 +214,58 @@ class TooManyWatches(Refusal):
 
     def __init__(self) -> None:
         super().__init__("This server has as many watches open as it takes: watch again after a while.")
+
+
+class QuotaExceeded(Refusal):
+    """The caller has as much as one may have. `subject` says whose quota it is, such as `uid:7f3a`."""
+
+    def __init__(self, subject: str, limit: str, retry_after: timedelta | None) -> None:
+        self.subject = subject
+        self.limit = limit  # a sentence
+        self.retry_after = retry_after  # None: a repeat would be refused too
+        super().__init__(f"{subject}: {limit}")
+
+
+class TooManyUploads(QuotaExceeded):
+    """So many uploads are open. Complete or cancel one, or repeat the call after a while."""
+
+    reason = "TOO_MANY_UPLOADS"
+
+
+class TooManyBytes(QuotaExceeded):
+    """The uploads that are open promise so many bytes. Complete or cancel one, or repeat the call after a while."""
+
+    reason = "TOO_MANY_BYTES"
+
+
+class CallRateExceeded(QuotaExceeded):
+    """The caller calls more often than one may. Repeat the call after the time that is told."""
+
+    reason = "CALL_RATE_EXCEEDED"
+
+
+class TooManyWatchesOfOne(QuotaExceeded):
+    """The caller has as many watches open as one may. End one, or watch again after a while."""
+
+    reason = "TOO_MANY_WATCHES_OF_ONE"
+
+
+class MessageTooLarge(Refusal):
+    """The request message is larger than one may be."""
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, size_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"The request has {size_bytes:,} bytes, it may have {max_bytes:,}.")
+
+
+class MessageMalformed(Refusal):
+    """The request is not a message of the contract."""
+
+    reason = "MESSAGE_MALFORMED"
+
+    def __init__(self) -> None:
+        super().__init__("The request cannot be read: it is not the message that this method takes.")
 
 
 class ShuttingDown(Refusal):

@@ -51,6 +51,42 @@ class ObjectPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Ration:
+    """How much may be open at a time in one account."""
+
+    max_uploads: int
+    max_bytes: int | None = None  # promised sizes; None: no limit
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one request takes of an account, until the upload that comes of it has ended."""
+
+    key: str  # the same for every repeat of a request, hexadecimal
+    size_bytes: int
+    upload_ids: tuple[str, ...]  # of the uploads it may have become; one of them at most is stored
+    time: datetime  # of its last repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How much is open of one owner, or in one partition: the sums of the claims."""
+
+    subject: str
+    open_uploads: int
+    open_bytes: int
+    sweep_time: datetime  # when somebody looks for claims that nobody gave back
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What exactly is open."""
+
+    balance: Balance
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An upload at one moment, with its asset once it is COMPLETED (None: deleted since)."""
 
@@ -242,6 +278,10 @@ class UploadRecords(Protocol):
         """Returns the upload as of the last durable write."""
         ...
 
+    async def find_requested(self, uid: str, request_id: str) -> Upload | None:
+        """Returns the owner's upload with this non-empty `request_id`, as of the last durable write."""
+        ...
+
     async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
         """Returns those that exist, by id, as of the last durable write."""
         ...
@@ -250,6 +290,45 @@ class UploadRecords(Protocol):
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
         """Returns uploads by descending id, below `before_id`; an empty filter lets everything through."""
+        ...
+
+
+class QuotaRecords(Protocol):
+    """What is open, counted across all servers; durable as UploadRecords. Each method is one atomic change."""
+
+    async def claim(self, subject: str, claim: Claim, ration: Ration, sweep_time: datetime) -> Balance | None:
+        """Adds a claim if the account stays within its ration, which one alone does; else returns its balance.
+
+        A key that is in the account already counts once: its claim takes on the ids and the time, also in an
+        account that is full. `sweep_time` is stored if the account's own is later or unset.
+        """
+        ...
+
+    async def settle_claim(self, subject: str, claim: Claim) -> None:
+        """Replaces the ids of the claim with this key; of one that is not there nothing."""
+        ...
+
+    async def release(self, subject: str, claim: Claim, *, only_as_of: datetime | None = None) -> bool:
+        """Takes the claim with this key away, given an instant only if its time is still that one.
+
+        Returns whether it did. One that is not there stays away.
+        """
+        ...
+
+    async def find_account(self, subject: str) -> Account | None:
+        """Returns the account as of the last durable write."""
+        ...
+
+    async def accounts_to_sweep(self, *, until: datetime, limit: int) -> list[Balance]:
+        """Returns accounts whose `sweep_time` has come, the longest waiting first."""
+        ...
+
+    async def reschedule_account(self, balance: Balance, sweep_time: datetime) -> bool:
+        """Stores `sweep_time` if the stored one is still the balance's; returns whether it did."""
+        ...
+
+    async def close_account(self, subject: str) -> None:
+        """Removes the account if nothing is open in it."""
         ...
 
 

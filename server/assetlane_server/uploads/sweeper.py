@@ -16,6 +16,7 @@ from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import abort_all, discard_asset, discard_upload
 from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
 from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
@@ -38,6 +39,7 @@ class Sweeper:
         broker: UploadBroker,
         interval: timedelta,
         now: Callable[[], datetime],
+        meter: Meter = UNMETERED,
     ) -> None:
         self._records = records
         self._uploads = uploads
@@ -45,6 +47,7 @@ class Sweeper:
         self._broker = broker
         self._interval_s = interval.total_seconds()
         self._now = now
+        self._meter = meter
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def run(self) -> None:
@@ -60,30 +63,38 @@ class Sweeper:
     async def sweep(self) -> int:
         """Settles one batch of what has come up; returns how much that was. Raises LedgerUnavailable."""
         until = self._now()
-        uploads = await self._records.uploads_to_sweep(until=until, limit=_BATCH)
-        assets = await self._records.assets_to_sweep(until=until, limit=_BATCH)
-        async with asyncio.TaskGroup() as tasks:
-            for upload in uploads:
-                tasks.create_task(self._guarded(upload.upload_id, self._take_upload(upload)))
-            for asset in assets:
-                tasks.create_task(self._guarded(asset.asset_id, self._take_asset(asset)))
+        with self._meter.sweeping():
+            uploads = await self._records.uploads_to_sweep(until=until, limit=_BATCH)
+            assets = await self._records.assets_to_sweep(until=until, limit=_BATCH)
+            async with asyncio.TaskGroup() as tasks:
+                for upload in uploads:
+                    kind = upload.status.lower()
+                    tasks.create_task(self._guarded(kind, upload.upload_id, self._take_upload(upload)))
+                for asset in assets:
+                    tasks.create_task(self._guarded("asset", asset.asset_id, self._take_asset(asset)))
         return max(len(uploads), len(assets))
 
-    async def _guarded(self, record_id: str, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, kind: str, record_id: str, work: Coroutine[Any, Any, bool]) -> None:
         async with self._turn:
+            is_settled = False
             try:
-                await work
+                if not await work:
+                    return  # another server has taken it
+                is_settled = True
             except Refusal as error:
                 # The lease runs out and it comes up again.
                 _log.warning("%s could not be settled yet: %s", record_id, error)
             except Exception:
                 # One record that nobody can settle must not end the sweeping of all others, on every server in turn.
                 _log.exception("%s cannot be settled", record_id)
+            self._meter.swept(kind, is_settled=is_settled)
 
-    async def _take_upload(self, upload: Upload) -> None:
+    async def _take_upload(self, upload: Upload) -> bool:
         lease = self._now() + WORK_LEASE
-        if await self._records.reschedule_upload(upload, lease, is_swept=upload.is_swept):
-            await self._settle(replace(upload, sweep_time=lease))
+        if not await self._records.reschedule_upload(upload, lease, is_swept=upload.is_swept):
+            return False
+        await self._settle(replace(upload, sweep_time=lease))
+        return True
 
     async def _settle(self, upload: Upload) -> None:
         match upload.status:
@@ -122,9 +133,11 @@ class Sweeper:
                 await discard_upload(self._store, upload)
                 _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))
 
-    async def _take_asset(self, asset: Asset) -> None:
+    async def _take_asset(self, asset: Asset) -> bool:
         lease = self._now() + WORK_LEASE
-        if await self._records.reschedule_asset(asset, lease):
-            await discard_asset(self._store, asset)
-            swept = asset.swept(self._now())
-            await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)
+        if not await self._records.reschedule_asset(asset, lease):
+            return False
+        await discard_asset(self._store, asset)
+        swept = asset.swept(self._now())
+        await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)
+        return True

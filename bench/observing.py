@@ -1,0 +1,121 @@
+"""What it costs a RequestUpload that an operator sees it and that a caller has to prove who he is."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
+from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.processes import ServerProcess, server_process
+from bench.stores import NOTES, stores, variables
+from bench.wishes import wishes
+
+if TYPE_CHECKING:
+    from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
+
+ROUNDS: Final = 15
+CALLS: Final = 100  # per round: the embedded MongoDB's writes become dear after some thousands
+IN_FLIGHT: Final = 16
+LIMIT_S: Final = 30.0
+USER: Final = "ann"
+BARE, METRICS, LOGS, TOKENS, ALL = "bare", "metrics", "a line per call", "a token and the policy", "all together"
+AT_MOST_15_PERCENT: Final = Goal(Bound.AT_MOST, 1.15, Measure.RATIO)
+
+_METERED: Final = {"metrics_listen": "127.0.0.1:0"}
+_LOGGED: Final = {"log_calls": "all", "log_format": "json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server with something switched on, and how it is called."""
+
+    server: ServerProcess
+    stub: "UploadServiceAsyncStub"
+    metadata: tuple[tuple[str, str], ...]
+
+
+async def measure() -> Finding:
+    """Loads servers in turn, round after round: one bare, one with each thing alone, one with all of them."""
+    costs: defaultdict[str, list[float]] = defaultdict(list)
+    async with _contestants() as contestants:
+        for number in range(ROUNDS + 1):
+            order = list(contestants.items())
+            for name, contestant in order[number % len(order) :] + order[: number % len(order)]:
+                cost_us = await _cpu_us(contestant)
+                if number:  # the first one warms up
+                    costs[name].append(cost_us)
+    bare_us = median(costs[BARE])
+    figures = [Figure(BARE, bare_us, "µs")]
+    for name in (METRICS, LOGS, TOKENS, ALL):
+        # Of each round by itself: what disturbs a round disturbs all that are in it.
+        excess_us = median(one - bare for one, bare in zip(costs[name], costs[BARE], strict=True))
+        goal = AT_MOST_15_PERCENT if name == ALL else None
+        figures.append(Figure(name, bare_us + excess_us, "µs", Peer(BARE, bare_us), goal))
+    notes = (
+        f"Server CPU of a call, all threads, {IN_FLIGHT} in flight; medians of {ROUNDS} rounds of {CALLS} calls.",
+        "Bare: no metrics, lines for failures only, nobody has to prove who he is.",
+        "The token is the same for all calls, as a client's is, and signed with EdDSA.",
+        *NOTES,
+    )
+    return Finding("RequestUpload, with what an operator sees and whom it lets in", tuple(figures), notes)
+
+
+@asynccontextmanager
+async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
+    key = Ed25519PrivateKey.generate()
+    token = jwt.encode({"sub": USER, "exp": time.time() + 3600}, key, "EdDSA")
+    async with AsyncExitStack() as running:
+        key_file = Path(running.enter_context(TemporaryDirectory(prefix="assetlane-bench-")), "tokens.pem")
+        public_key = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        await asyncio.to_thread(key_file.write_bytes, public_key)
+        guarded = {"jwt_key_file": str(key_file)}
+        address = await running.enter_async_context(stores())
+        contestants: dict[str, Contestant] = {}
+        for name, settings in {
+            BARE: {},
+            METRICS: _METERED,
+            LOGS: _LOGGED,
+            TOKENS: guarded,
+            ALL: {**_METERED, **_LOGGED, **guarded},
+        }.items():
+            environment = variables(address, f"bench{len(contestants)}", **settings)
+            server = await running.enter_async_context(server_process(["assetlane_server", "serve"], environment))
+            channel = await running.enter_async_context(grpc.aio.insecure_channel(server.target))
+            metadata = (("authorization", f"Bearer {token}"),) if "jwt_key_file" in settings else ()
+            contestants[name] = Contestant(server, UploadServiceStub(channel), metadata)
+        yield contestants
+
+
+async def _cpu_us(contestant: Contestant) -> float:
+    """Makes a round of calls and returns what one cost the server."""
+    requests = wishes(CALLS)
+    for request in requests:
+        request.uid, request.partition = USER, f"user/{USER}"
+
+    async def work() -> None:
+        while requests:
+            await contestant.stub.RequestUpload(requests.pop(), metadata=contestant.metadata, timeout=LIMIT_S)
+
+    before_ns = _cpu_ns(contestant.server.process.pid)
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as workers:
+        for _ in range(IN_FLIGHT):
+            workers.create_task(work())
+    return (_cpu_ns(contestant.server.process.pid) - before_ns) / CALLS / 1e3
+
+
+def _cpu_ns(pid: int) -> int:
+    """Returns the CPU time of all threads that live, to the nanosecond: the usual account counts in 10 ms (Linux)."""
+    threads = Path("/proc", str(pid), "task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads)

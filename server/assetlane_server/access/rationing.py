@@ -1,0 +1,201 @@
+"""Keeps every caller within the quotas: what the heart and the edge call, in the places of what they called before."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from assetlane_server.access.quotas import (
+    LOOK_INTERVAL,
+    CallRate,
+    Quotas,
+    claim_of,
+    forfeited,
+    never_fits,
+    shortage,
+)
+from assetlane_server.uploads.errors import LedgerUnavailable, QuotaExceeded
+from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
+from assetlane_server.uploads.upload import Status, Upload
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 100  # accounts looked at in one go
+_READ_AT_ONCE = 1000  # uploads
+
+
+class Gatekeeper(Protocol):
+    """Finds out who calls; see rpc.call.Authenticator."""
+
+    async def access_of(self, authorization: str | None) -> Access:
+        """Returns what the caller may do."""
+        ...
+
+
+class RatedCallers:
+    """See Gatekeeper: in front of another one's answer, which it takes a call from."""
+
+    def __init__(self, gatekeeper: Gatekeeper, rate: CallRate) -> None:
+        self._gatekeeper = gatekeeper
+        self._rate = rate
+
+    async def access_of(self, authorization: str | None) -> Access:
+        """See Gatekeeper. Raises CallRateExceeded too."""
+        access = await self._gatekeeper.access_of(authorization)
+        if access.uid is not None:
+            self._rate.take(access.uid)
+        return access
+
+
+class RationedUploads:
+    """See UploadRecords: stores a new upload when its accounts have room for it, and makes room when one ends.
+
+    The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
+    release, is found by `run`, and by whoever finds the account full.
+    """
+
+    def __init__(
+        self,
+        uploads: UploadRecords,
+        accounts: QuotaRecords,
+        quotas: Quotas,
+        *,
+        lease: timedelta,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._uploads = uploads
+        self._accounts = accounts
+        self._quotas = quotas
+        self._lease = lease
+        self._now = now
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    async def insert_upload(self, upload: Upload) -> Upload:
+        """See UploadRecords. Raises QuotaExceeded; the repeat of a request that was accepted never does."""
+        claim = claim_of(upload, self._now())
+        claimed: list[str] = []
+        try:
+            for subject, ration in self._quotas.of(upload):
+                await self._claim(subject, claim, ration)
+                claimed.append(subject)
+        except QuotaExceeded:
+            for subject in claimed:
+                # Unless the same request is just being repeated, and rests on it.
+                await self._accounts.release(subject, claim, only_as_of=claim.time)
+            earlier = await self._uploads.find_requested(upload.uid, upload.request_id) if upload.request_id else None
+            if earlier is None:
+                raise
+            return earlier
+        stored = await self._uploads.insert_upload(upload)
+        if stored.upload_id != upload.upload_id:
+            await self._settle(claimed, claim, stored)
+        return stored
+
+    async def advance_upload(self, upload: Upload) -> bool:
+        """See UploadRecords."""
+        is_stored = await self._uploads.advance_upload(upload)
+        if is_stored and upload.status.is_final:
+            # Not cut short by a caller who hangs up: the next one who asks may need the room.
+            task = asyncio.create_task(self._give_back(upload), name=f"release {upload.upload_id}")
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+            await asyncio.shield(task)
+        return is_stored
+
+    async def renew_targets(self, upload: Upload) -> bool:
+        """See UploadRecords."""
+        return await self._uploads.renew_targets(upload)
+
+    async def find_upload(self, upload_id: str) -> Upload | None:
+        """See UploadRecords."""
+        return await self._uploads.find_upload(upload_id)
+
+    async def find_requested(self, uid: str, request_id: str) -> Upload | None:
+        """See UploadRecords."""
+        return await self._uploads.find_requested(uid, request_id)
+
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+        """See UploadRecords."""
+        return await self._uploads.find_uploads(upload_ids)
+
+    async def list_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
+    ) -> list[Upload]:
+        """See UploadRecords."""
+        return await self._uploads.list_uploads(
+            uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit
+        )
+
+    async def run(self, interval: timedelta) -> None:
+        """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""
+        while True:
+            await asyncio.sleep(interval.total_seconds() * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            try:
+                while await self.sweep() >= _BATCH:
+                    continue
+            except LedgerUnavailable as error:
+                _log.warning("no quotas swept: %s", error)
+
+    async def sweep(self) -> int:
+        """Looks at one batch of accounts whose time has come; returns how many. Raises LedgerUnavailable."""
+        due = await self._accounts.accounts_to_sweep(until=self._now(), limit=_BATCH)
+        for balance in due:
+            if balance.open_uploads == 0:
+                await self._accounts.close_account(balance.subject)
+            elif await self._accounts.reschedule_account(balance, self._now() + self._lease):
+                await self._heal(balance.subject)
+        return len(due)
+
+    async def _claim(self, subject: str, claim: Claim, ration: Ration) -> None:
+        if refusal := never_fits(subject, claim, ration):
+            raise refusal
+        sweep_time = claim.time + self._lease
+        balance = await self._accounts.claim(subject, claim, ration, sweep_time)
+        if balance is not None and await self._may_look(balance) and await self._heal(subject):
+            balance = await self._accounts.claim(subject, claim, ration, sweep_time)
+        if balance is not None:
+            raise shortage(balance, claim, ration)
+
+    async def _may_look(self, balance: Balance) -> bool:
+        """Returns whether nobody, on no server, has looked at the account for a while: then it is our turn."""
+        now = self._now()
+        is_long_ago = balance.sweep_time < now + self._lease - LOOK_INTERVAL
+        return is_long_ago and await self._accounts.reschedule_account(balance, now + self._lease)
+
+    async def _heal(self, subject: str) -> bool:
+        """Releases the claims that nobody will give back; returns whether there were any."""
+        account = await self._accounts.find_account(subject)
+        if account is None:
+            return False
+        upload_ids = [upload_id for claim in account.claims for upload_id in claim.upload_ids]
+        uploads: dict[str, Upload] = {}
+        for start in range(0, len(upload_ids), _READ_AT_ONCE):
+            uploads |= await self._uploads.find_uploads(upload_ids[start : start + _READ_AT_ONCE])
+        lost = forfeited(account, uploads, self._now() - self._lease)
+        for claim in lost:
+            # Unless its request is repeated just now, which makes it good again.
+            await self._accounts.release(subject, claim, only_as_of=claim.time)
+        if lost:
+            _log.info("%s: %d claims that nobody gave back are released", subject, len(lost))
+        return bool(lost)
+
+    async def _settle(self, claimed: Sequence[str], claim: Claim, stored: Upload) -> None:
+        """Keeps the claim that the stored upload of an earlier request rests on, and no other."""
+        if stored.status.is_final or claim_of(stored, claim.time).key != claim.key:
+            await self._release(claimed, claim)
+            return
+        for subject in claimed:
+            await self._accounts.settle_claim(subject, claim_of(stored, claim.time))
+
+    async def _give_back(self, upload: Upload) -> None:
+        try:
+            await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
+        except LedgerUnavailable as error:
+            # The upload has ended all the same; `run` finds the claim.
+            _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)
+
+    async def _release(self, subjects: Sequence[str], claim: Claim) -> None:
+        for subject in subjects:
+            await self._accounts.release(subject, claim)

@@ -1,0 +1,117 @@
+"""The contract of QuotaRecords: sums that are exact whoever asks at the same time, on a real MongoDB."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from tests.records.stores import drop
+from tests.uploads.samples import NOW
+
+from assetlane_server.local import StackAddress
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.ports import Balance, Claim, QuotaRecords, Ration
+
+LATER = NOW + timedelta(minutes=10)
+ANN = "uid:ann.$ö/" + "x" * 200
+ROOMY = Ration(1000)
+
+
+def claim(number: int, size_bytes: int = 1) -> Claim:
+    """Returns one claim of its own."""
+    return Claim(f"{number:024x}", size_bytes, (f"upload-{number}",), NOW)
+
+
+@pytest.fixture(params=["mongo"])
+async def accounts(
+    request: pytest.FixtureRequest, stack: StackAddress, database_name: str
+) -> AsyncIterator[QuotaRecords]:
+    """Each adapter there is, open and empty."""
+    async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=timedelta(seconds=10)) as opened:
+        yield opened.quotas
+    await drop(stack.mongo_uri, database_name)
+
+
+async def test_of_sixteen_claims_at_once_as_many_are_made_as_fit(accounts: QuotaRecords) -> None:
+    """The rest are told the balance, and the account holds exactly those that were made."""
+    claims = [claim(number) for number in range(16)]
+    told = await asyncio.gather(*(accounts.claim(ANN, one, Ration(5), LATER) for one in claims))
+    assert [balance for balance in told if balance is not None] == [Balance(ANN, 5, 5, LATER)] * 11
+    account = await accounts.find_account(ANN)
+    assert account is not None
+    assert account.balance == Balance(ANN, 5, 5, LATER)
+    made = [one for one, balance in zip(claims, told, strict=True) if balance is None]
+    assert sorted(account.claims, key=lambda one: one.key) == made
+
+
+async def test_bytes_are_counted_too(accounts: QuotaRecords) -> None:
+    """To the last one, beyond 32 bits."""
+    ration = Ration(1000, 10 * 2**40)
+    assert await accounts.claim(ANN, claim(1, 9 * 2**40), ration, LATER) is None
+    assert await accounts.claim(ANN, claim(2, 2**40 + 1), ration, LATER) == Balance(ANN, 1, 9 * 2**40, LATER)
+    assert await accounts.claim(ANN, claim(3, 2**40), ration, LATER) is None
+    assert await accounts.claim(ANN, claim(4, 0), ration, LATER) is None
+
+
+async def test_a_repeated_claim_counts_once_also_in_a_full_account(accounts: QuotaRecords) -> None:
+    """It keeps every id that may be stored, and the time of the newest repeat."""
+    again = replace(claim(1), upload_ids=("upload-2",), time=NOW + timedelta(seconds=1))
+    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None
+    for _ in range(2):
+        assert await accounts.claim(ANN, again, Ration(1), LATER) is None
+    account = await accounts.find_account(ANN)
+    assert account is not None
+    assert account.balance == Balance(ANN, 1, 1, LATER)
+    assert account.claims == (replace(again, upload_ids=("upload-1", "upload-2")),)
+    await accounts.settle_claim(ANN, again)
+    await accounts.settle_claim(ANN, claim(2))
+    account = await accounts.find_account(ANN)
+    assert account is not None
+    assert account.claims == (again,)
+
+
+async def test_of_sixteen_releases_of_one_claim_one_counts(accounts: QuotaRecords) -> None:
+    """A release of what is not there changes nothing; then there is room again."""
+    assert await accounts.claim(ANN, claim(1, 7), Ration(2), LATER) is None
+    assert await accounts.claim(ANN, claim(2, 5), Ration(2), LATER) is None
+    released = await asyncio.gather(*(accounts.release(ANN, claim(1, 7)) for _ in range(16)))
+    assert released.count(True) == 1
+    assert not await accounts.release("uid:nobody", claim(1, 7))
+    account = await accounts.find_account(ANN)
+    assert account is not None
+    assert account.balance == Balance(ANN, 1, 5, LATER)
+    assert await accounts.claim(ANN, claim(1, 7), Ration(2), LATER) is None
+
+
+async def test_a_claim_that_was_repeated_is_not_released_as_of_before(accounts: QuotaRecords) -> None:
+    """Whoever cleans up loses against whoever goes on."""
+    newer = replace(claim(1), time=NOW + timedelta(seconds=1))
+    assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None
+    assert await accounts.claim(ANN, newer, ROOMY, LATER) is None
+    assert not await accounts.release(ANN, claim(1), only_as_of=NOW)
+    assert await accounts.release(ANN, claim(1), only_as_of=newer.time)
+
+
+async def test_an_account_comes_up_when_its_time_has_come_and_is_taken_once(accounts: QuotaRecords) -> None:
+    """The earliest time counts; a later claim does not put it off."""
+    assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None
+    assert await accounts.claim(ANN, claim(2), ROOMY, LATER + timedelta(minutes=5)) is None
+    assert await accounts.accounts_to_sweep(until=LATER - timedelta(seconds=1), limit=10) == []
+    (due,) = await accounts.accounts_to_sweep(until=LATER, limit=10)
+    assert due == Balance(ANN, 2, 2, LATER)
+    later = LATER + timedelta(minutes=10)
+    taken = await asyncio.gather(*(accounts.reschedule_account(due, later) for _ in range(8)))
+    assert taken.count(True) == 1
+    assert await accounts.accounts_to_sweep(until=LATER, limit=10) == []
+
+
+async def test_only_an_empty_account_is_closed(accounts: QuotaRecords) -> None:
+    """And one that was closed opens again with the next claim."""
+    assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None
+    await accounts.close_account(ANN)
+    assert await accounts.find_account(ANN) is not None
+    await accounts.release(ANN, claim(1))
+    await accounts.close_account(ANN)
+    assert await accounts.find_account(ANN) is None
+    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None

@@ -1,0 +1,224 @@
+"""Every RPC, asked anything at all: it answers with a status that means something, and stores nothing it refused."""
+
+import asyncio
+import re
+from collections import Counter, deque
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import bson
+import grpc
+import hypothesis
+import psutil
+import pymongo
+import pytest
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import strategies as st
+from tests.access.tokens import Issuer
+from tests.faults.conftest import Report
+from tests.faults.fuzzing import requests
+from tests.faults.scale import scaled
+from tests.faults.server_process import ServerProcess, environment_for, server_process
+from tests.journeys.bucket import Bucket
+from tests.journeys.conftest import Stubs
+from tests.journeys.lanes import Told, put, request_for
+from tests.servers import settings_for
+
+from assetlane.v1 import asset_service_pb2, upload_service_pb2
+from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
+from assetlane_server.local import EmbeddedStack
+
+pytestmark = pytest.mark.faults
+
+MESSAGES: Final = 20_000
+BATCH: Final = 20  # messages between two looks at what is stored
+CALL_LIMIT_S: Final = 20.0
+ID: Final = re.compile(r"[0-9a-z]{26}")
+METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
+    method
+    for module in (upload_service_pb2, asset_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+)
+# Of these a caller learns that something is wrong with the server, and nothing was.
+WRONG: Final = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"})
+
+# Where hardly anything that is made up would be accepted.
+GOOD: Final[dict[str, Message]] = {"RequestUpload": request_for(uid="ann", partition="user/ann")}
+
+Contents = dict[tuple[str, str], object]
+
+
+class Looking:
+    """What is stored, seen past the server."""
+
+    def __init__(self, stack: EmbeddedStack, database_name: str) -> None:
+        self._client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(stack.address.mongo_uri)
+        self._database = self._client[database_name]
+        self._bucket = Bucket(settings_for(stack.address, database_name, f"{database_name}/"))
+
+    def contents(self) -> Contents:
+        """Returns every record and object."""
+        found: Contents = {
+            (name, str(document["_id"])): bson.encode(document)
+            for name in ("uploads", "assets", "progress", "quotas")
+            for document in self._database[name].find({})
+        }
+        return found | {("bucket", key): True for key in asyncio.run(self._bucket.keys())}
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._client.close()
+        self._bucket.close()
+
+
+class Fuzzer:
+    """Sends messages one after the other, and notes what is wrong."""
+
+    def __init__(self, target: str, token: str | None, looking: Looking, ids: list[str]) -> None:
+        self._channel = grpc.insecure_channel(target)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        self._looking = looking
+        self.ids: deque[str] = deque(["user/ann", "public", *ids], maxlen=40)
+        self.statuses: Counter[str] = Counter()
+        self.flaws: list[str] = []
+        self._reported: set[str] = set()  # progress is merged, and written a moment after its call
+
+    def fuzz(self, method: MethodDescriptor, messages: int, seed: int) -> None:
+        """Sends so many requests of one RPC."""
+        batches = -(-messages // BATCH)
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=batches,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.data())
+        def send_batch(data: st.DataObject) -> None:
+            strategy = requests(method.input_type, lambda: self.ids, GOOD.get(method.name))
+            before, touched = self._looking.contents(), set[str]()
+            for _ in range(BATCH):
+                touched |= self._sent(method, data.draw(strategy))
+            if method.name == "ReportProgress":
+                self._reported |= touched
+            expected = {"uploads": touched, "assets": touched, "bucket": touched, "progress": touched | self._reported}
+            changed = {
+                (kind, name)
+                for (kind, name), _ in before.items() ^ self._looking.contents().items()
+                # An account changes with every upload that is accepted or ends.
+                if not (touched if kind == "quotas" else expected[kind] & set(ID.findall(name)))
+            }
+            if changed:
+                self.flaws.append(f"{method.name}: a refused call has changed {sorted(changed)[:5]}")
+
+        send_batch()
+
+    def _sent(self, method: MethodDescriptor, request: bytes) -> set[str]:
+        """Sends one request; returns the ids that it may have touched: none if it was refused."""
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        answer_class = GetMessageClass(method.output_type)
+        answer: Message | None = None
+        try:
+            if method.server_streaming:
+                begin: Any = self._channel.unary_stream(path, response_deserializer=answer_class.FromString)
+                watch = begin(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
+                answer = next(watch)
+                watch.cancel()
+            else:
+                call: Any = self._channel.unary_unary(path, response_deserializer=answer_class.FromString)
+                answer = call(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
+        except grpc.RpcError as error:
+            self._refused(method, request, error)
+            return set()
+        self.statuses["OK"] += 1
+        named = set(ID.findall(str(answer)))
+        if method.name in ("RequestUpload", "GetUpload"):
+            self.ids.extend(named - set(self.ids))
+        return named | set(ID.findall(request.decode(errors="ignore")))
+
+    def _refused(self, method: MethodDescriptor, request: bytes, error: Any) -> None:
+        code: grpc.StatusCode = error.code()
+        reason = ""
+        if code.name not in WRONG:
+            try:
+                reason = Told(error).reason
+            except AssertionError:
+                reason = "WITHOUT_REASON"
+        self.statuses[f"{code.name} {reason}".strip()] += 1
+        # The core of gRPC itself refuses what is larger than twice the limit, and has no details.
+        if code.name in WRONG or (reason == "WITHOUT_REASON" and len(request) < 2 * 1024**2):
+            self.flaws.append(f"{method.name}: {code.name} {error.details()!r} for {request[:300]!r}")
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+
+async def assets_of(server: ServerProcess, web: aiohttp.ClientSession, token: str | None, count: int) -> list[str]:
+    """Brings in so many assets, and returns their ids."""
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        stub = Stubs.on(channel).uploads
+        ids = []
+        for _ in range(count):
+            reply = await stub.RequestUpload(request_for(uid="ann"), metadata=metadata)
+            assert await put(web, reply.write_targets[0]) == 200
+            request = CompleteUploadRequest(upload_id=reply.upload.upload_id)
+            ids.append((await stub.CompleteUpload(request, metadata=metadata)).asset.asset_id)
+    return ids
+
+
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["auth off", "auth on"])
+@pytest.mark.timeout(1200)
+async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_refused_is_stored(
+    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, is_guarded: bool
+) -> None:
+    """Half of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
+    issuer = Issuer()
+    token = issuer.token("ann", lifetime_s=7200) if is_guarded else None
+    changes = {
+        "key_prefix": "fuzzed/",
+        "heartbeat_seconds": "0.1",
+        "sweep_seconds": "3600",
+        "quota_uid_uploads": "5000",
+    }
+    if is_guarded:
+        key_file = directory / "tokens.pem"
+        key_file.write_bytes(issuer.file)
+        changes["jwt_key_file"] = str(key_file)
+    environment = environment_for(own_stack.address, "fuzzed", settings=changes)
+    per_method = -(-scaled(MESSAGES // 2) // len(METHODS))
+    async with AsyncExitStack() as resources:
+        server = await resources.enter_async_context(server_process(environment, directory / "server.log"))
+        web = await resources.enter_async_context(aiohttp.ClientSession())
+        looking = Looking(own_stack, "fuzzed")
+        resources.callback(looking.close)
+        pid, began = server.pid, asyncio.get_running_loop().time()
+        fuzzer = Fuzzer(server.target, token, looking, [])
+        resources.callback(fuzzer.close)
+        for method in METHODS:
+            fuzzer.ids.extend(await assets_of(server, web, token, 3))
+            await asyncio.to_thread(fuzzer.fuzz, method, per_method, seed)
+        assert (server.pid, psutil.pid_exists(pid)) == (pid, True)
+        seconds = timedelta(seconds=round(asyncio.get_running_loop().time() - began))
+        count = fuzzer.statuses.total()
+        counted = "\n".join(f"    {number:6} {status}" for status, number in fuzzer.statuses.most_common())
+        how = "on" if is_guarded else "off"
+        flaws = "\n".join(fuzzer.flaws[:20])
+        report(
+            f"fuzzing, auth {how}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
+            f"{len(fuzzer.flaws)} wrong, {len(server.errors)} errors logged\n{counted}\n{flaws}"
+        )
+        assert fuzzer.flaws == []
+        assert server.errors == []
+        assert count >= scaled(MESSAGES // 2)
+        assert fuzzer.statuses["OK"] > count / 50, "the messages are too bad to reach anything"

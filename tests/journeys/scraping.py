@@ -1,0 +1,44 @@
+"""Metrics as Prometheus reads them."""
+
+import re
+from dataclasses import dataclass
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+_ADDRESS = re.compile(r"metrics on (http://127\.0\.0\.1:\d+)/metrics")
+HERE = "127.0.0.1:0"
+
+
+def addresses(log: str) -> list[str]:
+    """Returns where metrics are, from the log that tells it."""
+    return _ADDRESS.findall(log)
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """What one reading has told."""
+
+    samples: tuple[tuple[str, dict[str, str], float], ...]
+
+    def value(self, name: str, **labels: str) -> float:
+        """Returns the sum of the samples with this name and these labels."""
+        return sum(value for found, has, value in self.samples if found == name and labels.items() <= has.items())
+
+    def labels(self, name: str, label: str) -> set[str]:
+        """Returns the values that a label has."""
+        return {has[label] for found, has, _ in self.samples if found == name}
+
+
+async def scraped(address: str) -> Scrape:
+    """Reads the metrics once."""
+    async with aiohttp.ClientSession() as web, web.get(f"{address}/metrics") as response:
+        assert response.status == 200
+        families = text_string_to_metric_families(await response.text())
+        return Scrape(tuple((one.name, one.labels, one.value) for family in families for one in family.samples))
+
+
+async def health(address: str) -> tuple[int, str]:
+    """Returns what a health check is told."""
+    async with aiohttp.ClientSession() as web, web.get(f"{address}/healthz") as response:
+        return response.status, (await response.text()).strip()
