@@ -35,9 +35,13 @@ const (
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
-// INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
+// INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
+// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
+// that the request is no message of the contract.
 //
 // Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
@@ -174,9 +178,13 @@ func (c *assetServiceClient) DeleteAsset(ctx context.Context, in *DeleteAssetReq
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
-// INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
+// INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
+// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
+// that the request is no message of the contract.
 //
 // Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch

@@ -38,9 +38,13 @@ const (
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
-// INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
+// INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
+// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
+// that the request is no message of the contract.
 //
 // Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
@@ -58,6 +62,9 @@ type UploadServiceClient interface {
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
 	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
 	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
+	// RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
+	// `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
+	// repeat of a request that was accepted is never refused so.
 	// ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
 	RequestUpload(ctx context.Context, in *RequestUploadRequest, opts ...grpc.CallOption) (*RequestUploadResponse, error)
 	// Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
@@ -251,9 +258,13 @@ func (c *uploadServiceClient) ListUploads(ctx context.Context, in *ListUploadsRe
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
-// INVALID_ARGUMENT also carries a `google.rpc.BadRequest` that names each field and its limit.
+// INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
 // (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
+// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
+// that the request is no message of the contract.
 //
 // Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
@@ -271,6 +282,9 @@ type UploadServiceServer interface {
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
 	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
 	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
+	// RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
+	// `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
+	// repeat of a request that was accepted is never refused so.
 	// ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
 	RequestUpload(context.Context, *RequestUploadRequest) (*RequestUploadResponse, error)
 	// Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
