@@ -82,7 +82,7 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 	@touch $@
 
 clean:  ## remove what set-up and runs left
-	rm -rf $(VENV) .assetlane dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installed, the stubs of examples/go
 	$(BIN)/python protos/generate.py

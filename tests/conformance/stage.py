@@ -4,11 +4,13 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.access.certificates import Authority
+from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.servers import settings_for
 
@@ -24,8 +26,9 @@ _LOG_LINES: Final = 60
 class Stage:
     """A server that can be restarted, and the environment in which clients find it."""
 
-    def __init__(self, server: ServerProcess, folder: Path) -> None:
+    def __init__(self, server: ServerProcess, folder: Path, secrets_of_clients: Mapping[str, str]) -> None:
         self._server = server
+        self._secrets_of_clients = secrets_of_clients
         self.folder = folder
         """Where the driver's files are made."""
 
@@ -38,7 +41,7 @@ class Stage:
     def environment(self) -> dict[str, str]:
         """What a client is started with: where to, and as whom."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        return {**inherited, "ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID}
+        return {**inherited, "ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID, **self._secrets_of_clients}
 
     @property
     def server_errors(self) -> list[str]:
@@ -55,15 +58,27 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(stack: StackAddress, folder: Path) -> AsyncIterator[Stage]:
-    """Serves on these stores, with a database and a key prefix of its own."""
+async def stage(stack: StackAddress, folder: Path, *, is_secured: bool = False) -> AsyncIterator[Stage]:
+    """Serves on these stores, with a database and a key prefix of its own; secured: with TLS, and for tokens."""
     database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"conformance-{secrets.token_hex(8)}/"
     await set_up_bucket(settings_for(stack, database_name, key_prefix))
-    settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix}
-    environment = environment_for(stack, database_name, settings=settings, grace_seconds=5)
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
+    secured, clients = _secured(folder) if is_secured else ({}, {})
+    settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix, **secured}
+    environment = environment_for(stack, database_name, settings=settings, grace_seconds=5)
     async with server_process(environment, folder / "server.log") as server:
-        yield Stage(server, folder)
+        yield Stage(server, folder, clients)
+
+
+def _secured(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns the settings of a server with TLS and tokens, and the environment of a client that has what it takes."""
+    authority, issuer = Authority(), Issuer()
+    chain, key = authority.signed("localhost").put(folder)
+    (folder / "ca.pem").write_bytes(authority.pem)
+    (folder / "tokens.pem").write_bytes(issuer.file)
+    server = {"tls_cert_file": str(chain), "tls_key_file": str(key), "jwt_key_file": str(folder / "tokens.pem")}
+    client = {"ASSETLANE_CA_FILE": str(folder / "ca.pem"), "ASSETLANE_TOKEN": issuer.token(UID)}
+    return server, client
 
 
 def _free_port() -> int:

@@ -78,6 +78,25 @@ async def test_a_client_conforms(scenario: Scenario, playing: Player, place: Sta
     await perform(scenario, playing, place)
 
 
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def secured(stack: StackAddress, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """A server with TLS that wants tokens."""
+    async with stage(stack, tmp_path_factory.mktemp("secured"), is_secured=True) as built:
+        yield built
+
+
+async def test_a_client_speaks_tls_and_sends_its_token(built: ClientUnderTest, secured: Stage) -> None:
+    """The whole life of an upload, watch included; without its token it is refused."""
+    watched = next(scenario for scenario in scenarios() if "watch" in scenario.name)
+    async with player(built.conformance, built.folder, secured.environment) as client:
+        await perform(watched, client, secured)
+    nameless = {name: value for name, value in secured.environment.items() if name != "ASSETLANE_TOKEN"}
+    async with player(built.conformance, built.folder, nameless) as client:
+        answer = await client.ask("get_asset", {"asset_id": "01JZZZZZZZZZZZZZZZZZZZZZZZ"})
+    assert answer["refused"]["reason"] == "TOKEN_MISSING"
+    assert answer["refused"]["code"] == "UNAUTHENTICATED"
+
+
 def commands_of(readme: Path) -> list[list[str]]:
     """Returns the commands of a README's shell blocks, but for `make run`: the server runs already."""
     blocks = re.findall(r"^```sh\n(.*?)^```$", readme.read_text(), flags=re.DOTALL | re.MULTILINE)

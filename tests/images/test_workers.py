@@ -3,6 +3,8 @@
 import asyncio
 import io
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -174,3 +176,28 @@ def test_it_is_told_which_types_can_be_cut() -> None:
     assert can_cut("IMAGE/PNG; charset=x")
     assert not can_cut("image/svg+xml")
     assert not can_cut("video/mp4")
+
+
+async def test_a_worker_that_dies_as_it_starts_is_replaced(
+    workers: PictureWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever killed it, another one makes the cuts."""
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (400, 400)).save(picture)
+    python, died = tmp_path / "python", tmp_path / "died"
+    python.write_text(f'#!/bin/sh\ntest -e {died} || {{ touch {died}; exit 1; }}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    made = await workers.cut(picture, "image/png", PLAN)
+    assert died.exists()
+    assert [one.name for one in made.cuts] == ["small", "medium"]
+
+
+def test_grpc_does_nothing_between_fork_and_exec() -> None:
+    """It would kill some of the workers that are started under load, see the package."""
+    code = "import assetlane_server.cli, os; print(os.environ['GRPC_ENABLE_FORK_SUPPORT'])"
+    own = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=own, capture_output=True, text=True, timeout=LIMIT_S, check=True
+    )
+    assert told.stdout == "0\n"

@@ -61,7 +61,7 @@ class PictureWorkers:
                     seconds = limits.time.total_seconds()
                     message = f"Its cuts took more than {seconds:g} seconds."
                     raise PictureRefused("CUTTING_TIMED_OUT", message) from error
-                except BrokenWorkerProcess as error:
+                except (BrokenWorkerProcess, ProcessLookupError) as error:  # the latter: it died as it started
                     _log.warning("a worker died while it cut a picture of type %s", content_type)
                     if is_last:  # the first time somebody else may have killed it
                         raise PictureRefused("CUTTING_CRASHED", "The process that made its cuts died.") from error
