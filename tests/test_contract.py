@@ -46,4 +46,4 @@ def reasons_in(tree: ast.AST) -> set[str]:
 
 def test_an_unknown_error_is_internal() -> None:
     """As the table says."""
-    assert answer_to(LookupError("secret"), "GetUpload", "01K").code is grpc.StatusCode.INTERNAL
+    assert answer_to(LookupError("secret"), "GetUpload", "r-1").code is grpc.StatusCode.INTERNAL
