@@ -32,7 +32,7 @@ async def test_a_sound_set_up_passes_every_check_and_nothing_is_left(settings: S
         assert (await store.list_keys("", "")).objects == ()
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
         left = await client[settings.mongo_database].list_collection_names()
-    assert set(left) <= {"uploads", "assets", "progress"}
+    assert set(left) <= {"uploads", "assets", "progress", "quotas"}
 
 
 async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: Settings) -> None:
