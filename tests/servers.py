@@ -12,8 +12,10 @@ from typing import Any
 from assetlane_server.app import application, set_up_bucket
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.local import StackAddress
+from assetlane_server.objects.bucket import Outcome
 
 LIMIT_S = 20.0
+EVERY_TEST = "test-*/"  # what the prefixes of all tests look like to the bucket's policy
 
 
 def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:
@@ -36,14 +38,19 @@ def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **cha
     )
 
 
-async def prepare_bucket(settings: Settings) -> None:
-    """Sets the bucket up, one test at a time: set-up reads the bucket's policy and writes it back."""
+async def prepare_bucket(settings: Settings, *, is_own: bool = False) -> None:
+    """Sets the bucket up for all tests in the same words: once is enough, and its policy does not grow with them.
+
+    With `is_own`, for this test's prefix and origins. One test at a time: set-up reads the policy and writes it back.
+    """
+    wanted = settings if is_own else settings.model_copy(update={"key_prefix": EVERY_TEST})
     lock = os.open(Path(tempfile.gettempdir(), f"assetlane-tests-{os.getuid()}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
         await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
-        await set_up_bucket(settings)
+        steps = await set_up_bucket(wanted)
     finally:
         os.close(lock)  # unlocks it
+    assert not [step for step in steps if step.outcome is Outcome.REFUSED], steps
 
 
 @asynccontextmanager

@@ -12,9 +12,8 @@ from typing import Final
 from tests.access.certificates import Authority
 from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
-from tests.servers import settings_for
+from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import PREFIX
 from assetlane_server.local import StackAddress
 
@@ -61,7 +60,7 @@ class Stage:
 async def stage(stack: StackAddress, folder: Path, *, is_secured: bool = False) -> AsyncIterator[Stage]:
     """Serves on these stores, with a database and a key prefix of its own; secured: with TLS, and for tokens."""
     database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"conformance-{secrets.token_hex(8)}/"
-    await set_up_bucket(settings_for(stack, database_name, key_prefix))
+    await prepare_bucket(settings_for(stack, database_name, key_prefix))
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     secured, clients = _secured(folder) if is_secured else ({}, {})
     settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix, **secured}

@@ -65,7 +65,7 @@ async def delete_bucket(store: S3ObjectStore, keys: Iterable[str] = ()) -> None:
 async def set_up(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:
     """Returns the settings of a set-up that has all it needs: `setup` ran, and a server once."""
     settings = settings_for(stack, database_name, key_prefix, cors_origins=(ORIGIN,), **changes)
-    await prepare_bucket(settings)
+    await prepare_bucket(settings, is_own=True)
     limit = timedelta(seconds=10)
     async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=limit):
         return settings

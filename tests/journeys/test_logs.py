@@ -15,10 +15,9 @@ from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
 from tests.processes import Command, command
 from tests.records.stores import drop
-from tests.servers import LIMIT_S, served, settings_for
+from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
 
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, GetUploadRequest
-from assetlane_server.app import set_up_bucket
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.telemetry.log import formatter
@@ -45,7 +44,7 @@ async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
     key_file = tmp_path / "tokens.pem"
     key_file.write_bytes(issuer.file)
     place = {"mongo_database": database_name, "key_prefix": key_prefix, "jwt_key_file": key_file}
-    await set_up_bucket(settings_for(stack, database_name, key_prefix))
+    await prepare_bucket(settings_for(stack, database_name, key_prefix))
     token = issuer.token(sub="ann")
     async with command(stack, "serve", **place, log_level="debug") as server:
         async with grpc.aio.insecure_channel(await server.serves()) as channel:

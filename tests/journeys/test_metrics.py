@@ -20,7 +20,7 @@ from tests.journeys.scraping import HERE, Scrape, addresses, health, scraped
 from tests.journeys.test_server_cuts import completed, picture
 from tests.processes import command, until
 from tests.records.stores import drop, failing
-from tests.servers import LIMIT_S, served, settings_for
+from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
 from tests.uploads.samples import requested
 
 from assetlane.v1.upload_service_pb2 import (
@@ -29,7 +29,7 @@ from assetlane.v1.upload_service_pb2 import (
     ListUploadsRequest,
     WatchUploadRequest,
 )
-from assetlane_server.app import set_up_bucket, utc_now
+from assetlane_server.app import utc_now
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.records.mongo import MongoRecords
@@ -204,7 +204,7 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
 ) -> None:
     """A port per worker: what is summed up over all of them is every call, once, wherever it went."""
     place = {"mongo_database": database_name, "key_prefix": key_prefix}
-    await set_up_bucket(settings_for(stack, database_name, key_prefix))
+    await prepare_bucket(settings_for(stack, database_name, key_prefix))
     async with command(stack, "serve", "--workers", "2", metrics_listen=HERE, **place) as server:
         target = await server.serves("2 workers serve")
         first, second = addresses(server.told)
