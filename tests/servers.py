@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ async def prepare_bucket(settings: Settings, *, is_own: bool = False) -> None:
 
     With `is_own`, for this test's prefix and origins. One test at a time: set-up reads the policy and writes it back.
     """
+    is_own = is_own or not fnmatchcase(settings.key_prefix, EVERY_TEST)
     wanted = settings if is_own else settings.model_copy(update={"key_prefix": EVERY_TEST})
     lock = os.open(Path(tempfile.gettempdir(), f"assetlane-tests-{os.getuid()}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:

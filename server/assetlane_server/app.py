@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
@@ -165,14 +166,14 @@ async def application(
             asyncio.TaskGroup() as tasks,
         ):
             app = Application(server, hub, broker, settings.grace_seconds)
-            tasks.create_task(_essential("hub", hub.run()), name="hub")
-            tasks.create_task(_essential("gRPC server", server.run()), name="server")
-            tending = [tasks.create_task(_essential("sweeper", sweeper.run()), name="sweeper")]
+            tasks.create_task(_essential("hub", hub.run), name="hub")
+            tasks.create_task(_essential("gRPC server", server.run), name="server")
+            tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
             if rationed is not None:
-                healing = rationed.run(timedelta(seconds=settings.sweep_seconds))
+                healing = partial(rationed.run, timedelta(seconds=settings.sweep_seconds))
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
-                tasks.create_task(_essential(name, part.run()), name=name)
+                tasks.create_task(_essential(name, part.run), name=name)
                 for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
                 if part is not None
             ]
@@ -250,10 +251,10 @@ def cut_room(
     return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now, meter=meter)
 
 
-async def _essential(name: str, part: Coroutine[Any, Any, None]) -> None:
+async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs a part without which the server would be half alive: when it breaks, the server ends, loudly."""
     try:
-        await part
+        await part()
     except Exception:
         _log.critical("the %s broke: this server ends", name, exc_info=True)
         raise

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 STATUS_PREFIX: Final = "UPLOAD_STATUS_"
 CALL_LIMIT_S: Final = 12.0
 BODIES: Final = {"original": b"five!", "small": b"tiny"}
-FILM: Final = {"original": b"in parts"}  # one part, of which only the last may be so small
-IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + max(map(len, BODIES.values()))}
-HOUR: Final = timedelta(hours=1)
 PICTURE: Final = gradient((1000, 800))
+FILM: Final = {"original": b"in parts" * len(PICTURE)}  # one part, of which only the last may be so small
+IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + len(PICTURE)}
+HOUR: Final = timedelta(hours=1)
 
 
 class Workshop:
