@@ -1,10 +1,11 @@
-"""Who may do what to uploads and partitions. Pure."""
+"""Who may do what to uploads and partitions."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from assetlane_server.uploads.errors import PartitionNotFound, PartitionReadOnly
-from assetlane_server.uploads.ports import Access
+from assetlane_server.uploads.admission import required
+from assetlane_server.uploads.errors import PartitionNotFound, PartitionReadOnly, UploadNotFound
+from assetlane_server.uploads.ports import Access, UploadRecords
 from assetlane_server.uploads.upload import Upload
 
 
@@ -30,6 +31,14 @@ UNRESTRICTED = Unrestricted()
 def owns(access: Access, upload: Upload) -> bool:
     """Returns whether the caller is the upload's owner, the only one who may see it."""
     return access.uid is None or access.uid == upload.uid
+
+
+async def owned_upload(uploads: UploadRecords, upload_id: str, access: Access) -> Upload:
+    """Returns one upload of the caller's. Raises InvalidRequest, UploadNotFound, also for somebody else's."""
+    upload = await uploads.find_upload(required("upload_id", upload_id))
+    if upload is None or not owns(access, upload):
+        raise UploadNotFound(upload_id)
+    return upload
 
 
 def check_may_read(access: Access, partition: str) -> None:

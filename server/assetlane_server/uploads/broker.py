@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.access import check_may_write, owns
+from assetlane_server.uploads.access import check_may_write, owned_upload, owns
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
 from assetlane_server.uploads.cutting import CutRoom
@@ -234,10 +234,7 @@ class UploadBroker:
 
     async def get_upload(self, upload_id: str, access: Access) -> Upload:
         """Returns one upload of the caller's. Raises UploadNotFound, also for somebody else's."""
-        upload = await self._uploads.find_upload(required("upload_id", upload_id))
-        if upload is None or not owns(access, upload):
-            raise UploadNotFound(upload_id)
-        return upload
+        return await owned_upload(self._uploads, upload_id, access)
 
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], size: int, token: str, access: Access

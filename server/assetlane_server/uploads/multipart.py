@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from assetlane_server.uploads.access import owns
-from assetlane_server.uploads.admission import Terms, required
+from assetlane_server.uploads.access import owned_upload
+from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.asset import Asset
-from assetlane_server.uploads.errors import MAX_ROUNDS, UploadNotFound, WrongStatus, too_many_rounds
+from assetlane_server.uploads.errors import MAX_ROUNDS, WrongStatus, too_many_rounds
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.pages import MAX_PAGE_SIZE, last_id_of, page_size, page_token
 from assetlane_server.uploads.parts import (
@@ -81,9 +81,7 @@ class PartDesk:
         return page.parts, page_token(str(page.after), filters) if page.after else ""
 
     async def _initialized(self, upload_id: str, wish: str, access: Access) -> Upload:
-        upload = await self._uploads.find_upload(required("upload_id", upload_id))
-        if upload is None or not owns(access, upload):
-            raise UploadNotFound(upload_id)
+        upload = await owned_upload(self._uploads, upload_id, access)
         if upload.status is not Status.INITIALIZED:
             raise WrongStatus(upload_id, upload.status, wish)
         return upload
