@@ -191,6 +191,15 @@ def test_the_command_without_its_extra_says_what_to_install(wheel: Path, bare: s
     ]
 
 
+def test_the_server_without_its_extra_says_what_to_install(wheel: Path, bare: str) -> None:
+    """As the client's command does."""
+    result = python(f"{bare}from assetlane_server.__main__ import main; main()", wheel)
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "assetlane-server: the server is an extra, install it with: pip install 'assetlane[server,local]'"
+    ]
+
+
 def test_videos_and_heic_without_their_extras_go_without_cuts_and_say_what_to_install(wheel: Path, bare: str) -> None:
     """A hint on stderr when nothing special was asked for; an error with a reason when it was."""
     heif = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"

@@ -3,14 +3,16 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import cast
 
 import pytest
 from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
 from tests.commands import finished, ran, started
 
-from assetlane import UploadStatus
-from assetlane.cli.selection import selected
+from assetlane import Asset, Client, PreconditionFailed, UploadStatus
+from assetlane.cli import resuming
+from assetlane.cli.selection import Item, selected
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -127,3 +129,23 @@ async def test_what_was_given_up_or_deleted_is_sent_anew(server: LaneServer, fol
     server.uploads[second].status = UploadStatus.UPLOAD_STATUS_EXPIRED
     third = (await ran(server.target, "upload", file, "--resume")).lines[0].split("\t")[0]
     assert third not in (first, second)
+
+
+async def test_a_file_without_room_for_another_attempt_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every attempt's asset has been deleted since: a sentence, not an assertion."""
+    asked: list[str] = []
+
+    class Deleted:
+        async def upload(self, _path: Path, *, request_id: str, **_options: object) -> Asset:
+            asked.append(request_id)
+            return Asset()
+
+    monkeypatch.setattr(resuming, "_ATTEMPTS", 3)
+    path = tmp_path / "a.txt"
+    path.write_text("a")
+    with pytest.raises(PreconditionFailed, match="upload it without --resume") as refused:
+        await resuming.resumed(cast("Client", Deleted()), Item(path, "a.txt"), {}, None)
+    assert refused.value.reason == "ATTEMPTS_EXHAUSTED"
+    assert len(set(asked)) == 3

@@ -23,7 +23,7 @@ async def resumed(
 
     The request id is made from the file's path, size and time of change, and from the options: the same command
     finds its uploads again for as long as the server keeps their records. An attempt that is over for good makes
-    room for the next. Raises what `Client.upload` raises.
+    room for the next. Raises what `Client.upload` raises, and PreconditionFailed when there is no room any more.
     """
     identity = _identity(item, options)
     for attempt in range(_ATTEMPTS):
@@ -38,7 +38,10 @@ async def resumed(
             continue
         if asset.asset_id:  # else it has been deleted since
             return asset, not sent.anything
-    raise AssertionError("the last attempt returns or raises")
+    raise PreconditionFailed(
+        f"{_ATTEMPTS} earlier uploads of {item.path} are over and their assets deleted: upload it without --resume",
+        reason="ATTEMPTS_EXHAUSTED",
+    )
 
 
 class _Sent:
