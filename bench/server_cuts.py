@@ -1,4 +1,7 @@
-"""Server-made cuts: pictures a second on this machine's cores, and what RequestUpload waits meanwhile."""
+"""Server-made cuts: pictures a second on this machine's cores, and what RequestUpload waits meanwhile.
+
+What two processes that saturate the cores do to any call, whoever runs them, is measured beside it.
+"""
 
 import asyncio
 import hashlib
@@ -19,10 +22,12 @@ import grpc
 import yarl
 from examples.picture import photograph
 
-from assetlane.cuts import make_cuts
+from assetlane.cuts import STANDARD_CUTS, CutOptions, Picture
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus, VariantPromise
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
+from assetlane_server.images.worker import cut
+from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.processes import server_process
 from bench.stores import NOTES, stores, variables
@@ -31,13 +36,15 @@ from bench.wishes import wishes
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
-WORKERS: Final = 2
+WORKERS: Final = (1, 2)
 PICTURES: Final = 30  # per round
 ROUNDS: Final = 3
-AT_ONCE: Final = 8
+AT_ONCE: Final = 3  # for each worker: one is cut while the next is fetched and the last one's cuts are stored
 SIZE: Final = (4000, 3000)
 PROBE_INTERVAL_S: Final = 0.02
 LIMIT_S: Final = 120.0
+MEMORY_BYTES: Final = 1024**3  # of one picture
+NEVER_BLOCKED: Final = Goal(Bound.AT_MOST, 2, Measure.RATIO)
 
 
 @dataclass
@@ -64,51 +71,72 @@ class Probe:
         return quantiles(self.taken_ms, n=100)[percent - 1]
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Pictures a second and what RequestUpload took: while a server cuts, beside bare processes, and at rest."""
+
+    cut_speed: float
+    bare_speed: float
+    cutting: Probe
+    beside: Probe
+    resting: Probe
+
+
 async def measure() -> Finding:
-    """Lets the server cut pictures in rounds, with as long a rest between them; probes both."""
+    """Lets servers with one and with two workers cut pictures in rounds; probes these, bare processes, and rests."""
     body = await asyncio.to_thread(photograph, *SIZE)
-    resting, cutting = [], []
+    figures: list[Figure] = []
+    async with stores() as address:
+        for workers in WORKERS:
+            run = await _run(address, workers, body)
+            figures += _figures("1 worker" if workers == 1 else f"{workers} workers", run)
+    megapixels = SIZE[0] * SIZE[1] / 1e6
+    notes = (
+        (
+            f"{PICTURES} JPEGs of {megapixels:g} megapixels and {len(body):,} bytes, {AT_ONCE} at a time for each"
+            f" worker, {ROUNDS} rounds; proving, fetching the original and storing the cuts are part of it."
+        ),
+        "Bare processes: as many of the same code, stepped back in the same way, file to cuts, beside an idle server.",
+        f"Probes: one RequestUpload every {PROBE_INTERVAL_S * 1e3:g} ms, as long at rest as while pictures are cut.",
+        *NOTES,
+    )
+    return Finding("Cuts that the server makes", tuple(figures), notes)
+
+
+async def _run(address: StackAddress, workers: int, body: bytes) -> Run:
+    settings = variables(address, f"cuts{workers}", cut_workers=str(workers))
     speeds = []
     async with (
-        stores() as address,
-        server_process(["assetlane_server", "serve"], variables(address, "ours", cut_workers=str(WORKERS))) as server,
+        server_process(["assetlane_server", "serve"], settings) as server,
         grpc.aio.insecure_channel(server.target) as channel,
         grpc.aio.insecure_channel(server.target) as probes,
         aiohttp.ClientSession() as web,
     ):
         stub, probed = UploadServiceStub(channel), UploadServiceStub(probes)
-        await _cut(stub, await _put(stub, web, body, WORKERS))  # the workers start
+        cutting, beside, resting = Probe(probed), Probe(probed), Probe(probed)
+        await _cut(stub, await _put(stub, web, body, workers), workers)  # the workers start
         for _ in range(ROUNDS):
             uploads = await _put(stub, web, body, PICTURES)
-            busy, idle = Probe(probed), Probe(probed)
             await asyncio.to_thread(os.sync)  # else the originals are still being written while calls are timed
-            seconds = await _during(busy, _cut(stub, uploads))
-            await _during(idle, asyncio.sleep(seconds))
+            seconds = await _during(cutting, _cut(stub, uploads, workers * AT_ONCE))
+            await _during(resting, asyncio.sleep(seconds))
             speeds.append(PICTURES / seconds)
-            cutting += busy.taken_ms
-            resting += idle.taken_ms
-    floor = await asyncio.to_thread(_floor, body)
-    idle, busy = Probe(probed, resting), Probe(probed, cutting)
-    figures = (
-        Figure("pictures cut", median(speeds), "/s", Peer("bare processes", floor)),
-        Figure("RequestUpload meanwhile: p50", busy.p(50), "ms", Peer("idle", idle.p(50))),
-        Figure(
-            "RequestUpload meanwhile: p99",
-            busy.p(99),
-            "ms",
-            Peer("idle", idle.p(99)),
-            Goal(Bound.AT_MOST, 2, Measure.RATIO),
-        ),
-    )
-    megapixels = SIZE[0] * SIZE[1] / 1e6
-    notes = (
-        f"{PICTURES} JPEGs of {megapixels:g} megapixels and {len(body):,} bytes, {AT_ONCE} at a time, {ROUNDS} rounds.",
-        f"{WORKERS} workers; proving, fetching the original and storing the cuts are part of it.",
-        f"Bare processes: the same code in {WORKERS} processes, file to cuts, nothing else.",
-        f"Probes: one RequestUpload every {PROBE_INTERVAL_S * 1e3:g} ms, {len(cutting)} busy, {len(resting)} idle.",
-        *NOTES,
-    )
-    return Finding("Cuts that the server makes", figures, notes)
+        with TemporaryDirectory() as folder, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            path = Path(folder, "a.jpg")
+            await asyncio.to_thread(path.write_bytes, body)
+            await asyncio.to_thread(_cut_barely, pool, path, workers)  # they start
+            seconds = await _during(beside, asyncio.to_thread(_cut_barely, pool, path, PICTURES * ROUNDS))
+    return Run(median(speeds), PICTURES * ROUNDS / seconds, cutting, beside, resting)
+
+
+def _figures(who: str, run: Run) -> list[Figure]:
+    p50, p99 = f"{who}, RequestUpload meanwhile: p50", f"{who}, RequestUpload meanwhile: p99"
+    return [
+        Figure(f"{who}: pictures cut", run.cut_speed, "/s", Peer("bare processes", run.bare_speed)),
+        Figure(p50, run.cutting.p(50), "ms", Peer("at rest", run.resting.p(50))),
+        Figure(p99, run.cutting.p(99), "ms", Peer("at rest", run.resting.p(99)), NEVER_BLOCKED),
+        Figure(p99, run.cutting.p(99), "ms", Peer("beside bare processes", run.beside.p(99))),
+    ]
 
 
 async def _during(probe: Probe, work: Awaitable[None]) -> float:
@@ -143,7 +171,7 @@ async def _put(stub: "UploadServiceAsyncStub", web: aiohttp.ClientSession, body:
     return ids
 
 
-async def _cut(stub: "UploadServiceAsyncStub", ids: list[str]) -> None:
+async def _cut(stub: "UploadServiceAsyncStub", ids: list[str], at_once: int) -> None:
     waiting = iter(ids)
 
     async def work() -> None:
@@ -153,16 +181,12 @@ async def _cut(stub: "UploadServiceAsyncStub", ids: list[str]) -> None:
             assert len(answer.asset.variants) == 4
 
     async with asyncio.TaskGroup() as workers:
-        for _ in range(AT_ONCE):
+        for _ in range(at_once):
             workers.create_task(work())
 
 
-def _floor(body: bytes) -> float:
-    """Returns pictures a second of the same code in bare processes."""
-    with TemporaryDirectory() as folder, ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
-        path = Path(folder, "a.jpg")
-        path.write_bytes(body)
-        list(pool.map(make_cuts, [path] * WORKERS))
-        begun = time.perf_counter()
-        list(pool.map(make_cuts, [path] * PICTURES))
-        return PICTURES / (time.perf_counter() - begun)
+def _cut_barely(pool: ProcessPoolExecutor, path: Path, count: int) -> None:
+    """Has the workers' own code cut a file so many times."""
+    cuts = [pool.submit(cut, str(path), "image/jpeg", STANDARD_CUTS, CutOptions(), MEMORY_BYTES) for _ in range(count)]
+    for made in cuts:
+        assert isinstance(made.result(), Picture)

@@ -1,4 +1,4 @@
-"""One uploader under measurement, a process of its own: `python -m bench.uploader assetlane|boto3 AT_ONCE FILE…`.
+"""One uploader under measurement, a process of its own: `python -m bench.uploader assetlane|boto3|bare AT_ONCE FILE…`.
 
 Prints the seconds from the first upload's start to the last one's end; what it connects to is in the environment.
 """
@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -64,10 +66,65 @@ def boto3(files: Sequence[str], at_once: int) -> float:
     return time.perf_counter() - begun
 
 
+async def bare(files: Sequence[str], at_once: int) -> float:
+    """The floor: our PUT, HEAD and four durable writes by our own code, with no service and no watch between."""
+    import aiohttp  # as above
+    import yarl
+
+    from assetlane_server.app import new_id, object_store, utc_now
+    from assetlane_server.config import settings_from
+    from assetlane_server.records.mongo import MongoRecords
+    from assetlane_server.uploads.admission import Terms, UploadRequest, admit
+    from assetlane_server.uploads.asset import asset_of
+    from assetlane_server.uploads.upload import VariantPromise
+
+    settings, terms, turn = settings_from(), Terms(), asyncio.Semaphore(at_once)
+    limit = timedelta(seconds=10)
+    async with (
+        MongoRecords.open(
+            settings.mongo_uri.get_secret_value(), settings.mongo_database, call_timeout=limit
+        ) as records,
+        object_store(settings) as store,
+        aiohttp.ClientSession() as web,
+    ):
+
+        async def upload(file: str) -> None:
+            async with turn:
+                data, now = await asyncio.to_thread(Path(file).read_bytes), utc_now()
+                promise = VariantPromise("original", "application/octet-stream", len(data), sha256(data).digest())
+                wish = UploadRequest(uid="bench", file_path=Path(file).name, variants=(promise,))
+                known = admit(wish, terms, new_id(), now).initialized(now, terms.write_url_lifetime)
+                await records.insert_upload(known)
+                way = store.presign_put(known.variants[0], now, terms.write_url_lifetime)
+                url = yarl.URL(way.url, encoded=True)
+                async with web.put(url, data=data, headers=dict(way.headers)) as answer:
+                    assert answer.status == 200
+                proof = await store.head(known.variants[0].key)
+                assert proof is not None
+                known = known.uploaded(utc_now())
+                assert await records.advance_upload(known)
+                await records.insert_asset(asset_of(known, [proof], utc_now()))
+                assert await records.advance_upload(known.completed(utc_now()))
+
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for file in files:
+                tasks.create_task(upload(file))
+        return time.perf_counter() - begun
+
+
 def main() -> None:
     """Uploads and tells how long it took."""
     name, at_once, *files = sys.argv[1:]
-    seconds = asyncio.run(assetlane(files, int(at_once))) if name == "assetlane" else boto3(files, int(at_once))
+    match name:
+        case "assetlane":
+            seconds = asyncio.run(assetlane(files, int(at_once)))
+        case "boto3":
+            seconds = boto3(files, int(at_once))
+        case "bare":
+            seconds = asyncio.run(bare(files, int(at_once)))
+        case _:
+            raise ValueError(name)
     sys.stdout.write(f"{seconds}\n")
 
 

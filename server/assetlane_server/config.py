@@ -118,7 +118,10 @@ class Settings(BaseSettings):
         description="size of a part; larger where there would be more than 10,000",
     )
     cut_workers: int = Field(
-        2, ge=1, le=64, description="pictures cut at the same time, each in a process of its own, per server process"
+        1,
+        ge=1,
+        le=64,
+        description="pictures cut at the same time, each in a process of its own, per server process",
     )
     cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
     cut_memory_bytes: int = Field(

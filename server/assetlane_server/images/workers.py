@@ -29,7 +29,7 @@ _FORMATS: Mapping[CutFormat, Format] = {
 class CuttingLimits:
     """What pictures may cost."""
 
-    workers: int = 2  # processes, so pictures at the same time
+    workers: int = 1  # processes, so pictures at the same time
     time: timedelta = timedelta(seconds=20)  # of one picture
     memory_bytes: int = 1024**3  # of one picture, beyond what the process itself takes; on Linux
     max_pixels: int = 100_000_000  # of one picture
