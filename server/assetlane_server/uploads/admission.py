@@ -101,28 +101,20 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     if violations:
         raise InvalidRequest(violations)
 
-    variants = tuple(
-        replace(
-            variant,
-            part_size_bytes=_part_size(variant, terms),
-            key=object_key(
-                prefix=terms.key_prefix,
-                is_public=hours == 0,
-                partition=asset_partition,
-                file_path=request.file_path,
-                upload_id=upload_id,
-                variant=variant.name,
-                content_type=variant.content_type,
-            ),
-        )
-        for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
-    )
     place = key_place(
         prefix=terms.key_prefix,
         is_public=hours == 0,
         partition=asset_partition,
         file_path=request.file_path,
         upload_id=upload_id,
+    )
+    variants = tuple(
+        replace(
+            variant,
+            part_size_bytes=_part_size(variant, terms),
+            key=object_key(place, request.file_path, variant.name, variant.content_type),
+        )
+        for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
     cut_plan = None if request.cut_plan is None else replace(request.cut_plan, place=place)
     keys = [*(variant.key for variant in variants), *(cut_plan.keys if cut_plan else ())]

@@ -50,28 +50,17 @@ def fault_in_variant_name(name: str) -> str | None:
     return None if _VARIANT_NAME.fullmatch(name) else "must be 1 to 32 characters of a-z 0-9 _ -, a letter first"
 
 
-def object_key(
-    *,
-    prefix: str,
-    is_public: bool,
-    partition: str,
-    file_path: str,
-    upload_id: str,
-    variant: str,
-    content_type: str,
-) -> str:
-    """Returns the key of one variant; `partition` and `file_path` have passed `fault_in_path`."""
-    file_name = file_path.rpartition("/")[2]
-    extension = _extension(file_name if variant == "original" else "", content_type)
-    place = key_place(prefix=prefix, is_public=is_public, partition=partition, file_path=file_path, upload_id=upload_id)
-    return f"{place}{variant}{extension}"
-
-
 def key_place(*, prefix: str, is_public: bool, partition: str, file_path: str, upload_id: str) -> str:
-    """Returns what the keys of all variants of one upload begin with."""
+    """Returns what the keys of all variants of one upload begin with; both paths have passed `fault_in_path`."""
     folders = file_path.rpartition("/")[0]
     place = f"{prefix}{'public' if is_public else 'private'}/{partition}/"
     return f"{place}{folders}/{upload_id}/" if folders else f"{place}{upload_id}/"
+
+
+def object_key(place: str, file_path: str, variant: str, content_type: str) -> str:
+    """Returns the key of one variant of the upload whose keys begin with `place`."""
+    file_name = file_path.rpartition("/")[2]
+    return f"{place}{variant}{_extension(file_name if variant == 'original' else '', content_type)}"
 
 
 def upload_id_of(key: str, prefix: str) -> str | None:
