@@ -18,7 +18,8 @@ from assetlane_server.access.quotas import (
 )
 from assetlane_server.uploads.errors import LedgerUnavailable, QuotaExceeded
 from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
-from assetlane_server.uploads.upload import Status, Upload
+from assetlane_server.uploads.relay import UploadRelay
+from assetlane_server.uploads.upload import Upload
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class RatedCallers:
         return access
 
 
-class RationedUploads:
+class RationedUploads(UploadRelay):
     """See UploadRecords: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
@@ -65,7 +66,7 @@ class RationedUploads:
         lease: timedelta,
         now: Callable[[], datetime],
     ) -> None:
-        self._uploads = uploads
+        super().__init__(uploads)
         self._accounts = accounts
         self._quotas = quotas
         self._lease = lease
@@ -84,18 +85,18 @@ class RationedUploads:
             for subject in claimed:
                 # Unless the same request is just being repeated, and rests on it.
                 await self._accounts.release(subject, claim, only_as_of=claim.time)
-            earlier = await self._uploads.find_requested(upload.uid, upload.request_id) if upload.request_id else None
+            earlier = await self.find_requested(upload.uid, upload.request_id) if upload.request_id else None
             if earlier is None:
                 raise
             return earlier
-        stored = await self._uploads.insert_upload(upload)
+        stored = await super().insert_upload(upload)
         if stored.upload_id != upload.upload_id:
             await self._settle(claimed, claim, stored)
         return stored
 
     async def advance_upload(self, upload: Upload) -> bool:
         """See UploadRecords."""
-        is_stored = await self._uploads.advance_upload(upload)
+        is_stored = await super().advance_upload(upload)
         if is_stored and upload.status.is_final:
             # Not cut short by a caller who hangs up: the next one who asks may need the room.
             task = asyncio.create_task(self._give_back(upload), name=f"release {upload.upload_id}")
@@ -103,30 +104,6 @@ class RationedUploads:
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
         return is_stored
-
-    async def renew_targets(self, upload: Upload) -> bool:
-        """See UploadRecords."""
-        return await self._uploads.renew_targets(upload)
-
-    async def find_upload(self, upload_id: str) -> Upload | None:
-        """See UploadRecords."""
-        return await self._uploads.find_upload(upload_id)
-
-    async def find_requested(self, uid: str, request_id: str) -> Upload | None:
-        """See UploadRecords."""
-        return await self._uploads.find_requested(uid, request_id)
-
-    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
-        """See UploadRecords."""
-        return await self._uploads.find_uploads(upload_ids)
-
-    async def list_uploads(
-        self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
-    ) -> list[Upload]:
-        """See UploadRecords."""
-        return await self._uploads.list_uploads(
-            uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit
-        )
 
     async def run(self, interval: timedelta) -> None:
         """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""
