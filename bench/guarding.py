@@ -20,6 +20,7 @@ from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.load import each
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
 from bench.wishes import wishes
@@ -137,14 +138,9 @@ async def _round(contestant: Contestant, calls: int, *, counts: bool) -> None:
         metadata = contestant.metadata.get(request.uid, ())
         await contestant.stub.RequestUpload(request, timeout=LIMIT_S, metadata=metadata)
 
-    async def work() -> None:
-        while requests:
-            await send(requests.pop())
-
     before_s = contestant.server.cpu_seconds()
-    async with asyncio.timeout(2 * LIMIT_S), asyncio.TaskGroup() as workers:
-        for _ in range(IN_FLIGHT):
-            workers.create_task(work())
+    async with asyncio.timeout(2 * LIMIT_S):
+        await each(requests, IN_FLIGHT, send)
     if counts:
         contestant.calls += calls
         contestant.cpu_s += contestant.server.cpu_seconds() - before_s

@@ -16,8 +16,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.load import each
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
 from bench.wishes import wishes
@@ -104,14 +106,12 @@ async def _cpu_us(contestant: Contestant) -> float:
     for request in requests:
         request.uid, request.partition = USER, f"user/{USER}"
 
-    async def work() -> None:
-        while requests:
-            await contestant.stub.RequestUpload(requests.pop(), metadata=contestant.metadata, timeout=LIMIT_S)
+    async def call(request: RequestUploadRequest) -> None:
+        await contestant.stub.RequestUpload(request, metadata=contestant.metadata, timeout=LIMIT_S)
 
     before_ns = _cpu_ns(contestant.server.process.pid)
-    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as workers:
-        for _ in range(IN_FLIGHT):
-            workers.create_task(work())
+    async with asyncio.timeout(LIMIT_S):
+        await each(requests, IN_FLIGHT, call)
     return (_cpu_ns(contestant.server.process.pid) - before_ns) / CALLS / 1e3
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.load import each
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
 from bench.wishes import wishes
@@ -98,17 +100,14 @@ async def _round(contestant: Contestant, in_flight: int, calls: int) -> Round:
     requests = wishes(calls)
     taken_s: list[float] = []
 
-    async def work() -> None:
-        while requests:
-            request = requests.pop()
-            begun = time.perf_counter()
-            await contestant.stub.RequestUpload(request, timeout=ROUND_LIMIT_S)
-            taken_s.append(time.perf_counter() - begun)
+    async def call(request: RequestUploadRequest) -> None:
+        begun = time.perf_counter()
+        await contestant.stub.RequestUpload(request, timeout=ROUND_LIMIT_S)
+        taken_s.append(time.perf_counter() - begun)
 
     cpu_s, begun = contestant.server.cpu_seconds(), time.perf_counter()
-    async with asyncio.timeout(ROUND_LIMIT_S), asyncio.TaskGroup() as workers:
-        for _ in range(in_flight):
-            workers.create_task(work())
+    async with asyncio.timeout(ROUND_LIMIT_S):
+        await each(requests, in_flight, call)
     elapsed_s = time.perf_counter() - begun
     cpu_s = contestant.server.cpu_seconds() - cpu_s
     return Round(

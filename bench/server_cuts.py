@@ -29,6 +29,7 @@ from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.images.worker import cut
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.load import each
 from bench.processes import server_process
 from bench.stores import NOTES, stores, variables
 from bench.wishes import wishes
@@ -172,17 +173,12 @@ async def _put(stub: "UploadServiceAsyncStub", web: aiohttp.ClientSession, body:
 
 
 async def _cut(stub: "UploadServiceAsyncStub", ids: list[str], at_once: int) -> None:
-    waiting = iter(ids)
+    async def complete(upload_id: str) -> None:
+        answer = await stub.CompleteUpload(CompleteUploadRequest(upload_id=upload_id), timeout=LIMIT_S)
+        assert answer.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
+        assert len(answer.asset.variants) == 4
 
-    async def work() -> None:
-        for upload_id in waiting:
-            answer = await stub.CompleteUpload(CompleteUploadRequest(upload_id=upload_id), timeout=LIMIT_S)
-            assert answer.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
-            assert len(answer.asset.variants) == 4
-
-    async with asyncio.TaskGroup() as workers:
-        for _ in range(at_once):
-            workers.create_task(work())
+    await each(ids, at_once, complete)
 
 
 def _cut_barely(pool: ProcessPoolExecutor, path: Path, count: int) -> None:

@@ -7,12 +7,14 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from bench.load import each
 
 MIB: Final = 1024**2
 PART_BYTES: Final = 16 * MIB
@@ -24,18 +26,12 @@ async def assetlane(files: Sequence[str], at_once: int) -> float:
     """Uploads with `lane.upload`, so many files at a time."""
     from assetlane import Client  # not both clients in one process: their memory is measured
 
-    turn = asyncio.Semaphore(at_once)
     async with Client(os.environ["BENCH_TARGET"], uid="bench") as lane:
 
         async def upload(file: str) -> None:
-            async with turn:
-                await lane.upload(file, cuts=False)
+            await lane.upload(file, cuts=False)
 
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as tasks:
-            for file in files:
-                tasks.create_task(upload(file))
-        return time.perf_counter() - begun
+        return await _seconds(files, at_once, upload)
 
 
 def boto3(files: Sequence[str], at_once: int) -> float:
@@ -78,7 +74,7 @@ async def bare(files: Sequence[str], at_once: int) -> float:
     from assetlane_server.uploads.asset import asset_of
     from assetlane_server.uploads.upload import VariantPromise
 
-    settings, terms, turn = settings_from(), Terms(), asyncio.Semaphore(at_once)
+    settings, terms = settings_from(), Terms()
     limit = timedelta(seconds=10)
     async with (
         MongoRecords.open(
@@ -89,28 +85,29 @@ async def bare(files: Sequence[str], at_once: int) -> float:
     ):
 
         async def upload(file: str) -> None:
-            async with turn:
-                data, now = await asyncio.to_thread(Path(file).read_bytes), utc_now()
-                promise = VariantPromise("original", "application/octet-stream", len(data), sha256(data).digest())
-                wish = UploadRequest(uid="bench", file_path=Path(file).name, variants=(promise,))
-                known = admit(wish, terms, new_id(), now).initialized(now, terms.write_url_lifetime)
-                await records.insert_upload(known)
-                way = store.presign_put(known.variants[0], now, terms.write_url_lifetime)
-                url = yarl.URL(way.url, encoded=True)
-                async with web.put(url, data=data, headers=dict(way.headers)) as answer:
-                    assert answer.status == 200
-                proof = await store.head(known.variants[0].key)
-                assert proof is not None
-                known = known.uploaded(utc_now())
-                assert await records.advance_upload(known)
-                await records.insert_asset(asset_of(known, [proof], utc_now()))
-                assert await records.advance_upload(known.completed(utc_now()))
+            data, now = await asyncio.to_thread(Path(file).read_bytes), utc_now()
+            promise = VariantPromise("original", "application/octet-stream", len(data), sha256(data).digest())
+            wish = UploadRequest(uid="bench", file_path=Path(file).name, variants=(promise,))
+            known = admit(wish, terms, new_id(), now).initialized(now, terms.write_url_lifetime)
+            await records.insert_upload(known)
+            way = store.presign_put(known.variants[0], now, terms.write_url_lifetime)
+            url = yarl.URL(way.url, encoded=True)
+            async with web.put(url, data=data, headers=dict(way.headers)) as answer:
+                assert answer.status == 200
+            proof = await store.head(known.variants[0].key)
+            assert proof is not None
+            known = known.uploaded(utc_now())
+            assert await records.advance_upload(known)
+            await records.insert_asset(asset_of(known, [proof], utc_now()))
+            assert await records.advance_upload(known.completed(utc_now()))
 
-        begun = time.perf_counter()
-        async with asyncio.TaskGroup() as tasks:
-            for file in files:
-                tasks.create_task(upload(file))
-        return time.perf_counter() - begun
+        return await _seconds(files, at_once, upload)
+
+
+async def _seconds(files: Sequence[str], at_once: int, upload: Callable[[str], Awaitable[None]]) -> float:
+    begun = time.perf_counter()
+    await each(files, at_once, upload)
+    return time.perf_counter() - begun
 
 
 def main() -> None:
