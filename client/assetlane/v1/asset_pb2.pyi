@@ -82,6 +82,7 @@ class AssetVariant(_message.Message):
     READ_URL_FIELD_NUMBER: _builtins.int
     PART_SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PARTS_SHA256_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`original`, `preview`, or the name of a cut such as `small`. Unique in its asset."""
     content_type: _builtins.str
@@ -111,6 +112,11 @@ class AssetVariant(_message.Message):
     object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
     the object's bytes.
     """
+    download_url: _builtins.str
+    """The URL that saves the object under the name of the file that was uploaded: the same object as `read_url`, always
+    as an attachment. It lives as long as `read_url`. For a public asset it is signed too: it is the same for
+    everybody for a day, and lives at least 6 days.
+    """
     def __init__(
         self,
         *,
@@ -125,14 +131,41 @@ class AssetVariant(_message.Message):
         read_url: _builtins.str = ...,
         part_size_bytes: _builtins.int = ...,
         parts_sha256: _builtins.bytes = ...,
+        download_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "etag", b"etag", "height_px", b"height_px", "name", b"name", "part_size_bytes", b"part_size_bytes", "parts_sha256", b"parts_sha256", "read_url", b"read_url", "sha256", b"sha256", "size_bytes", b"size_bytes", "version_id", b"version_id", "width_px", b"width_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "download_url", b"download_url", "etag", b"etag", "height_px", b"height_px", "name", b"name", "part_size_bytes", b"part_size_bytes", "parts_sha256", b"parts_sha256", "read_url", b"read_url", "sha256", b"sha256", "size_bytes", b"size_bytes", "version_id", b"version_id", "width_px", b"width_px"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssetVariant: _TypeAlias = AssetVariant  # noqa: Y015
+
+@_typing.final
+class Notice(_message.Message):
+    """Something that was left out, and why. The asset is whole without it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Machine-readable, UPPER_SNAKE, stable, such as `IMAGE_BROKEN`: match on this. At most 64 characters."""
+    message: _builtins.str
+    """A sentence for people; it may change. At most 1,024 bytes of UTF-8."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Notice: _TypeAlias = Notice  # noqa: Y015
 
 @_typing.final
 class Asset(_message.Message):
@@ -154,6 +187,7 @@ class Asset(_message.Message):
     REFRESH_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The id of the asset and of the upload that brought it: 26 characters, ordered by creation."""
     uid: _builtins.str
@@ -188,6 +222,12 @@ class Asset(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the read URLs stop working, exact to the second. Absent: never (a public asset)."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """What was left out when the asset was made, and why: the cuts of a picture that could not be read, for example.
+        Empty: nothing was.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +243,11 @@ class Asset(_message.Message):
         refresh_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revision: _builtins.int = ...,
+        notices: _abc.Iterable[Global___Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "details", b"details", "expire_time", b"expire_time", "refresh_time", b"refresh_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "create_time", b"create_time", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "file_path", b"file_path", "partition", b"partition", "refresh_time", b"refresh_time", "revision", b"revision", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "create_time", b"create_time", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "file_path", b"file_path", "notices", b"notices", "partition", b"partition", "refresh_time", b"refresh_time", "revision", b"revision", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

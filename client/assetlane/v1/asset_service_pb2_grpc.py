@@ -42,6 +42,8 @@ class AssetServiceStub:
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     def __init__(self, channel):
@@ -99,6 +101,8 @@ class AssetServiceServicer:
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     def GetAsset(self, request, context):
@@ -232,6 +236,8 @@ class AssetService:
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     @staticmethod

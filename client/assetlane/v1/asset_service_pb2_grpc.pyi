@@ -43,6 +43,8 @@ class AssetServiceStub:
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     @_typing.overload
@@ -117,6 +119,8 @@ class AssetServiceAsyncStub(AssetServiceStub):
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -187,6 +191,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
+
+    The name BatchDeleteAssets is kept for a later version.
     """
 
     @_abc_1.abstractmethod

@@ -224,12 +224,17 @@ class CutPlan(_message.Message):
     SIZES_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
+    REQUIRED_FIELD_NUMBER: _builtins.int
     maker: Global___CutMaker.ValueType
     """Default: CUT_MAKER_CLIENT; then the other fields must be left at their defaults."""
     format: Global___CutFormat.ValueType
     """Default: CUT_FORMAT_AUTO."""
     quality: _builtins.int
     """The quality of JPEG and WebP, 1 to 95. Default: 0, the server's choice of 85."""
+    required: _builtins.bool
+    """Whether the upload fails when the cuts cannot be made. Default: false, the asset is stored without cuts, and
+    `Asset.notices` says why. An original that is something else than its declared type fails the upload always.
+    """
     @_builtins.property
     def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CutSize]:
         """At most 8, with different names and different lengths. Default: empty, `small` 300, `medium` 600, `large` 900."""
@@ -241,10 +246,11 @@ class CutPlan(_message.Message):
         sizes: _abc.Iterable[Global___CutSize] | None = ...,
         format: Global___CutFormat.ValueType = ...,
         quality: _builtins.int = ...,
+        required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "maker", b"maker", "quality", b"quality", "sizes", b"sizes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "maker", b"maker", "quality", b"quality", "required", b"required", "sizes", b"sizes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -456,6 +462,7 @@ class Upload(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CUT_PLAN_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """The id of the upload and of the asset that it becomes: 26 characters, ordered by creation."""
     request_id: _builtins.str
@@ -508,6 +515,10 @@ class Upload(_message.Message):
     def cut_plan(self) -> Global___CutPlan:
         """The cuts that the server makes. Absent: none. What it made is in the asset's variants."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
+        """What the caller left out, and why: see `RequestUploadRequest.notices`."""
+
     def __init__(
         self,
         *,
@@ -529,10 +540,11 @@ class Upload(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         cut_plan: Global___CutPlan | None = ...,
+        notices: _abc.Iterable[_asset_pb2.Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expire_time", b"expire_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

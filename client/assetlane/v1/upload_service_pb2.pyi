@@ -66,6 +66,7 @@ class RequestUploadRequest(_message.Message):
     DETAILS_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
     CUT_PLAN_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own id for this request, unique per `uid`, at most 128 bytes: makes the call safe to
     repeat. Recommended. Default: empty, every call is a new upload.
@@ -104,6 +105,12 @@ class RequestUploadRequest(_message.Message):
         that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
         """
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
+        """What the caller left out on purpose, and why, such as the cuts of a picture that it could not read: they become
+        `Asset.notices`. At most 16. Default: empty, nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -117,10 +124,11 @@ class RequestUploadRequest(_message.Message):
         details: _asset_pb2.AssetDetails | None = ...,
         variants: _abc.Iterable[_upload_pb2.VariantPromise] | None = ...,
         cut_plan: _upload_pb2.CutPlan | None = ...,
+        notices: _abc.Iterable[_asset_pb2.Notice] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expiration_hours: _TypeAlias = _typing.Literal["expiration_hours"]  # noqa: Y015
     _WhichOneofArgType__expiration_hours: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours"]  # noqa: Y015

@@ -43,6 +43,9 @@ class UploadServiceStub:
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     def __init__(self, channel):
@@ -116,6 +119,9 @@ class UploadServiceServicer:
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     def RequestUpload(self, request, context):
@@ -326,6 +332,9 @@ class UploadService:
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     @staticmethod

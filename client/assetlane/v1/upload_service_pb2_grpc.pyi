@@ -44,6 +44,9 @@ class UploadServiceStub:
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     @_typing.overload
@@ -168,6 +171,9 @@ class UploadServiceAsyncStub(UploadServiceStub):
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -288,6 +294,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
     tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
+
+    These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+    GetServerInfo, and EventService.WatchEvents.
     """
 
     @_abc_1.abstractmethod

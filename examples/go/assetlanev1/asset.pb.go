@@ -135,7 +135,11 @@ type AssetVariant struct {
 	// The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
 	// object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
 	// the object's bytes.
-	PartsSha256   []byte `protobuf:"bytes,11,opt,name=parts_sha256,json=partsSha256,proto3" json:"parts_sha256,omitempty"`
+	PartsSha256 []byte `protobuf:"bytes,11,opt,name=parts_sha256,json=partsSha256,proto3" json:"parts_sha256,omitempty"`
+	// The URL that saves the object under the name of the file that was uploaded: the same object as `read_url`, always
+	// as an attachment. It lives as long as `read_url`. For a public asset it is signed too: it is the same for
+	// everybody for a day, and lives at least 6 days.
+	DownloadUrl   string `protobuf:"bytes,12,opt,name=download_url,json=downloadUrl,proto3" json:"download_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +251,68 @@ func (x *AssetVariant) GetPartsSha256() []byte {
 	return nil
 }
 
+func (x *AssetVariant) GetDownloadUrl() string {
+	if x != nil {
+		return x.DownloadUrl
+	}
+	return ""
+}
+
+// Something that was left out, and why. The asset is whole without it.
+type Notice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Machine-readable, UPPER_SNAKE, stable, such as `IMAGE_BROKEN`: match on this. At most 64 characters.
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// A sentence for people; it may change. At most 1,024 bytes of UTF-8.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Notice) Reset() {
+	*x = Notice{}
+	mi := &file_assetlane_v1_asset_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Notice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Notice) ProtoMessage() {}
+
+func (x *Notice) ProtoReflect() protoreflect.Message {
+	mi := &file_assetlane_v1_asset_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Notice.ProtoReflect.Descriptor instead.
+func (*Notice) Descriptor() ([]byte, []int) {
+	return file_assetlane_v1_asset_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Notice) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Notice) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // The permanent record of what arrived.
 // Immutable but for its read URLs, which RefreshAsset renews.
 type Asset struct {
@@ -274,14 +340,17 @@ type Asset struct {
 	// When the read URLs stop working, exact to the second. Absent: never (a public asset).
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Rises by one with every refresh, and with the deletion; the first is 1.
-	Revision      int64 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,12,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What was left out when the asset was made, and why: the cuts of a picture that could not be read, for example.
+	// Empty: nothing was.
+	Notices       []*Notice `protobuf:"bytes,13,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Asset) Reset() {
 	*x = Asset{}
-	mi := &file_assetlane_v1_asset_proto_msgTypes[2]
+	mi := &file_assetlane_v1_asset_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -293,7 +362,7 @@ func (x *Asset) String() string {
 func (*Asset) ProtoMessage() {}
 
 func (x *Asset) ProtoReflect() protoreflect.Message {
-	mi := &file_assetlane_v1_asset_proto_msgTypes[2]
+	mi := &file_assetlane_v1_asset_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -306,7 +375,7 @@ func (x *Asset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Asset.ProtoReflect.Descriptor instead.
 func (*Asset) Descriptor() ([]byte, []int) {
-	return file_assetlane_v1_asset_proto_rawDescGZIP(), []int{2}
+	return file_assetlane_v1_asset_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Asset) GetAssetId() string {
@@ -393,6 +462,13 @@ func (x *Asset) GetRevision() int64 {
 	return 0
 }
 
+func (x *Asset) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
 var File_assetlane_v1_asset_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_asset_proto_rawDesc = "" +
@@ -403,7 +479,7 @@ const file_assetlane_v1_asset_proto_rawDesc = "" +
 	"\acaption\x18\x02 \x01(\tR\acaption\x12\x14\n" +
 	"\x05color\x18\x03 \x01(\tR\x05color\x125\n" +
 	"\bduration\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12-\n" +
-	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extra\"\xcd\x02\n" +
+	"\x05extra\x18\x05 \x01(\v2\x17.google.protobuf.StructR\x05extra\"\xf0\x02\n" +
 	"\fAssetVariant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x1d\n" +
@@ -418,7 +494,11 @@ const file_assetlane_v1_asset_proto_rawDesc = "" +
 	"\bread_url\x18\t \x01(\tR\areadUrl\x12&\n" +
 	"\x0fpart_size_bytes\x18\n" +
 	" \x01(\x03R\rpartSizeBytes\x12!\n" +
-	"\fparts_sha256\x18\v \x01(\fR\vpartsSha256\"\xfc\x03\n" +
+	"\fparts_sha256\x18\v \x01(\fR\vpartsSha256\x12!\n" +
+	"\fdownload_url\x18\f \x01(\tR\vdownloadUrl\":\n" +
+	"\x06Notice\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xac\x04\n" +
 	"\x05Asset\x12\x19\n" +
 	"\basset_id\x18\x01 \x01(\tR\aassetId\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x12\x1d\n" +
@@ -435,7 +515,8 @@ const file_assetlane_v1_asset_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\vrefreshTime\x12;\n" +
 	"\vexpire_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12\x1a\n" +
-	"\brevision\x18\f \x01(\x03R\brevisionB\x9e\x01\n" +
+	"\brevision\x18\f \x01(\x03R\brevision\x12.\n" +
+	"\anotices\x18\r \x03(\v2\x14.assetlane.v1.NoticeR\anoticesB\x9e\x01\n" +
 	"\x10com.assetlane.v1B\n" +
 	"AssetProtoP\x01Z-example.com/assetlane/assetlanev1;assetlanev1\xa2\x02\x03AXX\xaa\x02\fAssetlane.V1\xca\x02\fAssetlane\\V1\xe2\x02\x18Assetlane\\V1\\GPBMetadata\xea\x02\rAssetlane::V1b\x06proto3"
 
@@ -451,28 +532,30 @@ func file_assetlane_v1_asset_proto_rawDescGZIP() []byte {
 	return file_assetlane_v1_asset_proto_rawDescData
 }
 
-var file_assetlane_v1_asset_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_assetlane_v1_asset_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_assetlane_v1_asset_proto_goTypes = []any{
 	(*AssetDetails)(nil),          // 0: assetlane.v1.AssetDetails
 	(*AssetVariant)(nil),          // 1: assetlane.v1.AssetVariant
-	(*Asset)(nil),                 // 2: assetlane.v1.Asset
-	(*durationpb.Duration)(nil),   // 3: google.protobuf.Duration
-	(*structpb.Struct)(nil),       // 4: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Notice)(nil),                // 2: assetlane.v1.Notice
+	(*Asset)(nil),                 // 3: assetlane.v1.Asset
+	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
+	(*structpb.Struct)(nil),       // 5: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_assetlane_v1_asset_proto_depIdxs = []int32{
-	3, // 0: assetlane.v1.AssetDetails.duration:type_name -> google.protobuf.Duration
-	4, // 1: assetlane.v1.AssetDetails.extra:type_name -> google.protobuf.Struct
+	4, // 0: assetlane.v1.AssetDetails.duration:type_name -> google.protobuf.Duration
+	5, // 1: assetlane.v1.AssetDetails.extra:type_name -> google.protobuf.Struct
 	0, // 2: assetlane.v1.Asset.details:type_name -> assetlane.v1.AssetDetails
 	1, // 3: assetlane.v1.Asset.variants:type_name -> assetlane.v1.AssetVariant
-	5, // 4: assetlane.v1.Asset.create_time:type_name -> google.protobuf.Timestamp
-	5, // 5: assetlane.v1.Asset.refresh_time:type_name -> google.protobuf.Timestamp
-	5, // 6: assetlane.v1.Asset.expire_time:type_name -> google.protobuf.Timestamp
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	6, // 4: assetlane.v1.Asset.create_time:type_name -> google.protobuf.Timestamp
+	6, // 5: assetlane.v1.Asset.refresh_time:type_name -> google.protobuf.Timestamp
+	6, // 6: assetlane.v1.Asset.expire_time:type_name -> google.protobuf.Timestamp
+	2, // 7: assetlane.v1.Asset.notices:type_name -> assetlane.v1.Notice
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_asset_proto_init() }
@@ -486,7 +569,7 @@ func file_assetlane_v1_asset_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_assetlane_v1_asset_proto_rawDesc), len(file_assetlane_v1_asset_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

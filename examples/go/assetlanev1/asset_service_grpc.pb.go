@@ -47,6 +47,8 @@ const (
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
 // also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
 // tokens cannot be verified right now.
+//
+// The name BatchDeleteAssets is kept for a later version.
 type AssetServiceClient interface {
 	// Returns one asset, its read URLs as last signed.
 	//
@@ -190,6 +192,8 @@ func (c *assetServiceClient) DeleteAsset(ctx context.Context, in *DeleteAssetReq
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
 // also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
 // tokens cannot be verified right now.
+//
+// The name BatchDeleteAssets is kept for a later version.
 type AssetServiceServer interface {
 	// Returns one asset, its read URLs as last signed.
 	//

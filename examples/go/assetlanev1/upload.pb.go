@@ -388,7 +388,10 @@ type CutPlan struct {
 	// Default: CUT_FORMAT_AUTO.
 	Format CutFormat `protobuf:"varint,3,opt,name=format,proto3,enum=assetlane.v1.CutFormat" json:"format,omitempty"`
 	// The quality of JPEG and WebP, 1 to 95. Default: 0, the server's choice of 85.
-	Quality       int32 `protobuf:"varint,4,opt,name=quality,proto3" json:"quality,omitempty"`
+	Quality int32 `protobuf:"varint,4,opt,name=quality,proto3" json:"quality,omitempty"`
+	// Whether the upload fails when the cuts cannot be made. Default: false, the asset is stored without cuts, and
+	// `Asset.notices` says why. An original that is something else than its declared type fails the upload always.
+	Required      bool `protobuf:"varint,5,opt,name=required,proto3" json:"required,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -449,6 +452,13 @@ func (x *CutPlan) GetQuality() int32 {
 		return x.Quality
 	}
 	return 0
+}
+
+func (x *CutPlan) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
 }
 
 // A request that the caller sends to the store as it stands: method, URL and exactly these headers.
@@ -841,7 +851,9 @@ type Upload struct {
 	// The deadline: an upload whose bytes are not there by then expires.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// The cuts that the server makes. Absent: none. What it made is in the asset's variants.
-	CutPlan       *CutPlan `protobuf:"bytes,18,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
+	CutPlan *CutPlan `protobuf:"bytes,18,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
+	// What the caller left out, and why: see `RequestUploadRequest.notices`.
+	Notices       []*Notice `protobuf:"bytes,19,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1002,6 +1014,13 @@ func (x *Upload) GetCutPlan() *CutPlan {
 	return nil
 }
 
+func (x *Upload) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
+}
+
 var File_assetlane_v1_upload_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_proto_rawDesc = "" +
@@ -1018,12 +1037,13 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\x0epromises_parts\x18\a \x01(\bR\rpromisesParts\"=\n" +
 	"\aCutSize\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
-	"\vmax_edge_px\x18\x02 \x01(\x05R\tmaxEdgePx\"\xaf\x01\n" +
+	"\vmax_edge_px\x18\x02 \x01(\x05R\tmaxEdgePx\"\xcb\x01\n" +
 	"\aCutPlan\x12,\n" +
 	"\x05maker\x18\x01 \x01(\x0e2\x16.assetlane.v1.CutMakerR\x05maker\x12+\n" +
 	"\x05sizes\x18\x02 \x03(\v2\x15.assetlane.v1.CutSizeR\x05sizes\x12/\n" +
 	"\x06format\x18\x03 \x01(\x0e2\x17.assetlane.v1.CutFormatR\x06format\x12\x18\n" +
-	"\aquality\x18\x04 \x01(\x05R\aquality\"\xfc\x01\n" +
+	"\aquality\x18\x04 \x01(\x05R\aquality\x12\x1a\n" +
+	"\brequired\x18\x05 \x01(\bR\brequired\"\xfc\x01\n" +
 	"\x10PresignedRequest\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x10\n" +
 	"\x03url\x18\x02 \x01(\tR\x03url\x12E\n" +
@@ -1050,7 +1070,7 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x94\x06\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\xc4\x06\n" +
 	"\x06Upload\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x1d\n" +
 	"\n" +
@@ -1075,7 +1095,8 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"updateTime\x12;\n" +
 	"\vexpire_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x120\n" +
-	"\bcut_plan\x18\x12 \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlan*\xf2\x01\n" +
+	"\bcut_plan\x18\x12 \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlan\x12.\n" +
+	"\anotices\x18\x13 \x03(\v2\x14.assetlane.v1.NoticeR\anotices*\x8c\x02\n" +
 	"\fUploadStatus\x12\x1d\n" +
 	"\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1d\n" +
@@ -1084,7 +1105,7 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\x17UPLOAD_STATUS_COMPLETED\x10\x04\x12\x18\n" +
 	"\x14UPLOAD_STATUS_FAILED\x10\x05\x12\x1b\n" +
 	"\x17UPLOAD_STATUS_CANCELLED\x10\x06\x12\x19\n" +
-	"\x15UPLOAD_STATUS_EXPIRED\x10\a*Q\n" +
+	"\x15UPLOAD_STATUS_EXPIRED\x10\a\"\x04\b\b\x10\b*\x12UPLOAD_STATUS_HELD*Q\n" +
 	"\bCutMaker\x12\x19\n" +
 	"\x15CUT_MAKER_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10CUT_MAKER_CLIENT\x10\x01\x12\x14\n" +
@@ -1127,6 +1148,7 @@ var file_assetlane_v1_upload_proto_goTypes = []any{
 	nil,                           // 12: assetlane.v1.PresignedRequest.HeadersEntry
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 	(*AssetDetails)(nil),          // 14: assetlane.v1.AssetDetails
+	(*Notice)(nil),                // 15: assetlane.v1.Notice
 }
 var file_assetlane_v1_upload_proto_depIdxs = []int32{
 	1,  // 0: assetlane.v1.CutPlan.maker:type_name -> assetlane.v1.CutMaker
@@ -1147,11 +1169,12 @@ var file_assetlane_v1_upload_proto_depIdxs = []int32{
 	13, // 15: assetlane.v1.Upload.update_time:type_name -> google.protobuf.Timestamp
 	13, // 16: assetlane.v1.Upload.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 17: assetlane.v1.Upload.cut_plan:type_name -> assetlane.v1.CutPlan
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 18: assetlane.v1.Upload.notices:type_name -> assetlane.v1.Notice
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_proto_init() }

@@ -107,7 +107,10 @@ type RequestUploadRequest struct {
 	Variants []*VariantPromise `protobuf:"bytes,9,rep,name=variants,proto3" json:"variants,omitempty"`
 	// The cuts of the original, when the server is to make them. The original must then be a picture of a kind
 	// that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
-	CutPlan       *CutPlan `protobuf:"bytes,10,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
+	CutPlan *CutPlan `protobuf:"bytes,10,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
+	// What the caller left out on purpose, and why, such as the cuts of a picture that it could not read: they become
+	// `Asset.notices`. At most 16. Default: empty, nothing.
+	Notices       []*Notice `protobuf:"bytes,11,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,6 +211,13 @@ func (x *RequestUploadRequest) GetVariants() []*VariantPromise {
 func (x *RequestUploadRequest) GetCutPlan() *CutPlan {
 	if x != nil {
 		return x.CutPlan
+	}
+	return nil
+}
+
+func (x *RequestUploadRequest) GetNotices() []*Notice {
+	if x != nil {
+		return x.Notices
 	}
 	return nil
 }
@@ -1675,7 +1685,7 @@ var File_assetlane_v1_upload_service_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\n" +
-	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x03\n" +
+	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
 	"\x14RequestUploadRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x10\n" +
@@ -1689,7 +1699,8 @@ const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\adetails\x18\b \x01(\v2\x1a.assetlane.v1.AssetDetailsR\adetails\x128\n" +
 	"\bvariants\x18\t \x03(\v2\x1c.assetlane.v1.VariantPromiseR\bvariants\x120\n" +
 	"\bcut_plan\x18\n" +
-	" \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlanB\x13\n" +
+	" \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlan\x12.\n" +
+	"\anotices\x18\v \x03(\v2\x14.assetlane.v1.NoticeR\anoticesB\x13\n" +
 	"\x11_expiration_hours\"\x85\x01\n" +
 	"\x15RequestUploadResponse\x12,\n" +
 	"\x06upload\x18\x01 \x01(\v2\x14.assetlane.v1.UploadR\x06upload\x12>\n" +
@@ -1856,63 +1867,65 @@ var file_assetlane_v1_upload_service_proto_goTypes = []any{
 	(*AssetDetails)(nil),           // 28: assetlane.v1.AssetDetails
 	(*VariantPromise)(nil),         // 29: assetlane.v1.VariantPromise
 	(*CutPlan)(nil),                // 30: assetlane.v1.CutPlan
-	(*Upload)(nil),                 // 31: assetlane.v1.Upload
-	(*WriteTarget)(nil),            // 32: assetlane.v1.WriteTarget
-	(*Asset)(nil),                  // 33: assetlane.v1.Asset
-	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
-	(*PresignedRequest)(nil),       // 35: assetlane.v1.PresignedRequest
-	(UploadStatus)(0),              // 36: assetlane.v1.UploadStatus
+	(*Notice)(nil),                 // 31: assetlane.v1.Notice
+	(*Upload)(nil),                 // 32: assetlane.v1.Upload
+	(*WriteTarget)(nil),            // 33: assetlane.v1.WriteTarget
+	(*Asset)(nil),                  // 34: assetlane.v1.Asset
+	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
+	(*PresignedRequest)(nil),       // 36: assetlane.v1.PresignedRequest
+	(UploadStatus)(0),              // 37: assetlane.v1.UploadStatus
 }
 var file_assetlane_v1_upload_service_proto_depIdxs = []int32{
 	28, // 0: assetlane.v1.RequestUploadRequest.details:type_name -> assetlane.v1.AssetDetails
 	29, // 1: assetlane.v1.RequestUploadRequest.variants:type_name -> assetlane.v1.VariantPromise
 	30, // 2: assetlane.v1.RequestUploadRequest.cut_plan:type_name -> assetlane.v1.CutPlan
-	31, // 3: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
-	32, // 4: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
-	26, // 5: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
-	5,  // 6: assetlane.v1.WatchUploadResponse.status:type_name -> assetlane.v1.StatusEvent
-	8,  // 7: assetlane.v1.WatchUploadResponse.heartbeat:type_name -> assetlane.v1.Heartbeat
-	7,  // 8: assetlane.v1.WatchUploadResponse.progress:type_name -> assetlane.v1.ProgressEvent
-	31, // 9: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
-	32, // 10: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
-	33, // 11: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
-	0,  // 12: assetlane.v1.ProgressEvent.stage:type_name -> assetlane.v1.ProgressStage
-	6,  // 13: assetlane.v1.ProgressEvent.variants:type_name -> assetlane.v1.VariantProgress
-	34, // 14: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
-	27, // 15: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
-	11, // 16: assetlane.v1.SignPartsRequest.parts:type_name -> assetlane.v1.PartPromise
-	35, // 17: assetlane.v1.SignedPart.request:type_name -> assetlane.v1.PresignedRequest
-	13, // 18: assetlane.v1.SignPartsResponse.parts:type_name -> assetlane.v1.SignedPart
-	16, // 19: assetlane.v1.ListPartsResponse.parts:type_name -> assetlane.v1.StoredPart
-	31, // 20: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
-	33, // 21: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
-	31, // 22: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
-	31, // 23: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
-	36, // 24: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
-	31, // 25: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
-	1,  // 26: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
-	3,  // 27: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
-	9,  // 28: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
-	12, // 29: assetlane.v1.UploadService.SignParts:input_type -> assetlane.v1.SignPartsRequest
-	15, // 30: assetlane.v1.UploadService.ListParts:input_type -> assetlane.v1.ListPartsRequest
-	18, // 31: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
-	20, // 32: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
-	22, // 33: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
-	24, // 34: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
-	2,  // 35: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
-	4,  // 36: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
-	10, // 37: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
-	14, // 38: assetlane.v1.UploadService.SignParts:output_type -> assetlane.v1.SignPartsResponse
-	17, // 39: assetlane.v1.UploadService.ListParts:output_type -> assetlane.v1.ListPartsResponse
-	19, // 40: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
-	21, // 41: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
-	23, // 42: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
-	25, // 43: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
-	35, // [35:44] is the sub-list for method output_type
-	26, // [26:35] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	31, // 3: assetlane.v1.RequestUploadRequest.notices:type_name -> assetlane.v1.Notice
+	32, // 4: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
+	33, // 5: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
+	26, // 6: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
+	5,  // 7: assetlane.v1.WatchUploadResponse.status:type_name -> assetlane.v1.StatusEvent
+	8,  // 8: assetlane.v1.WatchUploadResponse.heartbeat:type_name -> assetlane.v1.Heartbeat
+	7,  // 9: assetlane.v1.WatchUploadResponse.progress:type_name -> assetlane.v1.ProgressEvent
+	32, // 10: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
+	33, // 11: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
+	34, // 12: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
+	0,  // 13: assetlane.v1.ProgressEvent.stage:type_name -> assetlane.v1.ProgressStage
+	6,  // 14: assetlane.v1.ProgressEvent.variants:type_name -> assetlane.v1.VariantProgress
+	35, // 15: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
+	27, // 16: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
+	11, // 17: assetlane.v1.SignPartsRequest.parts:type_name -> assetlane.v1.PartPromise
+	36, // 18: assetlane.v1.SignedPart.request:type_name -> assetlane.v1.PresignedRequest
+	13, // 19: assetlane.v1.SignPartsResponse.parts:type_name -> assetlane.v1.SignedPart
+	16, // 20: assetlane.v1.ListPartsResponse.parts:type_name -> assetlane.v1.StoredPart
+	32, // 21: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
+	34, // 22: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
+	32, // 23: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
+	32, // 24: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
+	37, // 25: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
+	32, // 26: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
+	1,  // 27: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
+	3,  // 28: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
+	9,  // 29: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
+	12, // 30: assetlane.v1.UploadService.SignParts:input_type -> assetlane.v1.SignPartsRequest
+	15, // 31: assetlane.v1.UploadService.ListParts:input_type -> assetlane.v1.ListPartsRequest
+	18, // 32: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
+	20, // 33: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
+	22, // 34: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
+	24, // 35: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
+	2,  // 36: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
+	4,  // 37: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
+	10, // 38: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
+	14, // 39: assetlane.v1.UploadService.SignParts:output_type -> assetlane.v1.SignPartsResponse
+	17, // 40: assetlane.v1.UploadService.ListParts:output_type -> assetlane.v1.ListPartsResponse
+	19, // 41: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
+	21, // 42: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
+	23, // 43: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
+	25, // 44: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
+	36, // [36:45] is the sub-list for method output_type
+	27, // [27:36] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_service_proto_init() }

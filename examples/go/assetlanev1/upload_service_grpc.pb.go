@@ -51,6 +51,9 @@ const (
 // also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
 // tokens cannot be verified right now.
 // An upload is its owner's alone: to anybody else it is as if there were none.
+//
+// These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+// GetServerInfo, and EventService.WatchEvents.
 type UploadServiceClient interface {
 	// Accepts an upload and signs a write target for each of its variants.
 	//
@@ -271,6 +274,9 @@ func (c *uploadServiceClient) ListUploads(ctx context.Context, in *ListUploadsRe
 // also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
 // tokens cannot be verified right now.
 // An upload is its owner's alone: to anybody else it is as if there were none.
+//
+// These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
+// GetServerInfo, and EventService.WatchEvents.
 type UploadServiceServer interface {
 	// Accepts an upload and signs a write target for each of its variants.
 	//
