@@ -12,7 +12,7 @@ from tests.uploads.samples import ID, NOW, PICTURE, requested
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit
 from assetlane_server.uploads.errors import InvalidRequest
 from assetlane_server.uploads.paths import fault_in_path
-from assetlane_server.uploads.upload import Details, Status, VariantPromise
+from assetlane_server.uploads.upload import Details, Notice, Status, VariantPromise
 
 ORIGINAL = VariantPromise("original", "image/jpeg", 1)
 
@@ -83,6 +83,15 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("variants[0].sha256", "is 31 bytes", variant(sha256=b"x" * 31)),
     ("variants[0].width_px", "from 0", variant(width_px=-1)),
     ("variants[0].height_px", "to 1,000,000", variant(height_px=1_000_001)),
+    ("notices", "there are 17, the limit is 16", {"notices": (Notice("A", ""),) * 17}),
+    ("notices[1].reason", "1 to 64 of A-Z", {"notices": (Notice("A", ""), Notice("", "No reason."))}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("A" * 65, ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("image_broken", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("_A", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("A\n", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("Ä", ""),)}),
+    ("notices[0].message", "is 1,025 bytes long, the limit is 1,024", {"notices": (Notice("A", "ö" * 512 + "."),)}),
+    ("notices[0].message", "NUL", {"notices": (Notice("A", "a\0"),)}),
 ]
 
 
@@ -116,6 +125,7 @@ def test_all_bad_fields_are_named_at_once() -> None:
         variant(size_bytes=0),
         variant(size_bytes=5 * 1024**4),
         variant(content_type='text/plain; charset="utf-8";format=flowed'),
+        {"notices": (Notice("A" * 64, "ö" * 512), Notice("A_1", "")) * 8},
         variant(name="a" * 32) | {"variants": (ORIGINAL, replace(ORIGINAL, name="a" * 32))},
     ],
 )

@@ -17,7 +17,7 @@ from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
 from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Details, Status, Upload, VariantPromise
+from assetlane_server.uploads.upload import Details, Notice, Status, Upload, VariantPromise
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -57,6 +57,7 @@ def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_
             for variant in message.variants
         ),
         cut_plan=_cut_plan_of(message.cut_plan) if message.HasField("cut_plan") else None,
+        notices=tuple(Notice(notice.reason, notice.message) for notice in message.notices),
     )
 
 
@@ -166,6 +167,7 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
         create_time=_timestamp(upload.create_time),
         update_time=_timestamp(upload.history[-1].time),
         expire_time=_timestamp(upload.expire_time),
+        notices=_notice_messages(upload.notices),
     )
     if upload.cut_plan is not None:
         message.cut_plan.CopyFrom(_cut_plan_message(upload.cut_plan))
@@ -236,6 +238,7 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
         ],
         create_time=_timestamp(asset.create_time),
         revision=asset.revision,
+        notices=_notice_messages(asset.notices),
     )
     if read_urls.expire_time is not None:
         message.refresh_time.CopyFrom(_timestamp(asset.refresh_time))
@@ -258,6 +261,10 @@ def progress_message(progress: Progress) -> upload_service_pb2.ProgressEvent:
         size_bytes=sum(progress.size_bytes.values()),
         time=_timestamp(progress.time),
     )
+
+
+def _notice_messages(notices: Iterable[Notice]) -> list[asset_pb2.Notice]:
+    return [asset_pb2.Notice(reason=notice.reason, message=notice.message) for notice in notices]
 
 
 def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:

@@ -23,7 +23,16 @@ from assetlane_server.uploads.paths import (
     key_place,
     object_key,
 )
-from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
+from assetlane_server.uploads.upload import (
+    ORIGINAL,
+    WORK_LEASE,
+    Details,
+    Notice,
+    Status,
+    StatusChange,
+    Upload,
+    VariantPromise,
+)
 
 DEFAULT_EXPIRATION_HOURS = 24.0
 MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
@@ -33,6 +42,8 @@ MAX_CAPTION_BYTES = 8192
 MAX_EXTRA_BYTES = 16 * 1024
 MAX_EXTRA_DEPTH = 32
 MAX_VARIANTS = 16
+MAX_NOTICES = 16
+MAX_NOTICE_MESSAGE_BYTES = 1024
 MAX_CONTENT_TYPE_BYTES = 255
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
@@ -40,6 +51,7 @@ MAX_DURATION = timedelta(days=365)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_NOTICE_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 # RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
 _CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
@@ -80,6 +92,7 @@ class UploadRequest:
     details: Details = field(default_factory=Details)
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
     cut_plan: CutPlan | None = None  # None: the server makes no cuts
+    notices: tuple[Notice, ...] = ()  # what the caller left out
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
@@ -97,6 +110,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
         *_cuts(request, terms),
+        *_notices(request.notices),
     ]
     if violations:
         raise InvalidRequest(violations)
@@ -135,6 +149,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         details=request.details,
         variants=variants,
         cut_plan=cut_plan,
+        notices=request.notices,
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
@@ -246,6 +261,17 @@ def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
             yield FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
+    if len(notices) > MAX_NOTICES:
+        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}")
+        return
+    for index, notice in enumerate(notices):
+        if not _NOTICE_REASON.fullmatch(notice.reason):
+            limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
+            yield FieldViolation(f"notices[{index}].reason", limit)
+        yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

@@ -10,6 +10,7 @@ from assetlane_server.uploads.upload import (
     WORK_LEASE,
     Details,
     Failure,
+    Notice,
     Upload,
     VariantPromise,
 )
@@ -63,6 +64,7 @@ class Asset:
     revision: int = 1  # rises by one with every refresh, and with the deletion
     delete_time: datetime | None = None  # set: out of the ledger, its objects deleted or about to be
     sweep_time: datetime | None = None  # when the sweeper deletes its objects (again); None: never
+    notices: tuple[Notice, ...] = ()  # what was left out when it was made
 
     @property
     def is_public(self) -> bool:
@@ -152,6 +154,7 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         refresh_time=whole_second(now),
         update_time=now,
         write_expire_time=upload.targets_expire_time or now,
+        notices=upload.notices,
     )
 
 

@@ -79,6 +79,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was left out of an asset, and why: a stable reason and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What people and programs say about an asset; stored and handed back unchanged."""
 
@@ -127,6 +135,7 @@ class Upload:
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
     cut_plan: CutPlan | None = None  # the cuts that the server makes; None: none
+    notices: tuple[Notice, ...] = ()  # what the caller left out
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
@@ -254,4 +263,5 @@ def _words(upload: Upload) -> tuple[object, ...]:
         upload.details,
         tuple(replace(variant, key="", part_size_bytes=0) for variant in upload.variants),
         None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
+        upload.notices,
     )
