@@ -1,8 +1,9 @@
-"""Which picture formats are read, and how one is opened: by its first bytes, never by its name."""
+"""Which picture formats are read, and how one is opened: by its first bytes, never by its name, without metadata."""
 
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import IO
 
@@ -20,6 +21,7 @@ from PIL import (
 )
 
 from assetlane.errors import ImageRefused
+from assetlane.metadata import Essentials, essentials, orientation_of
 
 # Importing a plugin registers it. Only these are tried on what strangers send: no EPS, no PSD, no icons.
 PLUGINS = (
@@ -78,7 +80,7 @@ _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_PREFIX_BYTES = 64  # Pillow's plugins want 16; the brands of an HEIF file go on a little longer
+_PREFIX_BYTES = 512  # Pillow's plugins want 16; the brands of an HEIF file go on longer
 
 
 def essence(content_type: str) -> str:
@@ -102,28 +104,90 @@ def has_heif() -> bool:
     return find_spec("pillow_heif") is not None
 
 
-def opened(stream: IO[bytes]) -> tuple[ImageFile.ImageFile, str]:
-    """Returns the picture, only its header read, and its media type. Raises ImageRefused.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture of which only the header is read.
+
+    `orientation`: as EXIF has it, 1 to 8; `icc`: its profile; `frame`: of a GIF, where its first frame lies on the
+    screen; `inverted`: of a TIFF, whether its samples of 16 bits or more rise from white to black.
+    """
+
+    image: ImageFile.ImageFile
+    content_type: str
+    orientation: int
+    icc: bytes | None
+    frame: tuple[int, int, int, int] | None
+    inverted: bool
+
+
+def opened(stream: IO[bytes], max_pixels: int) -> Opened:
+    """Returns the picture, without the metadata of its file. Raises ImageRefused.
 
     Not Image.open: that warns about large pictures through the process-wide warning filters, which
     cannot be changed safely in a thread, and has a limit that only a global can move.
     """
-    prefix = stream.read(_PREFIX_BYTES)
-    if not prefix:
-        raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
-    name = _recognized(prefix)
+    name = _name(stream)
     if name == "HEIF" and not has_heif():
         raise ImageRefused("IMAGE_EXTRA_MISSING", HEIF_HINT)
-    stream.seek(0)
+    found = essentials(stream, name)
+    _check_parts(found, max_pixels)
     try:
-        return _factory(name)(stream, ""), CONTENT_TYPES[name]
+        image = _factory(name)(found.stream, "")
     except BROKEN as error:
-        raise ImageRefused("IMAGE_BROKEN", f"the picture's header is damaged: {error}") from error
+        raise refusal_of(error, "the picture's header is damaged, or of a kind that is not read") from error
+    exif, icc = image.info.get("exif"), found.icc or image.info.get("icc_profile")
+    # Some decoders take XMP for EXIF where there is none.
+    for metadata in ("exif", "xmp", "XML:com.adobe.xmp"):
+        image.info.pop(metadata, None)
+    return Opened(
+        image,
+        CONTENT_TYPES[name],
+        orientation_of(exif) if isinstance(exif, bytes) else found.orientation,
+        icc if isinstance(icc, bytes) else None,
+        found.frame,
+        name == "TIFF" and image.mode in ("I;16", "I;16B", "I", "F") and _is_white_zero(image),
+    )
+
+
+def content_type_of(stream: IO[bytes]) -> str:
+    """Returns the media type of a picture by its first bytes. Raises ImageRefused for what is none that is read."""
+    return CONTENT_TYPES[_name(stream)]
+
+
+def refusal_of(error: Exception, message: str) -> ImageRefused:
+    """Returns the refusal for what Pillow raised: it has limits of its own too."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageRefused("IMAGE_TOO_LARGE", "the picture has more pixels than can be read")
+    return ImageRefused("IMAGE_BROKEN", message)
+
+
+def _check_parts(found: Essentials, max_pixels: int) -> None:
+    """Raises ImageRefused for a frame or tile over the limit: Pillow would only warn, on the user's terminal."""
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    width, height = found.tile or (found.frame[2:] if found.frame else (0, 0))
+    if width * height > limit:
+        raise ImageRefused(
+            "IMAGE_TOO_LARGE", f"the picture has parts of {width} x {height} pixels, at most {limit:,} are allowed"
+        )
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})  # TIFF 6.0, PhotometricInterpretation
+    return bool(tags.get(262) == 0)
+
+
+def _name(stream: IO[bytes]) -> str:
+    """Returns Pillow's name of the format; the stream is at its start before and after."""
+    prefix = stream.read(_PREFIX_BYTES)
+    stream.seek(0)
+    if not prefix:
+        raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
+    return _recognized(prefix)
 
 
 def _recognized(prefix: bytes) -> str:
     if prefix[4:8] == b"ftyp":  # ISO/IEC 23008-12: which codec is inside, only all brands together tell
-        box = prefix[: int.from_bytes(prefix[:4])]
+        box = prefix[: int.from_bytes(prefix[:4])]  # what is longer than the prefix has said enough
         brands = {box[at : at + 4] for at in (8, *range(16, len(box), 4))}
         if brands & _AVIF_BRANDS:
             return "AVIF"
@@ -133,7 +197,9 @@ def _recognized(prefix: bytes) -> str:
         factory, accept = Image.OPEN.get(name, (None, None))
         if factory is not None and accept is not None and accept(prefix[:16]) is True:
             return name
-    raise ImageRefused("IMAGE_UNRECOGNIZED", f"not a picture, or none of {', '.join(CONTENT_TYPES)}")
+    raise ImageRefused(
+        "IMAGE_UNRECOGNIZED", "not a picture, or of a format that is not read: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, HEIC"
+    )
 
 
 def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
@@ -141,4 +207,6 @@ def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
         from pillow_heif.as_plugin import HeifImageFile  # used as it is: nothing is registered for the process
 
         return HeifImageFile
+    if name == "JPEG":  # not its factory: that looks for more pictures behind the first
+        return JpegImagePlugin.JpegImageFile
     return Image.OPEN[name][0]

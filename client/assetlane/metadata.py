@@ -1,0 +1,382 @@
+"""Takes metadata out of a picture's file before a decoder sees it, and reads what cuts need of it.
+
+Text, XMP, EXIF and profiles do not change a pixel, and are where files are damaged or huge most often: a decoder
+that parses them would refuse the whole picture for one of them. What is kept is what the pixels need.
+Only two things of the metadata are read here: the EXIF orientation, and the ICC profile. Pure, without Pillow.
+
+Sources: PNG 3rd edition (W3C), ITU-T T.81 and Exif 2.32 for JPEG, TIFF 6.0 and the BigTIFF design, ICC.1:2022
+annex B, ISO/IEC 23008-12 for HEIC and AVIF, GIF89a.
+"""
+
+import io
+import re
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import IO, Any
+
+MAX_ICC_BYTES = 4 * 1024**2  # of a profile that is read at all
+MAX_EXIF_BYTES = 1024**2  # of EXIF that is looked through for the orientation
+MAX_IFD_ENTRIES = 4096
+MAX_GIF_BLOCKS = 10_000  # before the first frame
+
+_ORIENTATION = 0x0112
+_EXIF_SIGN = b"Exif\0\0"
+_ICC_SIGN = b"ICC_PROFILE\0"
+_PNG_KEPT = frozenset({b"tRNS"})  # of the chunks that a decoder may ignore
+# APP0 and APP14 say how colours are stored; all others, and comments, are metadata.
+_JPEG_DROPPED = frozenset({0xFE, *range(0xE1, 0xEE), 0xEF})
+_JPEG_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_JPEG_SCAN, _JPEG_EXIF, _JPEG_ICC = 0xDA, 0xE1, 0xE2
+# Baseline tags that describe pixels, and those of compression, tiles and colour spaces.
+_TIFF_KEPT = frozenset(
+    {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 290, 291, 292, 293, 317, 320, 322, 323, 324, 325, 332,
+     338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 34925}
+)  # fmt: skip
+_TIFF_ICC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 34675, 322, 323
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
+_SHORT, _LONG = 3, 4
+# An item of type Exif: version 2 has a number of 2 bytes, version 3 of 4, then 2 of protection.
+_HEIF_EXIF = re.compile(rb"infe(?:\x02.{3}.{4}|\x03.{3}.{6})Exif", re.DOTALL)
+_HEIF_META_BYTES = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Essentials:
+    """What is left of a file.
+
+    `stream`: the file without metadata; `orientation`: as EXIF has it, 1 to 8; `icc`: the profile, None when there
+    is none that can be read; `frame`: of a GIF, where its first frame lies on the screen (left, top, right, bottom);
+    `tile`: of a tiled TIFF, the size of a tile.
+    """
+
+    stream: IO[bytes]
+    orientation: int = 1
+    icc: bytes | None = None
+    frame: tuple[int, int, int, int] | None = None
+    tile: tuple[int, int] | None = None
+
+
+def essentials(stream: IO[bytes], name: str) -> Essentials:
+    """Returns what a decoder needs of a picture that Pillow calls `name`.
+
+    Never raises for what is in the file: where it is damaged, the rest is left as it is, for the decoder to refuse.
+    """
+    try:
+        match name:
+            case "PNG":
+                return _png(stream)
+            case "JPEG":
+                return _jpeg(stream)
+            case "TIFF":
+                return _tiff(stream)
+            case "GIF":
+                return Essentials(stream, frame=_first_frame(stream))
+            case "AVIF" | "HEIF":
+                return Essentials(_without_exif(stream))
+    except (struct.error, EOFError):
+        pass  # it ends, or points, where it should not
+    finally:
+        stream.seek(0)
+    return Essentials(stream)
+
+
+def orientation_of(exif: bytes) -> int:
+    """Returns the orientation in EXIF data, 1 to 8; 1 for damaged data."""
+    body = exif.removeprefix(_EXIF_SIGN)[:MAX_EXIF_BYTES]
+    order = {b"II": "<", b"MM": ">"}.get(body[:2])
+    if order is None or len(body) < 8:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", body, 4)
+        (count,) = struct.unpack_from(f"{order}H", body, start)
+        for index in range(min(count, MAX_IFD_ENTRIES)):
+            tag, kind, _ = struct.unpack_from(f"{order}HHI", body, start + 2 + 12 * index)
+            if tag == _ORIENTATION and kind in (_SHORT, _LONG):
+                form = "H" if kind == _SHORT else "I"
+                return _valid(struct.unpack_from(f"{order}{form}", body, start + 10 + 12 * index)[0])
+    except struct.error:
+        return 1
+    return 1
+
+
+def _valid(orientation: int) -> int:
+    return orientation if 1 <= orientation <= 8 else 1
+
+
+def _png(stream: IO[bytes]) -> Essentials:
+    kept = _Kept()
+    kept.keep(0, 8)
+    at, depth, color_type = 8, 8, 0
+    orientation, icc = 1, None
+    while True:
+        stream.seek(at)
+        head = stream.read(8)
+        if len(head) < 8:
+            break  # cut off, or without an end
+        length, kind = struct.unpack(">I4s", head)
+        end = at + length + 12
+        is_optional = bool(kind[0] & 0x20)
+        if not is_optional:
+            if kind == b"IHDR":
+                depth, color_type = struct.unpack(">8xBB", _read(stream, 10))
+            kept.keep(at, end)
+        elif kind in (b"eXIf", b"iCCP", b"tRNS") and length <= MAX_ICC_BYTES:
+            body = stream.read(length)
+            if stream.read(4) == struct.pack(">I", zlib.crc32(kind + body)):
+                if kind == b"eXIf":
+                    orientation = orientation_of(body)
+                elif kind == b"iCCP":
+                    icc = _inflated(body.partition(b"\0")[2][1:])
+                else:
+                    kept.add(_chunk(kind, _eight_bit_key(body, depth, color_type)))
+        if kind == b"IEND":
+            break
+        at = end
+    return Essentials(kept.opened(stream), orientation, icc)
+
+
+def _eight_bit_key(body: bytes, depth: int, color_type: int) -> bytes:
+    """Returns the transparent colour as Pillow compares it: with samples that are scaled to 8 bits already.
+
+    Grey of 16 bits stays as it is: its samples do too.
+    """
+    grey, rgb = 0, 2
+    if color_type == grey and depth < 8 and len(body) == 2:
+        (level,) = struct.unpack(">H", body)
+        return struct.pack(">H", level * 255 // (2**depth - 1)) if level < 2**depth else body
+    if color_type == rgb and depth == 16 and len(body) == 6:
+        return struct.pack(">3H", *(level >> 8 for level in struct.unpack(">3H", body)))
+    return body
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _inflated(data: bytes) -> bytes | None:
+    """Returns a compressed profile; None when it is damaged or larger than is read."""
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(data, MAX_ICC_BYTES + 1)
+    except zlib.error:
+        return None
+    return profile if inflater.eof and len(profile) <= MAX_ICC_BYTES else None
+
+
+def _jpeg(stream: IO[bytes]) -> Essentials:
+    kept = _Kept()
+    kept.keep(0, 2)
+    at, orientation = 2, 0
+    profile: dict[int, bytes] = {}
+    profile_parts, profile_bytes = 0, 0
+    while True:
+        stream.seek(at)
+        head = stream.read(4)
+        if len(head) < 4 or head[0] != 0xFF or head[1] in (0x00, _JPEG_SCAN):
+            break  # the pixels begin, or what only a decoder may make sense of
+        marker = head[1]
+        if marker == 0xFF:  # a filler
+            at += 1
+            continue
+        if marker in _JPEG_ALONE:
+            kept.keep(at, at + 2)
+            at += 2
+            continue
+        length = int.from_bytes(head[2:])
+        if length < 2:
+            break
+        end = at + 2 + length
+        if marker not in _JPEG_DROPPED:
+            kept.keep(at, end)
+        elif marker == _JPEG_EXIF and not orientation:
+            body = stream.read(length - 2)
+            if body.startswith(_EXIF_SIGN):
+                orientation = orientation_of(body)
+        elif marker == _JPEG_ICC:
+            body = stream.read(length - 2)
+            if body.startswith(_ICC_SIGN) and len(body) > 14 and profile_bytes <= MAX_ICC_BYTES:
+                profile[body[12]], profile_parts = body[14:], body[13]
+                profile_bytes += len(body)
+        at = end
+    kept.keep(at, None)
+    is_whole = 0 < profile_parts == len(profile) and profile_bytes <= MAX_ICC_BYTES
+    icc = b"".join(profile[number] for number in sorted(profile)) if is_whole else None
+    return Essentials(kept.opened(stream), orientation or 1, icc)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How an IFD is written: classic TIFF or BigTIFF."""
+
+    order: str
+    count: str
+    entry: str  # tag, type, count, and a value or where the values are
+    offset: str
+    inline_bytes: int
+
+    def value(self, kind: int, entry: bytes) -> int:
+        """Returns the first number of an entry that holds it itself; 0 for others."""
+        form = {_SHORT: "H", _LONG: "I"}.get(kind)
+        at = struct.calcsize(self.entry) - self.inline_bytes
+        return int(struct.unpack_from(f"{self.order}{form}", entry, at)[0]) if form else 0
+
+
+def _tiff(stream: IO[bytes]) -> Essentials:
+    """Leaves of the first directory what describes pixels; other pages go."""
+    head = _read(stream, 16)
+    order = "<" if head[:2] == b"II" else ">"
+    (version,) = struct.unpack_from(f"{order}H", head, 2)
+    if version == 43:
+        layout, at = _Layout(order, f"{order}Q", f"{order}HHQQ", f"{order}Q", 8), 8
+    else:
+        layout, at = _Layout(order, f"{order}H", f"{order}HHII", f"{order}I", 4), 4
+    (start,) = struct.unpack_from(layout.offset, head, at)
+    stream.seek(start)
+    (count,) = struct.unpack(layout.count, _read(stream, struct.calcsize(layout.count)))
+    if count > MAX_IFD_ENTRIES:
+        return Essentials(stream)
+    size = struct.calcsize(layout.entry)
+    table = _read(stream, count * size)
+    orientation, icc, tile, kept_entries = 1, None, {}, []
+    for entry in (table[index * size : (index + 1) * size] for index in range(count)):
+        tag, kind, number, place = struct.unpack(layout.entry, entry)
+        if tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH):
+            tile[tag] = layout.value(kind, entry)
+        if tag == _ORIENTATION:
+            orientation = _valid(layout.value(kind, entry))
+        elif tag == _TIFF_ICC and layout.inline_bytes < number <= MAX_ICC_BYTES and _TIFF_SIZES.get(kind) == 1:
+            stream.seek(place)
+            icc = stream.read(number)
+        elif tag in _TIFF_KEPT:
+            kept_entries.append(entry)
+    directory = struct.pack(layout.count, len(kept_entries)) + b"".join(kept_entries) + bytes(layout.inline_bytes)
+    kept = _Kept()
+    kept.keep(0, start)
+    kept.add(directory)
+    kept.keep(start + len(directory), None)
+    is_tiled = len(tile) == 2
+    return Essentials(
+        kept.opened(stream),
+        orientation,
+        icc,
+        tile=(tile[_TIFF_TILE_WIDTH], tile[_TIFF_TILE_LENGTH]) if is_tiled else None,
+    )
+
+
+def _first_frame(stream: IO[bytes]) -> tuple[int, int, int, int] | None:
+    head = _read(stream, 13)
+    if head[10] & 0x80:
+        stream.seek(3 << ((head[10] & 7) + 1), io.SEEK_CUR)
+    for _ in range(MAX_GIF_BLOCKS):
+        kind = _read(stream, 1)
+        if kind == b",":
+            left, top, width, height = struct.unpack("<4H", _read(stream, 8))
+            return left, top, left + width, top + height
+        if kind != b"!":
+            return None
+        _read(stream, 1)
+        while size := _read(stream, 1)[0]:
+            stream.seek(size, io.SEEK_CUR)
+    return None
+
+
+def _without_exif(stream: IO[bytes]) -> IO[bytes]:
+    """Returns an HEIC or AVIF file whose EXIF item has a type that nobody reads.
+
+    Its own properties turn such a picture, EXIF does not: ISO/IEC 23000-22, 7.3.10.
+    """
+    start = stream.read(_HEIF_META_BYTES)
+    kept, at = _Kept(), 0
+    for found in _HEIF_EXIF.finditer(start):
+        kept.keep(at, found.end() - 4)
+        kept.add(b"skip")
+        at = found.end()
+    kept.keep(at, None)
+    return kept.opened(stream) if at else stream
+
+
+def _read(stream: IO[bytes], size: int) -> bytes:
+    """Returns exactly so many bytes. Raises EOFError."""
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return data
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The pieces of a new file: bytes, or from where to where in the old one."""
+
+    pieces: list[bytes | tuple[int, int | None]] = field(default_factory=list)
+
+    def keep(self, start: int, end: int | None) -> None:
+        """Keeps what lies there in the old file; None: to its end."""
+        if self.pieces and isinstance(last := self.pieces[-1], tuple) and last[1] == start:
+            self.pieces[-1] = (last[0], end)
+        elif end is None or end > start:
+            self.pieces.append((start, end))
+
+    def add(self, data: bytes) -> None:
+        """Adds bytes of our own."""
+        self.pieces.append(data)
+
+    def opened(self, stream: IO[bytes]) -> IO[bytes]:
+        """Returns the new file, open; it reads from the old one."""
+        if self.pieces == [(0, None)]:
+            return stream
+        whole = stream.seek(0, io.SEEK_END)
+        return io.BufferedReader(_Pieces(stream, [*self._measured(whole)]), 64 * 1024)
+
+    def _measured(self, whole_bytes: int) -> Iterator[bytes | tuple[int, int]]:
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                end = whole_bytes if piece[1] is None else min(piece[1], whole_bytes)
+                if end > piece[0]:
+                    yield piece[0], end
+
+
+class _Pieces(io.RawIOBase):
+    """A file that is made of pieces of another one, and of bytes."""
+
+    def __init__(self, stream: IO[bytes], pieces: list[bytes | tuple[int, int]]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._pieces = pieces
+        sizes = (len(piece) if isinstance(piece, bytes) else piece[1] - piece[0] for piece in pieces)
+        self._starts = [0, *accumulate(sizes)]  # of each piece in this file, and its end
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._starts[-1]}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:  # a writable buffer; collections.abc.Buffer is of Python 3.12
+        index = bisect_right(self._starts, self._at) - 1
+        if index >= len(self._pieces):
+            return 0
+        piece, inside = self._pieces[index], self._at - self._starts[index]
+        wanted = min(len(memoryview(buffer)), self._starts[index + 1] - self._at)
+        if isinstance(piece, bytes):
+            data = piece[inside : inside + wanted]
+        else:
+            self._stream.seek(piece[0] + inside)
+            data = self._stream.read(wanted)
+        memoryview(buffer)[: len(data)] = data
+        self._at += len(data)
+        return len(data)
