@@ -1,9 +1,12 @@
 """Which picture formats are read, and how one is opened: by its first bytes, never by its name, without metadata."""
 
+import ctypes
+import logging
 import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import IO
 
@@ -22,6 +25,8 @@ from PIL import (
 
 from assetlane.errors import ImageRefused
 from assetlane.metadata import Essentials, essentials, orientation_of
+
+logger = logging.getLogger(__name__)
 
 # Importing a plugin registers it. Only these are tried on what strangers send: no EPS, no PSD, no icons.
 PLUGINS = (
@@ -198,7 +203,8 @@ def _recognized(prefix: bytes) -> str:
         if factory is not None and accept is not None and accept(prefix[:16]) is True:
             return name
     raise ImageRefused(
-        "IMAGE_UNRECOGNIZED", "not a picture, or of a format that is not read: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, HEIC"
+        "IMAGE_UNRECOGNIZED",
+        "not a picture, or of a format that is not read: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, HEIC",
     )
 
 
@@ -207,6 +213,21 @@ def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
         from pillow_heif.as_plugin import HeifImageFile  # used as it is: nothing is registered for the process
 
         return HeifImageFile
+    if name == "TIFF":
+        _silence_libtiff()
     if name == "JPEG":  # not its factory: that looks for more pictures behind the first
         return JpegImagePlugin.JpegImageFile
     return Image.OPEN[name][0]
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keeps libtiff from writing about damaged files to the terminal; Pillow does the same with its warnings.
+
+    Errors are raised as before. Where the library cannot be reached by name (Windows) it goes on writing.
+    """
+    core = find_spec("PIL._imaging")
+    try:
+        ctypes.CDLL(core.origin if core else None).TIFFSetErrorHandler(None)
+    except (AttributeError, OSError, TypeError) as error:
+        logger.debug("libtiff may write to the terminal: %r", error)

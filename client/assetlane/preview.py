@@ -134,15 +134,14 @@ def make_preview(
 
 
 @contextmanager
-def _translated(reason: str, told: str) -> Iterator[None]:
+def _translated(reason: str, message: str) -> Iterator[None]:
     """Turns what FFmpeg, and PyAV on what it finds, raise into VideoRefused."""
     import av
 
     try:
         yield
     except (av.FFmpegError, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError) as error:
-        fault = error.strerror if isinstance(error, OSError | av.FFmpegError) else str(error)
-        raise VideoRefused(reason, f"{told}: {fault}" if fault else told) from error
+        raise VideoRefused(reason, message) from error
 
 
 def _container(file: IO[bytes], options: CutOptions) -> "InputContainer":

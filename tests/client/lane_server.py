@@ -151,6 +151,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 expiration_hours=request.expiration_hours if request.HasField("expiration_hours") else 24,
                 details=request.details,
                 variants=request.variants,
+                notices=request.notices,
             )
             self.uploads[upload.upload_id] = upload
             self.requests[request.request_id] = upload.upload_id
@@ -344,6 +345,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 )
                 for p in upload.variants
             ],
+            notices=upload.notices,
         )
         self._sign(asset)
         return asset

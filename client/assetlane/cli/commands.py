@@ -149,6 +149,8 @@ def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> 
         for name, fact in facts.items():
             if fact:
                 say(f"{name + ':':<11}{fact}")
+        for notice in asset.notices:
+            say(f"notice:    {notice.message} [{notice.reason}]")
         for variant in asset.variants:
             size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
             say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")
