@@ -13,8 +13,9 @@ Arguments and results can be pickled, ImageRefused too: `make_cuts` is made to b
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,6 +23,7 @@ from PIL import Image
 
 from assetlane.errors import ImageRefused
 from assetlane.formats import BROKEN, Opened, essence, opened, readable, refusal_of
+from assetlane.hdr import primaries_of, still_tone_mapped, transfer_of
 from assetlane.pixels import average_color, cleared_outside, fits, in_srgb, plain, turned
 
 __all__ = [
@@ -133,7 +135,7 @@ def make_cuts(
 
 def make_cuts_of_image(image: Image.Image, sizes: Sequence[CutSize], options: CutOptions) -> Picture:
     """Returns the cuts of an upright RGB picture that is in memory already, such as a frame of a video."""
-    return _cascade(image, image.size, 1, None, "image/jpeg", sizes, options)
+    return _cascade(image, image.size, 1, None, None, "image/jpeg", sizes, options)
 
 
 def check_pixels(size: tuple[int, int], options: CutOptions) -> None:
@@ -182,7 +184,14 @@ def _cut(found: Opened, sizes: Sequence[CutSize], options: CutOptions) -> Pictur
     if found.frame is not None and found.frame != (0, 0, *image.size):
         current = cleared_outside(current, found.frame)
     current.info = {}  # a comment or XMP left here would be saved again
-    return _cascade(current, size, found.orientation, icc, found.content_type, sizes, options)
+    in_colors: Callable[[Image.Image], Image.Image] | None = None
+    if found.coding is not None and (transfer := transfer_of(found.coding[1])) is not None:
+        in_colors = partial(still_tone_mapped, transfer=transfer, primaries=primaries_of(found.coding[0]))
+        icc = None
+    elif icc is not None and len(icc) > KEPT_ICC_BYTES:
+        in_colors = partial(in_srgb, icc=icc)
+        icc = None
+    return _cascade(current, size, found.orientation, icc, in_colors, found.content_type, sizes, options)
 
 
 def _cascade(
@@ -190,13 +199,15 @@ def _cascade(
     size: tuple[int, int],
     way_up: int,
     icc: bytes | None,
+    in_colors: Callable[[Image.Image], Image.Image] | None,
     content_type: str,
     sizes: Sequence[CutSize],
     options: CutOptions,
 ) -> Picture:
     """Cuts from large to small, each from the one before. `size`: of the whole picture, upright.
 
-    It is the largest cut that is turned upright and looked through for transparency, not the picture.
+    It is the largest cut that is turned upright, brought to sRGB by `in_colors` if need be, and looked through for
+    transparency, not the picture.
     """
     made: list[Cut] = []
     for cut in reversed(_wanted(size, sizes)):
@@ -205,8 +216,8 @@ def _cascade(
         if current.size != lying:
             current = current.resize(lying, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         current, way_up = turned(current, way_up), 1
-        if icc is not None and len(icc) > KEPT_ICC_BYTES:
-            current, icc = in_srgb(current, icc), None
+        if in_colors is not None:
+            current, in_colors = in_colors(current), None
         if current.mode == "RGBA" and current.getchannel("A").getextrema() == (255, 255):
             current = current.convert("RGB")
         made.append(replace(encoded(cut.name, current, content_type, icc, options), is_full_size=target == size))

@@ -114,7 +114,8 @@ class Opened:
     """A picture of which only the header is read.
 
     `orientation`: as EXIF has it, 1 to 8; `icc`: its profile; `frame`: of a GIF, where its first frame lies on the
-    screen; `inverted`: of a TIFF, whether its samples of 16 bits or more rise from white to black.
+    screen; `inverted`: of a TIFF, whether its samples of 16 bits or more rise from white to black; `coding`: its
+    primaries and transfer by their numbers in ISO/IEC 23091-2.
     """
 
     image: ImageFile.ImageFile
@@ -123,6 +124,7 @@ class Opened:
     icc: bytes | None
     frame: tuple[int, int, int, int] | None
     inverted: bool
+    coding: tuple[int, int] | None
 
 
 def opened(stream: IO[bytes], max_pixels: int) -> Opened:
@@ -151,6 +153,7 @@ def opened(stream: IO[bytes], max_pixels: int) -> Opened:
         icc if isinstance(icc, bytes) else None,
         found.frame,
         name == "TIFF" and image.mode in ("I;16", "I;16B", "I", "F") and _is_white_zero(image),
+        found.coding,
     )
 
 

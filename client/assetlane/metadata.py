@@ -41,6 +41,7 @@ _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _SHORT, _LONG = 3, 4
 # An item of type Exif: version 2 has a number of 2 bytes, version 3 of 4, then 2 of protection.
 _HEIF_EXIF = re.compile(rb"infe(?:\x02.{3}.{4}|\x03.{3}.{6})Exif", re.DOTALL)
+_HEIF_CODING = re.compile(rb"colr(?:nclx(..)(..)|prof|rICC)", re.DOTALL)
 _HEIF_META_BYTES = 1024**2
 
 
@@ -50,7 +51,8 @@ class Essentials:
 
     `stream`: the file without metadata; `orientation`: as EXIF has it, 1 to 8; `icc`: the profile, None when there
     is none that can be read; `frame`: of a GIF, where its first frame lies on the screen (left, top, right, bottom);
-    `tile`: of a tiled TIFF, the size of a tile.
+    `tile`: of a tiled TIFF, the size of a tile; `coding`: primaries and transfer by their numbers in ISO/IEC 23091-2,
+    None when the file does not say, or a profile says something else.
     """
 
     stream: IO[bytes]
@@ -58,6 +60,7 @@ class Essentials:
     icc: bytes | None = None
     frame: tuple[int, int, int, int] | None = None
     tile: tuple[int, int] | None = None
+    coding: tuple[int, int] | None = None
 
 
 def essentials(stream: IO[bytes], name: str) -> Essentials:
@@ -76,7 +79,7 @@ def essentials(stream: IO[bytes], name: str) -> Essentials:
             case "GIF":
                 return Essentials(stream, frame=_first_frame(stream))
             case "AVIF" | "HEIF":
-                return Essentials(_without_exif(stream))
+                return _boxes(stream)
     except (struct.error, EOFError):
         pass  # it ends, or points, where it should not
     finally:
@@ -111,7 +114,7 @@ def _png(stream: IO[bytes]) -> Essentials:
     kept = _Kept()
     kept.keep(0, 8)
     at, depth, color_type = 8, 8, 0
-    orientation, icc = 1, None
+    orientation, icc, coding = 1, None, None
     while True:
         stream.seek(at)
         head = stream.read(8)
@@ -124,19 +127,21 @@ def _png(stream: IO[bytes]) -> Essentials:
             if kind == b"IHDR":
                 depth, color_type = struct.unpack(">8xBB", _read(stream, 10))
             kept.keep(at, end)
-        elif kind in (b"eXIf", b"iCCP", b"tRNS") and length <= MAX_ICC_BYTES:
+        elif kind in (b"eXIf", b"iCCP", b"tRNS", b"cICP") and length <= MAX_ICC_BYTES:
             body = stream.read(length)
             if stream.read(4) == struct.pack(">I", zlib.crc32(kind + body)):
                 if kind == b"eXIf":
                     orientation = orientation_of(body)
                 elif kind == b"iCCP":
                     icc = _inflated(body.partition(b"\0")[2][1:])
+                elif kind == b"cICP":
+                    coding = (body[0], body[1]) if length == 4 else None
                 else:
                     kept.add(_chunk(kind, _eight_bit_key(body, depth, color_type)))
         if kind == b"IEND":
             break
         at = end
-    return Essentials(kept.opened(stream), orientation, icc)
+    return Essentials(kept.opened(stream), orientation, icc, coding=coding)
 
 
 def _eight_bit_key(body: bytes, depth: int, color_type: int) -> bytes:
@@ -284,10 +289,11 @@ def _first_frame(stream: IO[bytes]) -> tuple[int, int, int, int] | None:
     return None
 
 
-def _without_exif(stream: IO[bytes]) -> IO[bytes]:
-    """Returns an HEIC or AVIF file whose EXIF item has a type that nobody reads.
+def _boxes(stream: IO[bytes]) -> Essentials:
+    """Gives the EXIF item of an HEIC or AVIF file a type that nobody reads.
 
-    Its own properties turn such a picture, EXIF does not: ISO/IEC 23000-22, 7.3.10.
+    Its own properties turn such a picture, EXIF does not: ISO/IEC 23000-22, 7.3.10. How colours are coded counts only
+    when all that is said of it agrees: a second one may be that of a gain map.
     """
     start = stream.read(_HEIF_META_BYTES)
     kept, at = _Kept(), 0
@@ -296,7 +302,11 @@ def _without_exif(stream: IO[bytes]) -> IO[bytes]:
         kept.add(b"skip")
         at = found.end()
     kept.keep(at, None)
-    return kept.opened(stream) if at else stream
+    codings = {found.groups() for found in _HEIF_CODING.finditer(start)}
+    coding = None
+    if len(codings) == 1 and None not in (numbers := codings.pop()):
+        coding = int.from_bytes(numbers[0]), int.from_bytes(numbers[1])
+    return Essentials(kept.opened(stream), coding=coding)
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:
