@@ -180,7 +180,7 @@ def _cut(found: Opened, sizes: Sequence[CutSize], options: CutOptions) -> Pictur
     image.load()
     if found.orientation >= 5:
         size = size[1], size[0]
-    current, icc = plain(image, found.icc, inverted=found.inverted)
+    current, icc = plain(image, found.icc, white=found.white, inverted=found.inverted)
     if found.frame is not None and found.frame != (0, 0, *image.size):
         current = cleared_outside(current, found.frame)
     current.info = {}  # a comment or XMP left here would be saved again

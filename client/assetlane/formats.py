@@ -113,9 +113,8 @@ def has_heif() -> bool:
 class Opened:
     """A picture of which only the header is read.
 
-    `orientation`: as EXIF has it, 1 to 8; `icc`: its profile; `frame`: of a GIF, where its first frame lies on the
-    screen; `inverted`: of a TIFF, whether its samples of 16 bits or more rise from white to black; `coding`: its
-    primaries and transfer by their numbers in ISO/IEC 23091-2.
+    `orientation`, `icc`, `frame` and `coding` are as in Essentials. Of grey of more than 8 bits, `inverted`: its
+    samples rise from white to black; `white`: the largest value of a sample.
     """
 
     image: ImageFile.ImageFile
@@ -124,6 +123,7 @@ class Opened:
     icc: bytes | None
     frame: tuple[int, int, int, int] | None
     inverted: bool
+    white: int
     coding: tuple[int, int] | None
 
 
@@ -152,7 +152,8 @@ def opened(stream: IO[bytes], max_pixels: int) -> Opened:
         orientation_of(exif) if isinstance(exif, bytes) else found.orientation,
         icc if isinstance(icc, bytes) else None,
         found.frame,
-        name == "TIFF" and image.mode in ("I;16", "I;16B", "I", "F") and _is_white_zero(image),
+        found.inverted,
+        2**found.bits - 1 if 8 < found.bits < 16 else 65_535,
         found.coding,
     )
 
@@ -177,11 +178,6 @@ def _check_parts(found: Essentials, max_pixels: int) -> None:
         raise ImageRefused(
             "IMAGE_TOO_LARGE", f"the picture has parts of {width} x {height} pixels, at most {limit:,} are allowed"
         )
-
-
-def _is_white_zero(image: Image.Image) -> bool:
-    tags = getattr(image, "tag_v2", {})  # TIFF 6.0, PhotometricInterpretation
-    return bool(tags.get(262) == 0)
 
 
 def _name(stream: IO[bytes]) -> str:

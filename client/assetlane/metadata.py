@@ -37,6 +37,8 @@ _TIFF_KEPT = frozenset(
      338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 34925}
 )  # fmt: skip
 _TIFF_ICC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 34675, 322, 323
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 _SHORT, _LONG = 3, 4
 # An item of type Exif: version 2 has a number of 2 bytes, version 3 of 4, then 2 of protection.
@@ -49,10 +51,12 @@ _HEIF_META_BYTES = 1024**2
 class Essentials:
     """What is left of a file.
 
-    `stream`: the file without metadata; `orientation`: as EXIF has it, 1 to 8; `icc`: the profile, None when there
-    is none that can be read; `frame`: of a GIF, where its first frame lies on the screen (left, top, right, bottom);
-    `tile`: of a tiled TIFF, the size of a tile; `coding`: primaries and transfer by their numbers in ISO/IEC 23091-2,
-    None when the file does not say, or a profile says something else.
+    `stream`: the file without metadata. `orientation`: as EXIF has it, 1 to 8. `icc`: the profile, None when there is
+    none that can be read. `coding`: primaries and transfer by their numbers in ISO/IEC 23091-2, None when the file
+    does not say, or a profile says something else.
+    Of a GIF, `frame`: where its first frame lies on the screen (left, top, right, bottom).
+    Of a TIFF, `tile`: the size of a tile, None when it has none; `bits`: of a sample; `inverted`: whether samples of
+    more than 8 bits rise from white to black (`stream` says the contrary: Pillow refuses such a file or ignores it).
     """
 
     stream: IO[bytes]
@@ -60,6 +64,8 @@ class Essentials:
     icc: bytes | None = None
     frame: tuple[int, int, int, int] | None = None
     tile: tuple[int, int] | None = None
+    bits: int = 0
+    inverted: bool = False
     coding: tuple[int, int] | None = None
 
 
@@ -229,6 +235,11 @@ class _Layout:
         at = struct.calcsize(self.entry) - self.inline_bytes
         return int(struct.unpack_from(f"{self.order}{form}", entry, at)[0]) if form else 0
 
+    def short(self, tag: int, value: int) -> bytes:
+        """Returns an entry of one SHORT."""
+        place = struct.pack(f"{self.order}H", value).ljust(self.inline_bytes, b"\0")
+        return struct.pack(self.entry, tag, _SHORT, 1, 0)[: -self.inline_bytes] + place
+
 
 def _tiff(stream: IO[bytes]) -> Essentials:
     """Leaves of the first directory what describes pixels; other pages go."""
@@ -246,29 +257,38 @@ def _tiff(stream: IO[bytes]) -> Essentials:
         return Essentials(stream)
     size = struct.calcsize(layout.entry)
     table = _read(stream, count * size)
-    orientation, icc, tile, kept_entries = 1, None, {}, []
+    orientation, icc, numbers, kept_entries = 1, None, {}, []
     for entry in (table[index * size : (index + 1) * size] for index in range(count)):
         tag, kind, number, place = struct.unpack(layout.entry, entry)
-        if tag in (_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH):
-            tile[tag] = layout.value(kind, entry)
+        numbers[tag] = layout.value(kind, entry)
         if tag == _ORIENTATION:
-            orientation = _valid(layout.value(kind, entry))
+            orientation = _valid(numbers[tag])
         elif tag == _TIFF_ICC and layout.inline_bytes < number <= MAX_ICC_BYTES and _TIFF_SIZES.get(kind) == 1:
             stream.seek(place)
             icc = stream.read(number)
         elif tag in _TIFF_KEPT:
-            kept_entries.append(entry)
-    directory = struct.pack(layout.count, len(kept_entries)) + b"".join(kept_entries) + bytes(layout.inline_bytes)
+            kept_entries.append((tag, entry))
+    inverted = numbers.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO and 8 < numbers.get(_TIFF_BITS, 1) <= 64
+    if inverted:
+        said = layout.short(_TIFF_PHOTOMETRIC, _BLACK_IS_ZERO)
+        kept_entries = [(tag, said if tag == _TIFF_PHOTOMETRIC else entry) for tag, entry in kept_entries]
+    directory = (
+        struct.pack(layout.count, len(kept_entries))
+        + b"".join(entry for _, entry in kept_entries)
+        + bytes(layout.inline_bytes)
+    )
     kept = _Kept()
     kept.keep(0, start)
     kept.add(directory)
     kept.keep(start + len(directory), None)
-    is_tiled = len(tile) == 2
+    is_tiled = {_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH} <= numbers.keys()
     return Essentials(
         kept.opened(stream),
         orientation,
         icc,
-        tile=(tile[_TIFF_TILE_WIDTH], tile[_TIFF_TILE_LENGTH]) if is_tiled else None,
+        tile=(numbers[_TIFF_TILE_WIDTH], numbers[_TIFF_TILE_LENGTH]) if is_tiled else None,
+        bits=numbers.get(_TIFF_BITS, 1),
+        inverted=inverted,
     )
 
 

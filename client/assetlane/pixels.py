@@ -13,7 +13,7 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_WHITE = 65_535.0  # of 16 bits
+_SIXTEEN_BITS = 65_535
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
@@ -22,13 +22,15 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if transposition is None else image.transpose(transposition)
 
 
-def plain(image: Image.Image, icc: bytes | None, *, inverted: bool = False) -> tuple[Image.Image, bytes | None]:
+def plain(
+    image: Image.Image, icc: bytes | None, *, white: int = 65_535, inverted: bool = False
+) -> tuple[Image.Image, bytes | None]:
     """Returns the picture as L, RGB or RGBA with the profile that still fits it.
 
-    `inverted`: grey of more than 8 bits rises from white to black.
+    Of grey of more than 8 bits: `white` is the largest value of a sample, `inverted` that it means black.
     """
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image, inverted)
+        image = _eight_bits(image, white, inverted)
     elif image.mode in ("CMYK", "LAB"):
         return _printed(image, icc), None
     elif image.has_transparency_data:
@@ -74,20 +76,20 @@ def average_color(image: Image.Image) -> str:
     return "#{:02x}{:02x}{:02x}".format(*pixel[:3]) if isinstance(pixel, tuple) else ""
 
 
-def _eight_bits(image: Image.Image, inverted: bool) -> Image.Image:
-    """Returns grey of 16 or 32 bits as L, or as RGBA when one of its levels is transparent.
+def _eight_bits(image: Image.Image, most: int, inverted: bool) -> Image.Image:
+    """Returns grey of 12 to 32 bits as L, or as RGBA when one of its levels is transparent.
 
-    Pillow's own conversion cuts everything above 255 off. White is 65,535, of floats 1; when there is more, that.
+    Pillow's own conversion cuts everything above 255 off. White is `most`, of floats 1; when there is more, that.
     """
     if image.mode not in ("I", "I;16", "F"):
         image = image.convert("I")
     top = image.getextrema()[1]
-    least = 1.0 if image.mode == "F" else _WHITE
+    least = 1.0 if image.mode == "F" else float(most)
     white = float(top) if isinstance(top, int | float) and top > least else least
-    factor, start = (-255.0 / white, 255.0) if inverted else (255.0 / white, 0.0)
+    factor, start = (-255.0 / white, 255.5) if inverted else (255.0 / white, 0.5)  # Pillow cuts fractions off
     grey = image.point(lambda value: value * factor + start).convert("L")
     key = image.info.get("transparency")
-    if image.mode == "F" or not isinstance(key, int) or not 0 <= key <= _WHITE:
+    if image.mode == "F" or not isinstance(key, int) or not 0 <= key <= _SIXTEEN_BITS:
         return grey
     opaque = image.convert("I").point([0 if level == key else 255 for level in range(65_536)], "L")
     return Image.merge("LA", (grey, opaque)).convert("RGBA")
