@@ -16,12 +16,12 @@ from functools import cache
 from PIL import Image, ImageFilter
 
 WHITE_NITS = 203.0  # ITU-R BT.2408, table 1
-HLG_PEAK_NITS = 1000.0  # the nominal screen of ITU-R BT.2100
+PEAK_NITS = 1000.0  # the nominal screen of ITU-R BT.2100; what is brighter in PQ is as white as that
 PQ_PEAK_NITS = 10_000.0
 KNEE = 0.85  # of white: up to here light stays as it is
 SCALE_WHITE = 0.75  # where reference white lies on our scale, as in HLG
 SCALE_GAMMA = 2.2
-EDGE = 33  # points of the table each way
+EDGE = 65  # points of the table each way
 
 Vector = tuple[float, float, float]
 
@@ -85,13 +85,23 @@ def scaled(transfer: Transfer, top: int) -> Sequence[int]:
 
 @cache
 def _table(transfer: Transfer, primaries: Primaries) -> ImageFilter.Color3DLUT:
+    """Returns the table from our scale to sRGB. Half a second for the first picture of a process.
+
+    Between its points Pillow interpolates over all eight corners: with fewer points white would be a shade darker.
+    """
     matrix = _TO_BT709[primaries]
-    light = _pq_scene if transfer is Transfer.PQ else _hlg_scene
-
-    def shown(red: float, green: float, blue: float) -> Vector:
-        return _encoded(_compressed(_in_gamut(_times(matrix, light((red, green, blue))))))
-
-    return ImageFilter.Color3DLUT.generate(EDGE, shown)
+    codes = [step / (EDGE - 1) for step in range(EDGE)]
+    to_light = _hlg_scene if transfer is Transfer.HLG else _light_of
+    steps = [to_light(code) for code in codes]
+    table: list[float] = []
+    for blue in steps:
+        for green in steps:
+            for red in steps:
+                light = (red, green, blue)
+                if transfer is Transfer.HLG:
+                    light = _on_screen(light)
+                table.extend(_encoded(_compressed(_in_gamut(_times(matrix, light)))))
+    return ImageFilter.Color3DLUT(EDGE, table)
 
 
 def _pq_light(code: float) -> float:
@@ -104,33 +114,33 @@ def _pq_light(code: float) -> float:
 def _scale_of(light: float) -> float:
     if light <= 1.0:
         return float(SCALE_WHITE * light ** (1 / SCALE_GAMMA))
-    return SCALE_WHITE + (1.0 - SCALE_WHITE) * math.log(light) / math.log(PQ_PEAK_NITS / WHITE_NITS)
+    return min(1.0, SCALE_WHITE + (1.0 - SCALE_WHITE) * math.log(light) / math.log(PEAK_NITS / WHITE_NITS))
 
 
 def _light_of(scale: float) -> float:
     if scale <= SCALE_WHITE:
         return float((scale / SCALE_WHITE) ** SCALE_GAMMA)
-    return float((PQ_PEAK_NITS / WHITE_NITS) ** ((scale - SCALE_WHITE) / (1.0 - SCALE_WHITE)))
+    return float((PEAK_NITS / WHITE_NITS) ** ((scale - SCALE_WHITE) / (1.0 - SCALE_WHITE)))
 
 
-def _pq_scene(codes: Vector) -> Vector:
-    red, green, blue = codes
-    return _light_of(red), _light_of(green), _light_of(blue)
-
-
-def _hlg_scene(codes: Vector) -> Vector:
-    """Returns light relative to reference white: inverse OETF, then the OOTF of a screen of 1,000 cd/m² (BT.2100)."""
+def _hlg_scene(code: float) -> float:
+    """Returns the light of a scene, at most 1: the inverse OETF of HLG (ITU-R BT.2100)."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
-    scene = [code * code / 3 if code <= 0.5 else (math.exp((code - c) / a) + b) / 12 for code in codes]
-    luminance = sum(weight * light for weight, light in zip(_LUMA_BT2020, scene, strict=True))
-    gain = HLG_PEAK_NITS / WHITE_NITS * luminance**0.2
-    red, green, blue = (gain * light for light in scene)
-    return red, green, blue
+    return code * code / 3 if code <= 0.5 else (math.exp((code - c) / a) + b) / 12
+
+
+def _on_screen(scene: Vector) -> Vector:
+    """Returns light relative to reference white: the OOTF of a screen of 1,000 cd/m² (ITU-R BT.2100)."""
+    red, green, blue = scene
+    weight_red, weight_green, weight_blue = _LUMA_BT2020
+    gain = PEAK_NITS / WHITE_NITS * (weight_red * red + weight_green * green + weight_blue * blue) ** 0.2
+    return red * gain, green * gain, blue * gain
 
 
 def _times(matrix: tuple[Vector, Vector, Vector], light: Vector) -> Vector:
-    red, green, blue = (sum(weight * part for weight, part in zip(row, light, strict=True)) for row in matrix)
-    return red, green, blue
+    red, green, blue = light
+    (rr, rg, rb), (gr, gg, gb), (br, bg, bb) = matrix
+    return rr * red + rg * green + rb * blue, gr * red + gg * green + gb * blue, br * red + bg * green + bb * blue
 
 
 def _in_gamut(light: Vector) -> Vector:
@@ -138,10 +148,11 @@ def _in_gamut(light: Vector) -> Vector:
     least = min(light)
     if least >= 0:
         return light
-    grey = max(0.0, sum(weight * part for weight, part in zip(_LUMA_BT709, light, strict=True)))
+    red, green, blue = light
+    grey = max(0.0, _LUMA_BT709[0] * red + _LUMA_BT709[1] * green + _LUMA_BT709[2] * blue)
     share = grey / (grey - least)
-    red, green, blue = (max(0.0, grey + (part - grey) * share) for part in light)
-    return red, green, blue
+    rest = grey - grey * share
+    return max(0.0, rest + red * share), max(0.0, rest + green * share), max(0.0, rest + blue * share)
 
 
 def _compressed(light: Vector) -> Vector:
@@ -151,11 +162,11 @@ def _compressed(light: Vector) -> Vector:
         return light
     over = (top - KNEE) / (1.0 - KNEE)
     factor = (KNEE + (1.0 - KNEE) * over / (1.0 + over)) / top
-    red, green, blue = (part * factor for part in light)
-    return red, green, blue
+    red, green, blue = light
+    return red * factor, green * factor, blue * factor
 
 
 def _encoded(light: Vector) -> Vector:
     """Returns the codes of sRGB (IEC 61966-2-1)."""
-    red, green, blue = (12.92 * part if part <= 0.0031308 else 1.055 * part ** (1 / 2.4) - 0.055 for part in light)
+    red, green, blue = [12.92 * part if part <= 0.0031308 else 1.055 * part ** (1 / 2.4) - 0.055 for part in light]
     return red, green, blue
