@@ -1,6 +1,5 @@
 """Which picture formats are read, and how one is opened: by its first bytes, never by its name, without metadata."""
 
-import ctypes
 import logging
 import struct
 import zlib
@@ -225,6 +224,8 @@ def _silence_libtiff() -> None:
 
     Errors are raised as before. Where the library cannot be reached by name (Windows) it goes on writing.
     """
+    import ctypes  # only TIFF wants it
+
     core = find_spec("PIL._imaging")
     try:
         ctypes.CDLL(core.origin if core else None).TIFFSetErrorHandler(None)
