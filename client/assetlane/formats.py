@@ -135,9 +135,9 @@ def opened(stream: IO[bytes], max_pixels: int) -> Opened:
     name = _name(stream)
     if name == "HEIF" and not has_heif():
         raise ImageRefused("IMAGE_EXTRA_MISSING", HEIF_HINT)
-    found = essentials(stream, name)
-    _check_parts(found, max_pixels)
     try:
+        found = essentials(stream, name)
+        _check_parts(found, max_pixels)
         image = _factory(name)(found.stream, "")
     except BROKEN as error:
         raise refusal_of(error, "the picture's header is damaged, or of a kind that is not read") from error

@@ -22,6 +22,7 @@ MAX_ICC_BYTES = 4 * 1024**2  # of a profile that is read at all
 MAX_EXIF_BYTES = 1024**2  # of EXIF that is looked through for the orientation
 MAX_IFD_ENTRIES = 4096
 MAX_GIF_BLOCKS = 10_000  # before the first frame
+MAX_PNG_CHUNKS = 1_000_000
 
 _ORIENTATION = 0x0112
 _EXIF_SIGN = b"Exif\0\0"
@@ -37,7 +38,11 @@ _TIFF_KEPT = frozenset(
      338, 339, 347, 512, 513, 514, 529, 530, 531, 532, 34925}
 )  # fmt: skip
 _TIFF_ICC, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 34675, 322, 323
-_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES = 258, 262, 277
+_TIFF_SINGLE = frozenset(
+    {256, 257, 259, 262, 266, 277, 278, 284, 290, 292, 293, 317, 322, 323, 332, 512, 513, 514, 531}
+)
+_TIFF_MOST_SAMPLES = 6  # of a pixel: Pillow reads no more, and would say so on the terminal
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
 _SHORT, _LONG = 3, 4
@@ -72,16 +77,17 @@ class Essentials:
 def essentials(stream: IO[bytes], name: str) -> Essentials:
     """Returns what a decoder needs of a picture that Pillow calls `name`.
 
-    Never raises for what is in the file: where it is damaged, the rest is left as it is, for the decoder to refuse.
+    Where the file is damaged, the rest is left as it is, for the decoder to refuse; but for a TIFF, of which Pillow
+    would write on the terminal: raises EOFError, struct.error.
     """
+    if name == "TIFF":
+        return _tiff(stream)
     try:
         match name:
             case "PNG":
                 return _png(stream)
             case "JPEG":
                 return _jpeg(stream)
-            case "TIFF":
-                return _tiff(stream)
             case "GIF":
                 return Essentials(stream, frame=_first_frame(stream))
             case "AVIF" | "HEIF":
@@ -121,7 +127,7 @@ def _png(stream: IO[bytes]) -> Essentials:
     kept.keep(0, 8)
     at, depth, color_type = 8, 8, 0
     orientation, icc, coding = 1, None, None
-    while True:
+    for _ in range(MAX_PNG_CHUNKS):
         stream.seek(at)
         head = stream.read(8)
         if len(head) < 8:
@@ -224,59 +230,79 @@ class _Layout:
     """How an IFD is written: classic TIFF or BigTIFF."""
 
     order: str
-    count: str
-    entry: str  # tag, type, count, and a value or where the values are
-    offset: str
+    number: str  # the form of counts and offsets within an entry
+    count: str  # the form of the number of entries
     inline_bytes: int
 
-    def value(self, kind: int, entry: bytes) -> int:
-        """Returns the first number of an entry that holds it itself; 0 for others."""
-        form = {_SHORT: "H", _LONG: "I"}.get(kind)
-        at = struct.calcsize(self.entry) - self.inline_bytes
-        return int(struct.unpack_from(f"{self.order}{form}", entry, at)[0]) if form else 0
+    @property
+    def entry_bytes(self) -> int:
+        """The length of an entry: tag, type, count, and a value or where the values are."""
+        return 4 + 2 * self.inline_bytes
 
-    def short(self, tag: int, value: int) -> bytes:
-        """Returns an entry of one SHORT."""
-        place = struct.pack(f"{self.order}H", value).ljust(self.inline_bytes, b"\0")
-        return struct.pack(self.entry, tag, _SHORT, 1, 0)[: -self.inline_bytes] + place
+    def parts(self, entry: bytes) -> tuple[int, int, int, int]:
+        """Returns tag, type and count of an entry, and where its values are; 0: in the entry itself."""
+        tag, kind, count, place = struct.unpack(f"{self.order}HH{self.number * 2}", entry)
+        return tag, kind, count, place if count * _TIFF_SIZES.get(kind, 0) > self.inline_bytes else 0
+
+    def value(self, kind: int, entry: bytes) -> int:
+        """Returns the first number that an entry holds itself; 0 for what is no SHORT or LONG."""
+        form = {_SHORT: "H", _LONG: "I"}.get(kind)
+        return int(struct.unpack_from(f"{self.order}{form}", entry, 4 + self.inline_bytes)[0]) if form else 0
+
+    def single(self, tag: int, kind: int, value: bytes) -> bytes:
+        """Returns an entry of one value that is in the entry itself."""
+        head = struct.pack(f"{self.order}HH{self.number}", tag, kind, 1)
+        return head + value[: self.inline_bytes].ljust(self.inline_bytes, b"\0")
 
 
 def _tiff(stream: IO[bytes]) -> Essentials:
-    """Leaves of the first directory what describes pixels; other pages go."""
-    head = _read(stream, 16)
+    """Leaves of the first directory what describes pixels, in order; other pages go. Raises EOFError, struct.error."""
+    whole_bytes = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    head = _read(stream, 8)
     order = "<" if head[:2] == b"II" else ">"
     (version,) = struct.unpack_from(f"{order}H", head, 2)
     if version == 43:
-        layout, at = _Layout(order, f"{order}Q", f"{order}HHQQ", f"{order}Q", 8), 8
+        layout, head = _Layout(order, "Q", f"{order}Q", 8), _read(stream, 8)
+        (start,) = struct.unpack(f"{order}Q", head)
     else:
-        layout, at = _Layout(order, f"{order}H", f"{order}HHII", f"{order}I", 4), 4
-    (start,) = struct.unpack_from(layout.offset, head, at)
+        layout = _Layout(order, "I", f"{order}H", 4)
+        (start,) = struct.unpack_from(f"{order}I", head, 4)
+    if start >= whole_bytes:
+        raise EOFError
     stream.seek(start)
     (count,) = struct.unpack(layout.count, _read(stream, struct.calcsize(layout.count)))
     if count > MAX_IFD_ENTRIES:
-        return Essentials(stream)
-    size = struct.calcsize(layout.entry)
-    table = _read(stream, count * size)
-    orientation, icc, numbers, kept_entries = 1, None, {}, []
-    for entry in (table[index * size : (index + 1) * size] for index in range(count)):
-        tag, kind, number, place = struct.unpack(layout.entry, entry)
-        numbers[tag] = layout.value(kind, entry)
+        raise EOFError
+    table = _read(stream, count * layout.entry_bytes)
+    orientation, icc = 1, None
+    numbers: dict[int, int] = {}
+    entries: dict[int, bytes] = {}
+    for at in range(0, len(table), layout.entry_bytes):
+        entry = table[at : at + layout.entry_bytes]
+        tag, kind, number, place = layout.parts(entry)
+        size_bytes = number * _TIFF_SIZES.get(kind, 0)
+        if not size_bytes or place + size_bytes > whole_bytes:
+            continue  # of a kind that nobody knows, or beyond the end
+        numbers[tag] = 0 if place else layout.value(kind, entry)
         if tag == _ORIENTATION:
             orientation = _valid(numbers[tag])
-        elif tag == _TIFF_ICC and layout.inline_bytes < number <= MAX_ICC_BYTES and _TIFF_SIZES.get(kind) == 1:
+        elif tag == _TIFF_ICC and place and number == size_bytes <= MAX_ICC_BYTES:
             stream.seek(place)
             icc = stream.read(number)
+        elif tag in _TIFF_SINGLE and number > 1:
+            if not place:
+                entries[tag] = layout.single(tag, kind, entry[-layout.inline_bytes :])
         elif tag in _TIFF_KEPT:
-            kept_entries.append((tag, entry))
+            entries[tag] = entry
+    if numbers.get(_TIFF_SAMPLES, 1) > _TIFF_MOST_SAMPLES:
+        raise EOFError
     inverted = numbers.get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO and 8 < numbers.get(_TIFF_BITS, 1) <= 64
     if inverted:
-        said = layout.short(_TIFF_PHOTOMETRIC, _BLACK_IS_ZERO)
-        kept_entries = [(tag, said if tag == _TIFF_PHOTOMETRIC else entry) for tag, entry in kept_entries]
-    directory = (
-        struct.pack(layout.count, len(kept_entries))
-        + b"".join(entry for _, entry in kept_entries)
-        + bytes(layout.inline_bytes)
-    )
+        said = struct.pack(f"{order}H", _BLACK_IS_ZERO)
+        entries[_TIFF_PHOTOMETRIC] = layout.single(_TIFF_PHOTOMETRIC, _SHORT, said)
+    rows = b"".join(entries[tag] for tag in sorted(entries))
+    directory = struct.pack(layout.count, len(entries)) + rows + bytes(layout.inline_bytes)
     kept = _Kept()
     kept.keep(0, start)
     kept.add(directory)

@@ -1,10 +1,12 @@
 """Metadata does not decide whether a picture is cut: it is out of the file before a decoder sees it."""
 
 import io
+import logging
 import os
 import random
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pillow_heif
@@ -29,6 +31,7 @@ from tests.client.picture_table import (
 from tests.client.pictures import MAKE, decoded, difference, encoded, refusal
 
 from assetlane.cuts import CutOptions, CutSize, make_cuts
+from assetlane.errors import ImageRefused
 from assetlane.metadata import essentials, orientation_of
 
 WHOLE = [CutSize("whole", 10_000)]
@@ -93,11 +96,11 @@ def test_damaged_exif_in_boxes_does_not_matter(kind: str) -> None:
     assert difference(whole(damaged), whole(data)) == 0
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "GIF", "AVIF", "HEIF"])
-def test_damaged_files_end_as_a_picture_or_a_refusal(kind: str) -> None:
-    """Noise behind each format's first bytes: nothing but a stream comes out, and it is at its start."""
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "AVIF", "HEIF"])
+def test_of_a_damaged_file_the_rest_is_left_to_the_decoder(kind: str) -> None:
+    """Noise behind each format's first bytes: a stream comes out, at its start."""
     starts = {
-        "PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8", "TIFF": b"II*\0", "GIF": b"GIF89a",
+        "PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8", "GIF": b"GIF89a",
         "AVIF": b"\0\0\0\x18ftypavif", "HEIF": b"\0\0\0\x18ftypheic",
     }  # fmt: skip
     for length in (0, 1, 2, 5, 9, 13, 20, 300, 3000):
@@ -106,6 +109,28 @@ def test_damaged_files_end_as_a_picture_or_a_refusal(kind: str) -> None:
             found = essentials(io.BytesIO(data), kind)
             assert found.stream.tell() == 0
             assert 1 <= found.orientation <= 8
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name.endswith(".tif")])
+def test_a_damaged_tiff_is_a_picture_or_refused_in_silence(
+    name: str, recwarn: pytest.WarningsRecorder, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every byte of its directory, and noise in its pixels: no warning, no line in a log or on the terminal."""
+    data = TABLE[name]()
+    dice = random.Random(name)
+    (start,) = struct.unpack_from("<I" if data[:2] == b"II" else ">I", data, 4)
+    places = [*range(start, min(start + 200, len(data))), *(dice.randrange(8, len(data)) for _ in range(50))]
+    for place in places:
+        damaged = bytearray(data)
+        damaged[place] ^= dice.randrange(1, 256)
+        with suppress(ImageRefused):
+            make_cuts(bytes(damaged), options=CutOptions(max_pixels=1_000_000))
+    for length in range(8, len(data), max(1, len(data) // 40)):
+        with suppress(ImageRefused):
+            make_cuts(data[:length])
+    assert [str(warning.message) for warning in recwarn] == []
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
