@@ -44,10 +44,11 @@ _TIFF_SINGLE = frozenset(
 )
 _TIFF_MOST_SAMPLES = 6  # of a pixel: Pillow reads no more, and would say so on the terminal
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1
-_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8, 18: 8}
+_TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_TIFF_FORMS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _SHORT, _LONG = 3, 4
-# An item of type Exif: version 2 has a number of 2 bytes, version 3 of 4, then 2 of protection.
-_HEIF_EXIF = re.compile(rb"infe(?:\x02.{3}.{4}|\x03.{3}.{6})Exif", re.DOTALL)
+# An item of type Exif: version and flags in 4 bytes, its number in 2 or 4, protection in 2.
+_HEIF_EXIF = re.compile(rb"infe.{4}(?:.{4}|.{6})Exif", re.DOTALL)
 _HEIF_CODING = re.compile(rb"colr(?:nclx(..)(..)|prof|rICC)", re.DOTALL)
 _HEIF_META_BYTES = 1024**2
 
@@ -245,8 +246,8 @@ class _Layout:
         return tag, kind, count, place if count * _TIFF_SIZES.get(kind, 0) > self.inline_bytes else 0
 
     def value(self, kind: int, entry: bytes) -> int:
-        """Returns the first number that an entry holds itself; 0 for what is no SHORT or LONG."""
-        form = {_SHORT: "H", _LONG: "I"}.get(kind)
+        """Returns the first number that an entry holds itself; 0 for what is no whole number."""
+        form = _TIFF_FORMS.get(kind)
         return int(struct.unpack_from(f"{self.order}{form}", entry, 4 + self.inline_bytes)[0]) if form else 0
 
     def single(self, tag: int, kind: int, value: bytes) -> bytes:
