@@ -30,7 +30,7 @@ from assetlane import (
     UploadStatus,
     VariantPromise,
 )
-from assetlane.sources import guessed_content_type
+from assetlane.media_types import guessed_content_type
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import ProgressStage
 from examples.film import film
