@@ -68,8 +68,9 @@ test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
-demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
-	$(BIN)/python -m examples.demo $(FILE)
+demo: export DEMO_FILE = $(value FILE)
+demo: setup  ## upload a picture with its cuts while you watch (FILE="my holiday.mp4" for a file of yours, of any type)
+	@$(BIN)/python -m examples.demo $${DEMO_FILE:+-- "$$DEMO_FILE"}
 
 run: setup  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
 	@exec $(BIN)/assetlane-server local

@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import av
@@ -22,23 +23,43 @@ from PIL import Image, ImageDraw
 
 PICTURE_PX = (640, 480)
 STILL = ("preview", "small", "medium")
-CUTS = ("small", "medium")  # of a picture of 640 x 480 pixels: the large one would be as large as the picture
+CUTS = ("small", "medium", "large")
+CASES = Path(__file__).parent / "data" / "cases"
 
 
 @dataclass(frozen=True, slots=True)
 class Everyday:
-    """A file, the media type that it is stored as, and the variants that a client makes beside it."""
+    """A file, the media type that it is stored as, and the variants that a client makes beside it.
+
+    `has_notice`: it is stored without cuts or preview, and the asset says why.
+    """
 
     name: str
     data: bytes
     right: str
     beside: tuple[str, ...] = ()
+    has_notice: bool = False
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the server can make cuts of it."""
+        return bool(self.beside) and "preview" not in self.beside
 
 
 @cache
 def everyday() -> tuple[Everyday, ...]:
-    """Returns all of them."""
-    return (*_texts(), *_documents(), *_archives(), *_data(), *_pictures(), *_sounds(), *_films(), *_misnamed())
+    """Returns all of them, each under a name of its own."""
+    return (
+        *_cases(),
+        *_texts(),
+        *_documents(),
+        *_archives(),
+        *_data(),
+        *_pictures(),
+        *_sounds(),
+        *_films(),
+        *_misnamed(),
+    )
 
 
 def picture(form: str, size: tuple[int, int] = PICTURE_PX, **options: Any) -> bytes:
@@ -113,6 +134,33 @@ def _open_document(media_type: str) -> bytes:
         file.writestr("mimetype", media_type)  # first and not compressed, as the standards want it
         file.writestr("content.xml", '<?xml version="1.0"?><x/>', zipfile.ZIP_DEFLATED)
     return out.getvalue()
+
+
+def _cases() -> list[Everyday]:
+    """What is right for the files that failed once: `data/cases/README.md`."""
+    right: dict[str, tuple[str, tuple[str, ...], bool]] = {
+        "msf1.heic": ("image/heic", ("small", "medium"), False),
+        "mif1_major.avif": ("image/avif", ("small", "medium"), False),
+        "bom.pdf": ("application/pdf", (), False),
+        "data.csv.gz": ("application/gzip", (), False),
+        "page.html.gz": ("application/gzip", (), False),
+        "photo.jpg.gz": ("application/gzip", (), False),
+        "phone.3gp": ("video/3gpp", ("preview", "small"), False),
+        "audio_only.webm": ("video/webm", (), True),
+        "audio_only.mp4": ("video/mp4", (), True),
+        "big_iccp.png": ("image/png", ("small",), False),
+        "trunc_2bytes.jpg": ("image/jpeg", (), True),
+        "gray16_trns_bg.png": ("image/png", ("small",), False),
+        "gray16_miniswhite.tif": ("image/tiff", ("small", "medium"), False),
+        "hdr_hlg.mp4": ("video/mp4", ("preview", "small"), False),
+        "xmp_only_orient6.jpg": ("image/jpeg", ("small", "medium"), False),
+        "orient6_two.jpg": ("image/jpeg", ("small", "medium"), False),
+        "frame_smaller2.gif": ("image/gif", ("small",), False),
+    }
+    return [
+        Everyday(name, (CASES / name).read_bytes(), content_type, beside, has_notice)
+        for name, (content_type, beside, has_notice) in right.items()
+    ]
 
 
 def _texts() -> list[Everyday]:
@@ -191,7 +239,6 @@ def _archives() -> list[Everyday]:
         Everyday("all.tar", tar, "application/x-tar"),
         Everyday("all.tar.gz", gzip.compress(tar), "application/gzip"),
         Everyday("all.tgz", gzip.compress(tar), "application/gzip"),
-        Everyday("data.csv.gz", gzip.compress(b"a,b\n"), "application/gzip"),
         Everyday("drawing.svgz", gzip.compress(b"<svg/>"), "application/gzip"),
         Everyday("all.tar.bz2", bz2.compress(tar), "application/x-bzip2"),
         Everyday("all.tar.xz", lzma.compress(tar), "application/x-xz"),
@@ -303,8 +350,8 @@ def _misnamed() -> list[Everyday]:
         Everyday("IMG_0002.HEIC", picture("JPEG"), "image/jpeg", CUTS),
         Everyday("not-found.jpg", b"<html><title>404</title></html>", "text/html"),
         Everyday("words.jpg", b"these are words", "text/plain"),
-        Everyday("noise.jpg", bytes(range(1, 250)), "application/octet-stream"),
-        Everyday("empty.jpg", b"", "image/jpeg"),
+        Everyday("noise.jpg", bytes(range(1, 250)), "application/octet-stream", has_notice=True),
+        Everyday("empty.jpg", b"", "image/jpeg", has_notice=True),
         Everyday("plain.doc", b"only words", "text/plain"),
         Everyday("export.xls", b"<html><table><tr><td>1</table></html>", "text/html"),
         Everyday("rich.doc", rb"{\rtf1 Hello}", "application/rtf"),
