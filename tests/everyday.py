@@ -148,7 +148,7 @@ def _cases() -> list[Everyday]:
         "phone.3gp": ("video/3gpp", ("preview", "small"), False),
         "audio_only.webm": ("video/webm", (), True),
         "audio_only.mp4": ("video/mp4", (), True),
-        "big_iccp.png": ("image/png", ("small",), False),
+        "big_iccp.png": ("image/png", ("small", "medium"), False),
         "trunc_2bytes.jpg": ("image/jpeg", (), True),
         "gray16_trns_bg.png": ("image/png", ("small",), False),
         "gray16_miniswhite.tif": ("image/tiff", ("small", "medium"), False),

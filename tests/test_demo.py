@@ -76,11 +76,11 @@ async def test_a_picture_with_an_odd_name_is_shown(tmp_path: Path) -> None:
         ("empty.jpg", b"", "image/jpeg", 1),
         ("empty", b"", "application/octet-stream", 1),
         ("film.mp4", film("mp4", "mpeg4"), "video/mp4", 4),
-        ("IMG_0001.HEIC", heic(), "image/heic", 3),
+        ("IMG_0001.HEIC", heic(), "image/heic", 4),
         ("letter.docx", archive(word__document=b"a"), "application/vnd.openxmlformats-officedocument", 1),
         ("data.csv.gz", b"\x1f\x8b\x08" + bytes(30), "application/gzip", 1),
         ("page.html", b"<script>alert(1)</script>", "text/html", 1),
-        ("saved.jpg", picture("PNG"), "image/png", 3),
+        ("saved.jpg", picture("PNG"), "image/png", 4),
     ],
 )
 async def test_a_file_of_any_type_is_shown(
