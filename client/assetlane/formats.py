@@ -22,6 +22,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from assetlane.detection import SNIFFED_BYTES, detected
 from assetlane.errors import ImageRefused
 from assetlane.metadata import Essentials, essentials, orientation_of
 
@@ -80,11 +81,7 @@ BROKEN = (
 )
 
 HEIF_HINT = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-)
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_PREFIX_BYTES = 512  # Pillow's plugins want 16; the brands of an HEIF file go on longer
+_BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # which of them, only all brands tell
 
 
 def essence(content_type: str) -> str:
@@ -157,11 +154,6 @@ def opened(stream: IO[bytes], max_pixels: int) -> Opened:
     )
 
 
-def content_type_of(stream: IO[bytes]) -> str:
-    """Returns the media type of a picture by its first bytes. Raises ImageRefused for what is none that is read."""
-    return CONTENT_TYPES[_name(stream)]
-
-
 def refusal_of(error: Exception, message: str) -> ImageRefused:
     """Returns the refusal for what Pillow raised: it has limits of its own too."""
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
@@ -181,7 +173,7 @@ def _check_parts(found: Essentials, max_pixels: int) -> None:
 
 def _name(stream: IO[bytes]) -> str:
     """Returns Pillow's name of the format; the stream is at its start before and after."""
-    prefix = stream.read(_PREFIX_BYTES)
+    prefix = stream.read(SNIFFED_BYTES)
     stream.seek(0)
     if not prefix:
         raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
@@ -189,13 +181,8 @@ def _name(stream: IO[bytes]) -> str:
 
 
 def _recognized(prefix: bytes) -> str:
-    if prefix[4:8] == b"ftyp":  # ISO/IEC 23008-12: which codec is inside, only all brands together tell
-        box = prefix[: int.from_bytes(prefix[:4])]  # what is longer than the prefix has said enough
-        brands = {box[at : at + 4] for at in (8, *range(16, len(box), 4))}
-        if brands & _AVIF_BRANDS:
-            return "AVIF"
-        if brands & _HEIF_BRANDS:
-            return "HEIF"
+    if (name := _BOXED.get(detected(prefix))) is not None:
+        return name
     for name in CONTENT_TYPES:
         factory, accept = Image.OPEN.get(name, (None, None))
         if factory is not None and accept is not None and accept(prefix[:16]) is True:

@@ -1,7 +1,6 @@
 """What one upload is going to store: promises, and the bytes behind each."""
 
 import asyncio
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
-from assetlane.errors import CutsRefused, ImageRefused, MediaRefused
-from assetlane.formats import content_type_of, is_picture
+from assetlane.errors import CutsRefused, ImageRefused, MediaRefused, VideoRefused
+from assetlane.formats import essence, is_picture
+from assetlane.media_types import NEUTRAL, declared_content_type
 from assetlane.preview import is_video, make_preview
-from assetlane.sources import Source, guessed_content_type, measured
+from assetlane.sources import Source, measured, start_of
 from assetlane.v1.asset_pb2 import Notice
 from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, VariantPromise
 from assetlane.v1.upload_pb2 import CutSize as CutSizeMessage
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
 MAX_NOTICE_BYTES = 1024  # what the contract allows
-NEUTRAL_TYPE = "application/octet-stream"
 WITHOUT_CUTS = "upload it without them: --no-cuts on the command line, cuts=False in Python"
 
 
@@ -70,21 +69,20 @@ async def packed(
 
     With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
 
-    Without `content_type` the type is guessed from `name`; a picture then gets the type that its first bytes show.
+    Without `content_type` the type is what `name` tells, unless the bytes surely are something else.
     What cuts or a preview cannot be made of goes without them, with a notice that says why; with `require_cuts` it
     is refused. Raises CutsRefused, ImageRefused, VideoRefused; ImageRefused also for a picture that is not what
     `content_type` says; OSError; ValueError for an instant before the start.
     """
     if preview_at is not None and preview_at < timedelta():
         raise ValueError(f"preview_at is {preview_at.total_seconds():g} s, it must be 0 or more")
+    start = await start_of(origin)
+    guessed = content_type or declared_content_type(name, start)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
-    guessed = content_type or guessed_content_type(name)
-    if content_type is None and is_picture(guessed):
-        try:
-            guessed = await asyncio.to_thread(_seen_type, origin, guessed)
-        except ImageRefused as refusal:  # named like a picture, and none that is known
-            without = () if not sizes else (_notice(refusal, "cuts", require_cuts),)
-            return replace(_parcel(await measured(origin), NEUTRAL_TYPE, None), notices=without)
+    if content_type is None and (sizes or preview_at is not None) and (stranger := _stranger(name, guessed)):
+        what = "a preview" if isinstance(stranger, VideoRefused) else "cuts"
+        notice = _notice(stranger, what, require_cuts)
+        return replace(_parcel(await measured(origin), guessed, None), notices=(notice,))
     if cut_maker == "server" and is_picture(guessed) and sizes:
         plan = _plan(() if cuts is True else sizes, options, require_cuts)
         return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
@@ -138,18 +136,17 @@ def _plan(sizes: Sequence[CutSize], options: CutOptions, required: bool) -> CutP
     )
 
 
-def _seen_type(origin: Path | bytes, guessed: str) -> str:
-    """Returns the media type that a picture's first bytes show, of an empty file that of its name.
-
-    Raises ImageRefused for what is no picture, OSError.
-    """
-    with io.BytesIO(origin) if isinstance(origin, bytes) else origin.open("rb") as stream:
-        try:
-            return content_type_of(stream)
-        except ImageRefused as refusal:
-            if refusal.reason == "IMAGE_EMPTY":
-                return guessed
-            raise
+def _stranger(name: str, found: str) -> MediaRefused | None:
+    """Returns why nothing is to be seen of a file that only its name calls a picture or video, None for others."""
+    named = declared_content_type(name, b"")
+    if is_picture(found) or essence(found).startswith(("audio/", "video/")):
+        return None
+    content = "of no kind that is known" if found == NEUTRAL else found
+    if is_picture(named):
+        return ImageRefused("IMAGE_UNRECOGNIZED", f"its name is that of a picture, its content is {content}")
+    if is_video(named):
+        return VideoRefused("VIDEO_UNRECOGNIZED", f"its name is that of a video, its content is {content}")
+    return None
 
 
 def _way_to_look(

@@ -13,8 +13,8 @@ from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
 from assetlane.client import DEFAULT_TARGET, Client
 from assetlane.errors import AssetlaneError
+from assetlane.media_types import guessed_ending
 from assetlane.parcel import ORIGINAL
-from assetlane.sources import guessed_ending
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.version import __version__
 
