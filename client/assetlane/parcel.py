@@ -12,7 +12,7 @@ from typing import Literal
 from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
 from assetlane.errors import CutsRefused, ImageRefused, MediaRefused, VideoRefused
 from assetlane.formats import essence, is_picture
-from assetlane.media_types import NEUTRAL, declared_content_type
+from assetlane.media_types import NEUTRAL, TYPESCRIPT, declared_content_type
 from assetlane.preview import is_video, make_preview
 from assetlane.sources import Source, measured, start_of
 from assetlane.v1.asset_pb2 import Notice
@@ -139,8 +139,8 @@ def _plan(sizes: Sequence[CutSize], options: CutOptions, required: bool) -> CutP
 def _stranger(name: str, found: str) -> MediaRefused | None:
     """Returns why nothing is to be seen of a file that only its name calls a picture or video, None for others."""
     named = declared_content_type(name, b"")
-    if is_picture(found) or essence(found).startswith(("audio/", "video/")):
-        return None
+    if is_picture(found) or essence(found).startswith(("audio/", "video/")) or found == TYPESCRIPT:
+        return None  # .ts and .mts are endings of programs as well
     content = "of no kind that is known" if found == NEUTRAL else found
     if is_picture(named):
         return ImageRefused("IMAGE_UNRECOGNIZED", f"its name is that of a picture, its content is {content}")
