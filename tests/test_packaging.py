@@ -76,7 +76,7 @@ from assetlane.parcel import packed
 from assetlane.preview import make_preview
 
 heic = (24).to_bytes(4) + b"ftypheic" + bytes(12)
-video = b"a video"
+video = (24).to_bytes(4) + b"ftypisom" + bytes(12)
 
 def reason(call, *arguments):
     try:

@@ -95,6 +95,7 @@ _ALIASES = {
     "image/x-ms-bmp": "image/bmp",
     "image/x-photoshop": "image/vnd.adobe.photoshop",
     "image/x-png": "image/png",
+    "image/x-psd": "image/vnd.adobe.photoshop",
     "image/x-tiff": "image/tiff",
     "image/x-windows-bmp": "image/bmp",
     "video/avi": "video/x-msvideo",
@@ -418,9 +419,9 @@ _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 def _bitmap(start: bytes) -> str:
     if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BMP_HEADERS:
         return "image/bmp"
-    # Icons and cursors: a count, and in its first entry a byte that is always zero.
+    # Icons and cursors: a count, and in its first entry a byte that should be zero; .NET writes 255.
     if start[:4] in (b"\x00\x00\x01\x00", b"\x00\x00\x02\x00") and 0 < int.from_bytes(start[4:6], "little") < 256:
-        return "image/vnd.microsoft.icon" if start[9:10] == b"\x00" else ""
+        return "image/vnd.microsoft.icon" if start[9:10] in (b"\x00", b"\xff") else ""
     return ""
 
 
@@ -504,7 +505,7 @@ _LOOKS: tuple[Callable[[bytes], str], ...] = (
     _transport_stream,
 )
 
-_COMMENT = r"<!--.*?-->|<\?xml.*?\?>|\s+"
+_COMMENT = r"<!--.*?-->|<\?.*?\?>|\s+"
 _PROLOG = re.compile(rf"(?:{_COMMENT})*", re.DOTALL)
 _DOCTYPE = re.compile(r"<!DOCTYPE\s+(?P<name>[\w:.-]+)(?:[^\[>]|\[[^\]]*\])*+>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?P<name>[A-Za-z][\w:.-]*)(?=[\s/>]|$)")
