@@ -123,7 +123,10 @@ class Settings(BaseSettings):
         le=64,
         description="pictures cut at the same time, each in a process of its own, per server process",
     )
-    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
+    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the CPU time that the cuts of one picture take")
+    cut_wall_seconds: float = Field(
+        60, gt=0, le=3600, description="time within which a picture has to be cut; tried three times"
+    )
     cut_memory_bytes: int = Field(
         1024**3, ge=64 * 1024**2, description="limit of the memory that the cuts of one picture take (on Linux)"
     )

@@ -297,3 +297,44 @@ def test_an_ip_address_has_no_virtual_hosts() -> None:
 def test_secrets_are_not_in_the_text_of_credentials() -> None:
     """Logs and tracebacks print values."""
     assert "secret" not in repr(Credentials("AKID", "secret", "secret token"))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["HEAD", "GET"]), keys, buckets, regions, addresses, credentials, instants, header_sets
+)  # fmt: skip
+def test_signed_headers_are_botocores(
+    method: str,
+    key: str,
+    bucket: str,
+    region: str,
+    address: tuple[str, Addressing],
+    signer: Credentials,
+    signed_at: datetime,
+    headers: dict[str, str],
+) -> None:
+    """Byte for byte, whatever the key, the credentials and the headers."""
+    presigner = Presigner(address[0], bucket, region, address[1])
+    request = AWSRequest(method=method, url=presigner.url(key), headers=dict(headers))
+    patch = frozen(signed_at)
+    try:
+        botocore.auth.S3SigV4Auth(as_botocore(signer), "s3", region).add_auth(request)
+    finally:
+        patch.undo()
+
+    signed = presigner.signed_headers(method, key, signer, signed_at, headers)
+
+    told = {name.lower(): value for name, value in request.headers.items()}
+    assert signed["authorization"] == told["Authorization".lower()]
+    for name in ("x-amz-date", "x-amz-content-sha256"):
+        assert signed[name] == told[name]
+    assert signed.get("x-amz-security-token", "") == told.get("x-amz-security-token", "")
+
+
+def test_headers_are_signed_for_a_key_at_an_instant() -> None:
+    """Anything else would be another request."""
+    presigner = Presigner("https://s3.eu-west-1.amazonaws.com", "bucket", "eu-west-1")
+    with pytest.raises(ValueError, match="a key is needed"):
+        presigner.signed_headers("HEAD", "", EXAMPLE, NOON)
+    with pytest.raises(ValueError, match="time zone"):
+        presigner.signed_headers("HEAD", "key", EXAMPLE, NOON.replace(tzinfo=None))

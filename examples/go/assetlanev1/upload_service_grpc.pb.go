@@ -116,8 +116,9 @@ type UploadServiceClient interface {
 	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-	// CUTTING_TIMED_OUT, CUTTING_CRASHED.
+	// that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+	// IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+	// `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 	//
 	// The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
 	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
@@ -339,8 +340,9 @@ type UploadServiceServer interface {
 	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-	// CUTTING_TIMED_OUT, CUTTING_CRASHED.
+	// that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+	// IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+	// `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 	//
 	// The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
 	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.

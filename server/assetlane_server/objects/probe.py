@@ -136,6 +136,7 @@ async def check_store(store: S3ObjectStore, prefix: str, accept_overwrites: bool
     except StoreUnavailable as error:
         _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", error)
         return
+    store.reports_sha256 = capabilities.tells_sha256
     for weakness in capabilities.weaknesses():
         _log.warning("%s", weakness.told)
     if not (capabilities.refuses_overwrites or accept_overwrites):

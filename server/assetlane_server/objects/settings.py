@@ -28,3 +28,11 @@ class S3Settings:
             raise ValueError("set both an access key id and its secret, or neither")
         if self.public_base_url and not self.public_base_url.startswith(("https://", "http://")):
             raise ValueError(f"public_base_url is http(s)://…, not {self.public_base_url!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How this process reaches the store: the trust and the proxy that boto3 uses."""
+
+    ca_bundle: str = ""  # the file of accepted certificate authorities; empty: the store is called without TLS
+    proxy: str = ""  # its URL; empty: none

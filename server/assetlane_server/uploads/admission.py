@@ -255,8 +255,10 @@ def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
         yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
     for index, variant in enumerate(request.variants):
+        if not plan.required:
+            break  # it is stored without, and the asset says why
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
-            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"

@@ -105,8 +105,12 @@ class Asset:
         return None if self.is_public else self.refresh_time + self.read_url_lifetime
 
 
-def difference(promise: VariantPromise, stored: StoredObject) -> Failure | None:
-    """Returns how a stored object differs from its promise, None if it does not."""
+def difference(promise: VariantPromise, stored: StoredObject, *, reports_sha256: bool | None = None) -> Failure | None:
+    """Returns how a stored object differs from its promise, None if it does not.
+
+    A store that `reports_sha256` has to report a promised one: without it the object did not come through its
+    write URL. Of an object that arrived in parts it never reports the SHA-256 of the whole.
+    """
     if stored.size_bytes != promise.size_bytes:
         return Failure(
             "SIZE_MISMATCH",
@@ -119,11 +123,16 @@ def difference(promise: VariantPromise, stored: StoredObject) -> Failure | None:
         )
     if promise.sha256 and stored.sha256 and stored.sha256 != promise.sha256:
         return Failure("CHECKSUM_MISMATCH", f"{promise.name}: the SHA-256 is not the promised one.")
+    if promise.sha256 and reports_sha256 and not (stored.sha256 or promise.part_size_bytes):
+        return Failure("CHECKSUM_MISSING", f"{promise.name}: the store reports no SHA-256, and it was promised.")
     return None
 
 
-def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> Asset:
-    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants."""
+def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime, notices: Sequence[Notice] = ()) -> Asset:
+    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants.
+
+    `notices` are what the server left out, beside what its caller did.
+    """
     variants = tuple(
         AssetVariant(
             name=promise.name,
@@ -154,7 +163,7 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         refresh_time=whole_second(now),
         update_time=now,
         write_expire_time=upload.targets_expire_time or now,
-        notices=upload.notices,
+        notices=(*upload.notices, *notices),
     )
 
 
