@@ -57,6 +57,27 @@ async def test_the_probe_does_not_go_through_the_public_endpoint(stack: StackAdd
         assert (await probe_store(store, key_prefix, utc_now)).weaknesses() == ()
 
 
+def forgetting_checksums(_request: web.Request, answer: Answer) -> Answer:
+    """A store that reports no checksum."""
+    answer.headers.popall("x-amz-checksum-sha256", None)
+    return answer
+
+
+async def test_the_start_finds_out_whether_checksums_are_reported(stack: StackAddress, key_prefix: str) -> None:
+    """Completion counts on it; of a store that did not answer nothing is known, and nothing is missed."""
+    async with S3ObjectStore.open(settings_of(stack)) as store:
+        assert store.reports_sha256 is None
+        await check_store(store, key_prefix, False, utc_now)
+        assert store.reports_sha256 is True
+        assert store.seen_from_here().reports_sha256 is True
+    async with store_with(stack, forgetting_checksums) as store:
+        await check_store(store, key_prefix, False, utc_now)
+        assert store.reports_sha256 is False
+    async with nothing_listening() as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
+        await check_store(store, key_prefix, False, utc_now)
+        assert store.reports_sha256 is None
+
+
 def accepting(path_end: str) -> Alteration:
     """A store that accepts whatever is wrong with one of the probe's keys."""
 

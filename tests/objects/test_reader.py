@@ -69,7 +69,11 @@ def lost(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
-@pytest.mark.parametrize("trouble", [status(500), status(502), status(503), status(504), status(429), lost], ids=str)
+@pytest.mark.parametrize(
+    "trouble",
+    [status(500), status(502), status(503), status(504), status(429), lost],
+    ids=["500", "502", "503", "504", "429", "lost"],
+)
 async def test_a_store_in_trouble_for_a_moment_is_asked_again(trouble: Answering) -> None:
     """Twice more at most, each time with a signature of its own time."""
     async with reading(trouble, trouble, found) as (s3, store):

@@ -39,10 +39,16 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Mo
 
 
 @asynccontextmanager
-async def store_with(source: CredentialsSource, environment: pytest.MonkeyPatch) -> AsyncIterator[S3ObjectStore]:
+async def store_with(
+    source: CredentialsSource, environment: pytest.MonkeyPatch, endpoint: str = SETTINGS.endpoint
+) -> AsyncIterator[S3ObjectStore]:
     """A store whose credentials come from that source and are looked at all the time."""
     settings = replace(
-        SETTINGS, access_key_id="", secret_access_key="", credentials_interval=timedelta(milliseconds=10)
+        SETTINGS,
+        access_key_id="",
+        secret_access_key="",
+        credentials_interval=timedelta(milliseconds=10),
+        endpoint=endpoint,
     )
     async with http_server(source.answer) as address:
         environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{address}/role")
@@ -171,6 +177,39 @@ async def test_temporary_credentials_are_renewed_before_they_end(no_credentials:
     source = CredentialsSource(timedelta(minutes=5))  # botocore renews what lives less than ten
     async with store_with(source, no_credentials) as store:
         await until(lambda: "AKID3" in store.presign_get("key", datetime.now(UTC), QUARTER).url)
+
+
+async def test_reading_goes_on_with_renewed_credentials(no_credentials: pytest.MonkeyPatch) -> None:
+    """Each HEAD has the token of the newest ones, and no HEAD waits for a source that takes its time."""
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append((request.headers["authorization"], request.headers["x-amz-security-token"]))
+        return web.Response(headers={"Content-Length": "7"})
+
+    source = CredentialsSource(timedelta(minutes=5))
+    async with http_server(answer) as endpoint, store_with(source, no_credentials, endpoint=endpoint) as store:
+        await until(lambda: source.answers >= 3)
+        source.open.clear()
+        source.asked.clear()
+        await source.asked.wait()
+        assert await store.head("key") == StoredObject(7, "")
+        source.open.set()
+    ((authorization, token),) = seen
+    number = int(token.removeprefix("token "))
+    assert number >= 2
+    assert f"Credential=AKID{number}/" in authorization
+    assert "x-amz-security-token" in authorization
+
+
+async def test_nothing_is_read_with_credentials_that_have_ended(no_credentials: pytest.MonkeyPatch) -> None:
+    """It is told before the store answers a riddle."""
+    source = CredentialsSource(timedelta(minutes=20))
+    async with store_with(source, no_credentials) as store:
+        source.life, source.broken = timedelta(seconds=-1), True
+        store._credentials = replace(store._credentials, expire_time=datetime.now(UTC))
+        with pytest.raises(StoreUnavailable, match="have expired"):
+            await store.head("key")
 
 
 async def test_signing_goes_on_while_credentials_are_renewed(no_credentials: pytest.MonkeyPatch) -> None:

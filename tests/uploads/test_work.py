@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from assetlane_server.uploads.errors import ShuttingDown, StoreUnavailable, VariantsMissing
-from assetlane_server.uploads.work import Work, all_at_once
+from assetlane_server.uploads.work import Work, all_at_once, all_to_their_end
 
 STALE = (VariantsMissing,)
 LIMIT_S = 20.0
@@ -128,3 +128,22 @@ async def test_when_one_fails_the_others_are_ended_before_it_is_raised() -> None
         with pytest.raises(asyncio.CancelledError):
             await task
     assert len(ended) == 4
+
+
+async def test_what_is_done_as_far_as_it_goes_goes_on_after_a_failure() -> None:
+    """And the failure is raised when all have ended."""
+    ended = []
+
+    async def end(number: int) -> int:
+        for _ in range(number):
+            await asyncio.sleep(0)
+        ended.append(number)
+        return number
+
+    async def fail() -> int:
+        raise StoreUnavailable("down")
+
+    assert await all_to_their_end(end(2), end(1)) == [2, 1]
+    with pytest.raises(StoreUnavailable, match="down"):
+        await all_to_their_end(end(5), fail(), end(3))
+    assert ended == [1, 2, 3, 5]

@@ -84,3 +84,17 @@ async def all_at_once(*waiting: Awaitable[T]) -> list[T]:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+async def all_to_their_end(*waiting: Awaitable[T]) -> list[T]:
+    """Returns all results in order. When one fails, the others go on, and then what failed first is raised.
+
+    For what is to be done as far as it goes, such as deletions.
+    """
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    results: list[T] = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
