@@ -70,6 +70,8 @@ async def test_the_headers_to_send_are_all_that_is_signed_but_host() -> None:
     assert request.headers == {
         "content-type": "image/jpeg",
         "content-length": "5",
+        "content-disposition": "attachment",
+        "cache-control": "private",
         "if-none-match": "*",
         "x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     }

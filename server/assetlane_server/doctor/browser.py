@@ -16,6 +16,7 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.doctor.store import Ground
+from assetlane_server.objects.headers import UPLOAD_HEADERS
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 from assetlane_server.uploads.errors import StoreUnavailable
@@ -23,11 +24,13 @@ from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look from outside"
-_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 _ANY_ORIGIN = "https://any.example"
 
 _REACH = "Set ASSETLANE_S3_PUBLIC_ENDPOINT to the store's address as callers reach it."
-_CORS = "Run `assetlane-server setup`, or allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
+_CORS = (
+    "Run `assetlane-server setup`, again if an earlier version did, or allow ASSETLANE_CORS_ORIGINS to PUT with the"
+    " headers of a write target."
+)
 
 NAMES = ("public endpoint", "CORS", "public prefix", "private prefix")
 
@@ -107,7 +110,7 @@ class BrowserChecks:
             {
                 "origin": origin,
                 "access-control-request-method": "PUT",
-                "access-control-request-headers": ",".join(_HEADERS),
+                "access-control-request-headers": ",".join(UPLOAD_HEADERS),
             },
         )
         whose = "any origin" if origin == _ANY_ORIGIN else origin
@@ -179,7 +182,7 @@ def _preflight_fault(reply: Reply, origin: str) -> str:
         return "the origin is not allowed"
     missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]
     headers = _listed(reply, "access-control-allow-headers")
-    missing += [f"the header {name}" for name in _HEADERS if not headers & {name, "*"}]
+    missing += [f"the header {name}" for name in UPLOAD_HEADERS if not headers & {name, "*"}]
     return f"it does not allow {', '.join(missing)}" if missing else ""
 
 

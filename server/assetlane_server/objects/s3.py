@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,18 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
+from assetlane_server.objects.headers import (
+    CACHE_CONTROL,
+    CHECKSUM_SHA256,
+    CONTENT_DISPOSITION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    ENCRYPTION,
+    ENCRYPTION_KEY,
+    IF_NONE_MATCH,
+    check_signed_headers,
+    foreign_headers,
+)
 from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
@@ -114,32 +127,38 @@ class S3ObjectStore:
         settings = replace(self._settings, public_endpoint="")
         return S3ObjectStore(settings, self._client, self._source, self._credentials, self._pool)
 
-    def presign_put(
-        self,
-        promise: VariantPromise,
-        signed_at: datetime,
-        lifetime: timedelta,
-        extra_headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> PresignedRequest:
-        """See ObjectStore; `extra_headers` are signed along.
-
-        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
-        """
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         headers = {
-            **extra_headers,
-            "content-type": promise.content_type,
-            "content-length": str(promise.size_bytes),
-            "if-none-match": "*",
+            CONTENT_TYPE: promise.content_type,
+            CONTENT_LENGTH: str(promise.size_bytes),
+            CONTENT_DISPOSITION: promise.content_disposition,
+            CACHE_CONTROL: promise.cache_control,
+            IF_NONE_MATCH: "*",
         }
-        if promise.disposition:
-            headers["content-disposition"] = promise.disposition
         if promise.sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
+            headers[CHECKSUM_SHA256] = base64.b64encode(promise.sha256).decode()
+        if key_id := self._settings.sse_kms_key_id:
+            headers[ENCRYPTION] = "aws:kms"
+            headers[ENCRYPTION_KEY] = key_id
         return self.presign("PUT", promise.key, signed_at, lifetime, headers)
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
-        return self.presign("GET", key, signed_at, lifetime, {})
+        start, lifetime = self._life(signed_at, lifetime)
+        query = {"response-expires": format_datetime((start + lifetime).astimezone(UTC), usegmt=True)}
+        if content_disposition:
+            query["response-content-disposition"] = content_disposition
+        return self.presign("GET", key, start, lifetime, {}, query)
+
+    @property
+    def encryption(self) -> Mapping[str, str]:
+        """What boto3's writes need for the objects to be encrypted with the settings' key: empty without one."""
+        if not self._settings.sse_kms_key_id:
+            return {}
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._settings.sse_kms_key_id}
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""
@@ -168,6 +187,7 @@ class S3ObjectStore:
                 version_id=_version_id(found.get("VersionId", "")),
                 sha256=b"" if is_of_parts else digest,
                 parts_sha256=digest if is_of_parts else b"",
+                foreign_headers=foreign_headers(found["ResponseMetadata"]["HTTPHeaders"]),
             )
 
         return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
@@ -202,9 +222,17 @@ class S3ObjectStore:
                 raise StoreUnavailable("The store sent an object of another size than it has told.")
             yield path
 
-    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
+    async def put(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str,
+        content_disposition: str = "attachment",
+        cache_control: str = "private",
+    ) -> StoredObject | None:
         """See ObjectStore. The store compares the bytes with their SHA-256 before it takes them."""
         bucket, digest = self._settings.bucket, sha256(data).digest()
+        encryption: Any = self.encryption
         checksum = base64.b64encode(digest).decode()
 
         def call() -> StoredObject | None:
@@ -214,8 +242,11 @@ class S3ObjectStore:
                     Key=key,
                     Body=data,
                     ContentType=content_type,
+                    ContentDisposition=content_disposition,
+                    CacheControl=cache_control,
                     ChecksumSHA256=checksum,
                     IfNoneMatch="*",
+                    **encryption,
                 )
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
@@ -314,16 +345,20 @@ class S3ObjectStore:
 
         Raises StoreUnavailable when temporary credentials ended before `signed_at`.
         """
-        start = whole_second(signed_at)
-        credentials = self._credentials
-        if credentials.expire_time is not None:
-            left = credentials.expire_time - start
-            if left < _SECOND:
-                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
-            lifetime = min(lifetime, left)
-        lifetime -= lifetime % _SECOND
-        url = self._presigner.presign(method, key, credentials, start, lifetime, headers, query)
+        if method == "PUT":
+            check_signed_headers(headers)
+        start, lifetime = self._life(signed_at, lifetime)
+        url = self._presigner.presign(method, key, self._credentials, start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)
+
+    def _life(self, signed_at: datetime, lifetime: timedelta) -> tuple[datetime, timedelta]:
+        """Returns from when and for how long a URL lives: whole seconds, and no longer than the credentials."""
+        start = whole_second(signed_at)
+        if (end := self._credentials.expire_time) is not None:
+            if end - start < _SECOND:
+                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            lifetime = min(lifetime, end - start)
+        return start, lifetime - lifetime % _SECOND
 
     async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:
         """Runs what makes so many calls to the store in the pool. What fails becomes StoreUnavailable."""

@@ -212,11 +212,13 @@ class UploadBroker:
         return Completion(upload, None)
 
     async def _mislabelled(self, upload: Upload) -> Failure | None:
-        original = upload.variants[0]
-        if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
+        """Returns how the first bytes of a variant belie its type. An empty object is of every type."""
+        if self._terms.accept_mislabelled:
             return None
-        start = await self._store.read_start(original.key, SNIFFED_BYTES) if original.size_bytes else b""
-        return mislabelled(original, start)
+        sniffed = [one for one in upload.variants if one.size_bytes and is_sniffed(one.content_type)]
+        starts = await asyncio.gather(*(self._store.read_start(one.key, SNIFFED_BYTES) for one in sniffed))
+        failures = (mislabelled(variant, start) for variant, start in zip(sniffed, starts, strict=True))
+        return next((failure for failure in failures if failure is not None), None)
 
     async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""

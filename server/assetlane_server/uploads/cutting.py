@@ -12,6 +12,7 @@ from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.uploads.errors import LedgerUnavailable, PictureRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ObjectStore, PictureCutter, SweepRecords
+from assetlane_server.uploads.serving import cache_control, content_disposition
 from assetlane_server.uploads.upload import WORK_LEASE, Failure, Upload, VariantPromise
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class CutRoom:
                         picture = await self._cutter.cut(path, original.content_type, plan)
             except PictureRefused as refusal:
                 return Failure(refusal.reason, str(refusal))
-            stored = await asyncio.gather(*(self._put(plan, cut) for cut in picture.cuts))
+            stored = await asyncio.gather(*(self._put(upload, plan, cut) for cut in picture.cuts))
         promises = (_promise(plan, cut, found) for cut, found in zip(picture.cuts, stored, strict=True))
         return _shown(upload, picture, tuple(promises)), stored
 
@@ -64,9 +65,11 @@ class CutRoom:
         finally:
             self._turn.release()
 
-    async def _put(self, plan: CutPlan, cut: MadeCut) -> StoredObject:
+    async def _put(self, upload: Upload, plan: CutPlan, cut: MadeCut) -> StoredObject:
         key = plan.key(cut.name, cut.content_type)
-        if stored := await self._store.put(key, cut.data, cut.content_type):
+        disposition = content_disposition(upload.file_path, cut.name, cut.content_type)
+        kept = cache_control(is_public=upload.is_public)
+        if stored := await self._store.put(key, cut.data, cut.content_type, disposition, kept):
             return stored
         # What is there is an earlier attempt's: no URL that writes this key was ever given away.
         found = await self._store.head(key)
