@@ -5,6 +5,7 @@ import gzip
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
@@ -106,7 +107,7 @@ async def test_a_multipart_upload_is_served_the_same(
     assert headers["cache-control"] == "private"
 
 
-async def text_asset(stubs: Stubs, web: aiohttp.ClientSession, **fields: object) -> Asset:
+async def text_asset(stubs: Stubs, web: aiohttp.ClientSession, **fields: Any) -> Asset:
     """Returns the asset of a short text."""
     body = b"five!"
     return (await completed(stubs, web, request_for({"original": body}, **fields), {"original": body})).asset

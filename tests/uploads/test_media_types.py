@@ -2,6 +2,7 @@
 
 from email.headerregistry import ContentTypeHeader
 from email.policy import HTTP
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -95,7 +96,7 @@ def test_the_message_says_what_is_wrong(text: str, fault: str) -> None:
 
 def read_by_the_library(text: str) -> MediaType:
     """What `email` reads, by RFC 2045: the grammar is the same, but for what mail alone has."""
-    header = HTTP.header_factory("content-type", text)
+    header: Any = HTTP.header_factory("content-type", text)
     assert isinstance(header, ContentTypeHeader)
     assert not header.defects
     return MediaType(header.maintype, header.subtype, tuple(header.params.items()))
