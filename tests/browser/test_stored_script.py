@@ -136,6 +136,48 @@ async def store(stubs: Stubs, web: aiohttp.ClientSession, row: Row, bodies: dict
             row.disposition = response.headers["content-disposition"].partition(";")[0]
 
 
+FETCH = """async ([url, method, headers, body]) =>
+    (await fetch(url, {method, headers, body: new Blob([body])})).status"""
+UPLOADED = (
+    "text/html", "image/svg+xml", "application/xml", "text/javascript", "application/xhtml+xml", "text/plain",
+    "application/octet-stream", "Text/Markdown ;charset=utf-8", 'text/plain; name="a, b; c"',
+)  # fmt: skip
+
+
+async def test_a_page_can_upload_every_kind_of_file(
+    stack: StackAddress, database_name: str, key_prefix: str, browser: BrowserContext
+) -> None:
+    """With the headers of its write targets, from another origin: what `setup` allows is what has to be sent."""
+    settings = settings_for(stack, database_name, key_prefix)
+    await prepare_bucket(settings)
+
+    async def nothing(_request: http.Request) -> http.StreamResponse:
+        return http.Response(text="<!DOCTYPE html><title>a page</title>", content_type="text/html")
+
+    async with (
+        http_server(nothing) as origin,
+        served(settings) as target,
+        grpc.aio.insecure_channel(target) as channel,
+    ):
+        stubs = Stubs.on(channel)
+        page = await browser.new_page()
+        await page.goto(origin)
+        for hours in (0.0, 24.0):
+            for content_type in UPLOADED:
+                body = "plain words"
+                request = request_for(
+                    {"original": body.encode()}, content_type=content_type, file_path="Grüße.x", expiration_hours=hours
+                )
+                reply = await stubs.uploads.RequestUpload(request)
+                way = reply.write_targets[0].single_put
+                assert await page.evaluate(FETCH, [way.url, way.method, dict(way.headers), body]) == 200
+                complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
+                answer = await stubs.uploads.CompleteUpload(complete)
+                assert not answer.upload.HasField("failure"), (content_type, answer.upload.failure)
+                url = answer.asset.variants[0].read_url
+                assert await page.evaluate("async url => (await fetch(url)).text()", url) == body
+
+
 async def test_no_script_runs_from_a_stored_object(
     stack: StackAddress, database_name: str, key_prefix: str, browser: BrowserContext, figures: Figures
 ) -> None:

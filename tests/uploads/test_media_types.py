@@ -1,6 +1,5 @@
 """Media types as browsers, recorders and people write them, against the standard library's own reader of headers."""
 
-from email.headerregistry import ContentTypeHeader
 from email.policy import HTTP
 from typing import Any
 
@@ -97,7 +96,6 @@ def test_the_message_says_what_is_wrong(text: str, fault: str) -> None:
 def read_by_the_library(text: str) -> MediaType:
     """What `email` reads, by RFC 2045: the grammar is the same, but for what mail alone has."""
     header: Any = HTTP.header_factory("content-type", text)
-    assert isinstance(header, ContentTypeHeader)
     assert not header.defects
     return MediaType(header.maintype, header.subtype, tuple(header.params.items()))
 

@@ -25,6 +25,7 @@ UPLOAD_HEADERS = (
     ENCRYPTION,
     ENCRYPTION_KEY,
 )
+ENCRYPTION_HEADERS = frozenset({ENCRYPTION, ENCRYPTION_KEY})  # those of it that take a KMS key in the settings
 READ_HEADERS = ("range",)
 EXPOSED_HEADERS = ("ETag",)  # multipart uploads and caches need it
 

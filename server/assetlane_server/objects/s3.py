@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -148,7 +149,7 @@ class S3ObjectStore:
     ) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         start, lifetime = self._life(signed_at, lifetime)
-        query = {"response-expires": format_datetime((start + lifetime).astimezone(UTC), usegmt=True)}
+        query = {"response-expires": _http_date(start + lifetime)}
         if content_disposition:
             query["response-content-disposition"] = content_disposition
         return self.presign("GET", key, start, lifetime, {}, query)
@@ -434,6 +435,12 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
         ),
     )
     return client, source, credentials
+
+
+@lru_cache(maxsize=256)
+def _http_date(instant: datetime) -> str:
+    """Returns an instant as HTTP headers write it: the variants of an asset, and all who read it, share it."""
+    return format_datetime(instant.astimezone(UTC), usegmt=True)
 
 
 def _version_id(told: str) -> str:
