@@ -113,7 +113,7 @@ async def application(
         uploads = Chronicle(rationed or records, meter)
         hub = Hub(records, utc_now, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store)
+        lanes = Lanes(store, utc_now)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
@@ -223,6 +223,7 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
             addressing=addressing,
             public_base_url=settings.public_base_url or "",
             pool_size=settings.s3_pool_size,
+            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
             call_timeout=timedelta(seconds=settings.s3_timeout_seconds),
         ),
         meter,

@@ -79,6 +79,11 @@ class Settings(BaseSettings):
         None, description="access key; unset: found as boto3 finds it (environment, profile, role)"
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_sse_kms_key_id: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,2048}$",
+        description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
+    )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
     accept_overwrites: bool = Field(

@@ -48,5 +48,7 @@ async def caller_of(store: ObjectStore) -> AsyncIterator[Caller]:
     if isinstance(store, MemoryObjectStore):
         yield store
     else:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT.total_seconds())) as session:
+        timeout = aiohttp.ClientTimeout(total=LIMIT.total_seconds())
+        # Bytes as they are stored, whatever encoding a header claims.
+        async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
             yield HttpCaller(session)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -20,7 +21,10 @@ from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
+from assetlane_server.uploads.endings import ENDINGS
 from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.media_types import is_same_type
+from assetlane_server.uploads.paths import object_key
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -176,6 +180,10 @@ BREACHES = [
     Breach("shorter", BYTES[:-1], with_header("content-length", str(len(BYTES) - 1))),
     Breach("another type", change=with_header("content-type", "text/html")),
     Breach("no type", change=without_header("content-type")),
+    Breach("shown instead of saved", change=with_header("content-disposition", "inline")),
+    Breach("no disposition", change=without_header("content-disposition")),
+    Breach("kept by everybody", change=with_header("cache-control", "public")),
+    Breach("no caching", change=without_header("cache-control")),
     Breach("another body under the same hash", OTHER),
     Breach(
         "another body with its own hash",
@@ -486,3 +494,100 @@ async def test_listing_page_by_page_finds_every_key_once(store: ObjectStore, htt
     assert sorted(one.key for one in found) == sorted(f"{key_prefix}{name}" for name in names)
     assert {one.size_bytes for one in found} == {len(BYTES)}
     assert all(begun <= one.modify_time <= now() + timedelta(minutes=1) for one in found)
+
+
+ODD_TYPES = [
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/x-unheard-of",
+    "application/x-www-form-urlencoded",
+    "application/x-directory",
+    "httpd/unix-directory",
+    "message/rfc822",
+    "multipart/form-data",
+    "multipart/x-mixed-replace",
+    "multipart/mixed; boundary=abc",
+    "text/plain; charset=utf-8",
+    'video/webm; codecs="vp8, opus"',
+    r'text/plain; name="a \"quoted\" \\ name; with = and , in it"',
+    "unknown/unknown",
+    "video/x+xml",
+]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 40])
+async def test_every_type_stays_as_declared(store: ObjectStore, http: Caller, key_prefix: str, size_bytes: int) -> None:
+    """Under the keys that the server gives, each type of its table, neutral and odd ones, whatever the bytes are."""
+    body = b"<!DOCTYPE html><script>x()</script>\r\n\r\n\r\n\r\n\r\n"[:size_bytes]
+    promises = [
+        promise_of(object_key(f"{key_prefix}{number}/", "original", content_type), body, content_type)
+        for number, content_type in enumerate([*ENDINGS, *ODD_TYPES])
+    ]
+    changed = {}
+    for promise in promises:
+        assert await send(http, store.presign_put(promise, now(), QUARTER), body) == 200, promise
+        found = await store.head(promise.key)
+        assert found is not None
+        if not is_same_type(promise.content_type, found.content_type) or found.size_bytes != size_bytes:
+            changed[promise.content_type] = found
+    assert changed == {}
+
+
+async def test_it_is_served_with_what_was_signed(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+    """Type, disposition and caching; `expires` is the end of the URL."""
+    name = "attachment; filename=\"Gr__e (1); 2.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%281%29%3B%202.txt"
+    promise = replace(promise_of(f"{key_prefix}a.txt"), content_disposition=name, cache_control="private")
+    assert await send(http, store.presign_put(promise, now(), QUARTER), BYTES) == 200
+
+    request = store.presign_get(promise.key, now(), QUARTER)
+    answer = await http.send(request)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == promise.content_type
+    assert answer.headers["content-disposition"] == name
+    assert answer.headers["cache-control"] == "private"
+    assert parsedate_to_datetime(answer.headers["expires"]) == request.expire_time
+
+
+async def test_a_url_can_give_another_name(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+    """And that name is signed: no other can be put in its place."""
+    await put(store, http, f"{key_prefix}a.txt")
+    name = "attachment; filename=\"Gr__e.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe.txt"
+    request = store.presign_get(f"{key_prefix}a.txt", now(), QUARTER, name)
+
+    answer = await http.send(request)
+    assert answer.status == 200
+    assert answer.headers["content-disposition"] == name
+    assert answer.body == BYTES
+    assert (await read(http, request.url.replace("attachment", "inline")))[0] == 403
+    assert (await read(http, request.url.replace("response-content-disposition", "response-content-type")))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"content-encoding": "gzip"},
+        {"content-language": "de"},
+        {"expires": "Thu, 01 Jan 2099 00:00:00 GMT"},
+        {"x-amz-meta-a": "b"},
+        {"x-amz-website-redirect-location": "https://evil.example/"},
+        {"content-encoding": "gzip", "content-language": "de"},
+    ],
+    ids=lambda headers: "+".join(headers),
+)
+async def test_headers_that_nobody_signed_are_refused_or_reported(
+    store: ObjectStore, http: Caller, key_prefix: str, foreign: Mapping[str, str]
+) -> None:
+    """A store refuses them, forgets them, or says with which names an object is served."""
+    promise = promise_of(f"{key_prefix}a.txt")
+    request = store.presign_put(promise, now(), QUARTER)
+    status = await send(http, replace(request, headers={**request.headers, **foreign}), BYTES)
+    found = await store.head(promise.key)
+    if status != 200:
+        assert found is None
+        return
+    assert found is not None
+    answer = await http.send(store.presign_get(promise.key, now(), QUARTER))
+    served = {name.lower() for name in answer.headers} - {"expires"}
+    assert set(found.foreign_headers) - {"expires"} == served & foreign.keys()
+    # A URL of ours overrides `expires`: what the object itself has is what HEAD says.
+    assert ("expires" in found.foreign_headers) == ("expires" in foreign)

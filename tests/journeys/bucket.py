@@ -36,6 +36,11 @@ class Bucket:
         """Returns the keys of this test's objects."""
         return await asyncio.to_thread(self._list)
 
+    async def headers(self, key: str) -> dict[str, str]:
+        """Returns what a HEAD of an object says, names in lower case."""
+        found = await asyncio.to_thread(self._client.head_object, Bucket=self._name, Key=key)
+        return dict(found["ResponseMetadata"]["HTTPHeaders"])
+
     async def replace(self, url: str, body: bytes, content_type: str, *, with_checksum: bool = True) -> None:
         """Puts another object where a presigned URL points."""
         key = unquote(urlsplit(url).path).removeprefix(f"/{self._name}/")

@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.s3 import MAX_DELETED_KEYS, put_headers
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject, whole_second
@@ -38,7 +40,15 @@ _CREDENTIALS = Credentials("MEMORY", "not a secret")
 _CLOCK_SKEW = timedelta(minutes=15)  # how far ahead of its own clock S3 accepts a signature
 _NONE: Mapping[str, str] = MappingProxyType({})
 _RANGE = re.compile(r"bytes=0-(\d+)")
-_KEPT_HEADERS = ("content-type", "content-disposition", "cache-control")
+_KEPT_HEADERS = (
+    "content-type",
+    "content-disposition",
+    "cache-control",
+    # Which no signature can forbid.
+    "content-encoding",
+    "content-language",
+    "expires",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,14 @@ class MemoryObject:
     @property
     def report(self) -> StoredObject:
         """What a HEAD says about it."""
-        content_type = self.headers.get("content-type", "")
-        return StoredObject(len(self.data), content_type, self.etag, sha256=self.sha256, parts_sha256=self.parts_sha256)
+        return StoredObject(
+            len(self.data),
+            self.headers.get("content-type", ""),
+            self.etag,
+            sha256=self.sha256,
+            parts_sha256=self.parts_sha256,
+            foreign_headers=foreign_headers(self.headers),
+        )
 
 
 @dataclass(slots=True)
@@ -110,9 +126,15 @@ class MemoryObjectStore:
         """See ObjectStore."""
         return self.presign("PUT", promise.key, signed_at, lifetime, put_headers(promise))
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
         """See ObjectStore."""
-        return self.presign("GET", key, signed_at, lifetime, {})
+        end = whole_second(signed_at) + lifetime - lifetime % timedelta(seconds=1)
+        query = {"response-expires": format_datetime(end.astimezone(UTC), usegmt=True)}
+        if content_disposition:
+            query["response-content-disposition"] = content_disposition
+        return self.presign("GET", key, signed_at, lifetime, {}, query)
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""

@@ -191,8 +191,10 @@ def test_every_url_is_the_one_that_botocore_signs(
     signed_at=instants,
     lifetime=lifetimes,
     size_bytes=st.integers(0, 5 * 1024**3),
-    content_type=st.sampled_from(["image/jpeg", "text/plain; charset=utf-8", "application/octet-stream"]),
+    content_type=st.sampled_from(["image/jpeg", 'video/webm; codecs="vp8, opus"', "application/octet-stream"]),
     sha256=st.none() | st.binary(min_size=32, max_size=32).map(lambda digest: digest.hex()),
+    name=st.sampled_from(["attachment", "inline; filename=\"a b;_.txt\"; filename*=UTF-8''a%20b%3B%C3%BC.txt"]),
+    kms_key_id=st.sampled_from(["", "1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:x:1:key/x", "alias/x"]),
 )
 def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     endpoint: str,
@@ -205,10 +207,27 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     size_bytes: int,
     content_type: str,
     sha256: str | None,
+    name: str,
+    kms_key_id: str,
 ) -> None:
     """The whole way from bucket and key: addressing and the encoding of the key are boto3's too."""
-    headers = {"content-type": content_type, "content-length": str(size_bytes), "if-none-match": "*"}
-    wish = {"ContentType": content_type, "ContentLength": size_bytes, "IfNoneMatch": "*"}
+    headers = {
+        "content-type": content_type,
+        "content-length": str(size_bytes),
+        "if-none-match": "*",
+        "content-disposition": name,
+        "cache-control": "private",
+    }
+    wish = {
+        "ContentType": content_type,
+        "ContentLength": size_bytes,
+        "IfNoneMatch": "*",
+        "ContentDisposition": name,
+        "CacheControl": "private",
+    }
+    if kms_key_id:
+        headers["x-amz-server-side-encryption"] = wish["ServerSideEncryption"] = "aws:kms"
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = wish["SSEKMSKeyId"] = kms_key_id
     if sha256 is not None:
         headers["x-amz-checksum-sha256"] = wish["ChecksumSHA256"] = sha256
 

@@ -125,7 +125,11 @@ class UploadServiceStub:
     `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
     The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+    reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+    fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+    `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+    PARTS_REFUSED or VARIANT_LOST.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -250,7 +254,11 @@ class UploadServiceAsyncStub(UploadServiceStub):
     `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
     The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+    reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+    fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+    `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+    PARTS_REFUSED or VARIANT_LOST.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -408,7 +416,11 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
         The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-        not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+        not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+        reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+        fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+        `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+        PARTS_REFUSED or VARIANT_LOST.
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.

@@ -19,6 +19,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
+from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.settings import Route
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject
@@ -223,6 +224,7 @@ def stored_object(headers: Mapping[str, str]) -> StoredObject:
         version_id="" if version_id == "null" else version_id,  # `null`: from before the bucket kept versions
         sha256=b"" if is_of_parts else digest,
         parts_sha256=digest if is_of_parts else b"",
+        foreign_headers=foreign_headers(headers),
     )
 
 

@@ -18,7 +18,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -32,6 +34,17 @@ from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
+from assetlane_server.objects.headers import (
+    CACHE_CONTROL,
+    CHECKSUM_SHA256,
+    CONTENT_DISPOSITION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    ENCRYPTION,
+    ENCRYPTION_KEY,
+    IF_NONE_MATCH,
+    check_signed_headers,
+)
 from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.reader import ObjectReader
 from assetlane_server.objects.settings import Route, S3Settings
@@ -129,23 +142,30 @@ class S3ObjectStore:
         store._reader, store.reports_sha256 = self._reader, self.reports_sha256
         return store
 
-    def presign_put(
-        self,
-        promise: VariantPromise,
-        signed_at: datetime,
-        lifetime: timedelta,
-        extra_headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> PresignedRequest:
-        """See ObjectStore; `extra_headers` are signed along.
-
-        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
-        """
-        headers = {**extra_headers, **put_headers(promise)}
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        headers = put_headers(promise)
+        if key_id := self._settings.sse_kms_key_id:
+            headers[ENCRYPTION] = "aws:kms"
+            headers[ENCRYPTION_KEY] = key_id
         return self.presign("PUT", promise.key, signed_at, lifetime, headers)
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
-        return self.presign("GET", key, signed_at, lifetime, {})
+        start, lifetime = self._life(signed_at, lifetime)
+        query = {"response-expires": _http_date(start + lifetime)}
+        if content_disposition:
+            query["response-content-disposition"] = content_disposition
+        return self.presign("GET", key, start, lifetime, {}, query)
+
+    @property
+    def encryption(self) -> Mapping[str, str]:
+        """What boto3's writes need for the objects to be encrypted with the settings' key: empty without one."""
+        if not self._settings.sse_kms_key_id:
+            return {}
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._settings.sse_kms_key_id}
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""
@@ -255,16 +275,20 @@ class S3ObjectStore:
 
         Raises StoreUnavailable when temporary credentials ended before `signed_at`.
         """
-        start = whole_second(signed_at)
-        credentials = self._credentials
-        if credentials.expire_time is not None:
-            left = credentials.expire_time - start
-            if left < _SECOND:
-                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
-            lifetime = min(lifetime, left)
-        lifetime -= lifetime % _SECOND
-        url = self._presigner.presign(method, key, credentials, start, lifetime, headers, query)
+        if method == "PUT":
+            check_signed_headers(headers)
+        start, lifetime = self._life(signed_at, lifetime)
+        url = self._presigner.presign(method, key, self._credentials, start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)
+
+    def _life(self, signed_at: datetime, lifetime: timedelta) -> tuple[datetime, timedelta]:
+        """Returns from when and for how long a URL lives: whole seconds, and no longer than the credentials."""
+        start = whole_second(signed_at)
+        if (end := self._credentials.expire_time) is not None:
+            if end - start < _SECOND:
+                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            lifetime = min(lifetime, end - start)
+        return start, lifetime - lifetime % _SECOND
 
     async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:
         """Runs what makes so many calls to the store in the pool. What fails becomes StoreUnavailable."""
@@ -295,14 +319,14 @@ class S3ObjectStore:
 def put_headers(promise: VariantPromise) -> dict[str, str]:
     """Returns the headers that are signed with a PUT of a variant in one piece."""
     headers = {
-        "content-type": promise.content_type,
-        "content-length": str(promise.size_bytes),
-        "if-none-match": "*",
+        CONTENT_TYPE: promise.content_type,
+        CONTENT_LENGTH: str(promise.size_bytes),
+        CONTENT_DISPOSITION: promise.content_disposition,
+        CACHE_CONTROL: promise.cache_control,
+        IF_NONE_MATCH: "*",
     }
-    if promise.disposition:
-        headers["content-disposition"] = promise.disposition
     if promise.sha256:
-        headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
+        headers[CHECKSUM_SHA256] = base64.b64encode(promise.sha256).decode()
     return headers
 
 
@@ -377,6 +401,12 @@ def _own_addressing(settings: S3Settings) -> Addressing:
     """Returns how this server addresses the bucket; boto3, too, puts none in front of an IP address."""
     host = urlsplit(settings.endpoint).hostname
     return "path" if host and is_ip_address(host) else settings.addressing
+
+
+@lru_cache(maxsize=256)
+def _http_date(instant: datetime) -> str:
+    """Returns an instant as HTTP headers write it: the variants of an asset, and all who read it, share it."""
+    return format_datetime(instant.astimezone(UTC), usegmt=True)
 
 
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:

@@ -204,7 +204,14 @@ def _header_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], str, str]:
     return order, signed, quote(signed, safe="")
 
 
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
 def _merged(parameters: str, query: Mapping[str, str]) -> str:
-    pairs = [(quote(name, safe=""), quote(value, safe="")) for name, value in query.items()]
+    pairs = [(_quoted(name), _quoted(value)) for name, value in query.items()]
+    if min(pairs)[0] > "X-Amz-~":  # as S3's own names do: `partNumber`, `response-expires`
+        return "&".join([parameters, *[f"{name}={value}" for name, value in sorted(pairs)]])
     pairs += [(name, value) for name, _, value in (part.partition("=") for part in parameters.split("&"))]
     return "&".join([f"{name}={value}" for name, value in sorted(pairs)])

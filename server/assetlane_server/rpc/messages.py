@@ -235,11 +235,14 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
                 height_px=variant.height_px,
                 etag=variant.etag,
                 version_id=variant.version_id,
-                read_url=url,
+                read_url=read_url,
+                download_url=download_url,
                 part_size_bytes=variant.part_size_bytes,
                 parts_sha256=variant.parts_sha256,
             )
-            for variant, url in zip(asset.variants, read_urls.urls, strict=True)
+            for variant, read_url, download_url in zip(
+                asset.variants, read_urls.urls, read_urls.download_urls, strict=True
+            )
         ],
         create_time=_timestamp(asset.create_time),
         revision=asset.revision,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.upload import (
     LONGEST_PUT,
     SWEEP_MARGIN,
@@ -26,6 +27,7 @@ class StoredObject:
     version_id: str = ""  # empty: the bucket keeps no versions
     sha256: bytes = b""  # empty: the store does not tell
     parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not tell
+    foreign_headers: tuple[str, ...] = ()  # names of headers it is served with that no write target asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,16 @@ def difference(promise: VariantPromise, stored: StoredObject, *, reports_sha256:
             "SIZE_MISMATCH",
             f"{promise.name}: {promise.size_bytes} bytes were promised, {stored.size_bytes} arrived.",
         )
-    if stored.content_type.lower() != promise.content_type.lower():
+    if not is_same_type(promise.content_type, stored.content_type):
         return Failure(
             "CONTENT_TYPE_MISMATCH",
             f"{promise.name}: {promise.content_type!r} was promised, {stored.content_type!r} arrived.",
+        )
+    if stored.foreign_headers:
+        return Failure(
+            "HEADER_NOT_PROMISED",
+            f"{promise.name}: it was sent with {', '.join(stored.foreign_headers)}, which the write target does not"
+            " have. Send exactly the headers of the write target.",
         )
     if promise.sha256 and stored.sha256 and stored.sha256 != promise.sha256:
         return Failure("CHECKSUM_MISMATCH", f"{promise.name}: the SHA-256 is not the promised one.")

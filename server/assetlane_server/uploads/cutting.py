@@ -12,6 +12,7 @@ from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.uploads.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import CutPicture, ObjectStore, PictureCutter, SweepRecords
+from assetlane_server.uploads.serving import cache_control, content_disposition
 from assetlane_server.uploads.upload import WORK_LEASE, Failure, Notice, Upload, VariantPromise
 from assetlane_server.uploads.work import all_at_once
 
@@ -101,7 +102,7 @@ class CutRoom:
             with self._meter.cutting():
                 cutting = self._cutter.cut(source, original.size_bytes, original.content_type, plan)
                 picture: CutPicture = await stack.enter_async_context(cutting)
-            promises = [_promise(plan, cut) for cut in picture.made.cuts]
+            promises = [_promise(upload, plan, cut) for cut in picture.made.cuts]
             requests = [store.presign_put(promise, self._now(), _URL_LIFETIME) for promise in promises]
             are_new = await picture.store(requests)
         proved = await all_at_once(
@@ -154,7 +155,7 @@ class CutRoom:
                 upload = replace(upload, sweep_time=end)
 
 
-def _promise(plan: CutPlan, cut: MadeCut) -> VariantPromise:
+def _promise(upload: Upload, plan: CutPlan, cut: MadeCut) -> VariantPromise:
     return VariantPromise(
         name=cut.name,
         content_type=cut.content_type,
@@ -163,6 +164,8 @@ def _promise(plan: CutPlan, cut: MadeCut) -> VariantPromise:
         width_px=cut.width_px,
         height_px=cut.height_px,
         key=plan.key(cut.name, cut.content_type),
+        content_disposition=content_disposition(upload.file_path, cut.name, cut.content_type),
+        cache_control=cache_control(is_public=upload.is_public),
     )
 
 

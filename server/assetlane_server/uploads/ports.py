@@ -122,7 +122,7 @@ class MultipartStore(Protocol):
     """Objects that arrive in parts: what a PUT in one piece promises holds for the object that becomes of them."""
 
     async def open(self, promise: VariantPromise) -> str:
-        """Opens a multipart upload of `promise.key` with the promised type and disposition; returns its id."""
+        """Opens a multipart upload of `promise.key` with the promised type, disposition and caching; returns its id."""
         ...
 
     def presign_part(
@@ -203,15 +203,19 @@ class ObjectStore(Protocol):
 
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
-        disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
+        `content_disposition`, `cache_control` and SHA-256 (when promised), and only while nothing is stored there.
 
         It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
         whichever ends first. Pure CPU. The same arguments give the same URL.
         """
         ...
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """Signs one GET, with the same life as a `presign_put`."""
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
+        """Signs one GET, with the same life as a `presign_put`. The store answers with an `expires` header of the
+        URL's end, and with this `content_disposition` (empty: the stored one).
+        """
         ...
 
     def public_url(self, key: str) -> str:
