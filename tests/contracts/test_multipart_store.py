@@ -21,6 +21,7 @@ from tests.contracts.test_object_store import (
     without_header,
 )
 
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.multipart import abort_all
 from assetlane_server.uploads.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
@@ -237,3 +238,24 @@ async def test_open_uploads_are_listed_by_prefix_and_dropped_by_key(store: Objec
 def test_the_last_part_has_what_is_left() -> None:
     """The promise of this file is as it says."""
     assert [part_bytes(film("a"), number) for number in (1, 2)] == [len(part(1)), len(part(2))] == [PART, 8]
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", 'video/webm; codecs="vp8, opus"', "x/y"])
+async def test_an_object_of_parts_is_served_as_it_was_opened(
+    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, content_type: str
+) -> None:
+    """Type, name and caching stay, neutral types too."""
+    name = "attachment; filename=\"_.x\"; filename*=UTF-8''%C3%BC.x"
+    promise = replace(
+        film(f"{key_prefix}original"), content_type=content_type, content_disposition=name, cache_control="private"
+    )
+    multipart_id, parts = await sent(store, http, promise)
+    assert await store.multiparts.complete(promise, multipart_id, parts) == ""
+
+    found = await store.head(promise.key)
+    assert found is not None
+    assert is_same_type(content_type, found.content_type)
+    assert found.foreign_headers == ()
+    async with http.get(URL(store.presign_get(promise.key, now(), QUARTER).url, encoded=True)) as answer:
+        assert answer.headers["content-disposition"] == name
+        assert answer.headers["cache-control"] == "private"
