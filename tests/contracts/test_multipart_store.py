@@ -242,7 +242,7 @@ def test_the_last_part_has_what_is_left() -> None:
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", 'video/webm; codecs="vp8, opus"', "x/y"])
 async def test_an_object_of_parts_is_served_as_it_was_opened(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, content_type: str
+    store: ObjectStore, http: Caller, key_prefix: str, content_type: str
 ) -> None:
     """Type, name and caching stay, neutral types too."""
     name = "attachment; filename=\"_.x\"; filename*=UTF-8''%C3%BC.x"
@@ -256,6 +256,6 @@ async def test_an_object_of_parts_is_served_as_it_was_opened(
     assert found is not None
     assert is_same_type(content_type, found.content_type)
     assert found.foreign_headers == ()
-    async with http.get(URL(store.presign_get(promise.key, now(), QUARTER).url, encoded=True)) as answer:
-        assert answer.headers["content-disposition"] == name
-        assert answer.headers["cache-control"] == "private"
+    answer = await http.send(store.presign_get(promise.key, now(), QUARTER))
+    assert answer.headers["content-disposition"] == name
+    assert answer.headers["cache-control"] == "private"

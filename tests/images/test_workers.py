@@ -19,7 +19,7 @@ from aiohttp import web
 from PIL import Image
 from tests.objects.servers import http_server
 
-from assetlane_server.images.worker import CPU_LIMIT_FILE
+from assetlane_server.images.worker import CPU_LIMIT_FILE, NICENESS
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, CutSize, MadePicture
 from assetlane_server.uploads.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
@@ -318,7 +318,7 @@ async def test_workers_let_callers_go_first_and_are_not_starved(workers: Picture
     await cut(workers, shelf)
     for one in worker_processes():
         assert os.sched_getscheduler(one.pid) == os.SCHED_BATCH
-        assert one.nice() == max(5, psutil.Process().nice())
+        assert one.nice() == max(NICENESS, psutil.Process().nice())
         assert os.getsid(one.pid) == one.pid
 
 

@@ -66,16 +66,15 @@ def forgetting_checksums(_request: web.Request, answer: Answer) -> Answer:
 async def test_the_start_finds_out_whether_checksums_are_reported(stack: StackAddress, key_prefix: str) -> None:
     """Completion counts on it; of a store that did not answer nothing is known, and nothing is missed."""
     async with S3ObjectStore.open(settings_of(stack)) as store:
-        assert store.reports_sha256 is None
+        assert [store.reports_sha256] == [None]
         await check_store(store, key_prefix, False, utc_now)
-        assert store.reports_sha256 is True
-        assert store.seen_from_here().reports_sha256 is True
+        assert [store.reports_sha256, store.seen_from_here().reports_sha256] == [True, True]
     async with store_with(stack, forgetting_checksums) as store:
         await check_store(store, key_prefix, False, utc_now)
-        assert store.reports_sha256 is False
+        assert [store.reports_sha256] == [False]
     async with nothing_listening() as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
         await check_store(store, key_prefix, False, utc_now)
-        assert store.reports_sha256 is None
+        assert [store.reports_sha256] == [None]
 
 
 def accepting(path_end: str) -> Alteration:

@@ -79,7 +79,7 @@ class PictureWorkers:
                 await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
 
     async def _fetch(self, original: PresignedRequest, size_bytes: int, folder: str) -> None:
-        request = Request(original.url, original.headers)
+        request = Request(original.url, dict(original.headers))
         if fault := await _transferred(size_bytes, partial(fetch, request, size_bytes, folder, self._route)):
             raise StoreUnavailable(fault)
 
@@ -133,7 +133,7 @@ class WorkersPicture:
     async def store(self, requests: Sequence[PresignedRequest]) -> list[bool]:
         """See CutPicture."""
         cuts = self.made.cuts
-        by_name = {cut.name: Request(one.url, one.headers) for cut, one in zip(cuts, requests, strict=True)}
+        by_name = {cut.name: Request(one.url, dict(one.headers)) for cut, one in zip(cuts, requests, strict=True)}
         size_bytes = sum(cut.size_bytes for cut in cuts)
         stored, fault = await _transferred(size_bytes, partial(send, self._folder, by_name, self._route))
         if fault:
