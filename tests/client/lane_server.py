@@ -354,6 +354,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         for variant in asset.variants:
             key = f"{asset.asset_id}/{variant.name}"
             variant.read_url = f"{self.store.url}/{key}?X-Amz-Signature={SIGNATURE}"
+            variant.download_url = f"{self.store.url}/{key}?response-content-disposition=x&X-Amz-Signature={SIGNATURE}"
         if asset.expiration_hours:
             asset.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=asset.expiration_hours))
 

@@ -298,6 +298,17 @@ async def test_lists_go_through_all_pages(lane: Client) -> None:
     assert len([asset async for asset in lane.list_assets("public")]) == 5
 
 
+async def test_a_download_url_is_refreshed_as_a_read_url_is(lane: Client, server: LaneServer) -> None:
+    """It is the other URL of the same variant."""
+    asset = await lane.upload(b"hello", file_path="a.txt", expiration_hours=1)
+    assert await lane.download_url(asset) == asset.variants[0].download_url != asset.variants[0].read_url
+    asset.expire_time.FromDatetime(datetime.now(UTC))
+    assert await lane.download_url(asset) == asset.variants[0].download_url
+    assert asset.expire_time.ToDatetime(UTC) > datetime.now(UTC)
+    with pytest.raises(NotFound):
+        await lane.download_url(asset, "small")
+
+
 async def test_a_read_url_is_refreshed_when_it_is_about_to_expire(lane: Client, server: LaneServer) -> None:
     """A URL with time to live is given as it is; another after a refresh, which the asset then shows."""
     asset = await lane.upload(b"hello", file_path="a.txt")

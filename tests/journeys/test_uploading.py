@@ -322,5 +322,5 @@ async def test_what_could_run_in_a_browser_is_served_as_an_attachment(
     asset = (await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload.upload_id))).asset
     async with web.get(yarl.URL(asset.variants[0].read_url, encoded=True)) as response:
         assert response.status == 200
-        assert response.headers["content-disposition"] == "attachment"
+        assert response.headers["content-disposition"] == 'attachment; filename="b.jpg"'
         assert await response.read() == drawing

@@ -101,14 +101,19 @@ def _cut_plan_of(message: upload_pb2.CutPlan) -> CutPlan | None:
     if message.format not in upload_pb2.CutFormat.values():
         violations.append(FieldViolation("cut_plan.format", f"there is no format {message.format}"))
     is_servers = message.maker == upload_pb2.CUT_MAKER_SERVER
-    if not is_servers and (message.sizes or message.format or message.quality):
+    if not is_servers and (message.sizes or message.format or message.quality or message.required):
         violations.append(FieldViolation("cut_plan.maker", "must be CUT_MAKER_SERVER for the server to make cuts"))
     if violations:
         raise InvalidRequest(violations)
     if not is_servers:
         return None
     sizes = tuple(CutSize(size.name, size.max_edge_px) for size in message.sizes)
-    return CutPlan(sizes or STANDARD_SIZES, _FORMATS[message.format], message.quality or DEFAULT_QUALITY)
+    return CutPlan(
+        sizes or STANDARD_SIZES,
+        _FORMATS[message.format],
+        message.quality or DEFAULT_QUALITY,
+        required=message.required,
+    )
 
 
 def _struct_of(message: Struct) -> dict[str, object]:
@@ -230,11 +235,14 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
                 height_px=variant.height_px,
                 etag=variant.etag,
                 version_id=variant.version_id,
-                read_url=url,
+                read_url=read_url,
+                download_url=download_url,
                 part_size_bytes=variant.part_size_bytes,
                 parts_sha256=variant.parts_sha256,
             )
-            for variant, url in zip(asset.variants, read_urls.urls, strict=True)
+            for variant, read_url, download_url in zip(
+                asset.variants, read_urls.urls, read_urls.download_urls, strict=True
+            )
         ],
         create_time=_timestamp(asset.create_time),
         revision=asset.revision,
@@ -282,6 +290,7 @@ def _cut_plan_message(plan: CutPlan) -> upload_pb2.CutPlan:
         sizes=[upload_pb2.CutSize(name=size.name, max_edge_px=size.max_edge_px) for size in plan.sizes],
         format=upload_pb2.CutFormat.Value(f"CUT_FORMAT_{plan.format}"),
         quality=plan.quality,
+        required=plan.required,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.media_types import canonical, parse_media_type
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
     MULTIPART_PART_BYTES,
@@ -44,7 +45,6 @@ MAX_EXTRA_DEPTH = 32
 MAX_VARIANTS = 16
 MAX_NOTICES = 16
 MAX_NOTICE_MESSAGE_BYTES = 1024
-MAX_CONTENT_TYPE_BYTES = 255
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
 
@@ -52,9 +52,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _NOTICE_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-# RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
-_CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
 
 
 def _nothing(_content_type: str) -> bool:
@@ -71,7 +68,7 @@ class Terms:
     multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
-    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
+    accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
     max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
@@ -125,8 +122,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     variants = tuple(
         replace(
             variant,
+            content_type=canonical(variant.content_type),
             part_size_bytes=_part_size(variant, terms),
-            key=object_key(place, request.file_path, variant.name, variant.content_type),
+            key=object_key(place, variant.name, variant.content_type),
         )
         for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
@@ -232,9 +230,10 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
-        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
-            limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
-            yield FieldViolation(f"{here}.content_type", limit)
+        try:
+            parse_media_type(variant.content_type)
+        except ValueError as fault:
+            yield FieldViolation(f"{here}.content_type", str(fault))
         if not 0 <= variant.size_bytes <= max_upload_bytes:
             limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
             yield FieldViolation(f"{here}.size_bytes", limit)
@@ -255,8 +254,10 @@ def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
         yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
     for index, variant in enumerate(request.variants):
+        if not plan.required:
+            break  # it is stored without, and the asset says why
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
-            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
