@@ -152,6 +152,8 @@ async def application(
                     max_watches=settings.max_watches,
                     max_watches_per_uid=settings.max_watches_per_uid,
                     max_message_bytes=settings.max_message_bytes,
+                    max_probes=settings.max_probes,
+                    request_seconds=settings.request_seconds,
                 ),
                 observer=sight.instruments,
                 options=server_options(
@@ -160,6 +162,8 @@ async def application(
                     shares_port=shares_port,
                     min_ping_seconds=settings.min_ping_seconds,
                     handshake_seconds=settings.handshake_seconds,
+                    max_connections=settings.max_connections,
+                    max_streams_per_connection=settings.max_streams_per_connection,
                 ),
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),

@@ -139,6 +139,24 @@ class Settings(BaseSettings):
     max_watches_per_uid: int = Field(
         1000, ge=1, description="watches of one token's subject open at a time, per process"
     )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections to the gRPC port at a time, per process; others are closed"
+    )
+    max_streams_per_connection: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="calls and watches that one connection carries at a time; its client holds back the others",
+    )
+    max_probes: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="health checks, health watches and reflection streams open at a time, of each kind, per process",
+    )
+    request_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that the request message of a call has to arrive"
+    )
     quota_uid_uploads: int | None = Field(
         None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
     )

@@ -37,6 +37,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.TokenExpired: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenNotYetValid: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenInvalid: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenTooLarge: grpc.StatusCode.UNAUTHENTICATED,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.VariantsMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
@@ -44,12 +45,14 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyProbes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyUploads: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyBytes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CallRateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatchesOfOne: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.MessageMalformed: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -120,6 +123,7 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
             | errors.ShuttingDown()
             | errors.TooManyCalls()
             | errors.TooManyWatches()
+            | errors.TooManyProbes()
         ):
             return (RetryInfo(retry_delay=_RETRY_AFTER),)
     return ()

@@ -27,9 +27,9 @@ class CallFacts:
             if value := getattr(self, field):
                 yield field, value
 
-    def asks(self, uid: str | None, request: Any) -> None:
-        """Takes in who calls, and what the request is about."""
-        self.uid = _bounded(uid or str(getattr(request, "uid", "")))
+    def asks(self, request: Any) -> None:
+        """Takes in what the request is about, and the uid that it names if nobody had to prove one."""
+        self.uid = self.uid or _bounded(str(getattr(request, "uid", "")))
         self.upload_id = _bounded(getattr(request, "upload_id", ""))
         self.asset_id = _bounded(getattr(request, "asset_id", ""))
 

@@ -155,9 +155,14 @@ class SeenCall:
         """See ObservedCall."""
         return self._facts.request_id
 
-    def admitted(self, uid: str | None, request: Any) -> None:
+    def admitted(self, uid: str | None) -> None:
         """See ObservedCall."""
-        self._facts.asks(uid, request)
+        if uid is not None:
+            self._facts.uid = uid
+
+    def asked(self, request: Any) -> None:
+        """See ObservedCall."""
+        self._facts.asks(request)
 
     def ended(self, code: grpc.StatusCode, reason: str = "", response: Any = None) -> None:
         """See ObservedCall."""
