@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     jwt_key_file: Path | None = Field(
         None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
     )
-    jwt_jwks: str | None = Field(None, description="the same as a JSON Web Key Set: a file or an https URL")
+    jwt_jwks: str | None = Field(
+        None, description="the same as a JSON Web Key Set: a file or an https URL (http only on loopback)"
+    )
     jwt_refresh_seconds: float = Field(300, ge=1, le=86_400, description="time between two readings of these keys")
     jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that a token must have; unset: any or none")
     jwt_audience: str | None = Field(
@@ -199,6 +201,18 @@ class Settings(BaseSettings):
         " unset: none",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads nothing by itself: `settings_from` takes the environment that it is given, and names what is wrong."""
+        return (init_settings,)
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -231,9 +245,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_safe_source(cls, value: str | None) -> str | None:
         # Over http whoever is on the way hands out keys of his own.
-        if value is not None and value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK_HOSTS:
-            raise ValueError("must be a file or an https URL (http only for loopback)")
-        return value
+        if value is None or "://" not in value:
+            return value
+        scheme, _, rest = value.partition("://")
+        scheme = scheme.lower()
+        host = urlsplit(value).hostname
+        if not host or (scheme != "https" and not (scheme == "http" and host in _LOOPBACK_HOSTS)):
+            raise ValueError("must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])")
+        return f"{scheme}://{rest}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

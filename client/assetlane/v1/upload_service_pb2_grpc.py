@@ -156,7 +156,8 @@ class UploadServiceServicer:
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+        upload's newest revision.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

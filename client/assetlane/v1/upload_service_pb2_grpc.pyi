@@ -80,7 +80,8 @@ class UploadServiceStub:
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+    upload's newest revision.
     """
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
     """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -205,7 +206,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+    upload's newest revision.
     """
     ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
     """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -339,7 +341,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+        upload's newest revision.
         """
 
     @_abc_1.abstractmethod

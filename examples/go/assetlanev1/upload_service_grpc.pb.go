@@ -80,7 +80,8 @@ type UploadServiceClient interface {
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
 	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+	// upload's newest revision.
 	WatchUpload(ctx context.Context, in *WatchUploadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchUploadResponse], error)
 	// Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
 	// reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
@@ -304,7 +305,8 @@ type UploadServiceServer interface {
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
 	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+	// OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+	// upload's newest revision.
 	WatchUpload(*WatchUploadRequest, grpc.ServerStreamingServer[WatchUploadResponse]) error
 	// Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
 	// reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.

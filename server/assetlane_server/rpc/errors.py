@@ -83,7 +83,8 @@ def answer_to(error: Exception, method: str, request_id: str) -> Answer:
     message = _TOLD_CALLERS.get(type(error), str(error))
     if type(error) in _TOLD_CALLERS:
         _log.warning("%s: %s", method, error)
-    return _answer(_CODES[type(error)], error.reason, message, *_details(error))
+    code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    return _answer(code, error.reason, message, *_details(error))
 
 
 def _details(error: errors.Refusal) -> tuple[Message, ...]:

@@ -166,8 +166,8 @@ class RevisionAhead(Refusal):
 
     reason = "REVISION_AHEAD"
 
-    def __init__(self, asked: int, newest: int) -> None:
-        super().__init__(f"after_revision is {asked}, but the upload's newest revision is {newest}.")
+    def __init__(self, asked: int, newest: int, field: str = "after_revision") -> None:
+        super().__init__(f"{field} is {asked}, but the upload's newest revision is {newest}.")
 
 
 class ResumeExpired(Refusal):
