@@ -197,8 +197,8 @@ class Settings(BaseSettings):
     )
     metrics_listen: str | None = Field(
         None,
-        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
-        " unset: none",
+        description="address and port of `/metrics`, `/livez` and `/readyz`, the second worker's port is one higher and"
+        " so on; unset: none",
     )
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 import grpc
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from tests.conftest import Figures
@@ -52,7 +52,7 @@ DEPTH: Final = 6
 
 def edge_cases(message: Message, depth: int = DEPTH) -> Iterator[tuple[str, Message]]:
     """Yields the message again and again, each time with another number in it at an edge, and the number's place."""
-    descriptor: Descriptor = message.DESCRIPTOR
+    descriptor: Any = message.DESCRIPTOR
     for field in descriptor.fields:
         for place, value in values(field, message, depth):
             changed = GetMessageClass(descriptor)()
@@ -86,9 +86,9 @@ def values(field: Any, message: Message, depth: int) -> Iterator[tuple[str, Any]
         for place, value in single(of_value, None, depth):
             yield f"{field.name}[]{place}", {"original": value}
     elif field.is_repeated:
-        there = list(getattr(message, field.name))
-        for place, value in single(field, there[0] if there else None, depth):
-            yield f"{field.name}[]{place}", [value, *there[1:]]
+        items = list(getattr(message, field.name))
+        for place, value in single(field, items[0] if items else None, depth):
+            yield f"{field.name}[]{place}", [value, *items[1:]]
     else:
         there = (
             getattr(message, field.name) if field.message_type is not None and message.HasField(field.name) else None
@@ -102,8 +102,8 @@ def single(field: Any, there: Any, depth: int) -> Iterator[tuple[str, Any]]:
     if field.message_type is not None:
         if depth:
             base = there if isinstance(there, Message) else GetMessageClass(field.message_type)()
-            for place, value in edge_cases(base, depth - 1):
-                yield f".{place}", value
+            for place, changed in edge_cases(base, depth - 1):
+                yield f".{place}", changed
     else:
         for value in EDGES.get(field.type, ()):
             yield f" = {value!r}", value
@@ -154,11 +154,13 @@ async def answer(channel: grpc.aio.Channel, method: MethodDescriptor, request: M
     data, read = request.SerializeToString(), GetMessageClass(method.output_type).FromString
     try:
         if method.server_streaming:
-            watch: Any = channel.unary_stream(path, response_deserializer=read)(data, timeout=LIMIT_S)
+            begin: Any = channel.unary_stream(path, response_deserializer=read)
+            watch = begin(data, timeout=LIMIT_S)
             await watch.read()
             watch.cancel()
         else:
-            await channel.unary_unary(path, response_deserializer=read)(data, timeout=LIMIT_S)  # type: ignore[misc]
+            call: Any = channel.unary_unary(path, response_deserializer=read)
+            await call(data, timeout=LIMIT_S)
     except grpc.aio.AioRpcError as error:
         return f"{error.code().name} {Told(error).reason}"
     return "OK"

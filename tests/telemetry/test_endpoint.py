@@ -70,7 +70,7 @@ async def test_connections_that_say_nothing_keep_prometheus_out_of_nothing(
         open_now = [
             one
             for one in psutil.Process().net_connections("tcp")
-            if one.status == psutil.CONN_ESTABLISHED and one.laddr and one.laddr[1] == endpoint.port
+            if one.status == psutil.CONN_ESTABLISHED and one.laddr[1] == endpoint.port
         ]
         grown = (psutil.Process().memory_info().rss - before) / 2**20
         figures(
