@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
+from assetlane_server.access.rationing import RationedUploads
 from assetlane_server.config import Settings
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
@@ -53,10 +54,13 @@ _CLOCK_STEP_S = 0.05  # the loop's clock stands still while it works
 class Application:
     """A server that takes calls. `port` is the one in use."""
 
-    def __init__(self, server: RpcServer, hub: Hub, broker: UploadBroker, grace_seconds: float) -> None:
+    def __init__(
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, rationed: RationedUploads | None, grace_seconds: float
+    ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
+        self._rationed = rationed
         self._grace_seconds = grace_seconds
 
     @property
@@ -83,8 +87,12 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
+                if self._rationed is not None:  # what these calls gave back
+                    await self._rationed.finish()
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period: cut off")
+            _log.warning(
+                "completions or releases of quotas were still under way at the end of the grace period: cut off"
+            )
 
 
 @asynccontextmanager
@@ -169,7 +177,7 @@ async def application(
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, settings.grace_seconds)
+            app = Application(server, hub, broker, rationed, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]

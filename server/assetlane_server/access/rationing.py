@@ -109,6 +109,11 @@ class RationedUploads(UploadRelay):
             await asyncio.shield(task)
         return is_stored
 
+    async def finish(self) -> None:
+        """Waits for what is being given back; the caller bounds the wait."""
+        if self._releasing:
+            await asyncio.wait(set(self._releasing))
+
     async def run(self, interval: timedelta) -> None:
         """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""
         while True:

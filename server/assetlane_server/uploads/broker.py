@@ -1,6 +1,5 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,7 +33,7 @@ from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, Obje
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
 from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
-from assetlane_server.uploads.work import Work
+from assetlane_server.uploads.work import Work, all_at_once, all_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,7 @@ class UploadBroker:
         return Completion(upload, None if asset.is_deleted else asset)
 
     async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
-        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
+        found = await all_at_once(*(self._store.head(variant.key) for variant in upload.variants))
         return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
 
     async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
@@ -363,7 +362,7 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await asyncio.gather(self._openings.finish(), self._completions.finish())
+        await all_settled(self._openings.finish(), self._completions.finish())
         await self._board.finish()
 
 

@@ -13,6 +13,7 @@ from assetlane_server.uploads.errors import LedgerUnavailable, PictureRefused, S
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ObjectStore, PictureCutter, SweepRecords
 from assetlane_server.uploads.upload import WORK_LEASE, Failure, Upload, VariantPromise
+from assetlane_server.uploads.work import all_at_once
 
 _log = logging.getLogger(__name__)
 _RENEWAL_S = WORK_LEASE.total_seconds() / 3
@@ -51,7 +52,7 @@ class CutRoom:
                         picture = await self._cutter.cut(path, original.content_type, plan)
             except PictureRefused as refusal:
                 return Failure(refusal.reason, str(refusal))
-            stored = await asyncio.gather(*(self._put(plan, cut) for cut in picture.cuts))
+            stored = await all_at_once(*(self._put(plan, cut) for cut in picture.cuts))
         promises = (_promise(plan, cut, found) for cut, found in zip(picture.cuts, stored, strict=True))
         return _shown(upload, picture, tuple(promises)), stored
 
