@@ -39,9 +39,9 @@ class Held:
     objects: int  # more than before, that the garbage collector knows
 
 
-async def held_after(watch: Watch, count: int) -> Held:
+async def held_after(watch: Watch, count: int, *, warm_up: int = WARM_UP) -> Held:
     """Cancels so many watches, a bounded number at a time, and looks before and after."""
-    await _cancel_many(watch, WARM_UP)
+    await _cancel_many(watch, warm_up)
     before_bytes, before_objects = await _settled()
     await _cancel_many(watch, count)
     after_bytes, after_objects = await _settled()
