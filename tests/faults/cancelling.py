@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
-from typing import Final, cast
+from typing import Final
 
 import grpc
 import psutil
@@ -117,4 +117,4 @@ async def main(target: str, upload_id: str, kind: str, count: int) -> Held:
 
 if __name__ == "__main__":
     _, TARGET, UPLOAD_ID, KIND, COUNT = sys.argv
-    sys.stdout.write(json.dumps(asdict(cast(Held, asyncio.run(main(TARGET, UPLOAD_ID, KIND, int(COUNT)))))) + "\n")
+    sys.stdout.write(json.dumps(asdict(asyncio.run(main(TARGET, UPLOAD_ID, KIND, int(COUNT))))) + "\n")

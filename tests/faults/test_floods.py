@@ -55,13 +55,13 @@ async def outcome(call: Any) -> str:
     return "OK"
 
 
-def guarded(directory: Path, stack: EmbeddedStack, database_name: str, **changes: float) -> tuple[dict[str, str], str]:
+def guarded(directory: Path, stack: EmbeddedStack, database_name: str) -> tuple[dict[str, str], str]:
     """Returns the environment of a server that wants tokens, and a token."""
     issuer = Issuer()
     key_file = directory / "tokens.pem"
     key_file.write_bytes(issuer.file)
     settings = {"jwt_key_file": str(key_file)}
-    return environment_for(stack.address, database_name, settings=settings, **changes), issuer.token("7f3a")
+    return environment_for(stack.address, database_name, settings=settings), issuer.token("7f3a")
 
 
 @pytest.mark.timeout(400)
