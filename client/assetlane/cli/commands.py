@@ -125,7 +125,7 @@ def _row(asset: Asset) -> tuple[str, ...]:
 
 @app.command()
 def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> None:
-    """Show an asset with read URLs that work."""
+    """Show an asset with URLs that work: of each variant one that shows it and one that saves it."""
 
     async def work(lane: Client) -> int:
         asset = await lane.get_asset(asset_id)
@@ -155,6 +155,8 @@ def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> 
             size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
             say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")
             say(f"{'':<11}{variant.read_url}")
+            if variant.download_url:  # empty: the server is of an earlier version
+                say(f"{'save:':<11}{variant.download_url}")
         return 0
 
     run(context, work)

@@ -101,8 +101,8 @@ class RequestUploadRequest(_message.Message):
 
     @_builtins.property
     def cut_plan(self) -> _upload_pb2.CutPlan:
-        """The cuts of the original, when the server is to make them. The original must then be a picture of a kind
-        that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
+        """The cuts of the original, when the server is to make them. With `CutPlan.required` the original must be a
+        picture of a kind that the server reads, and not larger than it takes for that. Default: absent, it makes none.
         """
 
     @_builtins.property

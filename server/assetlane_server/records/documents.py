@@ -230,6 +230,7 @@ def _cut_plan_document(plan: CutPlan) -> Document:
         "sizes": [{"name": size.name, "max_edge_px": size.max_edge_px} for size in plan.sizes],
         "format": plan.format.value,
         "quality": plan.quality,
+        "required": plan.required,
         "place": plan.place,
     }
 
@@ -239,6 +240,7 @@ def _cut_plan_of(document: Mapping[str, Any]) -> CutPlan:
         sizes=tuple(CutSize(size["name"], size["max_edge_px"]) for size in document["sizes"]),
         format=CutFormat(document["format"]),
         quality=document["quality"],
+        required=document.get("required", False),
         place=document["place"],
     )
 
