@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from assetlane_server.uploads.errors import ShuttingDown, StoreUnavailable, VariantsMissing
-from assetlane_server.uploads.work import Work, all_at_once, all_to_their_end
+from assetlane_server.uploads.work import Work, all_at_once, all_settled
 
 STALE = (VariantsMissing,)
 LIMIT_S = 20.0
@@ -143,7 +143,7 @@ async def test_what_is_done_as_far_as_it_goes_goes_on_after_a_failure() -> None:
     async def fail() -> int:
         raise StoreUnavailable("down")
 
-    assert await all_to_their_end(end(2), end(1)) == [2, 1]
+    assert await all_settled(end(2), end(1)) == [2, 1]
     with pytest.raises(StoreUnavailable, match="down"):
-        await all_to_their_end(end(5), fail(), end(3))
+        await all_settled(end(5), fail(), end(3))
     assert ended == [1, 2, 3, 5]

@@ -86,15 +86,14 @@ async def all_at_once(*waiting: Awaitable[T]) -> list[T]:
             await asyncio.wait(tasks)
 
 
-async def all_to_their_end(*waiting: Awaitable[T]) -> list[T]:
-    """Returns all results in order. When one fails, the others go on, and then what failed first is raised.
+async def all_settled(*waiting: Awaitable[T]) -> list[T]:
+    """Returns all results in order. When one fails, waits for the others, and then raises the first failure.
 
-    For what is to be done as far as it goes, such as deletions.
+    For what has to be done as far as it can be: a clean-up that fails must not end the clean-ups beside it, nor leave
+    them to nobody.
     """
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-    results: list[T] = []
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
-        results.append(outcome)
-    return results
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
