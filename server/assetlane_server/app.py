@@ -15,6 +15,7 @@ from ulid import ULID
 
 from assetlane_server.access.rationing import RationedUploads
 from assetlane_server.config import Settings
+from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
 from assetlane_server.objects.probe import check_store
@@ -36,7 +37,6 @@ from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
@@ -119,7 +119,7 @@ async def application(
         uploads = Chronicle(rationed or records, meter)
         hub = Hub(records, utc_now, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store)
+        lanes = Lanes(store, utc_now)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
@@ -233,6 +233,7 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
             addressing=addressing,
             public_base_url=settings.public_base_url or "",
             pool_size=settings.s3_pool_size,
+            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
             call_timeout=timedelta(seconds=settings.s3_timeout_seconds),
         ),
         meter,
@@ -248,17 +249,30 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
 
 
 def cut_room(
-    settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime], meter: Meter = UNMETERED
+    settings: Settings,
+    records: MongoRecords,
+    store: S3ObjectStore,
+    now: Callable[[], datetime],
+    meter: Meter = UNMETERED,
 ) -> CutRoom:
     """Returns where cuts are made, within the settings' limits."""
     limits = CuttingLimits(
         workers=settings.cut_workers,
-        time=timedelta(seconds=settings.cut_seconds),
+        cpu_time=timedelta(seconds=settings.cut_seconds),
+        time=timedelta(seconds=settings.cut_wall_seconds),
         memory_bytes=settings.cut_memory_bytes,
         max_pixels=settings.cut_max_pixels,
     )
-    cutter = PictureWorkers(limits)
-    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now, meter=meter)
+    return CutRoom(
+        cutter=PictureWorkers(limits, Route(store.route.ca_bundle, store.route.proxy)),
+        store=store,
+        records=records,
+        at_once=settings.cut_workers,
+        now=now,
+        can_cut=can_cut,
+        max_bytes=settings.cut_max_bytes,
+        meter=meter,
+    )
 
 
 async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:

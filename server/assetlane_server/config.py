@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         None, description="access key; unset: found as boto3 finds it (environment, profile, role)"
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_sse_kms_key_id: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,2048}$",
+        description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
+    )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
     accept_overwrites: bool = Field(
@@ -125,7 +130,10 @@ class Settings(BaseSettings):
         le=64,
         description="pictures cut at the same time, each in a process of its own, per server process",
     )
-    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
+    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the CPU time that the cuts of one picture take")
+    cut_wall_seconds: float = Field(
+        60, gt=0, le=3600, description="time within which a picture has to be cut; tried three times"
+    )
     cut_memory_bytes: int = Field(
         1024**3, ge=64 * 1024**2, description="limit of the memory that the cuts of one picture take (on Linux)"
     )

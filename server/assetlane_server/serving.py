@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from assetlane_server.app import application
 from assetlane_server.config import Settings
@@ -78,8 +79,17 @@ async def serve(
 
 def raise_file_limit() -> None:
     """Takes as many open files as the system grants: each connection is one, and without one no caller gets in."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        return
+    # macOS: the limit is infinite, and to ask for more than the kernel's own is an error.
+    for files in (1_048_576, 65_536, 10_240):
+        if files <= now:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+            return
 
 
 def collect_garbage_less_often() -> None:

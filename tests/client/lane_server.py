@@ -157,6 +157,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 expiration_hours=request.expiration_hours if request.HasField("expiration_hours") else 24,
                 details=request.details,
                 variants=request.variants,
+                notices=request.notices,
             )
             self.uploads[upload.upload_id] = upload
             self.requests[request.request_id] = upload.upload_id
@@ -350,6 +351,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 )
                 for p in upload.variants
             ],
+            notices=upload.notices,
         )
         self._sign(asset)
         return asset
@@ -358,6 +360,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         for variant in asset.variants:
             key = f"{asset.asset_id}/{variant.name}"
             variant.read_url = f"{self.store.url}/{key}?X-Amz-Signature={SIGNATURE}"
+            variant.download_url = f"{self.store.url}/{key}?response-content-disposition=x&X-Amz-Signature={SIGNATURE}"
         if asset.expiration_hours:
             asset.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=asset.expiration_hours))
 

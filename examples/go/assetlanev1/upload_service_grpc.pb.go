@@ -118,11 +118,16 @@ type UploadServiceClient interface {
 	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-	// CUTTING_TIMED_OUT, CUTTING_CRASHED.
+	// that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+	// IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+	// `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 	//
 	// The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+	// reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+	// fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+	// `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+	// PARTS_REFUSED or VARIANT_LOST.
 	//
 	// Errors:
 	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -343,11 +348,16 @@ type UploadServiceServer interface {
 	// completes the upload.
 	//
 	// Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-	// that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-	// CUTTING_TIMED_OUT, CUTTING_CRASHED.
+	// that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+	// IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+	// `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 	//
 	// The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+	// not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+	// reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+	// fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+	// `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+	// PARTS_REFUSED or VARIANT_LOST.
 	//
 	// Errors:
 	// NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.media_types import canonical, parse_media_type
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
     MULTIPART_PART_BYTES,
@@ -23,7 +24,16 @@ from assetlane_server.uploads.paths import (
     key_place,
     object_key,
 )
-from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
+from assetlane_server.uploads.upload import (
+    ORIGINAL,
+    WORK_LEASE,
+    Details,
+    Notice,
+    Status,
+    StatusChange,
+    Upload,
+    VariantPromise,
+)
 
 DEFAULT_EXPIRATION_HOURS = 24.0
 MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
@@ -33,16 +43,15 @@ MAX_CAPTION_BYTES = 8192
 MAX_EXTRA_BYTES = 16 * 1024
 MAX_EXTRA_DEPTH = 32
 MAX_VARIANTS = 16
-MAX_CONTENT_TYPE_BYTES = 255
+MAX_NOTICES = 16
+MAX_NOTICE_MESSAGE_BYTES = 1024
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-# RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
-_CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
+_NOTICE_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 def _nothing(_content_type: str) -> bool:
@@ -59,7 +68,7 @@ class Terms:
     multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
-    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
+    accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
     max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
@@ -91,6 +100,7 @@ class UploadRequest:
     details: Details = field(default_factory=Details)
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
     cut_plan: CutPlan | None = None  # None: the server makes no cuts
+    notices: tuple[Notice, ...] = ()  # what the caller left out
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
@@ -111,6 +121,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
         *_cuts(request),
+        *_notices(request.notices),
     ]
     beyond_terms = [*_sizes(request.variants, terms.max_upload_bytes), *_cuttable(request, terms)]
     if violations:
@@ -126,8 +137,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     variants = tuple(
         replace(
             variant,
+            content_type=canonical(variant.content_type),
             part_size_bytes=_part_size(variant, terms),
-            key=object_key(place, request.file_path, variant.name, variant.content_type),
+            key=object_key(place, variant.name, variant.content_type),
         )
         for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
@@ -150,6 +162,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         details=request.details,
         variants=variants,
         cut_plan=cut_plan,
+        notices=request.notices,
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
@@ -235,9 +248,10 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
-        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
-            limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
-            yield FieldViolation(f"{here}.content_type", limit)
+        try:
+            parse_media_type(variant.content_type)
+        except ValueError as fault:
+            yield FieldViolation(f"{here}.content_type", str(fault))
         if not 0 <= variant.size_bytes <= MAX_OBJECT_BYTES:
             yield _size(index, variant, max_upload_bytes)
         if len(variant.sha256) not in (0, 32):
@@ -270,15 +284,26 @@ def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
 
 
 def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
-    if request.cut_plan is None:
-        return
+    if request.cut_plan is None or not request.cut_plan.required:
+        return  # without cuts it is stored all the same, and the asset says why
     for index, variant in enumerate(request.variants):
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
-            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
             yield FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
+    if len(notices) > MAX_NOTICES:
+        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}")
+        return
+    for index, notice in enumerate(notices):
+        if not _NOTICE_REASON.fullmatch(notice.reason):
+            limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
+            yield FieldViolation(f"notices[{index}].reason", limit)
+        yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

@@ -180,11 +180,18 @@ class ResumeExpired(Refusal):
 
 
 class PictureRefused(Exception):  # noqa: N818 - an answer, not a fault
-    """No cuts can be made of a picture: it, not the call, is at fault. The upload fails with the reason."""
+    """No cuts can be made of a picture: it, not the call, is at fault."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
+
+
+class CuttingTimedOut(PictureRefused):
+    """The machine had no time for a picture. Another time it may: try again, a few times."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("CUTTING_TIMED_OUT", message)
 
 
 class StoreUnavailable(Refusal):

@@ -19,6 +19,7 @@ from assetlane_server.uploads.parts import (
     part_number_of,
 )
 from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
+from assetlane_server.uploads.serving import served
 from assetlane_server.uploads.upload import Failure, Status, Upload, VariantPromise
 from assetlane_server.uploads.work import all_at_once, all_settled
 
@@ -96,7 +97,7 @@ async def open_multiparts(store: ObjectStore, upload: Upload) -> dict[str, str]:
     names = [variant.name for variant in upload.variants if variant.part_size_bytes]
     # Not a TaskGroup: it would stop the others in the middle, and what they opened would be in nobody's hands.
     outcomes = await asyncio.gather(
-        *(store.multiparts.open(variant) for variant in upload.variants if variant.part_size_bytes),
+        *(store.multiparts.open(served(upload, variant)) for variant in upload.variants if variant.part_size_bytes),
         return_exceptions=True,
     )
     opened = {name: it for name, it in zip(names, outcomes, strict=True) if isinstance(it, str)}
