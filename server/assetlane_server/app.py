@@ -90,9 +90,7 @@ class Application:
                 if self._rationed is not None:  # what these calls gave back
                     await self._rationed.finish()
         except TimeoutError:
-            _log.warning(
-                "completions or releases of quotas were still under way at the end of the grace period: cut off"
-            )
+            _log.warning("completions were still under way at the end of the grace period: cut off")
 
 
 @asynccontextmanager
