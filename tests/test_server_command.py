@@ -128,7 +128,8 @@ def test_a_port_in_use_is_told(tmp_path: Path, stack: StackAddress, database_nam
     """One line with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        told = refused(tmp_path, "serve", **settings_of(stack, listen=listen, mongo_database=database_name))
+        changes = {"listen": listen, "mongo_database": database_name, "public_assets": "false"}
+        told = refused(tmp_path, "serve", **settings_of(stack, **changes))
     assert told.strip() == f"cannot listen on {listen}: the port is in use or not allowed"
 
 

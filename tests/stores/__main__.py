@@ -6,7 +6,6 @@
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -63,22 +62,28 @@ async def tested(store: OtherStore, arguments: list[str]) -> Outcome:
                     }
                     for step in await set_up_bucket(settings_from(variables), allow_public_policy=True):
                         print(f"{store.name}  setup  {step.name}: {step.outcome}", flush=True)
-                    return await asyncio.to_thread(run, store, variables, arguments, installed_s)
+                    return await run(store, variables, arguments, installed_s)
             finally:
                 await stack.kill()
     finally:
         ports.release()
 
 
-def run(store: OtherStore, variables: dict[str, str], arguments: list[str], installed_s: float) -> Outcome:
-    """Runs pytest in a process of its own."""
+async def run(store: OtherStore, variables: dict[str, str], arguments: list[str], installed_s: float) -> Outcome:
+    """Runs pytest in a process of its own, which ends with this one."""
     own = {name: value for name, value in os.environ.items() if not name.startswith((PREFIX, "AWS_"))}
     began = time.monotonic()
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--store", store.name, *arguments]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env={**own, **variables})
     try:
-        status = subprocess.run(command, cwd=ROOT, env={**own, **variables}, timeout=LIMIT_S, check=False).returncode
-    except subprocess.TimeoutExpired:
+        async with asyncio.timeout(LIMIT_S):
+            status = await process.wait()
+    except TimeoutError:
         return Outcome(store.name, f"did not end within {LIMIT_S} s", LIMIT_S, is_failure=True)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
     seconds = time.monotonic() - began
     told = "passed" if status == 0 else f"failed (pytest ended with {status})"
     return Outcome(store.name, f"{store.version}: {told}; installed in {installed_s:.0f} s", seconds, status != 0)
