@@ -78,7 +78,8 @@ class SharedStack:
             try:
                 await stack.start()
                 # No server starts where not everybody can read the public prefix.
-                await set_up_bucket(settings_for(stack.address, "unused", EVERY_TEST))
+                for prefix in ("", EVERY_TEST):
+                    await set_up_bucket(settings_for(stack.address, "unused", prefix))
                 self._address.set_result(stack.address)
                 await asyncio.wrap_future(self._stop)
             except Exception as error:
