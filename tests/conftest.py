@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from tests.leaks import LogSearch
 from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
-from tests.stores.differences import DIFFERENCES
+from tests.stores.differences import difference
 
 from assetlane_server.local import StackAddress
 
@@ -77,11 +77,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Expects the tests to fail that ask what this store is known to do otherwise."""
-    known = DIFFERENCES.get(config.getoption("--store"), {})
     for item in items:
-        for name, reason in known.items():
-            if name in item.nodeid:
-                item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+        if reason := difference(config.getoption("--store"), item.nodeid):
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(autouse=True)
