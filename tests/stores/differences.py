@@ -7,11 +7,16 @@ a colon, its parameter's; the store that a test runs on beside the real one is l
 from collections.abc import Mapping
 from typing import Final
 
+_NOT_CHECKED = "it takes x-amz headers that were not signed"
 _NOT_OBEYED = "it takes headers that were not signed, and does nothing with them"
 
 DIFFERENCES: Final[Mapping[str, Mapping[str, str]]] = {
     "versitygw": {},
-    "ministack": {},
+    "ministack": {
+        "test_a_broken_promise_stores_nothing: an added redirect": _NOT_CHECKED,
+        "test_a_broken_promise_stores_nothing: added metadata": _NOT_CHECKED,
+        "test_a_broken_promise_of_a_part_stores_nothing: an added right": _NOT_CHECKED,
+    },
     "minio": {
         "test_a_broken_promise_stores_nothing: an added right": _NOT_OBEYED,
         "test_a_broken_promise_stores_nothing: an added redirect": _NOT_OBEYED,
