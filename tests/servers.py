@@ -15,7 +15,7 @@ from assetlane_server.config import Settings, settings_from
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import Outcome
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 ACCEPTING = ("accept_overwrites", "accept_unsigned_headers")
 EVERY_TEST = "test-*/"  # what the prefixes of all tests look like to the bucket's policy
 
