@@ -12,7 +12,7 @@ import hashlib
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -22,7 +22,9 @@ from urllib.parse import quote
 from assetlane_server.objects.multipart import MultipartTrial, try_multipart
 from assetlane_server.objects.s3 import MAX_DELETED_KEYS, S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.errors import NotReady, StoreRefused, StoreUnavailable
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -34,7 +36,10 @@ _LIFETIME = timedelta(minutes=15)
 _LEFTOVER_AGE = timedelta(hours=1)  # no probe takes that long, whatever the difference of two clocks
 _BODY = b"a probe of Assetlane"
 _OTHER_BODY = b"A PROBE OF ASSETLANE"  # as long
-_DISPOSITION = 'attachment; filename="probe.txt"'
+_TYPE = 'video/webm; codecs="vp8,opus"'  # as recorders have it, in the form in which all types are signed
+_NEUTRAL_TYPE = "application/octet-stream"  # that stores like to replace by one that they guess
+_DISPOSITION = "attachment; filename=\"pr_be.webm\"; filename*=UTF-8''pr%C3%B6be.webm"
+_CACHE_CONTROL = "private"
 
 _RACING_PUTS = 8
 _MULTIPART_CALLS = 4
@@ -79,7 +84,7 @@ class Weakness:
 
 @dataclass(frozen=True, slots=True)
 class StoreCapabilities:
-    """What the store was seen to do. True is good, but for the versions and the names, which are neither."""
+    """What the store was seen to do. True is good, but for `keeps_versions`, which is neither."""
 
     refuses_overwrites: bool
     refuses_other_length: bool
@@ -96,6 +101,8 @@ class StoreCapabilities:
     refuses_unsigned_headers: bool  # any other `x-amz-…` that was not signed
     refuses_multipart_overwrites: bool  # CompleteMultipartUpload under if-none-match, where an object is
     refuses_small_parts: bool  # below 5 MiB, the last excepted
+    keeps_cache_control: bool
+    keeps_types: bool  # also a neutral one, and one with parameters
 
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Returns what is missing, the gravest first; none for a store that keeps every promise."""
@@ -196,6 +203,24 @@ class StoreCapabilities:
                     "HEAD does not tell the SHA-256: that it was checked at the PUT is all there is.",
                 ),
             ),
+            (
+                self.keeps_types,
+                Weakness(
+                    "types",
+                    "The store replaces media types: completion refuses such objects (CONTENT_TYPE_MISMATCH).",
+                ),
+            ),
+            (
+                self.keeps_disposition,
+                Weakness(
+                    "disposition",
+                    "The store does not keep content-disposition: a page that somebody uploads can run at its address.",
+                ),
+            ),
+            (
+                self.keeps_cache_control,
+                Weakness("caching", "The store does not keep cache-control: shared caches may keep private objects."),
+            ),
         ]
         return tuple(weakness for is_kept, weakness in told if not is_kept)
 
@@ -274,6 +299,7 @@ async def check_store(store: S3ObjectStore, prefix: str, terms: StoreTerms, now:
     if faults:
         _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", faults[0])
     if isinstance(capabilities, StoreCapabilities):
+        store.reports_sha256 = capabilities.tells_sha256
         _judge(capabilities.weaknesses(), terms)
 
 
@@ -349,9 +375,13 @@ class _Trial:
 
     async def run(self, racing_puts: int) -> StoreCapabilities:
         kept = self._promise("kept")
-        request = self._put(kept, headers={"content-disposition": _DISPOSITION})
+        request = self._put(kept)
         await self._send_first(request)
-        found = await self._store.head(kept.key)
+        neutral = replace(self._promise("neutral"), content_type=_NEUTRAL_TYPE)
+        second = await self._wire.send(self._put(neutral), _BODY)
+        if not second.is_success:
+            raise StoreUnavailable(f"It refuses a PUT of type {_NEUTRAL_TYPE} ({second.told}).")
+        found, found_neutral = await asyncio.gather(self._store.head(kept.key), self._store.head(neutral.key))
         race = self._put(self._promise("race"))
         answers: list[Any] = await _all(
             _all(
@@ -381,6 +411,8 @@ class _Trial:
             tells_sha256=found is not None and found.sha256 == kept.sha256,
             keeps_versions=self._keeps_versions,
             keeps_disposition=read.headers.get("content-disposition") == _DISPOSITION,
+            keeps_cache_control=read.headers.get("cache-control") == _CACHE_CONTROL,
+            keeps_types=_keeps_type(kept, found) and _keeps_type(neutral, found_neutral),
             # Where a second PUT is not refused at all, that says it all.
             refuses_racing_overwrites=not _is_refused(again) or sum(reply.is_success for reply in racing) <= 1,
             refuses_unsigned_acl=not obeys_acl,
@@ -470,12 +502,18 @@ class _Trial:
     def _promise(self, name: str) -> VariantPromise:
         key = f"{self._folder}{name}"
         self._keys.append(key)
-        return VariantPromise("original", "text/plain", len(_BODY), sha256=hashlib.sha256(_BODY).digest(), key=key)
+        return VariantPromise(
+            name="original",
+            content_type=_TYPE,
+            size_bytes=len(_BODY),
+            sha256=hashlib.sha256(_BODY).digest(),
+            key=key,
+            content_disposition=_DISPOSITION,
+            cache_control=_CACHE_CONTROL,
+        )
 
-    def _put(
-        self, promise: VariantPromise, age: timedelta = timedelta(0), headers: Mapping[str, str] | None = None
-    ) -> PresignedRequest:
-        return self._store.presign_put(promise, self._now() - age, _LIFETIME, headers or {})
+    def _put(self, promise: VariantPromise, age: timedelta = timedelta(0)) -> PresignedRequest:
+        return self._store.presign_put(promise, self._now() - age, _LIFETIME)
 
 
 _T = TypeVar("_T")
@@ -489,6 +527,10 @@ async def _all(*sending: Awaitable[_T]) -> list[_T]:
             raise outcome
         replies.append(outcome)
     return replies
+
+
+def _keeps_type(promise: VariantPromise, found: StoredObject | None) -> bool:
+    return found is not None and is_same_type(promise.content_type, found.content_type)
 
 
 def _is_refused(reply: Reply) -> bool:
