@@ -17,10 +17,12 @@ from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
+    MAX_PARTS,
     MAX_SINGLE_PUT_BYTES,
     MIN_PART_BYTES,
     MULTIPART_PART_BYTES,
     MULTIPART_THRESHOLD_BYTES,
+    largest_object,
 )
 from assetlane_server.uploads.paths import fault_in_path
 
@@ -91,6 +93,17 @@ class Settings(BaseSettings):
     accept_overwrites: bool = Field(
         False, description="whether to serve on a store that cannot refuse a second PUT to the same key"
     )
+    accept_unsigned_headers: bool = Field(
+        False,
+        description="whether to serve on a store that obeys `x-amz-acl` or `x-amz-copy-source` added to a write URL",
+    )
+    store_probe: Literal["full", "quick"] = Field(
+        "full",
+        description="what the start asks the store; `quick` leaves simultaneous PUTs out: they take SeaweedFS seconds",
+    )
+    public_assets: bool = Field(
+        True, description="whether assets may be public; without them `setup` needs no bucket policy"
+    )
     key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
     public_base_url: str | None = Field(
         None, description="what a public asset's URL begins with, such as a CDN; unset: the bucket's own URL"
@@ -122,7 +135,10 @@ class Settings(BaseSettings):
         MULTIPART_PART_BYTES,
         ge=MIN_PART_BYTES,
         le=MAX_SINGLE_PUT_BYTES,
-        description="size of a part; larger where there would be more than 10,000",
+        description="size of a part; larger where there would be more than `multipart_max_parts`",
+    )
+    multipart_max_parts: int = Field(
+        MAX_PARTS, ge=1, le=MAX_PARTS, description="most parts of one object that the store takes; some take 1,000"
     )
     cut_workers: int = Field(
         1,
@@ -296,6 +312,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _parts_suffice(self) -> Self:
+        largest = largest_object(self.multipart_max_parts)
+        if "max_upload_bytes" in self.model_fields_set and self.max_upload_bytes > largest:
+            raise ValueError(
+                f"ASSETLANE_MAX_UPLOAD_BYTES is {self.max_upload_bytes:,}, ASSETLANE_MULTIPART_MAX_PARTS"
+                f" ({self.multipart_max_parts:,}) of at most {MAX_SINGLE_PUT_BYTES:,} bytes allow {largest:,}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
@@ -328,9 +354,11 @@ class Settings(BaseSettings):
         """What these settings mean for every upload."""
         return Terms(
             key_prefix=self.key_prefix,
-            max_upload_bytes=self.max_upload_bytes,
+            max_upload_bytes=min(self.max_upload_bytes, largest_object(self.multipart_max_parts)),
             multipart_threshold_bytes=self.multipart_threshold_bytes,
             multipart_part_bytes=self.multipart_part_bytes,
+            multipart_max_parts=self.multipart_max_parts,
+            public_assets=self.public_assets,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,
