@@ -36,7 +36,7 @@ UV_NAMES = {
 }
 
 
-class InstallFailed(Exception):
+class InstallError(Exception):
     """A step of the set-up failed; the message says which, and what to do."""
 
 
@@ -72,7 +72,7 @@ def _environment(venv: Path) -> Path:
     made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True)
     if made.returncode:
         hint = "On Debian and Ubuntu: apt install python3-venv" if "ensurepip" in made.stdout + made.stderr else ""
-        raise InstallFailed(f"python3 -m venv failed. {hint}\n{made.stdout}{made.stderr}".strip())
+        raise InstallError(f"python3 -m venv failed. {hint}\n{made.stdout}{made.stderr}".strip())
     # Python 3.11 brings setuptools along: nobody pinned it and nobody needs it.
     drop = [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"]
     subprocess.run(drop, capture_output=True, check=False)
@@ -99,7 +99,7 @@ class _Installer:
             self._uv = home / "bin" / "uv"
 
     def install(self, *arguments: str) -> None:
-        """Installs into the environment. Raises InstallFailed with the tool's own words."""
+        """Installs into the environment. Raises InstallError with the tool's own words."""
         if self._uv is not None:
             environment = {**os.environ, **self._settings()}
             words = [str(self._uv), "pip", "install", "--quiet", "--python", str(self._python), *arguments]
@@ -110,7 +110,7 @@ class _Installer:
             self._uv = None
         failure = _ran([*self._pip, "install", "--quiet", *arguments], os.environ)
         if failure is not None:
-            raise InstallFailed(
+            raise InstallError(
                 f"pip could not install the packages. Is the package registry reachable from here?\n{failure}"
             )
 
@@ -161,14 +161,14 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - that is the message
         raise SystemExit(
             f"Assetlane needs Python 3.11 or newer, this is {sys.version.split()[0]}. "
             "Name another one: make PYTHON=python3.12 run"
         )
     try:
         main(Path(sys.argv[1]), sys.argv[2])
-    except InstallFailed as error:
+    except InstallError as error:
         raise SystemExit(f"set-up failed: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("set-up: interrupted; the same command goes on") from None
