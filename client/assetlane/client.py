@@ -313,10 +313,15 @@ class Client(Ledger):
     def _watched(
         self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
+        server = self._server
         if progress:
             with_progress = watching.WithProgress(cursor)
-            return watching.watch(self._server.open_upload_watch, with_progress, renews_token=self._server.renews_token)
-        return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
+            return watching.watch(
+                server.open_upload_watch, with_progress, renews_token=server.renews_token, explain=server.explained
+            )
+        return watching.watch(
+            server.open_upload_watch, cursor, renews_token=server.renews_token, explain=server.explained
+        )
 
 
 def _name(path: Path) -> str:

@@ -82,7 +82,10 @@ class Ledger:
         Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
         """
         cursor = watching.AssetsCursor(partition, resume_token)
-        return watching.watch(self._server.open_asset_watch, cursor, renews_token=self._server.renews_token)
+        server = self._server
+        return watching.watch(
+            server.open_asset_watch, cursor, renews_token=server.renews_token, explain=server.explained
+        )
 
     async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.
