@@ -1,4 +1,4 @@
-"""The settings of the server, read from the environment: `ASSETLANE_` and the field's name in capitals.
+"""The settings of the server: `ASSETLANE_` and the field's name in capitals, or the name in a settings file.
 
 Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from assetlane_server import config_sources as sources
+from assetlane_server.config_sources import PREFIX
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
@@ -24,12 +26,13 @@ from assetlane_server.uploads.parts import (
 )
 from assetlane_server.uploads.paths import fault_in_path
 
-PREFIX = "ASSETLANE_"
 # Read by the client's command, not by the server: they may stand in the same environment.
 CLIENTS = frozenset(
     PREFIX + name
-    for name in ("TARGET", "UID", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")
-)
+    for name in (
+        "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
+    )
+)  # fmt: skip
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
 
@@ -181,6 +184,8 @@ class Settings(BaseSettings):
         " unset: none",
     )
 
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -253,8 +258,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
+            raise ValueError(
+                "ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY go together: set both or neither"
+            )
         return self
+
+    def source_of(self, name: str) -> str:
+        """Returns where a setting comes from: `environment`, `file`, `secret file`, or `default`."""
+        return self._sources.get(name, sources.FROM_ENVIRONMENT if name in self.model_fields_set else "default")
 
     @property
     def is_loopback(self) -> bool:
@@ -294,27 +305,24 @@ class Settings(BaseSettings):
         )
 
 
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+
+
 def settings_from(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """Returns the settings; `given` ones (by field name) win over the environment.
+    """Returns the settings; `given` ones (by field name) win over the environment, and that over the settings file.
 
     Raises NotReady naming every setting that is unknown, missing or malformed.
     """
-    faults = []
-    values: dict[str, object] = {}
-    for variable, text in environment.items():
-        if variable.startswith(PREFIX) and variable not in CLIENTS:
-            name = variable.removeprefix(PREFIX).lower()
-            if name in Settings.model_fields:
-                values[name] = text
-            else:
-                faults.append(f"{variable}: there is no such setting")
-    values.update(given)
+    found = sources.given(environment, Settings.model_fields, SECRETS, CLIENTS)
     try:
-        settings = Settings(**values)  # type: ignore[arg-type]  # texts, which pydantic checks and converts
+        settings = Settings(**{**found.values, **given})  # type: ignore[arg-type]  # pydantic checks and converts
+        settings._sources.update(found.sources)  # noqa: SLF001 - of our own class
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            faults.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+            field = str(fault["loc"][0]) if fault["loc"] else ""
+            name = found.names.get(field, PREFIX + field.upper()) if field else "settings"
+            found.faults.append(f"{name}: {sources.phrase(fault)}")
+    faults = found.faults
     if faults:
         raise NotReady("\n".join(sorted(faults)))
     return settings
