@@ -122,6 +122,7 @@ class Connection:
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         renewals = RENEWALS if self.renews_token else 0
+        is_repeat = False
         while True:
             metadata = await self._metadata()
             try:
@@ -134,6 +135,9 @@ class Connection:
                     renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
                     raise failed from error
+                if not is_repeat:
+                    logger.info("%s Trying again for %.0f s.", failed, deadline - loop.time())
+                is_repeat = True
             await asyncio.sleep(delay)
 
     async def open_upload_watch(

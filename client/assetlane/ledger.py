@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO, TypedDict
 
 import aiohttp
 from google.protobuf.duration_pb2 import Duration
@@ -136,24 +137,62 @@ class Ledger:
 
         Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
         """
-        wanted = _variant(asset, variant)
         path = Path(to)
+        wanted, renew = self._wanted(asset, variant)
+        await retrieval.fetch(
+            self._store,
+            await self.read_url(asset, variant),
+            path,
+            **wanted,
+            renew=renew,
+            on_received=on_received,
+        )
+        return path
+
+    async def download_into(
+        self,
+        asset: Asset,
+        file: BinaryIO,
+        variant: str = ORIGINAL,
+        *,
+        on_received: Callable[[int], None] | None = None,
+    ) -> None:
+        """Fetches a variant into a file that is open for writing, such as a pipe; what it has taken stays there.
+
+        Raises as `download` does: after ContentMismatch, forget what came.
+        """
+        wanted, renew = self._wanted(asset, variant)
+        await retrieval.stream(
+            self._store,
+            await self.read_url(asset, variant),
+            file,
+            **wanted,
+            renew=renew,
+            on_received=on_received,
+        )
+
+    def _wanted(self, asset: Asset, variant: str) -> "tuple[_Expected, retrieval.Renew | None]":
+        """Returns what has to come, and what signs its URL again; public ones need none. Raises NotFound."""
+        stored = _variant(asset, variant)
 
         async def renewed() -> str:
             asset.CopyFrom(await self.refresh_asset(asset.asset_id))
             return _variant(asset, variant).read_url
 
-        await retrieval.fetch(
-            self._store,
-            await self.read_url(asset, variant),
-            path,
-            size_bytes=wanted.size_bytes,
-            sha256=wanted.parts_sha256 or wanted.sha256,
-            part_size_bytes=wanted.part_size_bytes if wanted.parts_sha256 else 0,
-            renew=renewed if asset.HasField("expire_time") else None,
-            on_received=on_received,
+        expected = _Expected(
+            size_bytes=stored.size_bytes,
+            sha256=stored.parts_sha256 or stored.sha256,
+            part_size_bytes=stored.part_size_bytes if stored.parts_sha256 else 0,
         )
-        return path
+        return expected, renewed if asset.HasField("expire_time") else None
+
+
+class _Expected(TypedDict):
+    """The bytes of a variant, as the ledger has them."""
+
+    size_bytes: int
+    sha256: bytes
+    part_size_bytes: int
 
 
 def _variant(asset: Asset, name: str) -> AssetVariant:

@@ -313,6 +313,7 @@ class Client:
     delete_asset = _blocking(asynchronous.Client.delete_asset)
     read_url = _blocking(asynchronous.Client.read_url)
     download = _blocking(asynchronous.Client.download)
+    download_into = _blocking(asynchronous.Client.download_into)
 
     @overload
     def watch_upload(
