@@ -135,8 +135,9 @@ class Connection:
                     renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
                     raise failed from error
-                if not is_repeat:
-                    logger.info("%s Trying again for %.0f s.", failed, deadline - loop.time())
+                if not is_repeat and deadline - loop.time() >= 1:
+                    left = deadline - loop.time()
+                    logger.info("no answer from %s yet, trying for another %.0f s", self._target, left)
                 is_repeat = True
             await asyncio.sleep(delay)
 

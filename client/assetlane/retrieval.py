@@ -60,6 +60,10 @@ async def fetch(
             await _repeated(download, url, renew, attempts)
         download.check(sha256)
         await aiofiles.os.replace(part, to)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(to)  # the name that the caller knows
+        raise
     finally:
         part.unlink(missing_ok=True)  # one call, and this also runs when the task is cancelled
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
+from assetlane.commandline import Command, Commands, examples
 from assetlane.version import __version__
 from assetlane_server.config_sources import SETTINGS_FILE
 from assetlane_server.local.errors import LocalStackError
@@ -32,27 +32,9 @@ _STOP_MARGIN_S = 15.0
 
 _log = logging.getLogger(__name__)
 
-_ORDER = ("local", "serve", "setup", "doctor", "reconcile", "config", "version")
 
-
-class _Commands(TyperGroup):
-    """Lists the commands in the order in which a newcomer needs them."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Returns their names."""
-        return sorted(super().list_commands(ctx), key=lambda name: (*_ORDER, name).index(name))
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Returns the options; those about completion are told in a line of their own."""
-        params = super().get_params(ctx)
-        for param in params:
-            if param.name in ("install_completion", "show_completion"):
-                param.hidden = True  # type: ignore[attr-defined]
-        return params
-
-
-def _examples(*lines: str) -> str:
-    return "\n".join(("\b", "Examples:", *(f"  assetlane-server {line}" for line in lines)))
+class _Commands(Commands):
+    order = ("local", "serve", "setup", "doctor", "reconcile", "config", "version")
 
 
 cli = typer.Typer(
@@ -68,7 +50,7 @@ cli = typer.Typer(
 def main() -> None:
     """Runs the command; what is not ready ends it with status 1 and a sentence, not a traceback."""
     try:
-        cli()
+        cli(prog_name="assetlane-server")
     except (NotReady, LocalStackError) as error:
         _fail(str(error))
 
@@ -107,8 +89,9 @@ def begin(
 
 
 @cli.command(
+    cls=Command,
     short_help="Serve until SIGTERM or Ctrl-C.",
-    epilog=_examples("serve", "serve --workers 4", "--settings /etc/assetlane.toml serve"),
+    epilog=examples("assetlane-server", "serve", "serve --workers 4", "--settings /etc/assetlane.toml serve"),
 )
 def serve(
     workers: Annotated[
@@ -129,8 +112,9 @@ def serve(
 
 
 @cli.command(
+    cls=Command,
     short_help="Prepare the bucket: policy, CORS, lifecycle.",
-    epilog=_examples("setup"),
+    epilog=examples("assetlane-server", "setup"),
 )
 def setup() -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
@@ -149,8 +133,9 @@ def setup() -> None:
 
 
 @cli.command(
+    cls=Command,
     short_help="Check the whole set-up with real requests.",
-    epilog=_examples("doctor", "doctor --json | jq 'select(.verdict == \"FAILED\")'"),
+    epilog=examples("assetlane-server", "doctor", "doctor --json | jq 'select(.verdict == \"FAILED\")'"),
 )
 def doctor(as_json: _Json = False) -> None:
     """Check the whole set-up for real and say how to mend it; exit 1 if anything FAILED. Leaves nothing behind."""
@@ -162,8 +147,9 @@ def doctor(as_json: _Json = False) -> None:
 
 
 @cli.command(
+    cls=Command,
     short_help="Compare ledger and bucket, both ways.",
-    epilog=_examples("reconcile", "reconcile --delete-orphans --older-than 72"),
+    epilog=examples("assetlane-server", "reconcile", "reconcile --delete-orphans --older-than 72"),
 )
 def reconcile(
     delete: Annotated[bool, typer.Option("--delete-orphans", help="Delete orphans, after the report.")] = False,
@@ -184,8 +170,9 @@ def reconcile(
 
 
 @cli.command(
+    cls=Command,
     short_help="Print the settings, and where each comes from.",
-    epilog=_examples("config", "config --json"),
+    epilog=examples("assetlane-server", "config", "config --json"),
 )
 def config(as_json: _Json = False) -> None:
     """Print the settings that a server would have here, and where each comes from; secrets are masked."""
@@ -197,8 +184,9 @@ def config(as_json: _Json = False) -> None:
 
 
 @cli.command(
+    cls=Command,
     short_help="Try it: serve with an embedded MongoDB and S3.",
-    epilog=_examples("local", "local --dir /tmp/lanes --listen 127.0.0.1:0"),
+    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0"),
 )
 def local(
     directory: Annotated[
@@ -213,8 +201,9 @@ def local(
 
 
 @cli.command(
+    cls=Command,
     short_help="Print the version.",
-    epilog=_examples("version"),
+    epilog=examples("assetlane-server", "version"),
 )
 def version() -> None:
     """Print the version."""

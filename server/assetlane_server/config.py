@@ -240,8 +240,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if not (self.is_loopback or self.allow_anonymous):
             raise ValueError(
-                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while nobody has to prove"
-                " who he is: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
+                " set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
             )
         return self
 
@@ -320,8 +320,8 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
             field = str(fault["loc"][0]) if fault["loc"] else ""
-            name = found.names.get(field, PREFIX + field.upper()) if field else "settings"
-            found.faults.append(f"{name}: {sources.phrase(fault)}")
+            name = f"{found.names.get(field, PREFIX + field.upper())}: " if field else ""
+            found.faults.append(f"{name}{sources.phrase(fault)}")
     faults = found.faults
     if faults:
         raise NotReady("\n".join(sorted(faults)))

@@ -1,14 +1,11 @@
 """What is said when no server can be reached: one sentence, what to do, a stable reason. Real servers, real TLS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 
 import grpc
-import grpc.aio
 import pytest
-from tests.access.certificates import Authority, Pair
 from tests.client.lane_server import LaneServer
+from tests.client.wrong_servers import OTHERS, OURS, grpc_server, mail, talker, tls, trusting, web
 
 from assetlane import (
     AssetlaneError,
@@ -21,9 +18,6 @@ from assetlane import (
 )
 from assetlane.diagnosis import is_loopback, target_fault
 
-OURS, OTHERS = Authority("ours"), Authority("another")
-CERTIFICATE = OURS.signed("server")
-
 
 async def failure(target: str, credentials: grpc.ChannelCredentials | None = None, **options: object) -> AssetlaneError:
     """Returns what a call to that target raises."""
@@ -31,48 +25,6 @@ async def failure(target: str, credentials: grpc.ChannelCredentials | None = Non
         async with Client(target, credentials=credentials, call_timeout=2, **options) as lane:  # type: ignore[arg-type]
             await lane.get_asset("A1")
     return raised.value
-
-
-@asynccontextmanager
-async def grpc_server(credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[str]:
-    """Runs a gRPC server that knows no call of ours."""
-    server = grpc.aio.server()
-    port = (
-        server.add_secure_port("127.0.0.1:0", credentials) if credentials else server.add_insecure_port("127.0.0.1:0")
-    )
-    await server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
-
-
-@asynccontextmanager
-async def talker(
-    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[str]:
-    """Runs a server that speaks something else."""
-
-    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            await talk(reader, writer)
-        writer.close()
-
-    server = await asyncio.start_server(served, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-
-
-def tls(pair: Pair = CERTIFICATE, client_ca: bytes | None = None) -> grpc.ServerCredentials:
-    """Returns a server's credentials."""
-    return grpc.ssl_server_credentials([(pair.key, pair.chain)], client_ca, client_ca is not None)
-
-
-def trusting(authority: Authority = OURS, pair: Pair | None = None) -> grpc.ChannelCredentials:
-    """Returns a client's credentials."""
-    return grpc.ssl_channel_credentials(authority.pem, pair.key if pair else None, pair.chain if pair else None)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +129,6 @@ async def test_a_server_that_wants_a_certificate() -> None:
 
 async def test_servers_of_another_kind() -> None:
     """A web server, a mail server, another gRPC server, and one that says nothing."""
-
-    async def web(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-
-    async def mail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"220 mail.example.com ESMTP\r\n")
-        await reader.read(1000)
-
     for talk in (web, mail):
         async with talker(talk) as target:
             error = await failure(target)

@@ -16,4 +16,4 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         sys.exit("assetlane: the command line is an extra, install it with: pip install 'assetlane[cli]'")
-    app()
+    app(prog_name="assetlane")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assetlane.cli.commanding import AsJson, Command, Commands, examples
 from assetlane.cli.completion import complete_asset, complete_upload
 from assetlane.cli.finding import found
 from assetlane.cli.identity import login_name
@@ -16,6 +15,7 @@ from assetlane.cli.session import FAILED, Connection, Tls, run
 from assetlane.cli.status import app as status
 from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
+from assetlane.commandline import AsJson, Command, Commands, examples
 from assetlane.version import __version__
 
 if TYPE_CHECKING:
@@ -26,8 +26,15 @@ DEFAULT_TARGET = "127.0.0.1:50151"
 ORIGINAL = "original"
 STDOUT = Path("-")
 
+
+class _Commands(Commands):
+    order = (
+        "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "status", "version",
+    )  # fmt: skip
+
+
 app = typer.Typer(
-    cls=Commands,
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -176,7 +183,9 @@ def connect(
 @app.command(
     cls=Command,
     short_help="Show an asset with read URLs that work.",
-    epilog=examples("show ASSET", "show public/photo.jpg", "show ASSET --json | jq -r .variants[0].read_url"),
+    epilog=examples(
+        "assetlane", "show ASSET", "show public/photo.jpg", "show ASSET --json | jq -r .variants[0].read_url"
+    ),
 )
 def show(context: typer.Context, asset: AssetName, as_json: AsJson = False) -> None:
     """Show an asset with read URLs that work."""
@@ -223,7 +232,7 @@ def _show(asset: "Asset") -> None:
     "open",
     cls=Command,
     short_help="Open an asset in the browser.",
-    epilog=examples("open ASSET", "open public/photo.jpg --variant small"),
+    epilog=examples("assetlane", "open ASSET", "open public/photo.jpg --variant small"),
 )
 def open_(
     context: typer.Context,
@@ -249,7 +258,7 @@ def open_(
 @app.command(
     cls=Command,
     short_help="Renew the read URLs of assets.",
-    epilog=examples("refresh ASSET_ID", "refresh ASSET_ID ASSET_ID --if-expires-within 3600"),
+    epilog=examples("assetlane", "refresh ASSET_ID", "refresh ASSET_ID ASSET_ID --if-expires-within 3600"),
 )
 def refresh(
     context: typer.Context,
@@ -279,7 +288,7 @@ def refresh(
     run(context, work)
 
 
-@app.command(cls=Command, short_help="Give an upload up.", epilog=examples("cancel UPLOAD_ID"))
+@app.command(cls=Command, short_help="Give an upload up.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
 def cancel(
     context: typer.Context,
     upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", show_default=False, autocompletion=complete_upload)],
@@ -301,7 +310,7 @@ def cancel(
 @app.command(
     cls=Command,
     short_help="Delete assets and their objects for good.",
-    epilog=examples("rm ASSET_ID", "ls public/old --json | jq -r .asset_id | xargs assetlane rm"),
+    epilog=examples("assetlane", "rm ASSET_ID", "ls public/old --json | jq -r .asset_id | xargs assetlane rm"),
 )
 def rm(context: typer.Context, asset_ids: AssetIds) -> None:
     """Delete assets and their objects for good. What is gone already is no error, and is said to be."""
@@ -332,7 +341,11 @@ def rm(context: typer.Context, asset_ids: AssetIds) -> None:
     cls=Command,
     short_help="Download a variant of an asset.",
     epilog=examples(
-        "get ASSET", "get public/photo.jpg --variant small", "get ASSET -o - | sha256sum", "get ASSET -o copy.jpg"
+        "assetlane",
+        "get ASSET",
+        "get public/photo.jpg --variant small",
+        "get ASSET -o - | sha256sum",
+        "get ASSET -o copy.jpg",
     ),
 )
 def get(

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assetlane.cli.commanding import AsJson, Command, examples
 from assetlane.cli.completion import complete_partition
 from assetlane.cli.finding import listed
 from assetlane.cli.output import (
@@ -15,25 +14,29 @@ from assetlane.cli.output import (
     named,
     note,
     say_json,
+    say_records,
     say_row,
     say_table,
     sized,
     timed,
 )
 from assetlane.cli.session import Connection, run
+from assetlane.commandline import AsJson, Command, examples
 
 if TYPE_CHECKING:
     from assetlane.client import Client
 
 app = typer.Typer()
 
-Long = Annotated[bool, typer.Option("--long", "-l", help="All columns, however wide; nothing is shortened.")]
+Long = Annotated[bool, typer.Option("--long", "-l", help="Ids and more, a few lines each; nothing is shortened.")]
 
 
 @app.command(
     cls=Command,
     short_help="List assets, newest first.",
-    epilog=examples("ls", "ls public", "ls public/albums/2026", "ls team/42 --long", "ls public --json | jq .asset_id"),
+    epilog=examples(
+        "assetlane", "ls", "ls public", "ls public/albums/2026", "ls team/42 --long", "ls public --json | jq .asset_id"
+    ),
 )
 def ls(
     context: typer.Context,
@@ -70,8 +73,7 @@ def ls(
                 if count == limit:
                     break
         if rows and long:
-            columns = ("ID", "CREATED", "SIZE", "TYPE", "EXPIRES", "TITLE", "PATH")
-            say_table(columns, rows, numbers=("SIZE",), is_wide=True)
+            say_records(rows)
         elif rows:
             say_table(("ID", "SIZE", "AGE", "EXPIRES", "PATH"), rows, optional="ID", numbers=("SIZE", "AGE"))
         if not count and not as_json:
@@ -85,9 +87,8 @@ def _asset_cells(asset: Any, *, long: bool) -> tuple[str, ...]:
     size = sized(asset.variants[0].size_bytes)
     if not long:
         return asset.asset_id, size, aged(asset.create_time), expiring(asset), asset.file_path
-    expires = timed(asset.expire_time) if asset.HasField("expire_time") else "PUBLIC"
-    content_type, title = asset.variants[0].content_type, asset.details.title
-    return asset.asset_id, timed(asset.create_time), size, content_type, expires, title, asset.file_path
+    facts = (asset.asset_id, timed(asset.create_time), size, expiring(asset), asset.variants[0].content_type)
+    return "  ".join(facts), asset.file_path, asset.details.title
 
 
 def _asset_row(asset: Any) -> tuple[str, ...]:
@@ -100,7 +101,7 @@ def _asset_row(asset: Any) -> tuple[str, ...]:
 @app.command(
     cls=Command,
     short_help="List uploads, newest first.",
-    epilog=examples("uploads", "uploads --status failed --limit 20", "uploads --json | jq -r .upload_id"),
+    epilog=examples("assetlane", "uploads", "uploads --status failed --limit 20", "uploads --json | jq -r .upload_id"),
 )
 def uploads(
     context: typer.Context,
@@ -147,8 +148,7 @@ def uploads(
                 if count == limit:
                     break
         if rows and long:
-            columns = ("ID", "CREATED", "SIZE", "STATUS", "REASON", "PATH")
-            say_table(columns, rows, numbers=("SIZE",), is_wide=True)
+            say_records(rows)
         elif rows:
             say_table(("ID", "STATUS", "SIZE", "AGE", "PATH"), rows, optional="ID", numbers=("SIZE", "AGE"))
         if not count and not as_json:
@@ -162,7 +162,8 @@ def _upload_cells(upload: Any, *, long: bool) -> tuple[str, ...]:
     size = sized(sum(promise.size_bytes for promise in upload.variants))
     status = _status(upload)
     if long:
-        return upload.upload_id, timed(upload.create_time), size, status, _reason(upload), upload.file_path
+        facts = (upload.upload_id, timed(upload.create_time), size, status)
+        return "  ".join(facts), upload.file_path, ": ".join(filter(None, (_reason(upload), upload.failure.message)))
     return upload.upload_id, status, size, aged(upload.create_time), upload.file_path
 
 

@@ -20,9 +20,9 @@ _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 
 # What helps on the command line, where the server's sentence is for every kind of caller.
 _ADVICE = {
-    "TOKEN_MISSING": "give a token with --token-file or ASSETLANE_TOKEN_FILE",
-    "TOKEN_INVALID": "look at --token-file: is it whole, and made for this server?",
-    "UID_MISMATCH": "leave --uid out: the token says who you are",
+    "TOKEN_MISSING": "Give a token with --token-file or ASSETLANE_TOKEN_FILE.",
+    "TOKEN_INVALID": "Is the token whole, and made for this server?",
+    "UID_MISMATCH": "Leave --uid out: the token says who you are.",
 }
 
 
@@ -50,22 +50,26 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say_table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    optional: str = "",
-    numbers: Sequence[str] = (),
-    is_wide: bool = False,
-) -> None:
-    """Prints rows as a table that fits the terminal; the column `optional` only where there is room for it.
+def width() -> int:
+    """Returns how many columns the terminal has."""
+    return shutil.get_terminal_size().columns
 
-    One that `is_wide` is as wide as it has to be.
-    """
+
+def say_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, optional: str = "", numbers: Sequence[str] = ()
+) -> None:
+    """Prints rows as a table that fits the terminal; the column `optional` only where there is room for it."""
     shown = [[printable(cell).replace("\t", " ") for cell in row] for row in rows]
-    width = sys.maxsize if is_wide else shutil.get_terminal_size().columns
-    for line in tables.table(columns, shown, width=width, optional=optional, numbers=numbers):
+    for line in tables.table(columns, shown, width=width(), optional=optional, numbers=numbers):
         print(line, flush=True)
+
+
+def say_records(records: Sequence[Sequence[str]]) -> None:
+    """Prints records of several lines: the first as it is, the others indented, empty ones left out."""
+    for first, *others in records:
+        say(first)
+        for line in filter(None, others):
+            say(f"  {line}")
 
 
 def say_row(cells: Sequence[str]) -> None:
@@ -83,7 +87,7 @@ def complain(error: BaseException, about: str = "") -> None:
     reason = getattr(error, "reason", "")
     words = [f"{about}: " if about else "", _told(error)]
     if reason in _ADVICE:
-        words.append(f" On the command line: {_ADVICE[reason]}.")
+        words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:
         words.append(f" [{reason}]")
     note("assetlane: " + "".join(words))

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from assetlane.cli.commanding import Command, examples
 from assetlane.cli.output import say, spanned
 from assetlane.cli.session import FAILED, Connection, client_of
+from assetlane.commandline import Command, examples
 from assetlane.version import __version__
 
 app = typer.Typer()
@@ -19,7 +19,9 @@ app = typer.Typer()
 @app.command(
     cls=Command,
     short_help="Show server, identity and TLS, and whether it answers.",
-    epilog=examples("status", "--target files.example.com:443 --tls --token-file ann.token status", "status --json"),
+    epilog=examples(
+        "assetlane", "status", "--target files.example.com:443 --tls --token-file ann.token status", "status --json"
+    ),
 )
 def status(
     context: typer.Context,

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assetlane.cli.commanding import AsJson, Command, examples
 from assetlane.cli.completion import complete_partition, complete_upload
-from assetlane.cli.output import Bar, Bars, counted, named, say, say_event, timed
+from assetlane.cli.output import Bar, Bars, counted, is_terminal, named, say, say_event, timed, width
 from assetlane.cli.session import FAILED, run
+from assetlane.cli.tables import LEAST_CELLS, cells, shortened
+from assetlane.commandline import AsJson, Command, examples
 
 if TYPE_CHECKING:
     from assetlane.client import Client
@@ -21,7 +22,9 @@ app = typer.Typer()
 @app.command(
     cls=Command,
     short_help="Watch an upload, a session, or what is in a partition.",
-    epilog=examples("watch UPLOAD_ID", "watch --partition public", "watch --partition public --json | jq .kind"),
+    epilog=examples(
+        "assetlane", "watch UPLOAD_ID", "watch --partition public", "watch --partition public --json | jq .kind"
+    ),
 )
 def watch(
     context: typer.Context,
@@ -170,11 +173,9 @@ def _asset_line(event: "WatchAssetsResponse") -> str:
         return f"DELETED  {event.deleted.asset_id}"
     asset = event.asset.asset
     original = asset.variants[0]
-    words = [
-        named(AssetChange.DESCRIPTOR, event.asset.change, "ASSET_CHANGE_"),
-        asset.asset_id,
-        counted(original.size_bytes),
-        original.content_type,
-        asset.file_path,
-    ]
-    return "  ".join(words)
+    change = named(AssetChange.DESCRIPTOR, event.asset.change, "ASSET_CHANGE_")
+    words = [change, asset.asset_id, counted(original.size_bytes)]
+    if not is_terminal():
+        return "  ".join((*words, original.content_type, asset.file_path))
+    begun = f"{'  '.join(words)}  "
+    return begun + shortened(asset.file_path, max(width() - cells(begun), LEAST_CELLS))

@@ -1,4 +1,7 @@
-"""What the commands have in common: the order in which they are listed, how help looks, options that return often."""
+"""What both commands have in common: the order in which they list themselves, help without noise, plain errors.
+
+Needs typer, which the extras `cli` and `server` bring.
+"""
 
 import re
 from typing import Annotated, Any
@@ -6,18 +9,43 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-ORDER = (
-    "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "status", "version",
-)  # fmt: skip
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
 _RANGE = re.compile(r"; [x\d.<=>]*x[\d.<=>]*(?=\])|\s*\[[x\d.<=>]*x[\d.<=>]*\]")  # `[x>=0]`: the error tells it
 
 
+# What typer says of a value that it refuses, and what it means.
+_WORDS = (
+    (re.compile(r"Input should be greater than or equal to (\S+)"), r"must be at least \1"),
+    (re.compile(r"Input should be less than or equal to (\S+)"), r"must be at most \1"),
+    (re.compile(r"Input should be greater than (\S+)"), r"must be more than \1"),
+    (re.compile(r"Input should be less than (\S+)"), r"must be less than \1"),
+    (re.compile(r"Input should be a valid integer.*"), "must be a whole number"),
+    (re.compile(r"Input should be a valid number.*"), "must be a number"),
+    (re.compile(r"Input should be a valid boolean.*"), "must be true or false"),
+    (re.compile(r"Input should be ('.+)"), r"must be \1"),
+    (re.compile(r"Value error, (.+?)\.?"), r"\1"),
+)
+
+
+def _plainly(message: str) -> str:
+    for words, ours in _WORDS:
+        if (match := words.fullmatch(message)) is not None:
+            return match.expand(ours)
+    return message
+
+
 class Command(TyperCommand):
     """A command whose help names arguments as people type them, without types and ranges."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads the command's words; what is wrong with them is said in our own."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except typer.BadParameter as error:
+            error.message = _plainly(error.message)
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns what stands behind the command's name in the line of usage."""
@@ -49,11 +77,21 @@ def _placed(argument: TyperArgument) -> str:
 
 
 class Commands(TyperGroup):
-    """Lists the commands in the order in which a newcomer needs them."""
+    """Lists its commands in an order of our own, `order`, which ends with those that it does not name."""
+
+    order: tuple[str, ...] = ()
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Reads the options before the command; what is wrong with them is said in our own words."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except typer.BadParameter as error:
+            error.message = _plainly(error.message)
+            raise
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns their names."""
-        return sorted(super().list_commands(ctx), key=lambda name: (*ORDER, name).index(name))
+        return sorted(super().list_commands(ctx), key=lambda name: (*self.order, name).index(name))
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Returns the options; those about completion are told in a line of their own."""
@@ -64,6 +102,6 @@ class Commands(TyperGroup):
         return params
 
 
-def examples(*lines: str) -> str:
+def examples(command: str, *lines: str) -> str:
     """Returns the examples at the end of a command's help, kept line by line."""
-    return "\n".join(("\b", "Examples:", *(f"  assetlane {line}" for line in lines)))
+    return "\n".join(("\b", "Examples:", *(f"  {command} {line}" for line in lines)))
