@@ -20,6 +20,7 @@ from PIL import (
 )
 
 from assetlane.errors import ImageRefused
+from assetlane.version import install_command
 
 # Importing a plugin registers it. Only these are tried on what strangers send: no EPS, no PSD, no icons.
 PLUGINS = (
@@ -73,7 +74,7 @@ BROKEN = (
     zlib.error,
 )
 
-HEIF_HINT = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
+HEIF_HINT = f"HEIC pictures are read with an extra: {install_command('heif')}"
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
