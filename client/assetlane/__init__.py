@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from assetlane.version import __version__
 
 if TYPE_CHECKING:
+    from assetlane.batch import UploadItem, UploadOptions, UploadOutcome
     from assetlane.client import Client
     from assetlane.cuts import STANDARD_CUTS, CutOptions, CutSize
     from assetlane.errors import (
@@ -90,6 +91,9 @@ __all__ = [
     "Unavailable",
     "Upload",
     "UploadFailed",
+    "UploadItem",
+    "UploadOptions",
+    "UploadOutcome",
     "UploadStatus",
     "VariantPromise",
     "VariantsMissing",
@@ -101,6 +105,9 @@ __all__ = [
 
 _HOMES = {
     "Client": "assetlane.client",
+    "UploadItem": "assetlane.batch",
+    "UploadOptions": "assetlane.batch",
+    "UploadOutcome": "assetlane.batch",
     "CutOptions": "assetlane.cuts",
     "CutSize": "assetlane.cuts",
     "STANDARD_CUTS": "assetlane.cuts",

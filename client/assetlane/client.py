@@ -3,18 +3,19 @@
 import os
 import unicodedata
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from assetlane import transfer, watching
+from assetlane.batch import Origin, UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
 from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.delivery import Delivery
@@ -149,7 +150,17 @@ class Client(Ledger):
             content: Path | bytes = origin
         else:
             content = Path(origin)
-            file_path = _name(content) if file_path is None else file_path
+            file_path = unicodedata.normalize("NFC", content.name) if file_path is None else file_path
+        _check_text(
+            file_path=file_path,
+            partition=partition,
+            asset_partition=asset_partition,
+            title=title,
+            caption=caption,
+            color=color,
+            content_type=content_type or "",
+            request_id=request_id or "",
+        )
         parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
         if (known := parcel.duration if duration is None else duration) is not None:
@@ -175,6 +186,41 @@ class Client(Ledger):
             resumable=request_id is not None,
         )
         return await delivery.run()
+
+    async def upload_many(
+        self,
+        items: Iterable[Origin | UploadItem] | AsyncIterable[Origin | UploadItem],
+        *,
+        concurrency: int = 4,
+        **options: Unpack[UploadOptions],
+    ) -> AsyncGenerator[UploadOutcome, None]:
+        """Uploads many files, `concurrency` at a time, and yields what became of each, as soon as it is known.
+
+            async for outcome in lane.upload_many(Path("holiday").iterdir(), partition="team/42"):
+                print(outcome.item.origin, outcome.asset.asset_id if outcome.is_stored else outcome.error)
+
+        One that fails never ends the others: its outcome has the error that `upload` would have raised, whatever it
+        is, and `outcome.result()` raises it. `items` are paths, bytes, or `UploadItem`s with options of their own;
+        any iterable, also an asynchronous one, taken from as uploads end. `options` are those of `upload` and hold
+        for every item; an item's own win, and `file_path` and `request_id` can only be an item's.
+
+        Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
+        uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
+        """
+        if isinstance(items, str | os.PathLike | bytes):
+            raise TypeError("upload_many takes several items, such as a list: this is one")
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        check_shared(options)
+
+        async def work(item: Origin | UploadItem) -> Asset:
+            own = item if isinstance(item, UploadItem) else UploadItem(item)
+            return await self.upload(own.origin, **{**options, **own.options})
+
+        async with aclosing(attempted(items, work, concurrency)) as attempts:
+            async for attempt in attempts:
+                item = attempt.item if isinstance(attempt.item, UploadItem) else UploadItem(attempt.item)
+                yield UploadOutcome(attempt.index, item, attempt.result, attempt.error)
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
         """Asks for an upload of your own making: returns it with its write targets.
@@ -324,15 +370,15 @@ class Client(Ledger):
         )
 
 
-def _name(path: Path) -> str:
-    """Returns the file's name as the contract wants it: NFC, where some systems hand out NFD."""
-    name = unicodedata.normalize("NFC", path.name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        fault = "the file's name is not UTF-8: tell another one"
-        raise InvalidArgument(fault, reason="INVALID_FIELD", fields={"file_path": fault}) from None
-    return name
+def _check_text(**texts: str) -> None:
+    """Raises InvalidArgument for text that no message can hold: a file's name need not be UTF-8."""
+    for field, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = text.encode("utf-8", "backslashreplace" if field != "file_path" else "surrogateescape")
+            fault = f"{shown.decode('utf-8', 'backslashreplace')} is not UTF-8: rename the file or give another {field}"
+            raise InvalidArgument(fault, reason="INVALID_FIELD", fields={field: fault}) from None
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

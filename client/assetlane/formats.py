@@ -19,6 +19,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from assetlane.detection import SNIFFED_BYTES, detected
 from assetlane.errors import ImageRefused
 from assetlane.version import install_command
 
@@ -75,11 +76,7 @@ BROKEN = (
 )
 
 HEIF_HINT = f"HEIC pictures are read with an extra: {install_command('heif')}"
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-)
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_PREFIX_BYTES = 64  # Pillow's plugins want 16; the brands of an HEIF file go on a little longer
+_BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # which of them, only all brands tell
 
 
 def essence(content_type: str) -> str:
@@ -109,7 +106,7 @@ def opened(stream: IO[bytes]) -> tuple[ImageFile.ImageFile, str]:
     Not Image.open: that warns about large pictures through the process-wide warning filters, which
     cannot be changed safely in a thread, and has a limit that only a global can move.
     """
-    prefix = stream.read(_PREFIX_BYTES)
+    prefix = stream.read(SNIFFED_BYTES)
     if not prefix:
         raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
     name = _recognized(prefix)
@@ -123,13 +120,8 @@ def opened(stream: IO[bytes]) -> tuple[ImageFile.ImageFile, str]:
 
 
 def _recognized(prefix: bytes) -> str:
-    if prefix[4:8] == b"ftyp":  # ISO/IEC 23008-12: which codec is inside, only all brands together tell
-        box = prefix[: int.from_bytes(prefix[:4])]
-        brands = {box[at : at + 4] for at in (8, *range(16, len(box), 4))}
-        if brands & _AVIF_BRANDS:
-            return "AVIF"
-        if brands & _HEIF_BRANDS:
-            return "HEIF"
+    if (name := _BOXED.get(detected(prefix))) is not None:
+        return name
     for name in CONTENT_TYPES:
         factory, accept = Image.OPEN.get(name, (None, None))
         if factory is not None and accept is not None and accept(prefix[:16]) is True:

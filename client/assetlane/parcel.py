@@ -12,8 +12,9 @@ from typing import Literal
 
 from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
 from assetlane.formats import HEIF_HINT, is_picture, opened, readable
+from assetlane.media_types import declared_content_type
 from assetlane.preview import VIDEO_HINT, has_video, is_video, make_preview
-from assetlane.sources import Source, guessed_content_type, measured
+from assetlane.sources import Source, measured, start_of
 from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, VariantPromise
 from assetlane.v1.upload_pb2 import CutSize as CutSizeMessage
 
@@ -62,11 +63,12 @@ async def packed(
 
     With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
 
-    Without `content_type` the type is guessed from `name`; a picture then gets the type that it really has.
+    Without `content_type` the type is what `name` tells, unless the bytes surely are something else.
     Only formats that can be read are cut. What wants an extra that is not installed goes without cuts, unless
     sizes or an instant are asked for. Raises ImageRefused, VideoRefused, InvalidArgument, OSError.
     """
-    guessed = content_type or guessed_content_type(name)
+    start = await start_of(origin)
+    guessed = content_type or declared_content_type(name, start)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
     if cut_maker == "server" and is_picture(guessed) and sizes:
         return await _planned(origin, guessed, content_type, () if cuts is True else sizes, options)

@@ -46,6 +46,7 @@ DEFAULT_SHARE = 10  # of a short video: the tenth part of it
 MAX_FRAMES = 1_000  # decoded at most: a video may have one keyframe, at its start, and be hours long
 MAX_PACKETS = 50_000  # read at most: damaged ones give no frame
 PROBED_PIXELS = 150_000_000  # more than any video has: the size of such a one reads as none, so it is broken
+LEAD_SECONDS = 10  # more than a picture is decoded before it is shown
 MAX_STRETCH = 4  # of pixels that are not square: more is damage
 
 # FFmpeg's names. No playlists (hls, dash, concat): those make it open other files and addresses.
@@ -218,10 +219,28 @@ def _frame(
             container.seek(int(start / stream.time_base), stream=stream)
     if found is None:
         found = _last_before(container, stream, begin, sought=False)
+    if found is None and at and _sought_before(container, stream, start):
+        found = _last_before(container, stream, begin, sought=False)
     if found is None:
         raise VideoRefused("VIDEO_BROKEN", "there is no whole picture in this video")
     _check_pixels(found.width, found.height, options)
     return found, timedelta(seconds=max(0.0, (found.time or 0.0) - start))
+
+
+def _sought_before(container: "InputContainer", stream: "VideoStream", start: float) -> bool:
+    """Goes to before the start, and returns whether the container can.
+
+    A transport stream is sought by when pictures are decoded, and its first one is decoded before the start.
+    """
+    import av
+
+    if not stream.time_base:
+        return False
+    try:
+        container.seek(int((start - LEAD_SECONDS) / stream.time_base), stream=stream)
+    except av.FFmpegError:
+        return False
+    return True
 
 
 def _last_before(

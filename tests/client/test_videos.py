@@ -57,7 +57,7 @@ async def test_what_is_beside_a_video_is_a_choice(lane: Client, video: bytes) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(sound("mp4"), "VIDEO_NO_TRACK"), (b"no video at all" * 99, "VIDEO_UNRECOGNIZED")]
+    ("content", "reason"), [(sound("mp4"), "VIDEO_NO_TRACK"), (bytes(range(256)) * 4, "VIDEO_UNRECOGNIZED")]
 )
 async def test_a_video_with_nothing_to_see_is_refused(
     lane: Client, server: LaneServer, content: bytes, reason: str

@@ -387,7 +387,7 @@ def get(
 
 def _free_name(asset: "Asset", variant: str) -> Path:
     """Returns a name in the working directory, never that of a file there: another person chose it."""
-    from assetlane.sources import guessed_ending
+    from assetlane.media_types import guessed_ending
 
     name = PurePosixPath(printable(asset.file_path)).name or asset.asset_id
     if variant != ORIGINAL:
