@@ -187,7 +187,7 @@ def test_the_command_without_its_extra_says_what_to_install(wheel: Path, bare: s
     result = python(f"{bare}from assetlane.cli import main; main()", wheel)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        f"assetlane: the command line is an extra, install it with: {install_command('cli')}\"
+        f"assetlane: the command line is an extra, install it with: {install_command('cli')}"
     ]
 
 
@@ -196,14 +196,14 @@ def test_the_server_without_its_extra_says_what_to_install(wheel: Path, bare: st
     result = python(f"{bare}from assetlane_server.__main__ import main; main()", wheel)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        f"assetlane-server: the server is an extra, install it with: {install_command('server,local')}\"
+        f"assetlane-server: the server is an extra, install it with: {install_command('server,local')}"
     ]
 
 
 def test_videos_and_heic_without_their_extras_go_without_cuts_and_say_what_to_install(wheel: Path, bare: str) -> None:
     """A hint on stderr when nothing special was asked for; an error with a reason when it was."""
-    heif = f"HEIC pictures are read with an extra: {install_command('heif')}\"
-    video = f"videos get a preview with an extra: {install_command('video')}\"
+    heif = f"HEIC pictures are read with an extra: {install_command('heif')}"
+    video = f"videos get a preview with an extra: {install_command('video')}"
     result = python(bare + WITHOUT_EXTRAS, wheel)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, M
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -15,7 +14,7 @@ import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from assetlane import transfer, watching
-from assetlane.batch import Origin, UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
+from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
 from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.delivery import Delivery
@@ -23,6 +22,7 @@ from assetlane.errors import InvalidArgument, UploadFailed
 from assetlane.ledger import Ledger, Lines
 from assetlane.parcel import packed
 from assetlane.progress import OnProgress
+from assetlane.spooling import Origin, name_of, readable_again
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
@@ -105,7 +105,7 @@ class Client(Ledger):
 
     async def upload(
         self,
-        origin: str | os.PathLike[str] | bytes,
+        origin: Origin,
         *,
         file_path: str | None = None,
         partition: str = "",
@@ -124,11 +124,12 @@ class Client(Ledger):
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
-        """Brings a file (a path) or bytes in, and returns the asset.
+        """Brings a file (a path), bytes or an open binary file in, and returns the asset.
 
         Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
         waits for the server's proof.
-        `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
+        An open file, such as a pipe or a framework's uploaded file, is read to its end first, with constant memory.
+        `file_path` defaults to the file's name and is required for what has none. `content_type` is guessed from the
         name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
         `cut_options`: their format and quality, and how many pixels a picture may have.
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
@@ -144,13 +145,8 @@ class Client(Ledger):
         Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused, VideoRefused,
         InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.
         """
-        if isinstance(origin, bytes):
-            if file_path is None:
-                raise TypeError("bytes have no name: tell file_path")
-            content: Path | bytes = origin
-        else:
-            content = Path(origin)
-            file_path = unicodedata.normalize("NFC", content.name) if file_path is None else file_path
+        if file_path is None:
+            file_path = unicodedata.normalize("NFC", name_of(origin))
         _check_text(
             file_path=file_path,
             partition=partition,
@@ -161,31 +157,32 @@ class Client(Ledger):
             content_type=content_type or "",
             request_id=request_id or "",
         )
-        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
-        details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
-        if (known := parcel.duration if duration is None else duration) is not None:
-            details.duration.FromTimedelta(known)
-        if extra is not None:
-            details.extra.CopyFrom(_struct(extra))
-        request = RequestUploadRequest(
-            request_id=uuid.uuid4().hex if request_id is None else request_id,
-            partition=partition,
-            asset_partition=asset_partition,
-            file_path=file_path,
-            expiration_hours=expiration_hours,
-            details=details,
-            variants=parcel.promises,
-            cut_plan=parcel.cut_plan,
-        )
-        delivery = Delivery(
-            self,
-            self._store,
-            request,
-            parcel,
-            on_progress=on_progress,
-            resumable=request_id is not None,
-        )
-        return await delivery.run()
+        async with readable_again(origin) as content:
+            parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
+            details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
+            if (known := parcel.duration if duration is None else duration) is not None:
+                details.duration.FromTimedelta(known)
+            if extra is not None:
+                details.extra.CopyFrom(_struct(extra))
+            request = RequestUploadRequest(
+                request_id=uuid.uuid4().hex if request_id is None else request_id,
+                partition=partition,
+                asset_partition=asset_partition,
+                file_path=file_path,
+                expiration_hours=expiration_hours,
+                details=details,
+                variants=parcel.promises,
+                cut_plan=parcel.cut_plan,
+            )
+            delivery = Delivery(
+                self,
+                self._store,
+                request,
+                parcel,
+                on_progress=on_progress,
+                resumable=request_id is not None,
+            )
+            return await delivery.run()
 
     async def upload_many(
         self,
@@ -207,7 +204,7 @@ class Client(Ledger):
         Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
         uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
         """
-        if isinstance(items, str | os.PathLike | bytes):
+        if isinstance(items, str | os.PathLike | bytes) or hasattr(items, "read"):
             raise TypeError("upload_many takes several items, such as a list: this is one")
         if concurrency < 1:
             raise ValueError(f"concurrency is at least 1, not {concurrency}")

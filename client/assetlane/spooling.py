@@ -1,22 +1,52 @@
 """What is read from an open file, put where it can be measured, hashed and read again."""
 
 import asyncio
+import os
 import tempfile
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 CHUNK_BYTES = 1024 * 1024
 IN_MEMORY_BYTES = 8 * 1024 * 1024
 
 
+@runtime_checkable
 class BinaryFile(Protocol):
     """An open file, a pipe, a framework's uploaded file: whatever gives bytes until there are none."""
 
     def read(self, size: int, /) -> bytes:
         """Returns at most so many bytes, none at the end."""
+
+
+Origin = str | os.PathLike[str] | bytes | BinaryFile
+"""What is uploaded: the path of a file, bytes, or a file that is open for reading bytes."""
+
+
+def name_of(origin: Origin) -> str:
+    """Returns the name of what is uploaded, without folders. Raises TypeError for what has none."""
+    if isinstance(origin, str | os.PathLike):
+        return Path(origin).name
+    name = getattr(origin, "name", None)  # of a pipe or a temporary file it is a number
+    if not isinstance(name, str) or name.startswith("<") or not Path(name).name:
+        raise TypeError(f"{'bytes have' if isinstance(origin, bytes) else 'this file has'} no name: give file_path")
+    return Path(name).name
+
+
+@asynccontextmanager
+async def readable_again(origin: Origin) -> AsyncIterator[Path | bytes]:
+    """Yields what can be read as often as needed: a path or bytes as they are, an open file spooled."""
+    if isinstance(origin, bytes):
+        yield origin
+    elif isinstance(origin, str | os.PathLike):
+        yield Path(origin)
+    elif not isinstance(origin, BinaryFile):
+        raise TypeError(f"an upload is of a path, of bytes or of an open file, not of {type(origin).__name__}")
+    else:
+        async with spooled(origin) as content:
+            yield content
 
 
 @asynccontextmanager

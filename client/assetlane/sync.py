@@ -179,7 +179,7 @@ def _iterating(
     @wraps(method)
     def gives(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
         driver = self._open_driver()
-        return _items(self, driver, method(driver.client, *args, **kwargs))
+        return _items(self, driver, method(driver.client, *args, **_with_callbacks_elsewhere(kwargs)))
 
     return gives
 
@@ -297,6 +297,7 @@ class Client:
         return driver
 
     upload = _blocking(asynchronous.Client.upload)
+    upload_many = _iterating(asynchronous.Client.upload_many)
     request_upload = _blocking(asynchronous.Client.request_upload)
     sign_parts = _blocking(asynchronous.Client.sign_parts)
     list_parts = _blocking(asynchronous.Client.list_parts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from assetlane.commandline import Command, Commands, examples
+from assetlane.cli.commanding import Command, Commands, examples
 from assetlane.version import __version__
 from assetlane_server.config_sources import SETTINGS_FILE
 from assetlane_server.local.errors import LocalStackError

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assetlane.cli.commanding import AsJson, Command, Commands, examples
 from assetlane.cli.completion import complete_asset, complete_upload
 from assetlane.cli.finding import found
 from assetlane.cli.identity import login_name
@@ -15,7 +16,6 @@ from assetlane.cli.session import FAILED, Connection, Tls, run
 from assetlane.cli.status import app as status
 from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
-from assetlane.commandline import AsJson, Command, Commands, examples
 from assetlane.version import __version__
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from assetlane.cli.commanding import AsJson, Command, examples
 from assetlane.cli.completion import complete_partition
 from assetlane.cli.finding import listed
 from assetlane.cli.output import (
@@ -21,7 +22,6 @@ from assetlane.cli.output import (
     timed,
 )
 from assetlane.cli.session import Connection, run
-from assetlane.commandline import AsJson, Command, examples
 
 if TYPE_CHECKING:
     from assetlane.client import Client

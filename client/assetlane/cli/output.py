@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from assetlane import progress
 
+NAME_CELLS = 20  # of a file's name beside its bar
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 
 # What helps on the command line, where the server's sentence is for every kind of caller.
@@ -176,6 +177,8 @@ class Bars:
     def __init__(self, *, shown: bool, beside_results: bool = False) -> None:
         self.shown = shown and sys.stderr.isatty() and (sys.stdout.isatty() or not beside_results)
         self._progress: Any = _progress() if self.shown else None
+        self._total: Any = None
+        self._files = 0
 
     def __enter__(self) -> Self:
         if self.shown:
@@ -195,7 +198,21 @@ class Bars:
         """Shows one more bar."""
         if not self.shown:
             return Bar(None, None)
-        return Bar(self._progress, self._progress.add_task(printable(name), total=size_bytes, status=""))
+        name = tables.padded(tables.shortened(printable(name), NAME_CELLS), NAME_CELLS)
+        return Bar(self._progress, self._progress.add_task(name, total=size_bytes, status=""))
+
+    def add_total(self, files: int, size_bytes: int) -> None:
+        """Shows a bar of all files together, before theirs."""
+        self._files = files
+        if self.shown:
+            self._total = self._progress.add_task("", total=size_bytes, status="")
+            self.show_total(0, 0)
+
+    def show_total(self, files_over: int, sent_bytes: int) -> None:
+        """Shows how far all files together are."""
+        if self._total is not None:
+            name = tables.padded(f"{files_over} of {self._files} files", NAME_CELLS)
+            self._progress.update(self._total, description=name, completed=sent_bytes)
 
 
 class Bar:
@@ -238,7 +255,7 @@ def _progress() -> Any:
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=10 if width() < 100 else 30),
         DownloadColumn(),
         TransferSpeedColumn(),  # both smoothed over half a minute
         TimeRemainingColumn(compact=True),

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,16 +112,28 @@ def client_of(connection: Connection, *, session_id: str | None = None) -> "Clie
     )
 
 
-def run(context: typer.Context, work: "Callable[[Client], Awaitable[int]]", *, session_id: str | None = None) -> None:
+def run(
+    context: typer.Context,
+    work: "Callable[[Client], Awaitable[int]]",
+    *,
+    session_id: str | None = None,
+    on_interrupt: Callable[[], Iterable[str]] = tuple,
+) -> None:
     """Runs `work` with a client and exits with the code it returns, 1 for an error, 130 for Ctrl-C.
 
-    Ctrl-C cancels the work, which gives its uploads up before this returns.
+    Ctrl-C cancels the work, which gives its uploads up before this returns; then the lines of `on_interrupt` are
+    printed.
     """
     _pass_on_warnings()
-    raise typer.Exit(_code(context.ensure_object(Connection), work, session_id))
+    raise typer.Exit(_code(context.ensure_object(Connection), work, session_id, on_interrupt))
 
 
-def _code(connection: Connection, work: "Callable[[Client], Awaitable[int]]", session_id: str | None) -> int:
+def _code(
+    connection: Connection,
+    work: "Callable[[Client], Awaitable[int]]",
+    session_id: str | None,
+    on_interrupt: Callable[[], Iterable[str]],
+) -> int:
     from assetlane.errors import AssetlaneError
 
     async def connected() -> int:
@@ -132,6 +144,8 @@ def _code(connection: Connection, work: "Callable[[Client], Awaitable[int]]", se
         return asyncio.run(connected())
     except KeyboardInterrupt:
         note("assetlane: interrupted")
+        for line in on_interrupt():
+            note(line)
         return INTERRUPTED
     except (AssetlaneError, OSError, ExceptionGroup) as caught:
         error: Exception = caught

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from assetlane.cli.commanding import Command, examples
 from assetlane.cli.output import say, spanned
 from assetlane.cli.session import FAILED, Connection, client_of
-from assetlane.commandline import Command, examples
 from assetlane.version import __version__
 
 app = typer.Typer()

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from assetlane.cli.commanding import AsJson, Command, examples
 from assetlane.cli.completion import complete_partition, complete_upload
 from assetlane.cli.output import Bar, Bars, counted, is_terminal, named, say, say_event, timed, width
 from assetlane.cli.session import FAILED, run
 from assetlane.cli.tables import LEAST_CELLS, cells, shortened
-from assetlane.commandline import AsJson, Command, examples
 
 if TYPE_CHECKING:
     from assetlane.client import Client
