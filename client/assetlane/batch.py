@@ -8,9 +8,10 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
-from assetlane.cuts import CutOptions, CutSize
+from assetlane.cut_sizes import CutOptions, CutSize
 from assetlane.progress import OnProgress
-from assetlane.spooling import BinaryFile, Origin
+from assetlane.spooling import BinaryFile
+from assetlane.spooling import Origin as Origin
 from assetlane.v1.asset_pb2 import Asset
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ import os
 import unicodedata
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -13,14 +13,12 @@ from typing import Any, Literal, Self, Unpack, overload
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from assetlane import transfer, watching
+from assetlane import watching
 from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
-from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
-from assetlane.delivery import Delivery
+from assetlane.cut_sizes import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.errors import InvalidArgument, UploadFailed
-from assetlane.ledger import Ledger, Lines
-from assetlane.parcel import packed
+from assetlane.ledger import Ledger
 from assetlane.progress import OnProgress
 from assetlane.spooling import Origin, name_of, readable_again
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
@@ -81,13 +79,10 @@ class Client(Ledger):
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
         self._complete_timeout = complete_timeout
         self._connect = partial(Connection, target, credentials, token, call_timeout)
-        self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        connection = self._connect()
-        self._resources.push_async_callback(connection.aclose)
-        session = await self._resources.enter_async_context(transfer.open_session())
-        self._lines = Lines(connection, session)
+        self._connection = self._connect()
+        self._resources.push_async_callback(self._connection.aclose)
         return self
 
     async def __aexit__(
@@ -100,7 +95,7 @@ class Client(Ledger):
 
     async def aclose(self) -> None:
         """Closes every connection; open watches end with Unavailable (CLIENT_CLOSED)."""
-        self._lines = None
+        self._connection = self._session = None
         await self._resources.aclose()
 
     async def upload(
@@ -157,6 +152,10 @@ class Client(Ledger):
             content_type=content_type or "",
             request_id=request_id or "",
         )
+        # Loaded when they are needed: whoever asks for a list or a watch waits for neither Pillow nor HTTP.
+        from assetlane.delivery import Delivery
+        from assetlane.parcel import packed
+
         async with readable_again(origin) as content:
             parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
             details = AssetDetails(title=title, caption=caption, color=color or parcel.color)

@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, TypedDict
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
-import aiohttp
 from google.protobuf.duration_pb2 import Duration
 
-from assetlane import retrieval, watching
+from assetlane import watching
 from assetlane.calls import Connection
 from assetlane.errors import NotFound
-from assetlane.parcel import ORIGINAL
 from assetlane.v1.asset_pb2 import Asset, AssetVariant
 from assetlane.v1.asset_service_pb2 import (
     BatchRefreshAssetsRequest,
@@ -25,16 +23,14 @@ from assetlane.v1.asset_service_pb2 import (
     WatchAssetsResponse,
 )
 
+if TYPE_CHECKING:
+    import aiohttp
+
+    from assetlane.retrieval import Renew
+
+ORIGINAL = "original"
 BATCH = 100  # what BatchRefreshAssets takes
 ABOUT_TO_EXPIRE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """What is open while a client is: the connection to the server, and the session to the store."""
-
-    connection: Connection
-    session: aiohttp.ClientSession
 
 
 class Ledger:
@@ -42,21 +38,29 @@ class Ledger:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._lines: Lines | None = None
+        self._connection: Connection | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._resources = AsyncExitStack()
 
     @property
     def _server(self) -> Connection:
-        return self._open_lines.connection
+        return self._check_open()
 
-    @property
-    def _store(self) -> aiohttp.ClientSession:
-        return self._open_lines.session
-
-    @property
-    def _open_lines(self) -> Lines:
-        if self._lines is None:
+    def _check_open(self) -> Connection:
+        if self._connection is None:
             raise RuntimeError("the client is not open: use it as `async with Client(target) as lane:`")
-        return self._lines
+        return self._connection
+
+    @property
+    def _store(self) -> "aiohttp.ClientSession":
+        """The session to the store, opened when it is first needed: a list or a watch does without HTTP."""
+        if self._session is None:
+            from assetlane.transfer import open_session
+
+            self._check_open()
+            self._session = open_session()
+            self._resources.push_async_callback(self._session.close)
+        return self._session
 
     async def get_asset(self, asset_id: str) -> Asset:
         """Returns an asset, its read URLs as last signed. Raises NotFound."""
@@ -139,7 +143,9 @@ class Ledger:
         """
         path = Path(to)
         wanted, renew = self._wanted(asset, variant)
-        await retrieval.fetch(
+        from assetlane.retrieval import fetch
+
+        await fetch(
             self._store,
             await self.read_url(asset, variant),
             path,
@@ -162,7 +168,9 @@ class Ledger:
         Raises as `download` does: after ContentMismatch, forget what came.
         """
         wanted, renew = self._wanted(asset, variant)
-        await retrieval.stream(
+        from assetlane.retrieval import stream
+
+        await stream(
             self._store,
             await self.read_url(asset, variant),
             file,
@@ -171,7 +179,7 @@ class Ledger:
             on_received=on_received,
         )
 
-    def _wanted(self, asset: Asset, variant: str) -> "tuple[_Expected, retrieval.Renew | None]":
+    def _wanted(self, asset: Asset, variant: str) -> "tuple[_Expected, Renew | None]":
         """Returns what has to come, and what signs its URL again; public ones need none. Raises NotFound."""
         stored = _variant(asset, variant)
 

@@ -276,6 +276,74 @@ async def test_token_errors(server: LaneServer, files: Path) -> None:
     await seen("error-token-twice", far, "--token", "t", "--token-file", "good.token", "ls", cwd=files, code=2)
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with files to upload."""
+    (tmp_path / "holiday").mkdir()
+    for name, size in (("beach at sunset.txt", 500), ("dunes.txt", 70_000), ("notes about the long way home.txt", 5)):
+        (tmp_path / "holiday" / name).write_bytes(b"x" * size)
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+async def test_upload(server: LaneServer, folder: Path) -> None:
+    """One file, a public one, a folder, what fails, and only the URLs."""
+    also = (server.store.url.removeprefix("http://"),)
+    words = ["upload", "holiday/dunes.txt"]
+    options = {
+        "one": words,
+        "public": [*words, "--public", "--partition", "public"],
+        "url": ["upload", "holiday", "-j", "1", "--url"],
+        "folder": ["upload", "holiday", "-j", "1", "--to", "albums/2026"],
+        "some-fail": ["upload", "holiday/dunes.txt", "none.txt", "-j", "1"],
+        "stdin-unnamed": ["upload", "-"],
+        "no-file": ["upload", "none.txt"],
+        "json-and-url": ["upload", "holiday", "--json", "--url"],
+    }
+    codes = {"some-fail": 1, "stdin-unnamed": 2, "no-file": 1, "json-and-url": 2}
+    for name, arguments in options.items():
+        for columns in WIDTHS:  # one after the other: the ids count up
+            server.uploads.clear()
+            server.requests.clear()
+            server.store.sizes.clear()
+            server.store.hashes.clear()
+            terminal = await Terminal.started(
+                [*COMMAND, *arguments],
+                columns,
+                environment(server.target),
+                cwd=folder,
+                clean=cleaner(server.target, *also),
+            )
+            result = await terminal.ended()
+            assert result.code == codes.get(name, 0), str(result)
+            keep(SCREENS, f"upload-{name}", columns, f"$ {shown(COMMAND, tuple(arguments))}\n{result}")
+
+
+@pytest.mark.parametrize("resume", [False, True])
+async def test_upload_until_ctrl_c(server: LaneServer, folder: Path, resume: bool) -> None:
+    """A bar for each file and one for all while it goes on; then what was given up, and how to go on."""
+    name = "upload-resumed-later" if resume else "upload-given-up"
+    words = ["upload", "holiday", "-j", "2", *(["--resume"] if resume else [])]
+    for columns in WIDTHS:
+        server.store.stall = asyncio.Event()
+        terminal = await Terminal.started(
+            [*COMMAND, *words], columns, environment(server.target), cwd=folder, clean=cleaner(server.target)
+        )
+        await terminal.shows("INITIALIZED(.|\n)*INITIALIZED")
+        keep(SCREENS, f"{name}-under-way", columns, f"$ {shown(COMMAND, tuple(words))}\n" + still(terminal.screen()))
+        terminal.process.send_signal(signal.SIGINT)
+        result = await terminal.ended()
+        assert result.code == 130
+        keep(SCREENS, name, columns, f"$ {shown(COMMAND, tuple(words))}\n{result}")
+        server.store.stall.set()
+
+
+def still(screen: tuple[str, ...]) -> str:
+    """Returns the bars without what time does to them: how much is sent, and how fast."""
+    lines = [re.sub(r"[╸━╺-]{10,}", "━━━━━━━━━━", line) for line in screen if line.strip()]
+    return "\n".join(re.sub(r"(━+ ).*?(INITIALIZED|$)", r"\1… \2", line).rstrip() for line in lines) + "\n"
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -1,4 +1,4 @@
-"""What the shell offers for ids and partitions: asked of the server, for a second at most, and never an error."""
+"""What the shell offers for ids and partitions: asked of the server, for LIMIT_S at most, and never an error."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from assetlane.cli.session import Connection, Tls, client_of
 if TYPE_CHECKING:
     from assetlane.client import Client
 
-LIMIT_S = 1.0
+LIMIT_S = 3.0  # seconds; a shell waits
 OFFERED = 50  # newest first
 
 Offer = list[tuple[str, str]]

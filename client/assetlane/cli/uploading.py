@@ -22,7 +22,7 @@ from assetlane.cli.session import FAILED, run
 if TYPE_CHECKING:
     from assetlane.batch import Attempt
     from assetlane.client import Client
-    from assetlane.cuts import CutSize
+    from assetlane.cut_sizes import CutSize
     from assetlane.v1.asset_pb2 import Asset
 
 app = typer.Typer()
@@ -67,7 +67,7 @@ class Summary:
 
 
 def _sizes(cuts: bool, custom: Sequence[str]) -> "bool | list[CutSize]":
-    from assetlane.cuts import CutSize
+    from assetlane.cut_sizes import CutSize
 
     if not custom:
         return cuts
@@ -179,7 +179,7 @@ def upload(
     Exit codes: 0, all are in; 1, some are not, each reported with its reason; 2, wrong usage; 130, Ctrl-C.
     Ctrl-C gives unfinished uploads up; with --resume it leaves them to the next run.
     """
-    from assetlane.cuts import CutOptions
+    from assetlane.cut_sizes import CutOptions
 
     if (len(files) > 1 or (files[0] != STDIN and files[0].is_dir())) and (file_path or request_id):
         raise typer.BadParameter("--file-path and --request-id are for one file")
