@@ -28,23 +28,35 @@ _ADVICE = {
 }
 
 
+_live: Any = None  # the console of the bars that are on the screen now
+
+
+def _put(line: str, *, on_stderr: bool = False) -> None:
+    """Prints one line as it is, above the bars where there are any; the terminal wraps it, so that URLs stay whole."""
+    if _live is not None and (on_stderr or is_terminal()):
+        _live.print(line, soft_wrap=True, markup=False, highlight=False, emoji=False)
+    else:
+        # At once: a reader that hung up is noticed here, not at exit.
+        print(line, file=sys.stderr if on_stderr else sys.stdout, flush=True)
+
+
 def say(line: str) -> None:
     """Prints one line of result."""
-    print(printable(line), flush=True)  # at once: a reader that hung up is noticed here, not at exit
+    _put(printable(line))
 
 
 def say_json(message: "Message") -> None:
     """Prints a message of the contract as one line of JSON, every plain field present."""
     from assetlane.cli.json_lines import as_line
 
-    print(as_line(message), flush=True)
+    _put(as_line(message))
 
 
 def say_event(event: "Message") -> None:
     """Prints an event of a watch as one line of JSON that says its kind."""
     from assetlane.cli.json_lines import event_line
 
-    print(event_line(event), flush=True)
+    _put(event_line(event))
 
 
 def is_terminal() -> bool:
@@ -63,7 +75,7 @@ def say_table(
     """Prints rows as a table that fits the terminal; the column `optional` only where there is room for it."""
     shown = [[printable(cell).replace("\t", " ") for cell in row] for row in rows]
     for line in tables.table(columns, shown, width=width(), optional=optional, numbers=numbers):
-        print(line, flush=True)
+        _put(line)
 
 
 def say_records(records: Sequence[Sequence[str]]) -> None:
@@ -81,13 +93,13 @@ def say_row(cells: Sequence[str]) -> None:
 
 def note(line: str) -> None:
     """Prints one line for people."""
-    print(printable(line), file=sys.stderr, flush=True)
+    _put(printable(line), on_stderr=True)
 
 
 def complain(error: BaseException, about: str = "") -> None:
     """Prints an error as one line with its reason."""
     reason = getattr(error, "reason", "")
-    words = [f"{about}: " if about else "", _told(error)]
+    words = [f"{about}: " if about else "", _told(error, about)]
     if reason in _ADVICE:
         words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:
@@ -95,9 +107,10 @@ def complain(error: BaseException, about: str = "") -> None:
     note("assetlane: " + "".join(words))
 
 
-def _told(error: BaseException) -> str:
+def _told(error: BaseException, about: str = "") -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        is_said = not error.filename or str(error.filename) == about
+        return error.strerror if is_said else f"{error.strerror}: {error.filename}"
     kind = type(error).__name__
     if isinstance(error, AssetlaneError):
         return str(error) or kind
@@ -181,8 +194,10 @@ class Bars:
         self._files = 0
 
     def __enter__(self) -> Self:
+        global _live
         if self.shown:
             self._progress.start()
+            _live = self._progress.console
         return self
 
     def __exit__(
@@ -191,7 +206,9 @@ class Bars:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        global _live
         if self.shown:
+            _live = None
             self._progress.stop()
 
     def add(self, name: str, size_bytes: int | None = None) -> "Bar":
@@ -262,6 +279,7 @@ def _progress() -> Any:
         TextColumn("{task.fields[status]}", markup=False),
         console=Console(stderr=True),
         transient=True,
-        # Redirecting would send results to this console, which is stderr: right only on one screen.
-        redirect_stdout=sys.stdout.isatty(),
+        # Redirecting would break long lines, and send results to this console, which is stderr.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

@@ -340,7 +340,7 @@ class _Batch:
         waiting = len(self._items) - self._over - len(self._under_way)
         if len(self._items) > 1:
             in_already = summary.uploaded + summary.known
-            yield f"{in_already} of {len(self._items)} files are in, {waiting} were not begun."
+            yield f"{in_already} of {len(self._items)} files are in, {waiting} not begun."
         names = [self._name(number) for number in self._under_way]
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         if self._wishes.is_resumable:
