@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         AssetlaneError,
         CallFailed,
         ContentMismatch,
+        CutsRefused,
         DeadlineExceeded,
         FileChanged,
         ImageRefused,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         VideoRefused,
     )
     from assetlane.progress import Progress
-    from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
+    from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant, Notice
     from assetlane.v1.asset_service_pb2 import AssetChange, RefreshResult, WatchAssetsResponse
     from assetlane.v1.upload_pb2 import Upload, UploadStatus, VariantPromise, WriteTarget
     from assetlane.v1.upload_service_pb2 import ProgressEvent, RequestUploadRequest, StatusEvent
@@ -64,12 +65,14 @@ __all__ = [
     "ContentMismatch",
     "CutOptions",
     "CutSize",
+    "CutsRefused",
     "DeadlineExceeded",
     "FileChanged",
     "ImageRefused",
     "InvalidArgument",
     "MediaRefused",
     "NotFound",
+    "Notice",
     "ObjectExists",
     "OutOfRange",
     "PermissionDenied",
@@ -115,6 +118,7 @@ _HOMES = {
     "Asset": "assetlane.v1.asset_pb2",
     "AssetDetails": "assetlane.v1.asset_pb2",
     "AssetVariant": "assetlane.v1.asset_pb2",
+    "Notice": "assetlane.v1.asset_pb2",
     "AssetChange": "assetlane.v1.asset_service_pb2",
     "RefreshResult": "assetlane.v1.asset_service_pb2",
     "WatchAssetsResponse": "assetlane.v1.asset_service_pb2",

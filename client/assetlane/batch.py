@@ -35,6 +35,7 @@ class UploadOptions(TypedDict, total=False):
     cut_options: CutOptions
     cut_maker: Literal["client", "server"]
     preview_at: timedelta | None
+    require_cuts: bool
     request_id: str | None
     on_progress: OnProgress | None
 

@@ -22,7 +22,7 @@ from assetlane.errors import (
     Unauthenticated,
     Unavailable,
 )
-from assetlane.statuses import error_from
+from assetlane.statuses import error_from, is_bare_exhaustion
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
@@ -50,6 +50,14 @@ _TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6750 allows fewer; the ser
 # cancelling arrives as CancelledError.
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
+# Of refusals without details, as gRPC itself makes them: a burst that an older server's queue could not take passes,
+# metadata or a message that is too large does not.
+DOUBTS = 3
+
+# Above this gRPC refuses a call's metadata without details. The server itself reads tokens of up to 16 KiB.
+MAX_METADATA_BYTES = 64 * 1024
+_OTHER_METADATA_BYTES = 2048  # the method, the host, what gRPC and this client add
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 1,000 assets, each with long signed URLs
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -63,6 +71,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Of answers; both the same: between the soft and the hard limit gRPC refuses at random.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # The default grows to two minutes: a client would sleep long after a restarted server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -115,14 +126,15 @@ class Connection:
 
         While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
         repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
-        contract is safe to repeat. A token that has expired is fetched anew, where that can be done. Raises the
-        `AssetlaneError` for any other status.
+        contract is safe to repeat. RESOURCE_EXHAUSTED without any details is repeated a few times. A token that
+        has expired is fetched anew, where that can be done. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         renewals = RENEWALS if self.renews_token else 0
         is_repeat = False
+        doubts = DOUBTS
         while True:
             metadata = await self._metadata()
             try:
@@ -131,6 +143,8 @@ class Connection:
                 failed, is_permanent = await self.explained(error, self._timeout if timeout is None else timeout)
                 delay = backoff.next_delay(failed.retry_after or 0.0)
                 passes = not is_permanent and (error.code() in _GONE or _passes(failed))
+                if is_bare_exhaustion(failed) and doubts and not is_permanent:
+                    doubts, passes = doubts - 1, True
                 if isinstance(failed, TokenExpired) and renewals:
                     renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
@@ -177,9 +191,9 @@ class Connection:
         elif code is grpc.StatusCode.UNIMPLEMENTED:
             message = f"The server at {self._target} does not know this call: is it Assetlane, and new enough?"
             return ServerFailed(message, reason=failed.reason), True
-        elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and "metadata size" in failed.message:
+        elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and self._token and "metadata size" in failed.message:
             message = "The token is too long for a call: is it the right file?"
-            return Unauthenticated(message, reason="TOKEN_MALFORMED"), True
+            return Unauthenticated(message, reason="TOKEN_TOO_LARGE"), True
         return failed, False
 
     async def _metadata(self) -> grpc.aio.Metadata:
@@ -192,6 +206,9 @@ class Connection:
                 "The token holds characters that no token has, such as a line break or a blank: is it the right one?"
             )
             raise Unauthenticated(message, reason="TOKEN_MALFORMED")
+        if (size_bytes := len(token.encode())) > MAX_METADATA_BYTES - _OTHER_METADATA_BYTES:
+            told = f"the token has {size_bytes:,} bytes, gRPC does not carry it and servers read at most 16,384"
+            raise Unauthenticated(told, reason="TOKEN_TOO_LARGE")
         return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
 
 

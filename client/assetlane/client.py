@@ -116,6 +116,7 @@ class Client(Ledger):
         cut_options: CutOptions = STANDARD_OPTIONS,
         cut_maker: Literal["client", "server"] = "client",
         preview_at: timedelta | None = None,
+        require_cuts: bool = False,
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
@@ -130,15 +131,17 @@ class Client(Ledger):
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
         `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
-        Videos want the extra `video`, HEIC pictures `heif`: without it they are uploaded without cuts, or
-        refused when sizes or an instant are asked for. `expiration_hours`: None is the server's default, 0 public.
+        What cannot be cut (damaged, nothing to see in it, a format that is not read, HEIC without the extra `heif`,
+        a video without `video`) is stored without, and `asset.notices` says why. `require_cuts`: then it is refused
+        instead, before anything is stored. `expiration_hours`: None is the server's default, 0 public.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
         goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
         is cancelled.
 
-        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused, VideoRefused,
-        InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.
+        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused for a picture that
+        is not what `content_type` says; MediaRefused where cuts were required; InvalidArgument, TransferFailed and
+        other `AssetlaneError`s; OSError when the file cannot be read.
         """
         if file_path is None:
             file_path = unicodedata.normalize("NFC", name_of(origin))
@@ -152,12 +155,23 @@ class Client(Ledger):
             content_type=content_type or "",
             request_id=request_id or "",
         )
+        if require_cuts and not cuts and preview_at is None:
+            raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
         # Loaded when they are needed: whoever asks for a list or a watch waits for neither Pillow nor HTTP.
         from assetlane.delivery import Delivery
         from assetlane.parcel import packed
 
         async with readable_again(origin) as content:
-            parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
+            parcel = await packed(
+                content,
+                file_path,
+                content_type,
+                cuts,
+                preview_at,
+                cut_options,
+                cut_maker,
+                require_cuts=require_cuts,
+            )
             details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
             if (known := parcel.duration if duration is None else duration) is not None:
                 details.duration.FromTimedelta(known)
@@ -172,6 +186,7 @@ class Client(Ledger):
                 details=details,
                 variants=parcel.promises,
                 cut_plan=parcel.cut_plan,
+                notices=parcel.notices,
             )
             delivery = Delivery(
                 self,

@@ -95,6 +95,7 @@ _ALIASES = {
     "image/x-ms-bmp": "image/bmp",
     "image/x-photoshop": "image/vnd.adobe.photoshop",
     "image/x-png": "image/png",
+    "image/x-psd": "image/vnd.adobe.photoshop",
     "image/x-tiff": "image/tiff",
     "image/x-windows-bmp": "image/bmp",
     "video/avi": "video/x-msvideo",
@@ -418,22 +419,26 @@ _BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 def _bitmap(start: bytes) -> str:
     if start[:2] == b"BM" and int.from_bytes(start[14:18], "little") in _BMP_HEADERS:
         return "image/bmp"
-    # Icons and cursors: a count, and in its first entry a byte that is always zero.
+    # Icons and cursors: a count, and in its first entry a byte that should be zero; .NET writes 255.
     if start[:4] in (b"\x00\x00\x01\x00", b"\x00\x00\x02\x00") and 0 < int.from_bytes(start[4:6], "little") < 256:
-        return "image/vnd.microsoft.icon" if start[9:10] == b"\x00" else ""
+        return "image/vnd.microsoft.icon" if start[9:10] in (b"\x00", b"\xff") else ""
     return ""
 
 
 def _transport_stream(start: bytes) -> str:
-    """MPEG-TS: packets of 188 bytes, of 192 on discs and cameras, of 204 off the air; it may begin within one."""
-    for packet in (188, 192, 204):
-        least = min(5, len(start) // packet)
-        if least < 3:  # fewer are chance
-            continue
+    """MPEG-TS: packets of 188 bytes, of 192 on discs and cameras, of 204 off the air.
+
+    A recording may begin within a packet: then every packet that is to be seen has to show its sync byte, since a few
+    of them in a row are found in other files too.
+    """
+    for packet, lead in ((188, 0), (192, 4), (204, 0)):
+        syncs = start[lead::packet]
+        if len(syncs) >= 3 and not syncs[:5].strip(b"\x47"):
+            return "video/mp2t"
         at = start.find(0x47, 0, packet)
         while at >= 0:
-            syncs = start[at : at + least * packet : packet]
-            if len(syncs) == least and syncs == b"\x47" * least:
+            syncs = start[at::packet]
+            if len(syncs) >= 10 and not syncs.strip(b"\x47"):
                 return "video/mp2t"
             at = start.find(0x47, at + 1, packet)
     return ""
@@ -504,7 +509,7 @@ _LOOKS: tuple[Callable[[bytes], str], ...] = (
     _transport_stream,
 )
 
-_COMMENT = r"<!--.*?-->|<\?xml.*?\?>|\s+"
+_COMMENT = r"<!--.*?-->|<\?.*?\?>|\s+"
 _PROLOG = re.compile(rf"(?:{_COMMENT})*", re.DOTALL)
 _DOCTYPE = re.compile(r"<!DOCTYPE\s+(?P<name>[\w:.-]+)(?:[^\[>]|\[[^\]]*\])*+>", re.DOTALL | re.IGNORECASE)
 _TAG = re.compile(r"</?(?P<name>[A-Za-z][\w:.-]*)(?=[\s/>]|$)")

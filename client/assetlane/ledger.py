@@ -129,6 +129,15 @@ class Ledger:
             asset.CopyFrom(await self.refresh_asset(asset.asset_id, if_expires_within=margin))
         return _variant(asset, variant).read_url
 
+    async def download_url(self, asset: Asset, variant: str = ORIGINAL) -> str:
+        """Returns a URL that saves the variant under the file's own name, for a link or a browser.
+
+        It works as long as one of `read_url`; that of a public asset for at least 6 days after `asset` was fetched.
+        When it is about to expire the asset is refreshed first, as `read_url` does. Raises NotFound likewise.
+        """
+        await self.read_url(asset, variant)
+        return _variant(asset, variant).download_url
+
     async def download(
         self,
         asset: Asset,

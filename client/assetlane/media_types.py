@@ -13,7 +13,7 @@ from importlib.resources import files
 from assetlane.detection import EXECUTABLE, HTML, OLE, PDF, TEXT, TEXTS, XML, ZIP, detected, fits, is_sniffed
 
 NEUTRAL = "application/octet-stream"
-_TYPESCRIPT = "text/x-typescript"
+TYPESCRIPT = "text/x-typescript"
 
 _RANKS = {"iana": 3, "apache": 2, "nginx": 1}  # of mime-db's sources
 
@@ -69,7 +69,7 @@ _OWN = {
     # Source code. `.ts` is TypeScript unless its bytes are an MPEG transport stream, `.mts` the other way round.
     "text/javascript": "js mjs cjs",
     "text/jsx": "jsx",
-    _TYPESCRIPT: "ts cts tsx",
+    TYPESCRIPT: "ts cts tsx",
     "text/x-python": "py pyi pyw pyx",
     "text/x-ruby": "rb rake gemspec",
     "text/x-perl": "pl pm",
@@ -222,7 +222,7 @@ def declared_content_type(name: str, start: bytes) -> str:
     if _agree(named, found, start):
         return named
     if named == "video/mp2t" and found == TEXT:
-        return _TYPESCRIPT
+        return TYPESCRIPT
     return found if found and found != OLE else NEUTRAL
 
 

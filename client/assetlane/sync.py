@@ -313,6 +313,7 @@ class Client:
     refresh_assets = _blocking(asynchronous.Client.refresh_assets)
     delete_asset = _blocking(asynchronous.Client.delete_asset)
     read_url = _blocking(asynchronous.Client.read_url)
+    download_url = _blocking(asynchronous.Client.download_url)
     download = _blocking(asynchronous.Client.download)
     download_into = _blocking(asynchronous.Client.download_into)
 

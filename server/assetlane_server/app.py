@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
+from assetlane_server.access.rationing import RationedUploads
 from assetlane_server.config import Settings
+from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
 from assetlane_server.objects.probe import check_store
@@ -35,7 +37,6 @@ from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.watching import AssetWatches
@@ -53,10 +54,13 @@ _CLOCK_STEP_S = 0.05  # the loop's clock stands still while it works
 class Application:
     """A server that takes calls. `port` is the one in use."""
 
-    def __init__(self, server: RpcServer, hub: Hub, broker: UploadBroker, grace_seconds: float) -> None:
+    def __init__(
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, rationed: RationedUploads | None, grace_seconds: float
+    ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
+        self._rationed = rationed
         self._grace_seconds = grace_seconds
 
     @property
@@ -83,8 +87,12 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
+                if self._rationed is not None:  # what these calls gave back
+                    await self._rationed.finish()
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period: cut off")
+            _log.warning(
+                "completions or releases of quotas were still under way at the end of the grace period: cut off"
+            )
 
 
 @asynccontextmanager
@@ -113,7 +121,7 @@ async def application(
         uploads = Chronicle(rationed or records, meter)
         hub = Hub(records, utc_now, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store)
+        lanes = Lanes(store, utc_now)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
         watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
         broker = UploadBroker(
@@ -152,6 +160,8 @@ async def application(
                     max_watches=settings.max_watches,
                     max_watches_per_uid=settings.max_watches_per_uid,
                     max_message_bytes=settings.max_message_bytes,
+                    max_probes=settings.max_probes,
+                    request_seconds=settings.request_seconds,
                 ),
                 observer=sight.instruments,
                 options=server_options(
@@ -160,12 +170,14 @@ async def application(
                     shares_port=shares_port,
                     min_ping_seconds=settings.min_ping_seconds,
                     handshake_seconds=settings.handshake_seconds,
+                    max_connections=settings.max_connections,
+                    max_streams_per_connection=settings.max_streams_per_connection,
                 ),
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, settings.grace_seconds)
+            app = Application(server, hub, broker, rationed, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
@@ -223,6 +235,7 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
             addressing=addressing,
             public_base_url=settings.public_base_url or "",
             pool_size=settings.s3_pool_size,
+            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
             call_timeout=timedelta(seconds=settings.s3_timeout_seconds),
         ),
         meter,
@@ -238,17 +251,30 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
 
 
 def cut_room(
-    settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime], meter: Meter = UNMETERED
+    settings: Settings,
+    records: MongoRecords,
+    store: S3ObjectStore,
+    now: Callable[[], datetime],
+    meter: Meter = UNMETERED,
 ) -> CutRoom:
     """Returns where cuts are made, within the settings' limits."""
     limits = CuttingLimits(
         workers=settings.cut_workers,
-        time=timedelta(seconds=settings.cut_seconds),
+        cpu_time=timedelta(seconds=settings.cut_seconds),
+        time=timedelta(seconds=settings.cut_wall_seconds),
         memory_bytes=settings.cut_memory_bytes,
         max_pixels=settings.cut_max_pixels,
     )
-    cutter = PictureWorkers(limits)
-    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now, meter=meter)
+    return CutRoom(
+        cutter=PictureWorkers(limits, Route(store.route.ca_bundle, store.route.proxy)),
+        store=store,
+        records=records,
+        at_once=settings.cut_workers,
+        now=now,
+        can_cut=can_cut,
+        max_bytes=settings.cut_max_bytes,
+        meter=meter,
+    )
 
 
 async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:

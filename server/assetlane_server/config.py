@@ -11,10 +11,9 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from assetlane_server import config_sources as sources
-from assetlane_server.config_sources import PREFIX
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
@@ -26,6 +25,7 @@ from assetlane_server.uploads.parts import (
 )
 from assetlane_server.uploads.paths import fault_in_path
 
+PREFIX = sources.PREFIX
 # Read by the client's command, not by the server: they may stand in the same environment.
 CLIENTS = frozenset(
     PREFIX + name
@@ -47,7 +47,9 @@ class Settings(BaseSettings):
     jwt_key_file: Path | None = Field(
         None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
     )
-    jwt_jwks: str | None = Field(None, description="the same as a JSON Web Key Set: a file or an https URL")
+    jwt_jwks: str | None = Field(
+        None, description="the same as a JSON Web Key Set: a file or an https URL (http only on loopback)"
+    )
     jwt_refresh_seconds: float = Field(300, ge=1, le=86_400, description="time between two readings of these keys")
     jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that a token must have; unset: any or none")
     jwt_audience: str | None = Field(
@@ -82,6 +84,11 @@ class Settings(BaseSettings):
         None, description="access key; unset: found as boto3 finds it (environment, profile, role)"
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_sse_kms_key_id: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,2048}$",
+        description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
+    )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
     accept_overwrites: bool = Field(
@@ -126,7 +133,10 @@ class Settings(BaseSettings):
         le=64,
         description="pictures cut at the same time, each in a process of its own, per server process",
     )
-    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
+    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the CPU time that the cuts of one picture take")
+    cut_wall_seconds: float = Field(
+        60, gt=0, le=3600, description="time within which a picture has to be cut; tried three times"
+    )
     cut_memory_bytes: int = Field(
         1024**3, ge=64 * 1024**2, description="limit of the memory that the cuts of one picture take (on Linux)"
     )
@@ -141,6 +151,24 @@ class Settings(BaseSettings):
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
     max_watches_per_uid: int = Field(
         1000, ge=1, description="watches of one token's subject open at a time, per process"
+    )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections to the gRPC port at a time, per process; others are closed"
+    )
+    max_streams_per_connection: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="calls and watches that one connection carries at a time; its client holds back the others",
+    )
+    max_probes: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="health checks, health watches and reflection streams open at a time, of each kind, per process",
+    )
+    request_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that the request message of a call has to arrive"
     )
     quota_uid_uploads: int | None = Field(
         None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
@@ -180,11 +208,23 @@ class Settings(BaseSettings):
     )
     metrics_listen: str | None = Field(
         None,
-        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
-        " unset: none",
+        description="address and port of `/metrics`, `/livez` and `/readyz`, the second worker's port is one higher and"
+        " so on; unset: none",
     )
 
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads nothing by itself: `settings_from` takes the environment that it is given, and names what is wrong."""
+        return (init_settings,)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -218,9 +258,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_safe_source(cls, value: str | None) -> str | None:
         # Over http whoever is on the way hands out keys of his own.
-        if value is not None and value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK_HOSTS:
-            raise ValueError("must be a file or an https URL (http only for loopback)")
-        return value
+        if value is None or "://" not in value:
+            return value
+        scheme, _, rest = value.partition("://")
+        scheme = scheme.lower()
+        host = urlsplit(value).hostname
+        if not host or (scheme != "https" and not (scheme == "http" and host in _LOOPBACK_HOSTS)):
+            raise ValueError("must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])")
+        return f"{scheme}://{rest}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

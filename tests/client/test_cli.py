@@ -162,6 +162,7 @@ async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer,
     assert [json.loads(line)["asset_id"] for line in as_json.lines] == ids[:2]
     shown = await ran(server.target, "show", ids[0])
     assert assets[0].variants[0].read_url in shown.out
+    assert assets[0].variants[0].download_url in shown.out
     assert json.loads((await ran(server.target, "show", ids[0], "--json")).out)["file_path"] == "0.txt"
     refreshed = await ran(server.target, "refresh", ids[0], "none")
     assert (refreshed.code, len(refreshed.lines)) == (1, 1)

@@ -165,7 +165,7 @@ async def test_a_token_that_is_none_is_never_sent(server: LaneServer, token: str
 async def test_a_token_of_the_wrong_size_is_reported(server: LaneServer) -> None:
     """A whole file by mistake."""
     error = await failure(server.target, token="x" * 20_000)
-    assert (error.reason, "too long" in str(error)) == ("TOKEN_MALFORMED", True)
+    assert (error.reason, "too long" in str(error)) == ("TOKEN_TOO_LARGE", True)
 
 
 async def test_a_watch_ends_where_no_repeat_would_help() -> None:

@@ -112,6 +112,8 @@ def test_an_everyday_file_is_declared_as_what_it_is(file: Everyday) -> None:
         ("a.ai", b"%PDF-1.5\n", "application/pdf"),
         ("a.jpg", bytes(50), NEUTRAL),
         ("a.csv", gzip.compress(b"a"), "application/gzip"),
+        ("a.pyc", (bytes(37) + b"G" + bytes(150)) * 6 + bytes(3000), NEUTRAL),  # some sync bytes by chance
+        ("a.unknown", (bytes(37) + b"G" + bytes(150)) * 21, "video/mp2t"),  # all of them: from within a packet on
     ],
 )
 def test_bytes_overrule_a_name_only_when_they_are_sure(name: str, start: bytes, right: str) -> None:

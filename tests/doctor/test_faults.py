@@ -13,6 +13,7 @@ from tests.objects import altered as objects
 from tests.objects.servers import http_server, nothing_listening
 from tests.records import altered as records
 from tests.records.stores import mongo
+from tests.servers import prepare_bucket
 
 from assetlane_server.app import object_store
 from assetlane_server.config import Settings
@@ -81,6 +82,37 @@ async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settin
     assert "eu-west-1" in report.told("region")
 
 
+async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settings: Settings) -> None:
+    """Its CORS rule knows fewer headers than write targets have now; another `setup` mends it."""
+    async with object_store(settings) as store:
+        headers = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
+        rule = {"AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": headers}
+        rules: Any = {"CORSRules": [{**rule, "ID": f"assetlane {settings.key_prefix}", "ExposeHeaders": ["ETag"]}]}
+        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+
+    report = await examined(settings)
+
+    assert report.failed == {"CORS"}
+    assert "content-disposition" in report.told("CORS")
+    assert "`assetlane-server setup`, again" in report.told("CORS")
+    await prepare_bucket(settings, is_own=True)
+    assert (await examined(settings)).failed == set()
+
+
+async def test_a_store_that_replaces_types_is_a_warning(settings: Settings) -> None:
+    """Uploads of such types end with CONTENT_TYPE_MISMATCH there."""
+
+    def guessing(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        is_neutral = answer.headers.get("content-type") == "application/octet-stream" and request.method == "HEAD"
+        return answer.with_header("content-type", "text/html") if is_neutral else answer
+
+    async with objects.altered(settings.s3_endpoint or "", guessing) as address:
+        report = await examined(changed(settings, s3_endpoint=address))
+
+    assert report.failed == set()
+    assert report.warned == {"types"}
+
+
 async def test_missing_cors_is_named(settings: Settings) -> None:
     """The pages of somebody else may upload, ours may not."""
     async with object_store(settings) as store:
@@ -105,6 +137,7 @@ async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings)
 
     assert report.failed == {"CORS"}
     assert "if-none-match" in report.told("CORS")
+    assert "cache-control" in report.told("CORS")
     assert "ETag" in report.told("public endpoint")
 
 

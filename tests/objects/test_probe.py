@@ -57,6 +57,26 @@ async def test_the_probe_does_not_go_through_the_public_endpoint(stack: StackAdd
         assert (await probe_store(store, key_prefix, utc_now)).weaknesses() == ()
 
 
+def forgetting_checksums(_request: web.Request, answer: Answer) -> Answer:
+    """A store that reports no checksum."""
+    answer.headers.popall("x-amz-checksum-sha256", None)
+    return answer
+
+
+async def test_the_start_finds_out_whether_checksums_are_reported(stack: StackAddress, key_prefix: str) -> None:
+    """Completion counts on it; of a store that did not answer nothing is known, and nothing is missed."""
+    async with S3ObjectStore.open(settings_of(stack)) as store:
+        assert [store.reports_sha256] == [None]
+        await check_store(store, key_prefix, False, utc_now)
+        assert [store.reports_sha256, store.seen_from_here().reports_sha256] == [True, True]
+    async with store_with(stack, forgetting_checksums) as store:
+        await check_store(store, key_prefix, False, utc_now)
+        assert [store.reports_sha256] == [False]
+    async with nothing_listening() as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
+        await check_store(store, key_prefix, False, utc_now)
+        assert [store.reports_sha256] == [None]
+
+
 def accepting(path_end: str) -> Alteration:
     """A store that accepts whatever is wrong with one of the probe's keys."""
 
@@ -72,9 +92,50 @@ def forgetful(_request: web.Request, answer: Answer) -> Answer:
     return answer
 
 
+def without(name: str) -> Alteration:
+    """A store that loses a header."""
+
+    def alter(_request: web.Request, answer: Answer) -> Answer:
+        answer.headers.popall(name, None)
+        return answer
+
+    return alter
+
+
+def guessing(request: web.Request, answer: Answer) -> Answer:
+    """A store that replaces neutral types."""
+    if request.method == "HEAD" and answer.headers.get("content-type") == "application/octet-stream":
+        return answer.with_header("content-type", "text/html")
+    return answer
+
+
+def adding_a_charset(request: web.Request, answer: Answer) -> Answer:
+    """A store that adds a parameter to every type."""
+    is_object = request.method == "HEAD" and "content-type" in answer.headers
+    return (
+        answer.with_header("content-type", f"{answer.headers['content-type']};charset=utf-8") if is_object else answer
+    )
+
+
+def respelling(request: web.Request, answer: Answer) -> Answer:
+    """A store that writes types in its own way, which changes nothing."""
+    kind = answer.headers.get("content-type", "")
+    return answer.with_header("content-type", kind.replace("; ", " ;").upper()) if request.method == "HEAD" else answer
+
+
+async def test_a_type_in_other_letters_is_the_same_type(stack: StackAddress, key_prefix: str) -> None:
+    """And the blanks before a parameter do not matter either."""
+    async with store_with(stack, respelling) as store:
+        assert (await probe_store(store, key_prefix, utc_now)).weaknesses() == ()
+
+
 @pytest.mark.parametrize(
     ("alter", "name"),
     [
+        (guessing, "types"),
+        (adding_a_charset, "types"),
+        (without("content-disposition"), "disposition"),
+        (without("cache-control"), "caching"),
         (overwriting, "overwrites"),
         (accepting("/length"), "length"),
         (accepting("/type"), "type"),

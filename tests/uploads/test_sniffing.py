@@ -182,6 +182,8 @@ def test_what_always_has_a_signature_needs_it(declared: str) -> None:
         ("image/svg+xml", b'<?xml version="1.0"?>\n<!-- drawn by hand -->\n<svg xmlns="http://www.w3.org/2000/svg"/>'),
         ("image/svg+xml", b'<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "a" [<!ENTITY a "b">]><svg:svg/>'),
         ("image/svg+xml", b"\xef\xbb\xbf<svg>"),
+        ("image/svg+xml", b'<?xml version="1.0"?><?xml-stylesheet href="a.css"?><?adobe a?><svg/>'),
+        ("image/x-icon", b"\0\0\1\0\1\0\x10\x10\0\xff\1\0\x20\0" + bytes(40)),
         ("image/vnd.dxf", b"0\nSECTION\n"),
         ("image/x-portable-pixmap", b"P3\n1 1\n255\n0 0 0"),
         ("audio/x-mpegurl", b"#EXTM3U\nsong.mp3\n"),

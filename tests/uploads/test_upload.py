@@ -107,4 +107,5 @@ def test_requests_in_the_same_words_are_alike_whatever_the_server_added() -> Non
     assert asked_alike(one, other)
     assert not asked_alike(one, requested(file_path="albums/2026/other.jpg"))
     assert not asked_alike(one, requested(expiration_hours=1))
+    assert not asked_alike(one, requested(notices=()))
     assert asked_alike(one, requested(session_id="of the process after the crash"))

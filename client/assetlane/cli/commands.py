@@ -188,7 +188,7 @@ def connect(
     ),
 )
 def show(context: typer.Context, asset: AssetName, as_json: AsJson = False) -> None:
-    """Show an asset with read URLs that work."""
+    """Show an asset with URLs that work: of each variant one that shows it and one that saves it."""
     own = context.ensure_object(Connection).own_partition()
 
     async def work(lane: "Client") -> int:
@@ -224,8 +224,11 @@ def _show(asset: "Asset") -> None:
         size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
         say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")
         say(f"  {variant.read_url}")
-    for told in asset.notices:
-        say(f"notice:    {told.message or told.reason}")
+        if variant.download_url:  # empty: the server is of an earlier version
+            say("save under its name:")
+            say(f"  {variant.download_url}")
+    for notice in asset.notices:
+        say(f"notice:    {notice.message} [{notice.reason}]")
 
 
 @app.command(

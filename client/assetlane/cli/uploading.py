@@ -140,6 +140,9 @@ def upload(
     cuts: Annotated[
         bool, typer.Option(help="Make small, medium and large cuts of pictures, and a preview of videos.")
     ] = True,
+    require_cuts: Annotated[
+        bool, typer.Option("--require-cuts", help="Refuse a file that no cuts or preview can be made of.")
+    ] = False,
     cut: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
     ] = None,
@@ -185,6 +188,8 @@ def upload(
         raise typer.BadParameter("--file-path and --request-id are for one file")
     if file_path and folder:
         raise typer.BadParameter("give --file-path or --to, not both")
+    if require_cuts and not (cuts or cut or preview_at is not None):
+        raise typer.BadParameter("give one of --require-cuts and --no-cuts, not both")
     if request_id and resume:
         raise typer.BadParameter("--resume makes its own request ids")
     if as_url and as_json:
@@ -207,6 +212,7 @@ def upload(
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
             "cut_maker": "server" if server_cuts else "client",
+            "require_cuts": require_cuts,
             "cut_options": CutOptions(cut_format, cut_quality),
             "preview_at": None if preview_at is None else timedelta(seconds=preview_at),
             **({"request_id": request_id} if request_id else {}),
@@ -329,6 +335,8 @@ class _Batch:
             say(f"  {await lane.read_url(asset)}")
         else:
             say(f"{asset.asset_id}\t{name}\t{_variants(asset)}")
+        for notice in asset.notices:
+            note(f"assetlane: {name}: {notice.message} [{notice.reason}]")
 
     def _name(self, number: int) -> str:
         item = self._items[number]

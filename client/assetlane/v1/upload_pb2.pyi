@@ -146,7 +146,11 @@ class VariantPromise(_message.Message):
     Unique in its upload; exactly one is `original`. Required.
     """
     content_type: _builtins.str
-    """The media type, such as `image/jpeg`, with parameters if any. At most 255 bytes. Required."""
+    """The media type, such as `image/jpeg`, with parameters if any: visible ASCII characters and blanks, at most 255
+    bytes, no wildcard such as `image/*`, no run of blanks in a quoted value. It is read as browsers write it
+    (`video/webm;codecs=vp8,opus`) and returned, signed and stored in one form (`video/webm; codecs="vp8,opus"`).
+    The first bytes of pictures, sound, video and PDF have to fit it, of every variant. Required.
+    """
     size_bytes: _builtins.int
     """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0."""
     sha256: _builtins.bytes
@@ -292,7 +296,9 @@ class PresignedRequest(_message.Message):
     """The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The signed headers. Send every one of them unchanged (`content-length` as the body's length)."""
+        """The signed headers. Send every one of them unchanged (`content-length` as the body's length), and none of
+        `content-encoding`, `content-language`, `expires` and `x-amz-…` besides: they fail the upload.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:

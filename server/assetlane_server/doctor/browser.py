@@ -1,7 +1,7 @@
 """Checks of the store as a user's browser meets it: the public endpoint, CORS, and who may read without a URL."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +16,7 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.doctor.store import Ground
+from assetlane_server.objects.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 from assetlane_server.uploads.errors import StoreUnavailable
@@ -23,11 +24,13 @@ from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look from outside"
-_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 _ANY_ORIGIN = "https://any.example"
 
 _REACH = "Set ASSETLANE_S3_PUBLIC_ENDPOINT to the store's address as callers reach it."
-_CORS = "Run `assetlane-server setup`, or allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
+_CORS = (
+    "Run `assetlane-server setup`, again if an earlier version did, or allow ASSETLANE_CORS_ORIGINS to PUT with the"
+    " headers of a write target."
+)
 
 NAMES = ("public endpoint", "CORS", "public prefix", "private prefix")
 
@@ -46,6 +49,8 @@ class BrowserChecks:
         self._origins = [origin.replace("*", "any") for origin in settings.cors_origins if origin != "*"]
         if "*" in settings.cors_origins:
             self._origins.append(_ANY_ORIGIN)
+        unused = frozenset() if settings.s3_sse_kms_key_id else ENCRYPTION_HEADERS
+        self._headers = [name for name in UPLOAD_HEADERS if name not in unused]
         word = secrets.token_hex(8)
         self._folders = [f"{settings.key_prefix}{place}/doctor-{word}/" for place in ("private", "public")]
         self._private_key, self._public_key = [f"{folder}look" for folder in self._folders]
@@ -107,11 +112,11 @@ class BrowserChecks:
             {
                 "origin": origin,
                 "access-control-request-method": "PUT",
-                "access-control-request-headers": ",".join(_HEADERS),
+                "access-control-request-headers": ",".join(self._headers),
             },
         )
         whose = "any origin" if origin == _ANY_ORIGIN else origin
-        if fault := _preflight_fault(reply, origin):
+        if fault := _preflight_fault(reply, origin, self._headers):
             return failed("CORS", f"A page of {whose} may not upload: {fault}.", _CORS)
         return ok("CORS", f"A page of {whose} may upload.")
 
@@ -171,7 +176,7 @@ def _exposes_etag(reply: Reply) -> bool:
     return bool(exposed & {"etag", "*"})
 
 
-def _preflight_fault(reply: Reply, origin: str) -> str:
+def _preflight_fault(reply: Reply, origin: str, names: Sequence[str]) -> str:
     """Returns what a browser would object to, nothing if it would go on. The rules are the Fetch Standard's."""
     if not reply.is_success:
         return f"the preflight is answered with {reply.told}"
@@ -179,7 +184,7 @@ def _preflight_fault(reply: Reply, origin: str) -> str:
         return "the origin is not allowed"
     missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]
     headers = _listed(reply, "access-control-allow-headers")
-    missing += [f"the header {name}" for name in _HEADERS if not headers & {name, "*"}]
+    missing += [f"the header {name}" for name in names if not headers & {name, "*"}]
     return f"it does not allow {', '.join(missing)}" if missing else ""
 
 

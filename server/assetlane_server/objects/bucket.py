@@ -13,13 +13,12 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from assetlane_server.objects.headers import EXPOSED_HEADERS, READ_HEADERS, UPLOAD_HEADERS
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleOutputTypeDef
 
-# What a browser must be allowed to send and see; `content-length` and `host` are its own business.
-_REQUEST_HEADERS = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
-_EXPOSED_HEADERS = ["ETag"]
 _PREFLIGHT_AGE_S = 3600
 
 
@@ -144,8 +143,8 @@ def _allow_browsers(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[
         "ID": plan.rule_id,
         "AllowedOrigins": sorted(set(plan.browser_origins)),
         "AllowedMethods": ["GET", "HEAD", "PUT"],
-        "AllowedHeaders": _REQUEST_HEADERS,
-        "ExposeHeaders": _EXPOSED_HEADERS,
+        "AllowedHeaders": [*UPLOAD_HEADERS, *READ_HEADERS],
+        "ExposeHeaders": list(EXPOSED_HEADERS),
         "MaxAgeSeconds": _PREFLIGHT_AGE_S,
     }
     detail = f"Pages of {', '.join(wanted['AllowedOrigins'])} may upload and read."

@@ -47,16 +47,19 @@ class S3Multiparts:
             self._tells_checksums = await self._store.call(
                 "take an object in parts",
                 "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
-                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial"),
+                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial", self._store.encryption),
                 calls=_TRIAL_CALLS,
             )
         return self._tells_checksums
 
     async def open(self, promise: VariantPromise) -> str:
         """See MultipartStore."""
-        options: Any = {"ContentType": promise.content_type}
-        if promise.disposition:
-            options["ContentDisposition"] = promise.disposition
+        options: Any = {
+            "ContentType": promise.content_type,
+            "ContentDisposition": promise.content_disposition,
+            "CacheControl": promise.cache_control,
+            **self._store.encryption,
+        }
         if promise.promises_parts and await self.learn(f"{promise.key.rpartition('/')[0]}/"):
             options["ChecksumAlgorithm"] = "SHA256"
 
@@ -174,13 +177,14 @@ def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:
     )
 
 
-def _tells_checksums(client: "S3Client", bucket: str, key: str) -> bool:
+def _tells_checksums(client: "S3Client", bucket: str, key: str, encryption: Any) -> bool:
     try:
-        multipart_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256")["UploadId"]
+        opened = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **encryption)
     except client.exceptions.ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 501):
             return False  # it knows no checksums of parts at all
         raise
+    multipart_id = opened["UploadId"]
     try:
         digest = base64.b64encode(hashlib.sha256(_TRIAL).digest()).decode()
         client.upload_part(

@@ -10,13 +10,15 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -28,7 +30,10 @@ _LIFETIME = timedelta(minutes=15)
 _LEFTOVER_AGE = timedelta(hours=1)  # no probe takes that long, whatever the difference of two clocks
 _BODY = b"a probe of Assetlane"
 _OTHER_BODY = b"A PROBE OF ASSETLANE"  # as long
-_DISPOSITION = 'attachment; filename="probe.txt"'
+_TYPE = 'video/webm; codecs="vp8,opus"'  # as recorders have it, in the form in which all types are signed
+_NEUTRAL_TYPE = "application/octet-stream"  # that stores like to replace by one that they guess
+_DISPOSITION = "attachment; filename=\"pr_be.webm\"; filename*=UTF-8''pr%C3%B6be.webm"
+_CACHE_CONTROL = "private"
 
 ACCEPTING = "ASSETLANE_ACCEPT_OVERWRITES=true"
 
@@ -44,7 +49,7 @@ class Weakness:
 
 @dataclass(frozen=True, slots=True)
 class StoreCapabilities:
-    """What the store was seen to do. True is good, but for the last two, which are neither."""
+    """What the store was seen to do. True is good, but for `keeps_versions`, which is neither."""
 
     refuses_overwrites: bool
     refuses_other_length: bool
@@ -55,6 +60,8 @@ class StoreCapabilities:
     tells_sha256: bool
     keeps_versions: bool
     keeps_disposition: bool  # `content-disposition` given at PUT comes back at GET
+    keeps_cache_control: bool
+    keeps_types: bool  # also a neutral one, and one with parameters
 
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Returns what is missing, the gravest first; none for a store that keeps every promise."""
@@ -94,6 +101,24 @@ class StoreCapabilities:
                     "checksum told",
                     "HEAD does not tell the SHA-256: that it was checked at the PUT is all there is.",
                 ),
+            ),
+            (
+                self.keeps_types,
+                Weakness(
+                    "types",
+                    "The store replaces media types: completion refuses such objects (CONTENT_TYPE_MISMATCH).",
+                ),
+            ),
+            (
+                self.keeps_disposition,
+                Weakness(
+                    "disposition",
+                    "The store does not keep content-disposition: a page that somebody uploads can run at its address.",
+                ),
+            ),
+            (
+                self.keeps_cache_control,
+                Weakness("caching", "The store does not keep cache-control: shared caches may keep private objects."),
             ),
         ]
         return tuple(weakness for is_kept, weakness in told if not is_kept)
@@ -136,6 +161,7 @@ async def check_store(store: S3ObjectStore, prefix: str, accept_overwrites: bool
     except StoreUnavailable as error:
         _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", error)
         return
+    store.reports_sha256 = capabilities.tells_sha256
     for weakness in capabilities.weaknesses():
         _log.warning("%s", weakness.told)
     if not (capabilities.refuses_overwrites or accept_overwrites):
@@ -158,12 +184,16 @@ class _Trial:
 
     async def run(self) -> StoreCapabilities:
         kept = self._promise("kept")
-        request = self._put(kept, headers={"content-disposition": _DISPOSITION})
+        request = self._put(kept)
         first = await self._wire.send(request, _BODY)
         self._keeps_versions = first.headers.get("x-amz-version-id", "null") != "null"
         if not first.is_success:
             raise StoreUnavailable(f"It refuses a PUT that is signed as it should be ({first.told}).")
-        found = await self._store.head(kept.key)
+        neutral = replace(self._promise("neutral"), content_type=_NEUTRAL_TYPE)
+        second = await self._wire.send(self._put(neutral), _BODY)
+        if not second.is_success:
+            raise StoreUnavailable(f"It refuses a PUT of type {_NEUTRAL_TYPE} ({second.told}).")
+        found, found_neutral = await asyncio.gather(self._store.head(kept.key), self._store.head(neutral.key))
         read, again, length, kind, body, expired, signature = await _all(
             self._wire.send(self._store.presign_get(kept.key, self._now(), _LIFETIME)),
             self._wire.send(request, _BODY),
@@ -183,6 +213,8 @@ class _Trial:
             tells_sha256=found is not None and found.sha256 == kept.sha256,
             keeps_versions=self._keeps_versions,
             keeps_disposition=read.headers.get("content-disposition") == _DISPOSITION,
+            keeps_cache_control=read.headers.get("cache-control") == _CACHE_CONTROL,
+            keeps_types=_keeps_type(kept, found) and _keeps_type(neutral, found_neutral),
         )
 
     async def clean_up(self) -> None:
@@ -197,12 +229,18 @@ class _Trial:
     def _promise(self, name: str) -> VariantPromise:
         key = f"{self._folder}{name}"
         self._keys.append(key)
-        return VariantPromise("original", "text/plain", len(_BODY), sha256=hashlib.sha256(_BODY).digest(), key=key)
+        return VariantPromise(
+            name="original",
+            content_type=_TYPE,
+            size_bytes=len(_BODY),
+            sha256=hashlib.sha256(_BODY).digest(),
+            key=key,
+            content_disposition=_DISPOSITION,
+            cache_control=_CACHE_CONTROL,
+        )
 
-    def _put(
-        self, promise: VariantPromise, age: timedelta = timedelta(0), headers: Mapping[str, str] | None = None
-    ) -> PresignedRequest:
-        return self._store.presign_put(promise, self._now() - age, _LIFETIME, headers or {})
+    def _put(self, promise: VariantPromise, age: timedelta = timedelta(0)) -> PresignedRequest:
+        return self._store.presign_put(promise, self._now() - age, _LIFETIME)
 
 
 async def _all(*sending: Awaitable[Reply]) -> list[Reply]:
@@ -213,6 +251,10 @@ async def _all(*sending: Awaitable[Reply]) -> list[Reply]:
             raise outcome
         replies.append(outcome)
     return replies
+
+
+def _keeps_type(promise: VariantPromise, found: StoredObject | None) -> bool:
+    return found is not None and is_same_type(promise.content_type, found.content_type)
 
 
 def _is_refused(reply: Reply) -> bool:

@@ -3,7 +3,7 @@
 Empty values are left out. Instants are UTC, to the millisecond as BSON knows them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from assetlane_server.uploads.progress import Progress, Stage
 from assetlane_server.uploads.upload import (
     Details,
     Failure,
+    Notice,
     Status,
     StatusChange,
     Upload,
@@ -51,6 +52,8 @@ def upload_document(upload: Upload) -> Document:
         document["details"] = details
     if upload.cut_plan is not None:
         document["cut_plan"] = _cut_plan_document(upload.cut_plan)
+    if upload.notices:
+        document["notices"] = _notice_documents(upload.notices)
     return document
 
 
@@ -105,6 +108,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
             for change in document["history"]
         ),
         cut_plan=_cut_plan_of(document["cut_plan"]) if "cut_plan" in document else None,
+        notices=_notices_of(document.get("notices", ())),
         failure=Failure(failure["reason"], failure["message"]) if failure else None,
         targets_signed_at=document.get("targets_signed_at"),
         targets_expire_time=document.get("targets_expire_time"),
@@ -132,6 +136,8 @@ def asset_document(asset: Asset) -> Document:
         document["session_id"] = asset.session_id
     if details := _details_document(asset.details):
         document["details"] = details
+    if asset.notices:
+        document["notices"] = _notice_documents(asset.notices)
     return document
 
 
@@ -167,6 +173,7 @@ def asset_of(document: Mapping[str, Any]) -> Asset:
         revision=document["revision"],
         delete_time=document.get("delete_time"),
         sweep_time=document.get("sweep_time"),
+        notices=_notices_of(document.get("notices", ())),
     )
 
 
@@ -223,6 +230,7 @@ def _cut_plan_document(plan: CutPlan) -> Document:
         "sizes": [{"name": size.name, "max_edge_px": size.max_edge_px} for size in plan.sizes],
         "format": plan.format.value,
         "quality": plan.quality,
+        "required": plan.required,
         "place": plan.place,
     }
 
@@ -232,8 +240,17 @@ def _cut_plan_of(document: Mapping[str, Any]) -> CutPlan:
         sizes=tuple(CutSize(size["name"], size["max_edge_px"]) for size in document["sizes"]),
         format=CutFormat(document["format"]),
         quality=document["quality"],
+        required=document.get("required", False),
         place=document["place"],
     )
+
+
+def _notice_documents(notices: Iterable[Notice]) -> list[Document]:
+    return [{"reason": notice.reason, "message": notice.message} for notice in notices]
+
+
+def _notices_of(documents: Iterable[Mapping[str, Any]]) -> tuple[Notice, ...]:
+    return tuple(Notice(document["reason"], document["message"]) for document in documents)
 
 
 def _details_document(details: Details) -> Document:

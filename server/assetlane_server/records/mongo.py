@@ -14,7 +14,7 @@ from typing import Any, Self, cast
 
 import pymongo
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -35,7 +35,7 @@ from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
+from assetlane_server.uploads.errors import LedgerUnavailable, NotReady, UploadNotFound
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
@@ -59,7 +59,7 @@ class MongoRecords:
         self._meter = meter
         self._uploads = database["uploads"]
         self._assets = database["assets"]
-        self.quotas = MongoQuotas(database["quotas"], _unavailable)
+        self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
@@ -233,6 +233,20 @@ class MongoRecords:
         """See SweepRecords."""
         query = {"_id": asset.asset_id, "sweep_time": asset.sweep_time}
         return await self._update(self._assets, query, {"$set": {"sweep_time": sweep_time}})
+
+    async def count_cut_timeout(self, upload_id: str) -> int:
+        """See SweepRecords."""
+        with self._asking("update", self._uploads):
+            document = await self._uploads.find_one_and_update(
+                {"_id": upload_id},
+                {"$inc": {"cut_timeouts": 1}},
+                projection={"cut_timeouts": True},
+                return_document=ReturnDocument.AFTER,
+            )
+        if document is None:
+            raise UploadNotFound(upload_id)
+        count: int = document["cut_timeouts"]
+        return count
 
     async def purge_upload(self, upload: Upload) -> None:
         """See SweepRecords."""

@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.media_types import canonical, parse_media_type
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
     MULTIPART_PART_BYTES,
@@ -23,7 +24,16 @@ from assetlane_server.uploads.paths import (
     key_place,
     object_key,
 )
-from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
+from assetlane_server.uploads.upload import (
+    ORIGINAL,
+    WORK_LEASE,
+    Details,
+    Notice,
+    Status,
+    StatusChange,
+    Upload,
+    VariantPromise,
+)
 
 DEFAULT_EXPIRATION_HOURS = 24.0
 MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
@@ -33,16 +43,15 @@ MAX_CAPTION_BYTES = 8192
 MAX_EXTRA_BYTES = 16 * 1024
 MAX_EXTRA_DEPTH = 32
 MAX_VARIANTS = 16
-MAX_CONTENT_TYPE_BYTES = 255
+MAX_NOTICES = 16
+MAX_NOTICE_MESSAGE_BYTES = 1024
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-# RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
-_CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
+_NOTICE_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 def _nothing(_content_type: str) -> bool:
@@ -59,10 +68,21 @@ class Terms:
     multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
-    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
+    accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
     max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
+
+
+class BeyondTerms(InvalidRequest):
+    """Only the operator's terms forbid the request: a server with other settings may have accepted it.
+
+    `upload` is what it would become, to be compared with what is stored. It is not to be stored itself.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation], upload: Upload) -> None:
+        super().__init__(violations)
+        self.upload = upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +100,14 @@ class UploadRequest:
     details: Details = field(default_factory=Details)
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
     cut_plan: CutPlan | None = None  # None: the server makes no cuts
+    notices: tuple[Notice, ...] = ()  # what the caller left out
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
-    """Returns the PENDING upload that the request becomes. Raises InvalidRequest naming every bad field."""
+    """Returns the PENDING upload that the request becomes.
+
+    Raises InvalidRequest naming every bad field: BeyondTerms where nothing but these terms is against it.
+    """
     partition = request.partition or f"user/{request.uid}"
     asset_partition = request.asset_partition or partition
     hours = DEFAULT_EXPIRATION_HOURS if request.expiration_hours is None else request.expiration_hours
@@ -96,10 +120,12 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_expiration(hours),
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
-        *_cuts(request, terms),
+        *_cuts(request),
+        *_notices(request.notices),
     ]
+    beyond_terms = [*_sizes(request.variants, terms.max_upload_bytes), *_cuttable(request, terms)]
     if violations:
-        raise InvalidRequest(violations)
+        raise InvalidRequest([*violations, *beyond_terms])
 
     place = key_place(
         prefix=terms.key_prefix,
@@ -111,8 +137,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     variants = tuple(
         replace(
             variant,
+            content_type=canonical(variant.content_type),
             part_size_bytes=_part_size(variant, terms),
-            key=object_key(place, request.file_path, variant.name, variant.content_type),
+            key=object_key(place, variant.name, variant.content_type),
         )
         for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
@@ -121,9 +148,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     longest = max(len(key.encode()) for key in keys)
     if longest > MAX_KEY_BYTES:
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
-        raise InvalidRequest([FieldViolation("file_path", limit)])
+        beyond_terms.append(FieldViolation("file_path", limit))  # the operator's prefix is a part of it
 
-    return Upload(
+    upload = Upload(
         upload_id=upload_id,
         request_id=request.request_id,
         uid=request.uid,
@@ -135,12 +162,16 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         details=request.details,
         variants=variants,
         cut_plan=cut_plan,
+        notices=request.notices,
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
+    if beyond_terms:
+        raise BeyondTerms(beyond_terms, upload)
+    return upload
 
 
 def _part_size(variant: VariantPromise, terms: Terms) -> int:
@@ -217,12 +248,12 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
-        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
-            limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
-            yield FieldViolation(f"{here}.content_type", limit)
-        if not 0 <= variant.size_bytes <= max_upload_bytes:
-            limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
-            yield FieldViolation(f"{here}.size_bytes", limit)
+        try:
+            parse_media_type(variant.content_type)
+        except ValueError as fault:
+            yield FieldViolation(f"{here}.content_type", str(fault))
+        if not 0 <= variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
         if len(variant.sha256) not in (0, 32):
             yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
         for edge in ("width_px", "height_px"):
@@ -232,20 +263,47 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
 
 
-def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+def _sizes(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
+    for index, variant in enumerate(variants[:MAX_VARIANTS]):
+        if max_upload_bytes < variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
+
+
+def _size(index: int, variant: VariantPromise, max_upload_bytes: int) -> FieldViolation:
+    limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
+    return FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
     plan = request.cut_plan
     if plan is None:
         return
     yield from faults_in_plan(plan, frozenset(variant.name for variant in request.variants))
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
         yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
+
+
+def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+    if request.cut_plan is None or not request.cut_plan.required:
+        return  # without cuts it is stored all the same, and the asset says why
     for index, variant in enumerate(request.variants):
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
-            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
             yield FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
+    if len(notices) > MAX_NOTICES:
+        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}")
+        return
+    for index, notice in enumerate(notices):
+        if not _NOTICE_REASON.fullmatch(notice.reason):
+            limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
+            yield FieldViolation(f"notices[{index}].reason", limit)
+        yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.upload import (
     LONGEST_PUT,
     SWEEP_MARGIN,
     WORK_LEASE,
     Details,
     Failure,
+    Notice,
     Upload,
     VariantPromise,
 )
@@ -25,6 +27,7 @@ class StoredObject:
     version_id: str = ""  # empty: the bucket keeps no versions
     sha256: bytes = b""  # empty: the store does not tell
     parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not tell
+    foreign_headers: tuple[str, ...] = ()  # names of headers it is served with that no write target asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Asset:
     revision: int = 1  # rises by one with every refresh, and with the deletion
     delete_time: datetime | None = None  # set: out of the ledger, its objects deleted or about to be
     sweep_time: datetime | None = None  # when the sweeper deletes its objects (again); None: never
+    notices: tuple[Notice, ...] = ()  # what was left out when it was made
 
     @property
     def is_public(self) -> bool:
@@ -103,25 +107,40 @@ class Asset:
         return None if self.is_public else self.refresh_time + self.read_url_lifetime
 
 
-def difference(promise: VariantPromise, stored: StoredObject) -> Failure | None:
-    """Returns how a stored object differs from its promise, None if it does not."""
+def difference(promise: VariantPromise, stored: StoredObject, *, reports_sha256: bool | None = None) -> Failure | None:
+    """Returns how a stored object differs from its promise, None if it does not.
+
+    A store that `reports_sha256` has to report a promised one: without it the object did not come through its
+    write URL. Of an object that arrived in parts it never reports the SHA-256 of the whole.
+    """
     if stored.size_bytes != promise.size_bytes:
         return Failure(
             "SIZE_MISMATCH",
             f"{promise.name}: {promise.size_bytes} bytes were promised, {stored.size_bytes} arrived.",
         )
-    if stored.content_type.lower() != promise.content_type.lower():
+    if not is_same_type(promise.content_type, stored.content_type):
         return Failure(
             "CONTENT_TYPE_MISMATCH",
             f"{promise.name}: {promise.content_type!r} was promised, {stored.content_type!r} arrived.",
         )
+    if stored.foreign_headers:
+        return Failure(
+            "HEADER_NOT_PROMISED",
+            f"{promise.name}: it was sent with {', '.join(stored.foreign_headers)}, which the write target does not"
+            " have. Send exactly the headers of the write target.",
+        )
     if promise.sha256 and stored.sha256 and stored.sha256 != promise.sha256:
         return Failure("CHECKSUM_MISMATCH", f"{promise.name}: the SHA-256 is not the promised one.")
+    if promise.sha256 and reports_sha256 and not (stored.sha256 or promise.part_size_bytes):
+        return Failure("CHECKSUM_MISSING", f"{promise.name}: the store reports no SHA-256, and it was promised.")
     return None
 
 
-def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> Asset:
-    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants."""
+def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime, notices: Sequence[Notice] = ()) -> Asset:
+    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants.
+
+    `notices` are what the server left out, beside what its caller did.
+    """
     variants = tuple(
         AssetVariant(
             name=promise.name,
@@ -152,6 +171,7 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         refresh_time=whole_second(now),
         update_time=now,
         write_expire_time=upload.targets_expire_time or now,
+        notices=(*upload.notices, *notices),
     )
 
 

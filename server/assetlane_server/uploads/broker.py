@@ -1,14 +1,13 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.access import check_may_write, owned_upload, owns
-from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
-from assetlane_server.uploads.asset import Asset, StoredObject, asset_of, difference
-from assetlane_server.uploads.cutting import CutRoom
+from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit, required
+from assetlane_server.uploads.asset import Asset, asset_of
+from assetlane_server.uploads.cutting import CutOutcome, CutRoom
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
     FieldViolation,
@@ -32,9 +31,9 @@ from assetlane_server.uploads.multipart import (
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
-from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
-from assetlane_server.uploads.work import Work
+from assetlane_server.uploads.work import Work, all_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ class UploadBroker:
         self._board = board
         self._cut_room = cut_room
         self._terms = terms
+        self._prover = Prover(store, accept_mislabelled=terms.accept_mislabelled)
         self._heartbeat = heartbeat
         self._new_id = new_id
         self._now = now
@@ -85,7 +85,10 @@ class UploadBroker:
         if access.uid not in (None, request.uid):
             raise UidMismatch
         now = self._now()
-        upload = admit(request, self._terms, self._new_id(), now)
+        try:
+            upload = admit(request, self._terms, self._new_id(), now)
+        except BeyondTerms as refusal:
+            return await self._accepted_before(request, refusal, access)
         check_may_write(access, upload.partition)
         check_may_write(access, upload.asset_partition)
         targets: tuple[WriteTarget, ...] = ()
@@ -101,6 +104,22 @@ class UploadBroker:
             raise RequestIdReused(request.request_id)
         if opened := await self._opened(stored):
             return opened, self._lanes.write_targets(opened)
+        return await self._renewed(stored.upload_id, access)
+
+    async def _accepted_before(
+        self, request: UploadRequest, refusal: BeyondTerms, access: Access
+    ) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        """Renews the targets of a request that this server would refuse and one with other settings has accepted.
+
+        Raises the refusal when there is no such upload, otherwise as request_upload does.
+        """
+        check_may_write(access, refusal.upload.partition)
+        check_may_write(access, refusal.upload.asset_partition)
+        stored = await self._uploads.find_requested(request.uid, request.request_id) if request.request_id else None
+        if stored is None:
+            raise refusal
+        if not asked_alike(stored, refusal.upload):
+            raise RequestIdReused(request.request_id)
         return await self._renewed(stored.upload_id, access)
 
     async def _opened(self, upload: Upload) -> Upload | None:
@@ -143,7 +162,12 @@ class UploadBroker:
         """
         # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
         upload = await self.get_upload(upload_id, access)
-        return await self._completions.run(upload_id, lambda: self._complete(upload, access))
+        return await self._completions.run(
+            upload_id,
+            lambda: self._complete(upload, access),
+            # Whoever joins may have stored the last variant after those at work had looked for it.
+            stale=(VariantsMissing,),
+        )
 
     async def _complete(self, upload: Upload, access: Access) -> Completion:
         upload_id = upload.upload_id
@@ -164,7 +188,7 @@ class UploadBroker:
 
     async def _prove(self, upload: Upload) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        stored = await self._stored(upload)
+        stored = await self._prover.stored(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
         parts = await whole_multiparts(self._store, upload, missing)
@@ -179,30 +203,26 @@ class UploadBroker:
         failure = None
         if parts:
             failure = await assemble(self._store, upload, parts)
-            stored = await self._stored(upload)
-        if failure := failure or _broken_promise(upload, stored) or await self._mislabelled(upload):
+            stored = await self._prover.stored(upload.variants)
+        if failure := failure or await self._prover.broken_promise(upload, stored):
             return await self._failed(upload, failure)
 
         proofs = [stored[variant.name] for variant in upload.variants]
-        whole = upload
+        made = CutOutcome(upload)
         if upload.cut_plan is not None:
             self._board.cutting(upload, self._now())
-            cut = await self._cut_room.cut(upload, upload.cut_plan)
-            if isinstance(cut, Failure):
-                return await self._failed(upload, cut)
-            whole, cuts = cut
-            proofs += cuts
+            outcome = await self._cut_room.cut(upload, upload.cut_plan)
+            if isinstance(outcome, Failure):
+                return await self._failed(upload, outcome)
+            made = outcome
 
         # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
-        asset = await self._assets.insert_asset(asset_of(whole, proofs, self._now()))
+        asset = asset_of(made.upload, [*proofs, *made.stored], self._now(), made.notices)
+        asset = await self._assets.insert_asset(asset)
         upload = upload.completed(self._now())
         if not await self._uploads.advance_upload(upload):
             return None
         return Completion(upload, None if asset.is_deleted else asset)
-
-    async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
-        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
-        return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
 
     async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
         upload = upload.failed(self._now(), failure)
@@ -210,13 +230,6 @@ class UploadBroker:
             return None
         await discard_upload(self._store, upload)
         return Completion(upload, None)
-
-    async def _mislabelled(self, upload: Upload) -> Failure | None:
-        original = upload.variants[0]
-        if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
-            return None
-        start = await self._store.read_start(original.key, SNIFFED_BYTES) if original.size_bytes else b""
-        return mislabelled(original, start)
 
     async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
@@ -309,11 +322,23 @@ class UploadBroker:
         """Yields every change of every upload of the caller's in a session, in order; never ends by itself.
 
         Yields progress between them, newest only, and None when nothing happened for a heartbeat.
+        Raises InvalidRequest, RevisionAhead.
         """
+        if violations := [
+            FieldViolation(f"after_revisions[{upload_id!r}]", f"is {revision}, it must be 0 or more")
+            for upload_id, revision in after_revisions.items()
+            if revision < 0
+        ]:
+            raise InvalidRequest(violations)
         sent = dict(after_revisions)
         uid = access.uid or ""
         async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
-            news: Sequence[Snapshot | Progress] = await self._hub.read_session(session_id, uid)
+            stored = await self._hub.read_session(session_id, uid)
+            for upload in (snapshot.upload for snapshot in stored):
+                if (asked := sent.get(upload.upload_id, 0)) > upload.revision:
+                    raise RevisionAhead(asked, upload.revision, f"after_revisions[{upload.upload_id!r}]")
+            news: Sequence[Snapshot | Progress] = stored
+            del stored
             while True:
                 for item in news:
                     if isinstance(item, Progress):
@@ -332,7 +357,7 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await asyncio.gather(self._openings.finish(), self._completions.finish())
+        await all_settled(self._openings.finish(), self._completions.finish())
         await self._board.finish()
 
 
@@ -343,13 +368,3 @@ def _changes(snapshot: Snapshot, after_revision: int) -> Iterator[Snapshot]:
         yield Snapshot(snapshot.upload.as_of(revision))
     if newest > after_revision:
         yield snapshot
-
-
-def _broken_promise(upload: Upload, stored: Mapping[str, StoredObject]) -> Failure | None:
-    for variant in upload.variants:
-        found = stored.get(variant.name)
-        if found is None:
-            return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
-        if failure := difference(variant, found):
-            return failure
-    return None

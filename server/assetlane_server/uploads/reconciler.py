@@ -9,6 +9,7 @@ from assetlane_server.uploads.asset import Asset, StoredObject
 from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
 from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
+from assetlane_server.uploads.work import all_at_once
 
 _HEADS_AT_ONCE = 16
 
@@ -145,7 +146,7 @@ class Reconciler:
         after_id = ""
         while assets := await self._assets.scan_assets(after_id=after_id, limit=self._page_size):
             self.tally.assets += len(assets)
-            heads = await asyncio.gather(*(self._heads(asset) for asset in assets))
+            heads = await all_at_once(*(self._heads(asset) for asset in assets))
             suspects = {
                 asset.asset_id: found
                 for asset, stored in zip(assets, heads, strict=True)

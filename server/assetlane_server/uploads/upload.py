@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from assetlane_server.uploads.cut_plan import CutPlan
+from assetlane_server.uploads.media_types import canonical
+from assetlane_server.uploads.media_types import essence as essence
 
 ORIGINAL = "original"
 
@@ -22,18 +24,6 @@ SWEEP_MARGIN = timedelta(seconds=5)
 # A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
 # in a day are 62 KB/s.
 LONGEST_PUT = timedelta(days=1)
-
-
-# Types that a browser would run as a page of the store's origin (typebot #2429).
-_ACTIVE = frozenset(
-    {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript",
-     "application/javascript"}
-)  # fmt: skip
-
-
-def essence(content_type: str) -> str:
-    """Returns a media type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 class Status(StrEnum):
@@ -79,6 +69,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was left out of an asset, and why: a stable reason and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What people and programs say about an asset; stored and handed back unchanged."""
 
@@ -102,11 +100,10 @@ class VariantPromise:
     promises_parts: bool = False  # whether the SHA-256 of every part is promised, should there be parts
     key: str = ""  # the object's key: the server's choice, see paths.py
     part_size_bytes: int = 0  # of every part but the last: the server's choice, see parts.py; 0: a single PUT
-
-    @property
-    def disposition(self) -> str:
-        """How browsers are told to take the object: what could run in one is saved, not shown. Else empty."""
-        return "attachment" if essence(self.content_type) in _ACTIVE else ""
+    # What the object is stored and served with. Not kept: `serving.served` fills them in when something is signed;
+    # where it was forgotten nothing is shown, and no cache shares it.
+    content_disposition: str = "attachment"
+    cache_control: str = "private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +124,7 @@ class Upload:
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
     cut_plan: CutPlan | None = None  # the cuts that the server makes; None: none
+    notices: tuple[Notice, ...] = ()  # what the caller left out
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
@@ -252,6 +250,11 @@ def _words(upload: Upload) -> tuple[object, ...]:
         upload.file_path,
         upload.expiration_hours,
         upload.details,
-        tuple(replace(variant, key="", part_size_bytes=0) for variant in upload.variants),
+        # Records of earlier versions hold media types as they were sent.
+        tuple(
+            replace(variant, key="", part_size_bytes=0, content_type=canonical(variant.content_type))
+            for variant in upload.variants
+        ),
         None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
+        upload.notices,
     )
