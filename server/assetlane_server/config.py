@@ -1,18 +1,20 @@
-"""The settings of the server, read from the environment: `ASSETLANE_` and the field's name in capitals.
+"""The settings of the server: `ASSETLANE_` and the field's name in capitals, or the name in a settings file.
 
 Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from assetlane_server import config_sources as sources
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
@@ -26,12 +28,14 @@ from assetlane_server.uploads.parts import (
 )
 from assetlane_server.uploads.paths import fault_in_path
 
-PREFIX = "ASSETLANE_"
+PREFIX = sources.PREFIX
 # Read by the client's command, not by the server: they may stand in the same environment.
 CLIENTS = frozenset(
     PREFIX + name
-    for name in ("TARGET", "UID", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")
-)
+    for name in (
+        "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
+    )
+)  # fmt: skip
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
 
@@ -85,7 +89,8 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
     s3_sse_kms_key_id: str | None = Field(
         None,
-        pattern=r"^[!-~]{1,2048}$",
+        min_length=1,
+        max_length=2048,
         description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
     )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
@@ -225,6 +230,8 @@ class Settings(BaseSettings):
         " so on; unset: none",
     )
 
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -254,6 +261,13 @@ class Settings(BaseSettings):
     def _is_prefix(cls, value: str) -> str:
         if value and (not value.endswith("/") or fault_in_path(value[:-1], 256)):
             raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
+        return value
+
+    @field_validator("s3_sse_kms_key_id")
+    @classmethod
+    def _is_header_value(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
         return value
 
     @field_validator("listen", "metrics_listen")
@@ -296,8 +310,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if not (self.is_loopback or self.allow_anonymous):
             raise ValueError(
-                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while nobody has to prove"
-                " who he is: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
+                " set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
             )
         return self
 
@@ -324,8 +338,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
+            raise ValueError(
+                "ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY go together: set both or neither"
+            )
         return self
+
+    def source_of(self, name: str) -> str:
+        """Returns where a setting comes from: `environment`, `file`, `secret file`, or `default`."""
+        return self._sources.get(name, sources.FROM_ENVIRONMENT if name in self.model_fields_set else "default")
 
     @property
     def is_loopback(self) -> bool:
@@ -367,27 +387,24 @@ class Settings(BaseSettings):
         )
 
 
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+
+
 def settings_from(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """Returns the settings; `given` ones (by field name) win over the environment.
+    """Returns the settings; `given` ones (by field name) win over the environment, and that over the settings file.
 
     Raises NotReady naming every setting that is unknown, missing or malformed.
     """
-    faults = []
-    values: dict[str, object] = {}
-    for variable, text in environment.items():
-        if variable.startswith(PREFIX) and variable not in CLIENTS:
-            name = variable.removeprefix(PREFIX).lower()
-            if name in Settings.model_fields:
-                values[name] = text
-            else:
-                faults.append(f"{variable}: there is no such setting")
-    values.update(given)
+    found = sources.given(environment, Settings.model_fields, SECRETS, CLIENTS)
     try:
-        settings = Settings(**values)  # type: ignore[arg-type]  # texts, which pydantic checks and converts
+        settings = Settings(**{**found.values, **given})  # type: ignore[arg-type]  # pydantic checks and converts
+        settings._sources.update(found.sources)  # noqa: SLF001 - of our own class
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            faults.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+            field = str(fault["loc"][0]) if fault["loc"] else ""
+            name = f"{found.names.get(field, PREFIX + field.upper())}: " if field else ""
+            found.faults.append(f"{name}{sources.phrase(fault)}")
+    faults = found.faults
     if faults:
         raise NotReady("\n".join(sorted(faults)))
     return settings
