@@ -8,7 +8,7 @@ FILE   ?=
 SEED   ?=
 ARGS   ?=
 
-.PHONY: help setup proto released-proto fix check test test-wheel test-faults test-languages demo run bench lock clean
+.PHONY: help setup proto released-proto mime-db fix check test test-wheel test-faults test-languages demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +68,9 @@ test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
-demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
-	$(BIN)/python -m examples.demo $(FILE)
+demo: export DEMO_FILE = $(value FILE)
+demo: setup  ## upload a picture with its cuts while you watch (FILE="my holiday.mp4" for a file of yours, of any type)
+	@$(BIN)/python -m examples.demo $${DEMO_FILE:+-- "$$DEMO_FILE"}
 
 run: setup  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
 	@exec $(BIN)/assetlane-server local
@@ -91,3 +92,8 @@ proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installe
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb
+
+mime-db:  ## take over npm's table of media types (needs npm and its registry)
+	rm -rf $(VENV)/mime-db && mkdir -p $(VENV)/mime-db
+	cd $(VENV)/mime-db && npm pack --silent mime-db@1.54.0 && tar xzf mime-db-*.tgz
+	$(BIN)/python client/update_mime_db.py $(VENV)/mime-db/package

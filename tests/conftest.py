@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+import hypothesis
 import pytest
 from tests.leaks import LogSearch
 from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
@@ -26,6 +27,12 @@ FIGURES: Final = "figures"
 LINES: Final = "log_lines"
 
 Figures = Callable[[str], None]
+
+# No property test depends on the speed of the machine: neither an example nor the making of one has a deadline.
+hypothesis.settings.register_profile(
+    "assetlane", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("assetlane")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from assetlane_server.config import settings_from
+from assetlane_server.config import Settings, settings_from
 from assetlane_server.uploads.errors import NotReady
 
 LEAST = {"ASSETLANE_MONGO_URI": "mongodb://127.0.0.1", "ASSETLANE_S3_BUCKET": "bucket"}
@@ -108,6 +108,46 @@ def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[s
     """Told before anything starts."""
     with pytest.raises(NotReady, match=reason):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
+
+
+def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the process, of which another program may have made use."""
+    monkeypatch.setenv("ASSETLANE_MAX_CALLS", "7")
+    monkeypatch.setenv("ASSETLANE_MONGO_URI", "mongodb://elsewhere")
+    assert settings_from(LEAST).max_calls == Settings.model_fields["max_calls"].default
+    assert settings_from(LEAST).mongo_uri.get_secret_value() == LEAST["ASSETLANE_MONGO_URI"]
+    with pytest.raises(NotReady, match="ASSETLANE_MONGO_URI: Field required"):
+        settings_from({name: value for name, value in LEAST.items() if name != "ASSETLANE_MONGO_URI"})
+    assert settings_from({**LEAST, "ASSETLANE_MAX_CALLS": "8"}).max_calls == 8
+
+
+@pytest.mark.parametrize(
+    ("source", "is_good"),
+    [
+        ("/etc/keys.json", True),
+        ("https://id.example.com/keys", True),
+        ("HTTPS://id.example.com/keys", True),
+        ("http://127.0.0.1:8080/keys", True),
+        ("http://localhost/keys", True),
+        ("http://[::1]:8080/keys", True),
+        ("http://id.example.com/keys", False),
+        ("HTTP://id.example.com/keys", False),
+        ("http://127.0.0.1.example.com/keys", False),
+        ("http://localhost@id.example.com/keys", False),
+        ("http://10.0.0.1/keys", False),
+        ("ftp://127.0.0.1/keys", False),
+        ("file:///etc/keys.json", False),
+        ("https://", False),
+    ],
+)
+def test_keys_are_fetched_in_the_clear_from_this_machine_only(source: str, is_good: bool) -> None:
+    """Whoever is on the way would hand out keys of their own."""
+    if is_good:
+        settings = settings_from({**LEAST, "ASSETLANE_JWT_JWKS": source})
+        assert settings.has_jwks_url == ("://" in source)
+    else:
+        with pytest.raises(NotReady, match="ASSETLANE_JWT_JWKS: must be a file or an https URL"):
+            settings_from({**LEAST, "ASSETLANE_JWT_JWKS": source})
 
 
 def test_each_worker_has_metrics_on_a_port_of_its_own() -> None:

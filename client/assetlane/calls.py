@@ -9,8 +9,8 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
-from assetlane.errors import CallFailed, ResourceExhausted, TokenExpired, Unavailable
-from assetlane.statuses import error_from
+from assetlane.errors import CallFailed, ResourceExhausted, TokenExpired, Unauthenticated, Unavailable
+from assetlane.statuses import error_from, is_bare_exhaustion
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
@@ -34,6 +34,14 @@ RENEWALS = 2  # a function that keeps its token may hand out one that expires on
 # cancelling arrives as CancelledError.
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
+# Of refusals without details, as gRPC itself makes them: a burst that an older server's queue could not take passes,
+# metadata or a message that is too large does not.
+DOUBTS = 3
+
+# Above this gRPC refuses a call's metadata without details. The server itself reads tokens of up to 16 KiB.
+MAX_METADATA_BYTES = 64 * 1024
+_OTHER_METADATA_BYTES = 2048  # the method, the host, what gRPC and this client add
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024  # a page of 1,000 assets, each with long signed URLs
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
@@ -47,6 +55,9 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Of answers; both the same: between the soft and the hard limit gRPC refuses at random.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # The default grows to two minutes: a client would sleep long after a restarted server is back.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
@@ -93,13 +104,14 @@ class Connection:
 
         While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
         repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
-        contract is safe to repeat. A token that has expired is fetched anew, where that can be done. Raises the
-        `AssetlaneError` for any other status.
+        contract is safe to repeat. RESOURCE_EXHAUSTED without any details is repeated a few times. A token that
+        has expired is fetched anew, where that can be done. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         renewals = RENEWALS if self.renews_token else 0
+        doubts = DOUBTS
         while True:
             metadata = await self._metadata()
             try:
@@ -108,6 +120,8 @@ class Connection:
                 failed = error_from(error)
                 delay = backoff.next_delay(failed.retry_after or 0.0)
                 passes = error.code() in _GONE or _passes(failed)
+                if is_bare_exhaustion(failed) and doubts:
+                    doubts, passes = doubts - 1, True
                 if isinstance(failed, TokenExpired) and renewals:
                     renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
@@ -130,6 +144,9 @@ class Connection:
         if self._token is None:
             return grpc.aio.Metadata()
         token = self._token if isinstance(self._token, str) else await self._token()
+        if (size_bytes := len(token.encode())) > MAX_METADATA_BYTES - _OTHER_METADATA_BYTES:
+            told = f"the token has {size_bytes:,} bytes, gRPC does not carry it and servers read at most 16,384"
+            raise Unauthenticated(told, reason="TOKEN_TOO_LARGE")
         return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
 
 

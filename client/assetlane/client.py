@@ -3,18 +3,19 @@
 import os
 import unicodedata
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from assetlane import transfer, watching
+from assetlane.batch import Origin, UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
 from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.delivery import Delivery
@@ -120,6 +121,7 @@ class Client(Ledger):
         cut_options: CutOptions = STANDARD_OPTIONS,
         cut_maker: Literal["client", "server"] = "client",
         preview_at: timedelta | None = None,
+        require_cuts: bool = False,
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
@@ -133,15 +135,17 @@ class Client(Ledger):
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
         `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
-        Videos want the extra `video`, HEIC pictures `heif`: without it they are uploaded without cuts, or
-        refused when sizes or an instant are asked for. `expiration_hours`: None is the server's default, 0 public.
+        What cannot be cut (damaged, nothing to see in it, a format that is not read, HEIC without the extra `heif`,
+        a video without `video`) is stored without, and `asset.notices` says why. `require_cuts`: then it is refused
+        instead, before anything is stored. `expiration_hours`: None is the server's default, 0 public.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
         goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
         is cancelled.
 
-        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused, VideoRefused,
-        InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.
+        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused for a picture that
+        is not what `content_type` says; MediaRefused where cuts were required; InvalidArgument, TransferFailed and
+        other `AssetlaneError`s; OSError when the file cannot be read.
         """
         if isinstance(origin, bytes):
             if file_path is None:
@@ -149,8 +153,29 @@ class Client(Ledger):
             content: Path | bytes = origin
         else:
             content = Path(origin)
-            file_path = _name(content) if file_path is None else file_path
-        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
+            file_path = unicodedata.normalize("NFC", content.name) if file_path is None else file_path
+        _check_text(
+            file_path=file_path,
+            partition=partition,
+            asset_partition=asset_partition,
+            title=title,
+            caption=caption,
+            color=color,
+            content_type=content_type or "",
+            request_id=request_id or "",
+        )
+        if require_cuts and not cuts and preview_at is None:
+            raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
+        parcel = await packed(
+            content,
+            file_path,
+            content_type,
+            cuts,
+            preview_at,
+            cut_options,
+            cut_maker,
+            require_cuts=require_cuts,
+        )
         details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
         if (known := parcel.duration if duration is None else duration) is not None:
             details.duration.FromTimedelta(known)
@@ -165,6 +190,7 @@ class Client(Ledger):
             details=details,
             variants=parcel.promises,
             cut_plan=parcel.cut_plan,
+            notices=parcel.notices,
         )
         delivery = Delivery(
             self,
@@ -175,6 +201,41 @@ class Client(Ledger):
             resumable=request_id is not None,
         )
         return await delivery.run()
+
+    async def upload_many(
+        self,
+        items: Iterable[Origin | UploadItem] | AsyncIterable[Origin | UploadItem],
+        *,
+        concurrency: int = 4,
+        **options: Unpack[UploadOptions],
+    ) -> AsyncGenerator[UploadOutcome, None]:
+        """Uploads many files, `concurrency` at a time, and yields what became of each, as soon as it is known.
+
+            async for outcome in lane.upload_many(Path("holiday").iterdir(), partition="team/42"):
+                print(outcome.item.origin, outcome.asset.asset_id if outcome.is_stored else outcome.error)
+
+        One that fails never ends the others: its outcome has the error that `upload` would have raised, whatever it
+        is, and `outcome.result()` raises it. `items` are paths, bytes, or `UploadItem`s with options of their own;
+        any iterable, also an asynchronous one, taken from as uploads end. `options` are those of `upload` and hold
+        for every item; an item's own win, and `file_path` and `request_id` can only be an item's.
+
+        Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
+        uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
+        """
+        if isinstance(items, str | os.PathLike | bytes):
+            raise TypeError("upload_many takes several items, such as a list: this is one")
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        check_shared(options)
+
+        async def work(item: Origin | UploadItem) -> Asset:
+            own = item if isinstance(item, UploadItem) else UploadItem(item)
+            return await self.upload(own.origin, **{**options, **own.options})
+
+        async with aclosing(attempted(items, work, concurrency)) as attempts:
+            async for attempt in attempts:
+                item = attempt.item if isinstance(attempt.item, UploadItem) else UploadItem(attempt.item)
+                yield UploadOutcome(attempt.index, item, attempt.result, attempt.error)
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
         """Asks for an upload of your own making: returns it with its write targets.
@@ -319,15 +380,15 @@ class Client(Ledger):
         return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
 
 
-def _name(path: Path) -> str:
-    """Returns the file's name as the contract wants it: NFC, where some systems hand out NFD."""
-    name = unicodedata.normalize("NFC", path.name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        fault = "the file's name is not UTF-8: tell another one"
-        raise InvalidArgument(fault, reason="INVALID_FIELD", fields={"file_path": fault}) from None
-    return name
+def _check_text(**texts: str) -> None:
+    """Raises InvalidArgument for text that no message can hold: a file's name need not be UTF-8."""
+    for field, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = text.encode("utf-8", "backslashreplace" if field != "file_path" else "surrogateescape")
+            fault = f"{shown.decode('utf-8', 'backslashreplace')} is not UTF-8: rename the file or give another {field}"
+            raise InvalidArgument(fault, reason="INVALID_FIELD", fields={field: fault}) from None
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from assetlane.backoff import Backoff
-from assetlane.errors import TokenExpired, Unavailable
+from assetlane.errors import ResourceExhausted, TokenExpired, Unavailable
 from assetlane.statuses import error_from, retry_after
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import UploadStatus
@@ -231,7 +231,9 @@ async def watch(
             if expired and clock() - opened_at > _ACCEPTED_AFTER:
                 doubts = 0  # it was a good one
                 backoff.reset()
-            doubts += expired or error.code() in _DOUBTFUL
+            # A place may be free after the wait that the server tells. Without one it may be what stays too large.
+            is_too_much = isinstance(failed, ResourceExhausted) and failed.retry_after is None
+            doubts += expired or is_too_much or error.code() in _DOUBTFUL
             if not (expired or error.code() in _TRANSIENT | _DOUBTFUL) or doubts > _DOUBTS:
                 raise failed from error
             logger.debug("watch lost: %s", error.code().name)

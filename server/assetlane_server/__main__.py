@@ -5,7 +5,7 @@ import sys
 # What the extra brings, by the names that it is imported by.
 _EXTRA = frozenset(
     {"anyio", "boto3", "botocore", "grpc_health", "grpc_reflection", "jwt", "motor", "prometheus_client",
-     "puremagic", "pydantic", "pydantic_settings", "pymongo", "structlog", "typer", "ulid", "urllib3", "uvloop"}
+     "pydantic", "pydantic_settings", "pymongo", "structlog", "typer", "ulid", "urllib3", "uvloop"}
 )  # fmt: skip
 
 

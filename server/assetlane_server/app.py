@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
+from assetlane_server.access.rationing import RationedUploads
 from assetlane_server.config import Settings
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
@@ -53,10 +54,13 @@ _CLOCK_STEP_S = 0.05  # the loop's clock stands still while it works
 class Application:
     """A server that takes calls. `port` is the one in use."""
 
-    def __init__(self, server: RpcServer, hub: Hub, broker: UploadBroker, grace_seconds: float) -> None:
+    def __init__(
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, rationed: RationedUploads | None, grace_seconds: float
+    ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
+        self._rationed = rationed
         self._grace_seconds = grace_seconds
 
     @property
@@ -83,8 +87,12 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
+                if self._rationed is not None:  # what these calls gave back
+                    await self._rationed.finish()
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period: cut off")
+            _log.warning(
+                "completions or releases of quotas were still under way at the end of the grace period: cut off"
+            )
 
 
 @asynccontextmanager
@@ -152,6 +160,8 @@ async def application(
                     max_watches=settings.max_watches,
                     max_watches_per_uid=settings.max_watches_per_uid,
                     max_message_bytes=settings.max_message_bytes,
+                    max_probes=settings.max_probes,
+                    request_seconds=settings.request_seconds,
                 ),
                 observer=sight.instruments,
                 options=server_options(
@@ -160,12 +170,14 @@ async def application(
                     shares_port=shares_port,
                     min_ping_seconds=settings.min_ping_seconds,
                     handshake_seconds=settings.handshake_seconds,
+                    max_connections=settings.max_connections,
+                    max_streams_per_connection=settings.max_streams_per_connection,
                 ),
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, settings.grace_seconds)
+            app = Application(server, hub, broker, rationed, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]

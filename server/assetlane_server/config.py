@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     jwt_key_file: Path | None = Field(
         None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
     )
-    jwt_jwks: str | None = Field(None, description="the same as a JSON Web Key Set: a file or an https URL")
+    jwt_jwks: str | None = Field(
+        None, description="the same as a JSON Web Key Set: a file or an https URL (http only on loopback)"
+    )
     jwt_refresh_seconds: float = Field(300, ge=1, le=86_400, description="time between two readings of these keys")
     jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that a token must have; unset: any or none")
     jwt_audience: str | None = Field(
@@ -147,6 +149,24 @@ class Settings(BaseSettings):
     max_watches_per_uid: int = Field(
         1000, ge=1, description="watches of one token's subject open at a time, per process"
     )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections to the gRPC port at a time, per process; others are closed"
+    )
+    max_streams_per_connection: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="calls and watches that one connection carries at a time; its client holds back the others",
+    )
+    max_probes: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="health checks, health watches and reflection streams open at a time, of each kind, per process",
+    )
+    request_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that the request message of a call has to arrive"
+    )
     quota_uid_uploads: int | None = Field(
         None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
     )
@@ -185,9 +205,21 @@ class Settings(BaseSettings):
     )
     metrics_listen: str | None = Field(
         None,
-        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
-        " unset: none",
+        description="address and port of `/metrics`, `/livez` and `/readyz`, the second worker's port is one higher and"
+        " so on; unset: none",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads nothing by itself: `settings_from` takes the environment that it is given, and names what is wrong."""
+        return (init_settings,)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -221,9 +253,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_safe_source(cls, value: str | None) -> str | None:
         # Over http whoever is on the way hands out keys of his own.
-        if value is not None and value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK_HOSTS:
-            raise ValueError("must be a file or an https URL (http only for loopback)")
-        return value
+        if value is None or "://" not in value:
+            return value
+        scheme, _, rest = value.partition("://")
+        scheme = scheme.lower()
+        host = urlsplit(value).hostname
+        if not host or (scheme != "https" and not (scheme == "http" and host in _LOOPBACK_HOSTS)):
+            raise ValueError("must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])")
+        return f"{scheme}://{rest}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from assetlane_server.app import application
 from assetlane_server.config import Settings
+from assetlane_server.telemetry.stderr import native_lines_logged
 
 SECOND_SIGNAL_STATUS = 130
 
@@ -61,18 +62,19 @@ async def serve(
     if leash_fd is not None:
         loop.add_reader(leash_fd, on_leash_end, leash_fd)
     _log.debug("signal handlers are set")
-    try:
-        async with application(settings, shares_port=leash_fd is not None) as app:
-            is_ready = True
-            collect_garbage_less_often()
-            _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
-            on_ready(app.port)
-            await stop.wait()
-    except asyncio.CancelledError:
-        if not stop.is_set():
-            raise
-        task.uncancel()
-    _log.info("stopped")
+    with native_lines_logged():
+        try:
+            async with application(settings, shares_port=leash_fd is not None) as app:
+                is_ready = True
+                collect_garbage_less_often()
+                _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
+                on_ready(app.port)
+                await stop.wait()
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            task.uncancel()
+        _log.info("stopped")
 
 
 def raise_file_limit() -> None:

@@ -32,11 +32,11 @@ class Pair:
 class Authority:
     """Signs certificates."""
 
-    def __init__(self, name: str = "an authority") -> None:
+    def __init__(self, name: str = "an authority", *, lifetime: timedelta = 30 * DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = _named(name)
         certificate = (
-            _begun(self._subject, self._subject, self._key, 30 * DAY)
+            _begun(self._subject, self._subject, self._key, lifetime)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(self._key, SHA256())
         )

@@ -35,7 +35,10 @@ FINAL = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A status to answer the next call with; `after` is how many watch events to send first."""
+    """A status to answer the next call with; `after` is how many watch events to send first.
+
+    With `is_bare` it has no details, as what gRPC itself refuses.
+    """
 
     code: grpc.StatusCode
     reason: str = "STORE_UNAVAILABLE"
@@ -43,9 +46,12 @@ class Fault:
     details: Sequence[Message] = ()
     retry_after: float | None = None
     after: int = 0
+    is_bare: bool = False
 
     async def abort(self, context: Any) -> NoReturn:
         """Ends the call with this status and its details."""
+        if self.is_bare:
+            await context.abort(self.code, self.message)
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         details = [error_details_pb2.ErrorInfo(domain="assetlane", reason=self.reason), *self.details]
         if self.retry_after is not None:
@@ -151,6 +157,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 expiration_hours=request.expiration_hours if request.HasField("expiration_hours") else 24,
                 details=request.details,
                 variants=request.variants,
+                notices=request.notices,
             )
             self.uploads[upload.upload_id] = upload
             self.requests[request.request_id] = upload.upload_id
@@ -344,6 +351,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 )
                 for p in upload.variants
             ],
+            notices=upload.notices,
         )
         self._sign(asset)
         return asset

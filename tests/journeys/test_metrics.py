@@ -80,7 +80,7 @@ async def test_every_call_upload_and_outside_operation_is_counted(
     }
     assert found.value("assetlane_calls_in_flight") == 0
     assert found.value("assetlane_watches_open") == 0
-    for status in ("INITIALIZED", "UPLOADED", "COMPLETED"):
+    for status in ("PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"):
         assert found.value("assetlane_uploads_total", status=status, reason="") == 1
     assert found.value("assetlane_promised_bytes_total") == len(BODY)
     assert found.value("assetlane_completed_bytes_total") == len(BODY)

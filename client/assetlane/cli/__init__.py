@@ -1,5 +1,6 @@
 """The `assetlane` command. Needs the extra: `pip install 'assetlane[cli]'`."""
 
+import io
 import os
 import sys
 
@@ -10,6 +11,8 @@ def main() -> None:
     """Runs the command line. Without the extra, says what to install and exits with 1."""
     # gRPC's core writes connection news to stderr; errors reach the user as one line of ours.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name may have letters that the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from assetlane.cli.commands import app
     except ModuleNotFoundError as error:

@@ -13,8 +13,8 @@ from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
 from assetlane.client import DEFAULT_TARGET, Client
 from assetlane.errors import AssetlaneError
+from assetlane.media_types import guessed_ending
 from assetlane.parcel import ORIGINAL
-from assetlane.sources import guessed_ending
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.version import __version__
 
@@ -149,6 +149,8 @@ def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> 
         for name, fact in facts.items():
             if fact:
                 say(f"{name + ':':<11}{fact}")
+        for notice in asset.notices:
+            say(f"notice:    {notice.message} [{notice.reason}]")
         for variant in asset.variants:
             size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
             say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")

@@ -70,12 +70,26 @@ def complain(error: BaseException, about: str = "") -> None:
 def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+    kind = type(error).__name__
+    if isinstance(error, AssetlaneError):
+        return str(error) or kind
+    return f"{kind}: {error}" if str(error) else kind
 
 
 def printable(text: str) -> str:
-    """Returns the text without line breaks and control characters: titles of others end up on terminals."""
-    return "".join(letter if letter.isprintable() or letter == "\t" else "\ufffd" for letter in text)
+    r"""Returns the text without line breaks and control characters: titles of others end up on terminals.
+
+    Bytes of a file's name that are not UTF-8 are shown as `\xff`.
+    """
+    return "".join(letter if letter.isprintable() or letter == "\t" else _shown(letter) for letter in text)
+
+
+def _shown(letter: str) -> str:
+    is_surrogate = "\ud800" <= letter <= "\udfff"
+    if not is_surrogate:
+        return "\ufffd"
+    is_byte = "\udc80" <= letter <= "\udcff"  # PEP 383
+    return f"\\x{ord(letter) - 0xDC00:02x}" if is_byte else f"\\u{ord(letter):04x}"
 
 
 def sized(size_bytes: int) -> str:

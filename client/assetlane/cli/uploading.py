@@ -1,9 +1,9 @@
 """`assetlane upload`: files and folders, several at once."""
 
-import asyncio
 import json
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from assetlane.batch import Attempt, attempted
 from assetlane.cli.output import Bars, complain, note, say, say_json, sized
 from assetlane.cli.resuming import resumed
 from assetlane.cli.selection import Item, selected
 from assetlane.cli.session import FAILED, run
 from assetlane.client import Client
 from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
-from assetlane.errors import AssetlaneError
 from assetlane.v1.asset_pb2 import Asset
 
 app = typer.Typer()
@@ -95,6 +95,9 @@ def upload(
     cuts: Annotated[
         bool, typer.Option(help="Make small, medium and large cuts of pictures, and a preview of videos.")
     ] = True,
+    require_cuts: Annotated[
+        bool, typer.Option("--require-cuts", help="Refuse a file that no cuts or preview can be made of.")
+    ] = False,
     cut: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
     ] = None,
@@ -136,6 +139,8 @@ def upload(
         raise typer.BadParameter("--file-path and --request-id are for one file")
     if file_path and folder:
         raise typer.BadParameter("tell --file-path or --to, not both")
+    if require_cuts and not (cuts or cut or preview_at is not None):
+        raise typer.BadParameter("give one of --require-cuts and --no-cuts, not both")
     if request_id and resume:
         raise typer.BadParameter("--resume makes its own request ids")
     items = [Item(files[0], file_path)] if file_path else _items(files, folder, hidden)
@@ -150,6 +155,7 @@ def upload(
             "content_type": content_type or None,
             "cuts": _sizes(cuts, cut or ()),
             "cut_maker": "server" if server_cuts else "client",
+            "require_cuts": require_cuts,
             "cut_options": CutOptions(cut_format, cut_quality),
             "preview_at": None if preview_at is None else timedelta(seconds=preview_at),
             **({"request_id": request_id} if request_id else {}),
@@ -164,47 +170,50 @@ def upload(
 
 
 def _items(files: Sequence[Path], folder: str, hidden: bool) -> list[Item]:
-    try:
-        items = list(selected(files, folder, hidden=hidden))
-    except OSError as error:
-        raise typer.BadParameter(f"{error.strerror}: {error.filename}") from None
+    items = list(selected(files, folder, hidden=hidden))
     if not items:
         raise typer.BadParameter("there is no file in it" if len(files) == 1 else "there is no file in them")
     return items
 
 
 async def _upload_all(lane: Client, items: Sequence[Item], wishes: Wishes) -> int:
+    """Uploads all items, some at a time; whatever is wrong with one of them never ends the others."""
     summary = Summary()
-    waiting = iter(items)
-
-    async def work(bars: Bars) -> None:
-        for item in waiting:
-            await _upload(lane, item, wishes, bars, summary)
-
     with Bars(shown=not wishes.as_json) as bars:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(wishes.jobs, len(items))):
-                group.create_task(work(bars))
+
+        async def work(item: Item) -> tuple[Asset, bool]:
+            return await _upload(lane, item, wishes, bars)
+
+        async with aclosing(attempted(items, work, wishes.jobs)) as attempts:
+            async for attempt in attempts:
+                _report(attempt, wishes, summary)
     if len(items) > 1 or wishes.resume:
         note(str(summary))
     return FAILED if summary.failed else 0
 
 
-async def _upload(lane: Client, item: Item, wishes: Wishes, bars: Bars, summary: Summary) -> None:
+async def _upload(lane: Client, item: Item, wishes: Wishes, bars: Bars) -> tuple[Asset, bool]:
+    """Returns the asset, and whether an earlier run had brought it in already."""
+    if item.error is not None:
+        raise item.error
     bar = bars.add(item.path.name)
     options = {**wishes.options, "file_path": item.file_path}
     on_progress = bar.step if bars.shown else None
     try:
         if wishes.resume:
-            asset, is_known = await resumed(lane, item, options, on_progress)
-        else:
-            asset, is_known = await lane.upload(item.path, **options, on_progress=on_progress), False
-    except (AssetlaneError, OSError) as error:
-        summary.failed += 1
-        complain(error, str(item.path))
-        return
+            return await resumed(lane, item, options, on_progress)
+        return await lane.upload(item.path, **options, on_progress=on_progress), False
     finally:
         bar.remove()
+
+
+def _report(attempt: Attempt[Item, tuple[Asset, bool]], wishes: Wishes, summary: Summary) -> None:
+    """Prints what became of a file, and counts it."""
+    if attempt.result is None:
+        summary.failed += 1
+        complain(attempt.error or RuntimeError("unknown"), str(attempt.item.path))
+        return
+    asset, is_known = attempt.result
     if is_known:
         summary.known += 1
     else:
@@ -213,7 +222,9 @@ async def _upload(lane: Client, item: Item, wishes: Wishes, bars: Bars, summary:
     if wishes.as_json:
         say_json(asset)
     else:
-        say(_told(item.path, asset))
+        say(_told(attempt.item.path, asset))
+    for notice in asset.notices:
+        note(f"assetlane: {attempt.item.path}: {notice.message} [{notice.reason}]")
 
 
 def _told(file: Path, asset: Asset) -> str:

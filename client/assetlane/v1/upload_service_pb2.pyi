@@ -107,8 +107,9 @@ class RequestUploadRequest(_message.Message):
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
-        """What the caller left out on purpose, and why, such as the cuts of a picture that it could not read: they become
-        `Asset.notices`. At most 16. Default: empty, nothing.
+        """What the caller left out, and why, such as the cuts of a picture that it could not read: they become
+        `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
+        message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
         """
 
     def __init__(

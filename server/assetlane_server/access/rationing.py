@@ -16,7 +16,7 @@ from assetlane_server.access.quotas import (
     never_fits,
     shortage,
 )
-from assetlane_server.uploads.errors import LedgerUnavailable, QuotaExceeded
+from assetlane_server.uploads.errors import CallRateExceeded, LedgerUnavailable, QuotaExceeded
 from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
 from assetlane_server.uploads.relay import UploadRelay
 from assetlane_server.uploads.upload import Upload
@@ -46,7 +46,11 @@ class RatedCallers:
         """See Gatekeeper. Raises CallRateExceeded too."""
         access = await self._gatekeeper.access_of(authorization)
         if access.uid is not None:
-            self._rate.take(access.uid)
+            try:
+                self._rate.take(access.uid)
+            except CallRateExceeded as refusal:
+                refusal.caller_uid = access.uid
+                raise
         return access
 
 
@@ -104,6 +108,11 @@ class RationedUploads(UploadRelay):
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
         return is_stored
+
+    async def finish(self) -> None:
+        """Waits for what is being given back; the caller bounds the wait."""
+        if self._releasing:
+            await asyncio.wait(set(self._releasing))
 
     async def run(self, interval: timedelta) -> None:
         """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""

@@ -59,7 +59,7 @@ class MongoRecords:
         self._meter = meter
         self._uploads = database["uploads"]
         self._assets = database["assets"]
-        self.quotas = MongoQuotas(database["quotas"], _unavailable)
+        self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 

@@ -21,6 +21,7 @@ from assetlane_server.uploads.upload import Details, Notice, Status, Upload, Var
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOST_SECONDS = 315_576_000_000
 
 _NUMBERS = {status: upload_pb2.UploadStatus.Value(f"UPLOAD_STATUS_{status}") for status in Status}
 _FORMATS = {upload_pb2.CutFormat.Value(f"CUT_FORMAT_{name}"): name for name in CutFormat} | {
@@ -67,11 +68,13 @@ def part_promises_of(messages: Iterable[upload_service_pb2.PartPromise]) -> tupl
 
 
 def duration_of(field: str, message: Duration) -> timedelta:
-    """Returns a duration. Raises InvalidRequest for one that is not."""
-    try:
-        return message.ToTimedelta()
-    except (OverflowError, ValueError) as error:
-        raise InvalidRequest([FieldViolation(field, "is not a valid duration")]) from error
+    """Returns a duration. Raises InvalidRequest for one that is not (google/protobuf/duration.proto)."""
+    seconds, nanos = message.seconds, message.nanos
+    is_valid = abs(seconds) <= _MOST_SECONDS and abs(nanos) < 1_000_000_000 and seconds * nanos >= 0
+    if not is_valid:
+        limit = "is not a valid duration: at most 10,000 years, less than 1e9 nanos, both of the same sign"
+        raise InvalidRequest([FieldViolation(field, limit)])
+    return message.ToTimedelta()
 
 
 def statuses_of(numbers: Iterable[upload_pb2.UploadStatus.ValueType]) -> tuple[Status, ...]:

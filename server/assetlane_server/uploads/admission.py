@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -74,6 +74,17 @@ class Terms:
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
 
 
+class BeyondTerms(InvalidRequest):
+    """Only the operator's terms forbid the request: a server with other settings may have accepted it.
+
+    `upload` is what it would become, to be compared with what is stored. It is not to be stored itself.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation], upload: Upload) -> None:
+        super().__init__(violations)
+        self.upload = upload
+
+
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
     """A caller's wish as it came in, nothing checked yet."""
@@ -93,7 +104,10 @@ class UploadRequest:
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
-    """Returns the PENDING upload that the request becomes. Raises InvalidRequest naming every bad field."""
+    """Returns the PENDING upload that the request becomes.
+
+    Raises InvalidRequest naming every bad field: BeyondTerms where nothing but these terms is against it.
+    """
     partition = request.partition or f"user/{request.uid}"
     asset_partition = request.asset_partition or partition
     hours = DEFAULT_EXPIRATION_HOURS if request.expiration_hours is None else request.expiration_hours
@@ -106,11 +120,12 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_expiration(hours),
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
-        *_cuts(request, terms),
+        *_cuts(request),
         *_notices(request.notices),
     ]
+    beyond_terms = [*_sizes(request.variants, terms.max_upload_bytes), *_cuttable(request, terms)]
     if violations:
-        raise InvalidRequest(violations)
+        raise InvalidRequest([*violations, *beyond_terms])
 
     place = key_place(
         prefix=terms.key_prefix,
@@ -133,9 +148,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     longest = max(len(key.encode()) for key in keys)
     if longest > MAX_KEY_BYTES:
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
-        raise InvalidRequest([FieldViolation("file_path", limit)])
+        beyond_terms.append(FieldViolation("file_path", limit))  # the operator's prefix is a part of it
 
-    return Upload(
+    upload = Upload(
         upload_id=upload_id,
         request_id=request.request_id,
         uid=request.uid,
@@ -154,6 +169,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
+    if beyond_terms:
+        raise BeyondTerms(beyond_terms, upload)
+    return upload
 
 
 def _part_size(variant: VariantPromise, terms: Terms) -> int:
@@ -234,9 +252,8 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
             parse_media_type(variant.content_type)
         except ValueError as fault:
             yield FieldViolation(f"{here}.content_type", str(fault))
-        if not 0 <= variant.size_bytes <= max_upload_bytes:
-            limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
-            yield FieldViolation(f"{here}.size_bytes", limit)
+        if not 0 <= variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
         if len(variant.sha256) not in (0, 32):
             yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
         for edge in ("width_px", "height_px"):
@@ -246,16 +263,30 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
 
 
-def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+def _sizes(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
+    for index, variant in enumerate(variants[:MAX_VARIANTS]):
+        if max_upload_bytes < variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
+
+
+def _size(index: int, variant: VariantPromise, max_upload_bytes: int) -> FieldViolation:
+    limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
+    return FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
     plan = request.cut_plan
     if plan is None:
         return
     yield from faults_in_plan(plan, frozenset(variant.name for variant in request.variants))
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
         yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
+
+
+def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+    if request.cut_plan is None or not request.cut_plan.required:
+        return  # without cuts it is stored all the same, and the asset says why
     for index, variant in enumerate(request.variants):
-        if not plan.required:
-            break  # it is stored without, and the asset says why
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
             limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)

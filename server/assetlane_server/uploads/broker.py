@@ -1,12 +1,11 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.access import check_may_write, owned_upload, owns
-from assetlane_server.uploads.admission import Terms, UploadRequest, admit, required
+from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, asset_of
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
 from assetlane_server.uploads.errors import (
@@ -34,7 +33,7 @@ from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, Obje
 from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
 from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
-from assetlane_server.uploads.work import Work
+from assetlane_server.uploads.work import Work, all_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,10 @@ class UploadBroker:
         if access.uid not in (None, request.uid):
             raise UidMismatch
         now = self._now()
-        upload = admit(request, self._terms, self._new_id(), now)
+        try:
+            upload = admit(request, self._terms, self._new_id(), now)
+        except BeyondTerms as refusal:
+            return await self._accepted_before(request, refusal, access)
         check_may_write(access, upload.partition)
         check_may_write(access, upload.asset_partition)
         targets: tuple[WriteTarget, ...] = ()
@@ -102,6 +104,22 @@ class UploadBroker:
             raise RequestIdReused(request.request_id)
         if opened := await self._opened(stored):
             return opened, self._lanes.write_targets(opened)
+        return await self._renewed(stored.upload_id, access)
+
+    async def _accepted_before(
+        self, request: UploadRequest, refusal: BeyondTerms, access: Access
+    ) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        """Renews the targets of a request that this server would refuse and one with other settings has accepted.
+
+        Raises the refusal when there is no such upload, otherwise as request_upload does.
+        """
+        check_may_write(access, refusal.upload.partition)
+        check_may_write(access, refusal.upload.asset_partition)
+        stored = await self._uploads.find_requested(request.uid, request.request_id) if request.request_id else None
+        if stored is None:
+            raise refusal
+        if not asked_alike(stored, refusal.upload):
+            raise RequestIdReused(request.request_id)
         return await self._renewed(stored.upload_id, access)
 
     async def _opened(self, upload: Upload) -> Upload | None:
@@ -304,11 +322,23 @@ class UploadBroker:
         """Yields every change of every upload of the caller's in a session, in order; never ends by itself.
 
         Yields progress between them, newest only, and None when nothing happened for a heartbeat.
+        Raises InvalidRequest, RevisionAhead.
         """
+        if violations := [
+            FieldViolation(f"after_revisions[{upload_id!r}]", f"is {revision}, it must be 0 or more")
+            for upload_id, revision in after_revisions.items()
+            if revision < 0
+        ]:
+            raise InvalidRequest(violations)
         sent = dict(after_revisions)
         uid = access.uid or ""
         async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
-            news: Sequence[Snapshot | Progress] = await self._hub.read_session(session_id, uid)
+            stored = await self._hub.read_session(session_id, uid)
+            for upload in (snapshot.upload for snapshot in stored):
+                if (asked := sent.get(upload.upload_id, 0)) > upload.revision:
+                    raise RevisionAhead(asked, upload.revision, f"after_revisions[{upload.upload_id!r}]")
+            news: Sequence[Snapshot | Progress] = stored
+            del stored
             while True:
                 for item in news:
                     if isinstance(item, Progress):
@@ -327,7 +357,7 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await asyncio.gather(self._openings.finish(), self._completions.finish())
+        await all_settled(self._openings.finish(), self._completions.finish())
         await self._board.finish()
 
 

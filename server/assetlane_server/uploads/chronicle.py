@@ -17,7 +17,8 @@ class Chronicle(UploadRelay):
         """See UploadRecords."""
         stored = await super().insert_upload(upload)
         if stored.upload_id == upload.upload_id:
-            self._meter.moved(stored)
+            for revision in range(1, stored.revision + 1):  # PENDING and INITIALIZED may come in one write
+                self._meter.moved(stored.as_of(revision))
         return stored
 
     async def advance_upload(self, upload: Upload) -> bool:

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from assetlane_server.uploads.access import UNRESTRICTED
@@ -69,16 +70,16 @@ class Sweeper:
             async with asyncio.TaskGroup() as tasks:
                 for upload in uploads:
                     kind = upload.status.lower()
-                    tasks.create_task(self._guarded(kind, upload.upload_id, self._take_upload(upload)))
+                    tasks.create_task(self._guarded(kind, upload.upload_id, partial(self._take_upload, upload)))
                 for asset in assets:
-                    tasks.create_task(self._guarded("asset", asset.asset_id, self._take_asset(asset)))
+                    tasks.create_task(self._guarded("asset", asset.asset_id, partial(self._take_asset, asset)))
         return max(len(uploads), len(assets))
 
-    async def _guarded(self, kind: str, record_id: str, work: Coroutine[Any, Any, bool]) -> None:
-        async with self._turn:
+    async def _guarded(self, kind: str, record_id: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+        async with self._turn:  # the work begins here: a coroutine that waited for its turn could be left unawaited
             is_settled = False
             try:
-                if not await work:
+                if not await work():
                     return  # another server has taken it
                 is_settled = True
             except Refusal as error:
