@@ -29,8 +29,8 @@ _ANY_ORIGIN = "https://any.example"
 
 _REACH = "Set ASSETLANE_S3_PUBLIC_ENDPOINT to the store's address as callers reach it."
 _CORS = (
-    "`assetlane-server setup` adds the rule where the store has such; where it does not, let the store or the proxy"
-    " before it allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
+    "`assetlane-server setup` (again if an earlier version did) adds the rule where the store has such; where it does"
+    " not, let the store or the proxy before it allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
 )
 
 NAMES = ("public endpoint", "CORS", "public prefix", "private prefix")
