@@ -15,7 +15,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parent.parent
 REFERENCE: Final = ROOT / "docs" / "api.md"
 PACKAGE: Final = "assetlane.v1"
-FILES: Final = ("upload_service", "asset_service", "upload", "asset")
+FILES: Final = ("upload_service", "asset_service", "access_service", "upload", "asset")
 INTRODUCTION: Final = """\
 # API reference
 

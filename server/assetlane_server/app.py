@@ -24,6 +24,7 @@ from assetlane_server.objects.settings import S3Settings
 from assetlane_server.observability import observability
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
@@ -39,6 +40,7 @@ from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.tokens import AccessTokens
 from assetlane_server.uploads.watching import AssetWatches
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ async def application(
             meter=sight.instruments,
         ) as records,
         object_store(settings, sight.instruments) as store,
-        security(settings, utc_now) as guard,
+        security(settings, utc_now, records.rings) as guard,
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
@@ -136,6 +138,7 @@ async def application(
             now=utc_now,
         )
         parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
+        tokens = AccessTokens(uploads, guard.signer, utc_now)
         sweeper = Sweeper(
             records=records,
             uploads=uploads,
@@ -147,8 +150,9 @@ async def application(
         )
         async with (
             serving(
-                UploadServicer(broker, parts, lanes),
+                UploadServicer(broker, parts, lanes, tokens),
                 AssetServicer(ledger, watches, lanes),
+                AccessServicer(tokens),
                 listen=settings.listen,
                 authenticator=guard.authenticator,
                 credentials=guard.tls.credentials if guard.tls else None,
@@ -184,7 +188,12 @@ async def application(
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run), name=name)
-                for name, part in (("token keys", guard.keyring), ("certificates", guard.tls))
+                for name, part in (
+                    ("token keys", guard.keyring),
+                    ("policy", guard.policy),
+                    ("rings of keys", guard.rings),
+                    ("certificates", guard.tls),
+                )
                 if part is not None
             ]
             telling_health = tasks.create_task(app.tell_health(), name="health")
@@ -221,7 +230,7 @@ async def set_up_bucket(settings: Settings, *, allow_public_policy: bool = False
         allow_public_policy=allow_public_policy,
         browser_origins=settings.cors_origins,
         # Never before the deadline of the upload that is still sending parts.
-        abort_multipart_after_days=math.ceil(settings.upload_hours / 24) + 1,
+        abort_multipart_after_days=math.ceil(max(settings.upload_hours, settings.write_url_max_hours) / 24) + 2,
     )
     async with object_store(settings) as store:
         try:

@@ -1,4 +1,4 @@
-"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, config."""
+"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, keys, config."""
 
 import logging
 import os
@@ -14,6 +14,7 @@ import typer
 from assetlane.cli.commanding import Command, Commands, examples
 from assetlane.version import __version__
 from assetlane_server.config_sources import SETTINGS_FILE
+from assetlane_server.key_commands import keys
 from assetlane_server.local.errors import LocalStackError
 from assetlane_server.uploads.errors import NotReady
 
@@ -34,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Commands(Commands):
-    order = ("local", "serve", "setup", "doctor", "reconcile", "config", "version")
+    order = ("local", "serve", "setup", "doctor", "reconcile", "keys", "config", "version")
 
 
 cli = typer.Typer(
@@ -45,6 +46,9 @@ cli = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+cli.add_typer(keys, name="keys", short_help="Look after the keys of scoped tokens.")
 
 
 def main() -> None:
@@ -271,7 +275,7 @@ async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | 
     from assetlane_server.uploads.reconciliation import least_age
 
     try:
-        age = least_age(asked_age, settings.terms.write_url_lifetime)
+        age = least_age(asked_age, settings.terms.longest_write_life)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--older-than") from error
     async with reconciling(settings) as reconciler:

@@ -36,6 +36,7 @@ CLIENTS = frozenset(
         "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
     )
 )  # fmt: skip
+IN_MONGODB = "mongodb"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
 
@@ -61,6 +62,15 @@ class Settings(BaseSettings):
     jwt_leeway_seconds: float = Field(10, ge=0, le=300, description="how far the issuer's clock may be off")
     policy_file: Path | None = Field(
         None, description="who may read and write which partition; unset: one's own, and `public`"
+    )
+    token_keys: str = Field(
+        IN_MONGODB,
+        min_length=1,
+        description="where the rings of keys for scoped tokens are kept: `mongodb`, or a folder",
+    )
+    token_max_hours: float = Field(24, ge=1 / 60, le=168, description="longest life of a scoped token")
+    reload_seconds: float = Field(
+        2, ge=0.05, le=3600, description="time between two looks at policy file, key files and rings of keys"
     )
     allow_anonymous: bool = Field(
         False, description="whether to serve beyond loopback although nobody has to prove who he is"
@@ -113,7 +123,12 @@ class Settings(BaseSettings):
     public_base_url: str | None = Field(
         None, description="what a public asset's URL begins with, such as a CDN; unset: the bucket's own URL"
     )
-    write_url_seconds: int = Field(900, ge=1, le=604_800, description="life of a write URL")
+    write_url_seconds: int = Field(
+        900, ge=1, le=604_800, description="life of a write URL of a request that asks for none"
+    )
+    write_url_max_hours: float = Field(
+        24, ge=0.02, le=168, description="longest life of a write URL that a request may ask for"
+    )
     upload_hours: float = Field(24, gt=0, le=168, description="time from a request to its deadline")
     upload_retention_days: float = Field(
         30,
@@ -380,6 +395,7 @@ class Settings(BaseSettings):
             multipart_max_parts=self.multipart_max_parts,
             public_assets=self.public_assets,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
+            max_write_url_lifetime=timedelta(hours=self.write_url_max_hours),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,
             upload_retention=timedelta(days=self.upload_retention_days),

@@ -16,14 +16,20 @@ from assetlane_server.access.certificates import CertificateFiles, current_certi
 from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
-from assetlane_server.access.policy import DEFAULT_POLICY, Policy, policy_of
+from assetlane_server.access.policy import DEFAULT_POLICY, Policy, check_rpcs, policy_of
 from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
 from assetlane_server.access.rationing import RatedCallers, RationedUploads
-from assetlane_server.config import Settings
+from assetlane_server.access.ring_files import RingFiles
+from assetlane_server.access.scoped import ScopedTokens
+from assetlane_server.access.watched import WatchedPolicy, WatchedRings
+from assetlane_server.config import IN_MONGODB, Settings
 from assetlane_server.rpc.call import Authenticator
+from assetlane_server.rpc.server import RPCS
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.ports import QuotaRecords, UploadRecords
+from assetlane_server.uploads.rings import RingStore
+from assetlane_server.uploads.tokens import TokenSigner
 
 _log = logging.getLogger(__name__)
 
@@ -35,24 +41,35 @@ class Security:
     authenticator: Authenticator
     keyring: Keyring | None
     tls: Tls | None
+    policy: WatchedPolicy | None = None
+    rings: WatchedRings | None = None
+    signer: TokenSigner | None = None
 
 
 @asynccontextmanager
-async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Security]:
+async def security(settings: Settings, now: Callable[[], datetime], mongo_rings: RingStore) -> AsyncIterator[Security]:
     """Reads keys, policy and certificates. Raises NotReady naming the setting to look at."""
     async with opened_keyring(settings) as keyring:
         authenticator: Authenticator = Anonymous()
+        policy, rings, scoped = None, None, None
         if keyring is not None:
+            interval = timedelta(seconds=settings.reload_seconds)
+            policy = await asyncio.to_thread(WatchedPolicy, partial(read_policy, settings), interval=interval)
+            rings = WatchedRings(ring_store(settings, mongo_rings), interval=interval)
+            await rings.look()
+            longest = timedelta(hours=settings.token_max_hours)
+            scoped = ScopedTokens(rings, policy.current, max_lifetime=longest, now=now)
             authenticator = TokenAuthenticator(
                 keyring,
-                await asyncio.to_thread(read_policy, settings),
+                policy,
+                scoped=scoped,
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
                 leeway=timedelta(seconds=settings.jwt_leeway_seconds),
                 now=now,
             )
-            if settings.quota_calls_per_second is not None:
-                authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
+            # Also where the setting is absent: the policy may have a rate for a service caller.
+            authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
             await _load(keyring, settings)
         elif not settings.is_loopback:
             _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
@@ -61,7 +78,12 @@ async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIter
         if tls is None and keyring is not None and not settings.is_loopback:
             _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
                          settings.listen)  # fmt: skip
-        yield Security(authenticator, keyring, tls)
+        yield Security(authenticator, keyring, tls, policy, rings, scoped)
+
+
+def ring_store(settings: Settings, mongo_rings: RingStore) -> RingStore:
+    """Returns where the settings keep the rings of keys."""
+    return mongo_rings if settings.token_keys == IN_MONGODB else RingFiles(Path(settings.token_keys))
 
 
 @asynccontextmanager
@@ -81,7 +103,9 @@ async def opened_keyring(settings: Settings) -> AsyncIterator[Keyring | None]:
         else:
             yield None
             return
-        yield Keyring(read, parse, interval=timedelta(seconds=settings.jwt_refresh_seconds), clock=time.monotonic)
+        # A file is looked at often, an issuer is asked seldom.
+        seconds = settings.jwt_refresh_seconds if settings.has_jwks_url else settings.reload_seconds
+        yield Keyring(read, parse, interval=timedelta(seconds=seconds), clock=time.monotonic)
 
 
 def read_policy(settings: Settings) -> Policy:
@@ -89,12 +113,17 @@ def read_policy(settings: Settings) -> Policy:
     if settings.policy_file is None:
         return policy_of(DEFAULT_POLICY)
     try:
-        return policy_of(settings.policy_file.read_text())
+        policy = policy_of(settings.policy_file.read_text())
+        check_rpcs(policy, RPCS)
     except OSError as error:
         told = f"{settings.policy_file} cannot be read: {error.strerror or type(error).__name__}"
         raise NotReady(f"ASSETLANE_POLICY_FILE: {told}") from error
     except (NotReady, UnicodeDecodeError) as error:
         raise NotReady(f"ASSETLANE_POLICY_FILE: {error}") from error
+    if settings.tls_client_ca_file is None and (named := [one for one in policy.services if one.certificate]):
+        told = f"service {named[0].name!r} is known by its certificate: set ASSETLANE_TLS_CLIENT_CA_FILE"
+        raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+    return policy
 
 
 def certificate_files(settings: Settings) -> CertificateFiles | None:

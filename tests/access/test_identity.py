@@ -18,6 +18,7 @@ from assetlane_server.access.identity import MAX_TOKEN_BYTES, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import KeySet, keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, policy_of
+from assetlane_server.access.watched import WatchedPolicy
 from assetlane_server.uploads.errors import (
     TokenExpired,
     TokenInvalid,
@@ -49,9 +50,8 @@ class Gatekeeper:
 
         self.keyring = Keyring(read, counted, interval=timedelta(hours=1), clock=lambda: self.time)
         given = {"issuer": None, "audience": None, "leeway": timedelta(0), **options}
-        self.tokens = TokenAuthenticator(
-            self.keyring, policy_of(DEFAULT_POLICY), now=lambda: datetime.now(UTC) + self.ahead, **given
-        )
+        watched = WatchedPolicy(lambda: policy_of(DEFAULT_POLICY), interval=timedelta(hours=1))
+        self.tokens = TokenAuthenticator(self.keyring, watched, now=lambda: datetime.now(UTC) + self.ahead, **given)
 
     async def uid(self, token: str) -> str | None:
         """Returns whose token it is."""

@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetlane_server.access.policy import DEFAULT_POLICY, Caller, pattern_of, policy_of
+from assetlane_server.access.callers import UserAccess
+from assetlane_server.access.policy import DEFAULT_POLICY, pattern_of, policy_of
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.paths import fault_in_path
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def caller(uid: str = "ann", policy: str = DEFAULT_POLICY, **claims: Any) -> Caller:
+def caller(uid: str = "ann", policy: str = DEFAULT_POLICY, **claims: Any) -> UserAccess:
     """Returns a caller under a policy."""
-    return policy_of(policy).caller(uid, claims, LATER)
+    known = policy_of(policy)
+    return UserAccess(uid, known.named_claims(claims), LATER, lambda: known)
 
 
 def reads(*patterns: str) -> str:

@@ -10,20 +10,22 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane import Client
-from assetlane.v1 import asset_service_pb2_grpc, upload_service_pb2_grpc
+from assetlane.v1 import access_service_pb2_grpc, asset_service_pb2_grpc, upload_service_pb2_grpc
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 
 if TYPE_CHECKING:
+    from assetlane.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from assetlane.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
 
 class Stubs(NamedTuple):
-    """Both services, as any language calls them."""
+    """All services, as any language calls them."""
 
     uploads: "UploadServiceAsyncStub"
     assets: "AssetServiceAsyncStub"
+    access: "AccessServiceAsyncStub"
 
     @classmethod
     def on(cls, channel: grpc.aio.Channel) -> "Stubs":
@@ -31,6 +33,7 @@ class Stubs(NamedTuple):
         return cls(
             upload_service_pb2_grpc.UploadServiceStub(channel),
             asset_service_pb2_grpc.AssetServiceStub(channel),
+            access_service_pb2_grpc.AccessServiceStub(channel),
         )
 
 

@@ -50,7 +50,7 @@ class Person:
 
     async def call(self, method: str, request: Message) -> Any:
         """Calls an RPC; of a watch it returns the first event."""
-        stub = self.stubs.uploads if hasattr(self.stubs.uploads, method) else self.stubs.assets
+        stub = next(one for one in self.stubs if hasattr(one, method))
         call = getattr(stub, method)(request, metadata=self.metadata, timeout=20)
         if not hasattr(call, "read"):
             return await call

@@ -20,6 +20,7 @@ from tests.journeys.guarded import TEAM, Person, guarded, guarded_server
 from tests.journeys.lanes import request_for
 from tests.servers import served
 
+from assetlane.v1 import access_service_pb2 as access
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane_server.config import Settings
@@ -29,6 +30,7 @@ NO_UPLOAD = "NOT_FOUND UPLOAD_NOT_FOUND"
 NO_ASSET = "NOT_FOUND ASSET_NOT_FOUND"
 NO_PARTITION = "NOT_FOUND PARTITION_NOT_FOUND"
 READ_ONLY = "PERMISSION_DENIED PARTITION_READ_ONLY"
+NOT_ALLOWED = "PERMISSION_DENIED RPC_NOT_ALLOWED"
 
 STRANGERS = {
     "no token": "UNAUTHENTICATED TOKEN_MISSING",
@@ -61,6 +63,7 @@ ROWS = {
     "RefreshAsset": READERS,
     "BatchRefreshAssets": READERS,  # a result for each: here it stands for the status
     "DeleteAsset": (NO_ASSET, READ_ONLY, OK, OK),
+    "CreateToken": (NOT_ALLOWED, NOT_ALLOWED, NOT_ALLOWED, NOT_ALLOWED),  # service callers: see test_callers.py
 }
 REQUESTS: dict[str, Callable[[str], Message]] = {
     "RequestUpload": lambda _: request_for(uid="", partition=TEAM),
@@ -78,12 +81,14 @@ REQUESTS: dict[str, Callable[[str], Message]] = {
     "RefreshAsset": lambda subject: assets.RefreshAssetRequest(asset_id=subject),
     "BatchRefreshAssets": lambda subject: assets.BatchRefreshAssetsRequest(asset_ids=[subject]),
     "DeleteAsset": lambda subject: assets.DeleteAssetRequest(asset_id=subject),
+    "CreateToken": lambda subject: access.CreateTokenRequest(upload_id=subject),
 }
 CHANGING = {"CompleteUpload", "CancelUpload", "DeleteAsset"}  # each call that succeeds wants a subject of its own
 
 SERVICES = {
     "UploadService": uploads.DESCRIPTOR.services_by_name["UploadService"],
     "AssetService": assets.DESCRIPTOR.services_by_name["AssetService"],
+    "AccessService": access.DESCRIPTOR.services_by_name["AccessService"],
 }
 
 

@@ -19,6 +19,8 @@ from tests.journeys.guarded import Person, guarded, guarded_server
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.upload_pb2 import UploadStatus
+from assetlane_server.access.callers import UserAccess
+from assetlane_server.access.policy import Policy
 from assetlane_server.app import object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.records.mongo import MongoRecords
@@ -292,7 +294,7 @@ async def test_the_forbidden_costs_the_same_reads_as_the_missing(
         asset = await person_with(issuer.token("ann")).asset()
         counted: Any = Counted(records)
         ledger = AssetLedger(assets=counted, store=store, lanes=Lanes(store), now=utc_now)
-        bob = NobodyElses()
+        bob = nobody_elses()
         compared = []
         for name, work in {
             "get": ledger.get_asset,
@@ -312,19 +314,9 @@ async def test_the_forbidden_costs_the_same_reads_as_the_missing(
     figures(f"forbidden and missing cost the same reads: {', '.join(compared)}")
 
 
-class NobodyElses:
-    """See Access: may do nothing to what is there."""
-
-    uid = "bob"
-    expire_time = None
-
-    def may_read(self, partition: str) -> bool:
-        """See Access."""
-        return False
-
-    def may_write(self, partition: str) -> bool:
-        """See Access."""
-        return False
+def nobody_elses() -> UserAccess:
+    """Returns what somebody may do who may do nothing to what is there."""
+    return UserAccess("bob", {}, None, lambda: Policy(read=(), write=()))
 
 
 async def test_an_upload_that_is_being_completed_is_nobody_elses(

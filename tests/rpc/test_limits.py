@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -61,7 +61,7 @@ class Uploads(UploadServiceServicer):
 class Guard:
     """See Authenticator: refuses callers without a token, and tokens that are too large."""
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """See Authenticator."""
         if authorization is None:
             raise TokenMissing

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from assetlane.v1 import asset_pb2 as assetlane_dot_v1_dot_asset__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssetlane/v1/upload.proto\x12\x0c\x61ssetlane.v1\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x0eVariantPromise\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x10\n\x08width_px\x18\x05 \x01(\x05\x12\x11\n\theight_px\x18\x06 \x01(\x05\x12\x16\n\x0epromises_parts\x18\x07 \x01(\x08\",\n\x07\x43utSize\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmax_edge_px\x18\x02 \x01(\x05\"\xa2\x01\n\x07\x43utPlan\x12%\n\x05maker\x18\x01 \x01(\x0e\x32\x16.assetlane.v1.CutMaker\x12$\n\x05sizes\x18\x02 \x03(\x0b\x32\x15.assetlane.v1.CutSize\x12\'\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x17.assetlane.v1.CutFormat\x12\x0f\n\x07quality\x18\x04 \x01(\x05\x12\x10\n\x08required\x18\x05 \x01(\x08\"\xce\x01\n\x10PresignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12<\n\x07headers\x18\x03 \x03(\x0b\x32+.assetlane.v1.PresignedRequest.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\x0bWriteTarget\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x34\n\nsingle_put\x18\x02 \x01(\x0b\x32\x1e.assetlane.v1.PresignedRequestH\x00\x12\x32\n\tmultipart\x18\x03 \x01(\x0b\x32\x1d.assetlane.v1.MultipartTargetH\x00\x42\x05\n\x03way\">\n\x0fMultipartTarget\x12\x17\n\x0fpart_size_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"\x86\x01\n\x0cStatusChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.assetlane.v1.UploadStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x04 \x01(\t\"*\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xfc\x04\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x11\n\tpartition\x18\x05 \x01(\t\x12\x17\n\x0f\x61sset_partition\x18\x06 \x01(\t\x12\x11\n\tfile_path\x18\x07 \x01(\t\x12\x18\n\x10\x65xpiration_hours\x18\x08 \x01(\x01\x12+\n\x07\x64\x65tails\x18\t \x01(\x0b\x32\x1a.assetlane.v1.AssetDetails\x12.\n\x08variants\x18\n \x03(\x0b\x32\x1c.assetlane.v1.VariantPromise\x12*\n\x06status\x18\x0b \x01(\x0e\x32\x1a.assetlane.v1.UploadStatus\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12+\n\x07history\x18\r \x03(\x0b\x32\x1a.assetlane.v1.StatusChange\x12&\n\x07\x66\x61ilure\x18\x0e \x01(\x0b\x32\x15.assetlane.v1.Failure\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08\x63ut_plan\x18\x12 \x01(\x0b\x32\x15.assetlane.v1.CutPlan\x12%\n\x07notices\x18\x13 \x03(\x0b\x32\x14.assetlane.v1.Notice*\x8c\x02\n\x0cUploadStatus\x12\x1d\n\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1d\n\x19UPLOAD_STATUS_INITIALIZED\x10\x02\x12\x1a\n\x16UPLOAD_STATUS_UPLOADED\x10\x03\x12\x1b\n\x17UPLOAD_STATUS_COMPLETED\x10\x04\x12\x18\n\x14UPLOAD_STATUS_FAILED\x10\x05\x12\x1b\n\x17UPLOAD_STATUS_CANCELLED\x10\x06\x12\x19\n\x15UPLOAD_STATUS_EXPIRED\x10\x07\"\x04\x08\x08\x10\x08*\x12UPLOAD_STATUS_HELD*Q\n\x08\x43utMaker\x12\x19\n\x15\x43UT_MAKER_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43UT_MAKER_CLIENT\x10\x01\x12\x14\n\x10\x43UT_MAKER_SERVER\x10\x02*z\n\tCutFormat\x12\x1a\n\x16\x43UT_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43UT_FORMAT_AUTO\x10\x01\x12\x13\n\x0f\x43UT_FORMAT_JPEG\x10\x02\x12\x12\n\x0e\x43UT_FORMAT_PNG\x10\x03\x12\x13\n\x0f\x43UT_FORMAT_WEBP\x10\x04\x42\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61ssetlane/v1/upload.proto\x12\x0c\x61ssetlane.v1\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x01\n\x0eVariantPromise\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\x12\x10\n\x08width_px\x18\x05 \x01(\x05\x12\x11\n\theight_px\x18\x06 \x01(\x05\x12\x16\n\x0epromises_parts\x18\x07 \x01(\x08\",\n\x07\x43utSize\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bmax_edge_px\x18\x02 \x01(\x05\"\xa2\x01\n\x07\x43utPlan\x12%\n\x05maker\x18\x01 \x01(\x0e\x32\x16.assetlane.v1.CutMaker\x12$\n\x05sizes\x18\x02 \x03(\x0b\x32\x15.assetlane.v1.CutSize\x12\'\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x17.assetlane.v1.CutFormat\x12\x0f\n\x07quality\x18\x04 \x01(\x05\x12\x10\n\x08required\x18\x05 \x01(\x08\"\xce\x01\n\x10PresignedRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0b\n\x03url\x18\x02 \x01(\t\x12<\n\x07headers\x18\x03 \x03(\x0b\x32+.assetlane.v1.PresignedRequest.HeadersEntry\x12/\n\x0b\x65xpire_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\x0bWriteTarget\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x34\n\nsingle_put\x18\x02 \x01(\x0b\x32\x1e.assetlane.v1.PresignedRequestH\x00\x12\x32\n\tmultipart\x18\x03 \x01(\x0b\x32\x1d.assetlane.v1.MultipartTargetH\x00\x42\x05\n\x03way\">\n\x0fMultipartTarget\x12\x17\n\x0fpart_size_bytes\x18\x01 \x01(\x03\x12\x12\n\npart_count\x18\x02 \x01(\x05\"\x98\x01\n\x0cStatusChange\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12*\n\x06status\x18\x02 \x01(\x0e\x32\x1a.assetlane.v1.UploadStatus\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08\x61\x63ted_by\x18\x05 \x01(\t\"*\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb3\x05\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x11\n\tpartition\x18\x05 \x01(\t\x12\x17\n\x0f\x61sset_partition\x18\x06 \x01(\t\x12\x11\n\tfile_path\x18\x07 \x01(\t\x12\x18\n\x10\x65xpiration_hours\x18\x08 \x01(\x01\x12+\n\x07\x64\x65tails\x18\t \x01(\x0b\x32\x1a.assetlane.v1.AssetDetails\x12.\n\x08variants\x18\n \x03(\x0b\x32\x1c.assetlane.v1.VariantPromise\x12*\n\x06status\x18\x0b \x01(\x0e\x32\x1a.assetlane.v1.UploadStatus\x12\x10\n\x08revision\x18\x0c \x01(\x03\x12+\n\x07history\x18\r \x03(\x0b\x32\x1a.assetlane.v1.StatusChange\x12&\n\x07\x66\x61ilure\x18\x0e \x01(\x0b\x32\x15.assetlane.v1.Failure\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x08\x63ut_plan\x18\x12 \x01(\x0b\x32\x15.assetlane.v1.CutPlan\x12%\n\x07notices\x18\x13 \x03(\x0b\x32\x14.assetlane.v1.Notice\x12\x35\n\x12write_url_lifetime\x18\x14 \x01(\x0b\x32\x19.google.protobuf.Duration*\x8c\x02\n\x0cUploadStatus\x12\x1d\n\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1d\n\x19UPLOAD_STATUS_INITIALIZED\x10\x02\x12\x1a\n\x16UPLOAD_STATUS_UPLOADED\x10\x03\x12\x1b\n\x17UPLOAD_STATUS_COMPLETED\x10\x04\x12\x18\n\x14UPLOAD_STATUS_FAILED\x10\x05\x12\x1b\n\x17UPLOAD_STATUS_CANCELLED\x10\x06\x12\x19\n\x15UPLOAD_STATUS_EXPIRED\x10\x07\"\x04\x08\x08\x10\x08*\x12UPLOAD_STATUS_HELD*Q\n\x08\x43utMaker\x12\x19\n\x15\x43UT_MAKER_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43UT_MAKER_CLIENT\x10\x01\x12\x14\n\x10\x43UT_MAKER_SERVER\x10\x02*z\n\tCutFormat\x12\x1a\n\x16\x43UT_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43UT_FORMAT_AUTO\x10\x01\x12\x13\n\x0f\x43UT_FORMAT_JPEG\x10\x02\x12\x12\n\x0e\x43UT_FORMAT_PNG\x10\x03\x12\x13\n\x0f\x43UT_FORMAT_WEBP\x10\x04\x42\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'P\001'
   _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
-  _globals['_UPLOADSTATUS']._serialized_start=1705
-  _globals['_UPLOADSTATUS']._serialized_end=1973
-  _globals['_CUTMAKER']._serialized_start=1975
-  _globals['_CUTMAKER']._serialized_end=2056
-  _globals['_CUTFORMAT']._serialized_start=2058
-  _globals['_CUTFORMAT']._serialized_end=2180
-  _globals['_VARIANTPROMISE']._serialized_start=103
-  _globals['_VARIANTPROMISE']._serialized_end=252
-  _globals['_CUTSIZE']._serialized_start=254
-  _globals['_CUTSIZE']._serialized_end=298
-  _globals['_CUTPLAN']._serialized_start=301
-  _globals['_CUTPLAN']._serialized_end=463
-  _globals['_PRESIGNEDREQUEST']._serialized_start=466
-  _globals['_PRESIGNEDREQUEST']._serialized_end=672
-  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_start=626
-  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_end=672
-  _globals['_WRITETARGET']._serialized_start=675
-  _globals['_WRITETARGET']._serialized_end=818
-  _globals['_MULTIPARTTARGET']._serialized_start=820
-  _globals['_MULTIPARTTARGET']._serialized_end=882
-  _globals['_STATUSCHANGE']._serialized_start=885
-  _globals['_STATUSCHANGE']._serialized_end=1019
-  _globals['_FAILURE']._serialized_start=1021
-  _globals['_FAILURE']._serialized_end=1063
-  _globals['_UPLOAD']._serialized_start=1066
-  _globals['_UPLOAD']._serialized_end=1702
+  _globals['_UPLOADSTATUS']._serialized_start=1810
+  _globals['_UPLOADSTATUS']._serialized_end=2078
+  _globals['_CUTMAKER']._serialized_start=2080
+  _globals['_CUTMAKER']._serialized_end=2161
+  _globals['_CUTFORMAT']._serialized_start=2163
+  _globals['_CUTFORMAT']._serialized_end=2285
+  _globals['_VARIANTPROMISE']._serialized_start=135
+  _globals['_VARIANTPROMISE']._serialized_end=284
+  _globals['_CUTSIZE']._serialized_start=286
+  _globals['_CUTSIZE']._serialized_end=330
+  _globals['_CUTPLAN']._serialized_start=333
+  _globals['_CUTPLAN']._serialized_end=495
+  _globals['_PRESIGNEDREQUEST']._serialized_start=498
+  _globals['_PRESIGNEDREQUEST']._serialized_end=704
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_start=658
+  _globals['_PRESIGNEDREQUEST_HEADERSENTRY']._serialized_end=704
+  _globals['_WRITETARGET']._serialized_start=707
+  _globals['_WRITETARGET']._serialized_end=850
+  _globals['_MULTIPARTTARGET']._serialized_start=852
+  _globals['_MULTIPARTTARGET']._serialized_end=914
+  _globals['_STATUSCHANGE']._serialized_start=917
+  _globals['_STATUSCHANGE']._serialized_end=1069
+  _globals['_FAILURE']._serialized_start=1071
+  _globals['_FAILURE']._serialized_end=1113
+  _globals['_UPLOAD']._serialized_start=1116
+  _globals['_UPLOAD']._serialized_end=1807
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from assetlane.v1 import asset_pb2 as _asset_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -392,12 +393,17 @@ class StatusChange(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ACTED_BY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Rises by one with every status change of the upload; the first is 1."""
     status: Global___UploadStatus.ValueType
     """The status that the upload took on."""
     reason: _builtins.str
     """Why, as a machine-readable reason, when the status is FAILED, CANCELLED or EXPIRED. Otherwise empty."""
+    acted_by: _builtins.str
+    """Who acted for the owner: the name of a service caller; `token:` and that name for a device with a token of its
+    making. Empty: the owner itself, or the server.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it did."""
@@ -409,10 +415,11 @@ class StatusChange(_message.Message):
         status: Global___UploadStatus.ValueType = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
         reason: _builtins.str = ...,
+        acted_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "revision", b"revision", "status", b"status", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acted_by", b"acted_by", "reason", b"reason", "revision", b"revision", "status", b"status", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -469,6 +476,7 @@ class Upload(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CUT_PLAN_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    WRITE_URL_LIFETIME_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """The id of the upload and of the asset that it becomes: 26 characters, ordered by creation."""
     request_id: _builtins.str
@@ -525,6 +533,10 @@ class Upload(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
         """What the caller left out, and why: see `RequestUploadRequest.notices`."""
 
+    @_builtins.property
+    def write_url_lifetime(self) -> _duration_pb2.Duration:
+        """How long each write URL lives, as the request asked. Absent: the server's choice."""
+
     def __init__(
         self,
         *,
@@ -547,10 +559,11 @@ class Upload(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         cut_plan: Global___CutPlan | None = ...,
         notices: _abc.Iterable[_asset_pb2.Notice] | None = ...,
+        write_url_lifetime: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expire_time", b"expire_time", "failure", b"failure", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expire_time", b"expire_time", "failure", b"failure", "update_time", b"update_time", "write_url_lifetime", b"write_url_lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_partition", b"asset_partition", "create_time", b"create_time", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "expire_time", b"expire_time", "failure", b"failure", "file_path", b"file_path", "history", b"history", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "revision", b"revision", "session_id", b"session_id", "status", b"status", "uid", b"uid", "update_time", b"update_time", "upload_id", b"upload_id", "variants", b"variants", "write_url_lifetime", b"write_url_lifetime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from assetlane.v1 import access_service_pb2 as assetlane_dot_v1_dot_access__service__pb2
 from assetlane.v1 import asset_pb2 as assetlane_dot_v1_dot_asset__pb2
 from assetlane.v1 import upload_pb2 as assetlane_dot_v1_dot_upload__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!assetlane/v1/upload_service.proto\x12\x0c\x61ssetlane.v1\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x19\x61ssetlane/v1/upload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x02\n\x14RequestUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x11\n\tpartition\x18\x04 \x01(\t\x12\x17\n\x0f\x61sset_partition\x18\x05 \x01(\t\x12\x11\n\tfile_path\x18\x06 \x01(\t\x12\x1d\n\x10\x65xpiration_hours\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12+\n\x07\x64\x65tails\x18\x08 \x01(\x0b\x32\x1a.assetlane.v1.AssetDetails\x12.\n\x08variants\x18\t \x03(\x0b\x32\x1c.assetlane.v1.VariantPromise\x12\'\n\x08\x63ut_plan\x18\n \x01(\x0b\x32\x15.assetlane.v1.CutPlan\x12%\n\x07notices\x18\x0b \x03(\x0b\x32\x14.assetlane.v1.NoticeB\x13\n\x11_expiration_hours\"o\n\x15RequestUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\x30\n\rwrite_targets\x18\x02 \x03(\x0b\x32\x19.assetlane.v1.WriteTarget\"\xe7\x01\n\x12WatchUploadRequest\x12\x13\n\tupload_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x03\x12M\n\x0f\x61\x66ter_revisions\x18\x04 \x03(\x0b\x32\x34.assetlane.v1.WatchUploadRequest.AfterRevisionsEntry\x1a\x35\n\x13\x41\x66terRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x08\n\x06target\"\xaa\x01\n\x13WatchUploadResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x19.assetlane.v1.StatusEventH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.assetlane.v1.HeartbeatH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.assetlane.v1.ProgressEventH\x00\x42\x07\n\x05\x65vent\"\x89\x01\n\x0bStatusEvent\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\x30\n\rwrite_targets\x18\x02 \x03(\x0b\x32\x19.assetlane.v1.WriteTarget\x12\"\n\x05\x61sset\x18\x03 \x01(\x0b\x32\x13.assetlane.v1.Asset\"J\n\x0fVariantProgress\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsent_bytes\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xd1\x01\n\rProgressEvent\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12*\n\x05stage\x18\x02 \x01(\x0e\x32\x1b.assetlane.v1.ProgressStage\x12/\n\x08variants\x18\x03 \x03(\x0b\x32\x1d.assetlane.v1.VariantProgress\x12\x12\n\nsent_bytes\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0b\n\tHeartbeat\"\xa4\x01\n\x15ReportProgressRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x46\n\nsent_bytes\x18\x02 \x03(\x0b\x32\x32.assetlane.v1.ReportProgressRequest.SentBytesEntry\x1a\x30\n\x0eSentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x18\n\x16ReportProgressResponse\"2\n\x0bPartPromise\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"`\n\x10SignPartsRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12(\n\x05parts\x18\x03 \x03(\x0b\x32\x19.assetlane.v1.PartPromise\"R\n\nSignedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.assetlane.v1.PresignedRequest\"<\n\x11SignPartsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.assetlane.v1.SignedPart\"]\n\x10ListPartsRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"S\n\nStoredPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"U\n\x11ListPartsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.assetlane.v1.StoredPart\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x15\x43ompleteUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"b\n\x16\x43ompleteUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\"\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.Asset\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"<\n\x14\x43\x61ncelUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"9\n\x11GetUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\"\x8a\x01\n\x12ListUploadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12,\n\x08statuses\x18\x05 \x03(\x0e\x32\x1a.assetlane.v1.UploadStatus\"U\n\x13ListUploadsResponse\x12%\n\x07uploads\x18\x01 \x03(\x0b\x32\x14.assetlane.v1.Upload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x87\x01\n\rProgressStage\x12\x1e\n\x1aPROGRESS_STAGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROGRESS_STAGE_UPLOADING\x10\x01\x12\x1c\n\x18PROGRESS_STAGE_VERIFYING\x10\x02\x12\x1a\n\x16PROGRESS_STAGE_CUTTING\x10\x03\x32\x8e\x06\n\rUploadService\x12X\n\rRequestUpload\x12\".assetlane.v1.RequestUploadRequest\x1a#.assetlane.v1.RequestUploadResponse\x12T\n\x0bWatchUpload\x12 .assetlane.v1.WatchUploadRequest\x1a!.assetlane.v1.WatchUploadResponse0\x01\x12[\n\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\x12L\n\tSignParts\x12\x1e.assetlane.v1.SignPartsRequest\x1a\x1f.assetlane.v1.SignPartsResponse\x12L\n\tListParts\x12\x1e.assetlane.v1.ListPartsRequest\x1a\x1f.assetlane.v1.ListPartsResponse\x12[\n\x0e\x43ompleteUpload\x12#.assetlane.v1.CompleteUploadRequest\x1a$.assetlane.v1.CompleteUploadResponse\x12U\n\x0c\x43\x61ncelUpload\x12!.assetlane.v1.CancelUploadRequest\x1a\".assetlane.v1.CancelUploadResponse\x12L\n\tGetUpload\x12\x1e.assetlane.v1.GetUploadRequest\x1a\x1f.assetlane.v1.GetUploadResponse\x12R\n\x0bListUploads\x12 .assetlane.v1.ListUploadsRequest\x1a!.assetlane.v1.ListUploadsResponseB\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!assetlane/v1/upload_service.proto\x12\x0c\x61ssetlane.v1\x1a!assetlane/v1/access_service.proto\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x19\x61ssetlane/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x03\n\x14RequestUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03uid\x18\x02 \x01(\t\x12\x12\n\nsession_id\x18\x03 \x01(\t\x12\x11\n\tpartition\x18\x04 \x01(\t\x12\x17\n\x0f\x61sset_partition\x18\x05 \x01(\t\x12\x11\n\tfile_path\x18\x06 \x01(\t\x12\x1d\n\x10\x65xpiration_hours\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12+\n\x07\x64\x65tails\x18\x08 \x01(\x0b\x32\x1a.assetlane.v1.AssetDetails\x12.\n\x08variants\x18\t \x03(\x0b\x32\x1c.assetlane.v1.VariantPromise\x12\'\n\x08\x63ut_plan\x18\n \x01(\x0b\x32\x15.assetlane.v1.CutPlan\x12%\n\x07notices\x18\x0b \x03(\x0b\x32\x14.assetlane.v1.Notice\x12\x35\n\x12write_url_lifetime\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0bissue_token\x18\r \x01(\x0b\x32\x1a.assetlane.v1.TokenOptionsB\x13\n\x11_expiration_hours\"\x99\x01\n\x15RequestUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\x30\n\rwrite_targets\x18\x02 \x03(\x0b\x32\x19.assetlane.v1.WriteTarget\x12(\n\x05token\x18\x03 \x01(\x0b\x32\x19.assetlane.v1.ScopedToken\"\xe7\x01\n\x12WatchUploadRequest\x12\x13\n\tupload_id\x18\x01 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x02 \x01(\tH\x00\x12\x16\n\x0e\x61\x66ter_revision\x18\x03 \x01(\x03\x12M\n\x0f\x61\x66ter_revisions\x18\x04 \x03(\x0b\x32\x34.assetlane.v1.WatchUploadRequest.AfterRevisionsEntry\x1a\x35\n\x13\x41\x66terRevisionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x08\n\x06target\"\xaa\x01\n\x13WatchUploadResponse\x12+\n\x06status\x18\x01 \x01(\x0b\x32\x19.assetlane.v1.StatusEventH\x00\x12,\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.assetlane.v1.HeartbeatH\x00\x12/\n\x08progress\x18\x03 \x01(\x0b\x32\x1b.assetlane.v1.ProgressEventH\x00\x42\x07\n\x05\x65vent\"\x89\x01\n\x0bStatusEvent\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\x30\n\rwrite_targets\x18\x02 \x03(\x0b\x32\x19.assetlane.v1.WriteTarget\x12\"\n\x05\x61sset\x18\x03 \x01(\x0b\x32\x13.assetlane.v1.Asset\"J\n\x0fVariantProgress\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x12\n\nsent_bytes\x18\x02 \x01(\x03\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xd1\x01\n\rProgressEvent\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12*\n\x05stage\x18\x02 \x01(\x0e\x32\x1b.assetlane.v1.ProgressStage\x12/\n\x08variants\x18\x03 \x03(\x0b\x32\x1d.assetlane.v1.VariantProgress\x12\x12\n\nsent_bytes\x18\x04 \x01(\x03\x12\x12\n\nsize_bytes\x18\x05 \x01(\x03\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0b\n\tHeartbeat\"\xa4\x01\n\x15ReportProgressRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x46\n\nsent_bytes\x18\x02 \x03(\x0b\x32\x32.assetlane.v1.ReportProgressRequest.SentBytesEntry\x1a\x30\n\x0eSentBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x18\n\x16ReportProgressResponse\"2\n\x0bPartPromise\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x0e\n\x06sha256\x18\x02 \x01(\x0c\"`\n\x10SignPartsRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12(\n\x05parts\x18\x03 \x03(\x0b\x32\x19.assetlane.v1.PartPromise\"R\n\nSignedPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.assetlane.v1.PresignedRequest\"<\n\x11SignPartsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.assetlane.v1.SignedPart\"]\n\x10ListPartsRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x0f\n\x07variant\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"S\n\nStoredPart\x12\x13\n\x0bpart_number\x18\x01 \x01(\x05\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"U\n\x11ListPartsResponse\x12\'\n\x05parts\x18\x01 \x03(\x0b\x32\x18.assetlane.v1.StoredPart\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"*\n\x15\x43ompleteUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"b\n\x16\x43ompleteUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\x12\"\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.Asset\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"<\n\x14\x43\x61ncelUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"9\n\x11GetUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.assetlane.v1.Upload\"\x8a\x01\n\x12ListUploadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x0b\n\x03uid\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12,\n\x08statuses\x18\x05 \x03(\x0e\x32\x1a.assetlane.v1.UploadStatus\"U\n\x13ListUploadsResponse\x12%\n\x07uploads\x18\x01 \x03(\x0b\x32\x14.assetlane.v1.Upload\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x87\x01\n\rProgressStage\x12\x1e\n\x1aPROGRESS_STAGE_UNSPECIFIED\x10\x00\x12\x1c\n\x18PROGRESS_STAGE_UPLOADING\x10\x01\x12\x1c\n\x18PROGRESS_STAGE_VERIFYING\x10\x02\x12\x1a\n\x16PROGRESS_STAGE_CUTTING\x10\x03\x32\x8e\x06\n\rUploadService\x12X\n\rRequestUpload\x12\".assetlane.v1.RequestUploadRequest\x1a#.assetlane.v1.RequestUploadResponse\x12T\n\x0bWatchUpload\x12 .assetlane.v1.WatchUploadRequest\x1a!.assetlane.v1.WatchUploadResponse0\x01\x12[\n\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\x12L\n\tSignParts\x12\x1e.assetlane.v1.SignPartsRequest\x1a\x1f.assetlane.v1.SignPartsResponse\x12L\n\tListParts\x12\x1e.assetlane.v1.ListPartsRequest\x1a\x1f.assetlane.v1.ListPartsResponse\x12[\n\x0e\x43ompleteUpload\x12#.assetlane.v1.CompleteUploadRequest\x1a$.assetlane.v1.CompleteUploadResponse\x12U\n\x0c\x43\x61ncelUpload\x12!.assetlane.v1.CancelUploadRequest\x1a\".assetlane.v1.CancelUploadResponse\x12L\n\tGetUpload\x12\x1e.assetlane.v1.GetUploadRequest\x1a\x1f.assetlane.v1.GetUploadResponse\x12R\n\x0bListUploads\x12 .assetlane.v1.ListUploadsRequest\x1a!.assetlane.v1.ListUploadsResponseB\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,62 +41,62 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHUPLOADREQUEST_AFTERREVISIONSENTRY']._serialized_options = b'8\001'
   _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._loaded_options = None
   _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._serialized_options = b'8\001'
-  _globals['_PROGRESSSTAGE']._serialized_start=2795
-  _globals['_PROGRESSSTAGE']._serialized_end=2930
-  _globals['_REQUESTUPLOADREQUEST']._serialized_start=138
-  _globals['_REQUESTUPLOADREQUEST']._serialized_end=501
-  _globals['_REQUESTUPLOADRESPONSE']._serialized_start=503
-  _globals['_REQUESTUPLOADRESPONSE']._serialized_end=614
-  _globals['_WATCHUPLOADREQUEST']._serialized_start=617
-  _globals['_WATCHUPLOADREQUEST']._serialized_end=848
-  _globals['_WATCHUPLOADREQUEST_AFTERREVISIONSENTRY']._serialized_start=785
-  _globals['_WATCHUPLOADREQUEST_AFTERREVISIONSENTRY']._serialized_end=838
-  _globals['_WATCHUPLOADRESPONSE']._serialized_start=851
-  _globals['_WATCHUPLOADRESPONSE']._serialized_end=1021
-  _globals['_STATUSEVENT']._serialized_start=1024
-  _globals['_STATUSEVENT']._serialized_end=1161
-  _globals['_VARIANTPROGRESS']._serialized_start=1163
-  _globals['_VARIANTPROGRESS']._serialized_end=1237
-  _globals['_PROGRESSEVENT']._serialized_start=1240
-  _globals['_PROGRESSEVENT']._serialized_end=1449
-  _globals['_HEARTBEAT']._serialized_start=1451
-  _globals['_HEARTBEAT']._serialized_end=1462
-  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1465
-  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1629
-  _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._serialized_start=1581
-  _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._serialized_end=1629
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1631
-  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1655
-  _globals['_PARTPROMISE']._serialized_start=1657
-  _globals['_PARTPROMISE']._serialized_end=1707
-  _globals['_SIGNPARTSREQUEST']._serialized_start=1709
-  _globals['_SIGNPARTSREQUEST']._serialized_end=1805
-  _globals['_SIGNEDPART']._serialized_start=1807
-  _globals['_SIGNEDPART']._serialized_end=1889
-  _globals['_SIGNPARTSRESPONSE']._serialized_start=1891
-  _globals['_SIGNPARTSRESPONSE']._serialized_end=1951
-  _globals['_LISTPARTSREQUEST']._serialized_start=1953
-  _globals['_LISTPARTSREQUEST']._serialized_end=2046
-  _globals['_STOREDPART']._serialized_start=2048
-  _globals['_STOREDPART']._serialized_end=2131
-  _globals['_LISTPARTSRESPONSE']._serialized_start=2133
-  _globals['_LISTPARTSRESPONSE']._serialized_end=2218
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=2220
-  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=2262
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=2264
-  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=2362
-  _globals['_CANCELUPLOADREQUEST']._serialized_start=2364
-  _globals['_CANCELUPLOADREQUEST']._serialized_end=2404
-  _globals['_CANCELUPLOADRESPONSE']._serialized_start=2406
-  _globals['_CANCELUPLOADRESPONSE']._serialized_end=2466
-  _globals['_GETUPLOADREQUEST']._serialized_start=2468
-  _globals['_GETUPLOADREQUEST']._serialized_end=2505
-  _globals['_GETUPLOADRESPONSE']._serialized_start=2507
-  _globals['_GETUPLOADRESPONSE']._serialized_end=2564
-  _globals['_LISTUPLOADSREQUEST']._serialized_start=2567
-  _globals['_LISTUPLOADSREQUEST']._serialized_end=2705
-  _globals['_LISTUPLOADSRESPONSE']._serialized_start=2707
-  _globals['_LISTUPLOADSRESPONSE']._serialized_end=2792
-  _globals['_UPLOADSERVICE']._serialized_start=2933
-  _globals['_UPLOADSERVICE']._serialized_end=3715
+  _globals['_PROGRESSSTAGE']._serialized_start=3009
+  _globals['_PROGRESSSTAGE']._serialized_end=3144
+  _globals['_REQUESTUPLOADREQUEST']._serialized_start=205
+  _globals['_REQUESTUPLOADREQUEST']._serialized_end=672
+  _globals['_REQUESTUPLOADRESPONSE']._serialized_start=675
+  _globals['_REQUESTUPLOADRESPONSE']._serialized_end=828
+  _globals['_WATCHUPLOADREQUEST']._serialized_start=831
+  _globals['_WATCHUPLOADREQUEST']._serialized_end=1062
+  _globals['_WATCHUPLOADREQUEST_AFTERREVISIONSENTRY']._serialized_start=999
+  _globals['_WATCHUPLOADREQUEST_AFTERREVISIONSENTRY']._serialized_end=1052
+  _globals['_WATCHUPLOADRESPONSE']._serialized_start=1065
+  _globals['_WATCHUPLOADRESPONSE']._serialized_end=1235
+  _globals['_STATUSEVENT']._serialized_start=1238
+  _globals['_STATUSEVENT']._serialized_end=1375
+  _globals['_VARIANTPROGRESS']._serialized_start=1377
+  _globals['_VARIANTPROGRESS']._serialized_end=1451
+  _globals['_PROGRESSEVENT']._serialized_start=1454
+  _globals['_PROGRESSEVENT']._serialized_end=1663
+  _globals['_HEARTBEAT']._serialized_start=1665
+  _globals['_HEARTBEAT']._serialized_end=1676
+  _globals['_REPORTPROGRESSREQUEST']._serialized_start=1679
+  _globals['_REPORTPROGRESSREQUEST']._serialized_end=1843
+  _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._serialized_start=1795
+  _globals['_REPORTPROGRESSREQUEST_SENTBYTESENTRY']._serialized_end=1843
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_start=1845
+  _globals['_REPORTPROGRESSRESPONSE']._serialized_end=1869
+  _globals['_PARTPROMISE']._serialized_start=1871
+  _globals['_PARTPROMISE']._serialized_end=1921
+  _globals['_SIGNPARTSREQUEST']._serialized_start=1923
+  _globals['_SIGNPARTSREQUEST']._serialized_end=2019
+  _globals['_SIGNEDPART']._serialized_start=2021
+  _globals['_SIGNEDPART']._serialized_end=2103
+  _globals['_SIGNPARTSRESPONSE']._serialized_start=2105
+  _globals['_SIGNPARTSRESPONSE']._serialized_end=2165
+  _globals['_LISTPARTSREQUEST']._serialized_start=2167
+  _globals['_LISTPARTSREQUEST']._serialized_end=2260
+  _globals['_STOREDPART']._serialized_start=2262
+  _globals['_STOREDPART']._serialized_end=2345
+  _globals['_LISTPARTSRESPONSE']._serialized_start=2347
+  _globals['_LISTPARTSRESPONSE']._serialized_end=2432
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_start=2434
+  _globals['_COMPLETEUPLOADREQUEST']._serialized_end=2476
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_start=2478
+  _globals['_COMPLETEUPLOADRESPONSE']._serialized_end=2576
+  _globals['_CANCELUPLOADREQUEST']._serialized_start=2578
+  _globals['_CANCELUPLOADREQUEST']._serialized_end=2618
+  _globals['_CANCELUPLOADRESPONSE']._serialized_start=2620
+  _globals['_CANCELUPLOADRESPONSE']._serialized_end=2680
+  _globals['_GETUPLOADREQUEST']._serialized_start=2682
+  _globals['_GETUPLOADREQUEST']._serialized_end=2719
+  _globals['_GETUPLOADRESPONSE']._serialized_start=2721
+  _globals['_GETUPLOADRESPONSE']._serialized_end=2778
+  _globals['_LISTUPLOADSREQUEST']._serialized_start=2781
+  _globals['_LISTUPLOADSREQUEST']._serialized_end=2919
+  _globals['_LISTUPLOADSRESPONSE']._serialized_start=2921
+  _globals['_LISTUPLOADSRESPONSE']._serialized_end=3006
+  _globals['_UPLOADSERVICE']._serialized_start=3147
+  _globals['_UPLOADSERVICE']._serialized_end=3929
 # @@protoc_insertion_point(module_scope)

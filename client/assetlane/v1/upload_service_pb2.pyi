@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from assetlane.v1 import access_service_pb2 as _access_service_pb2
 from assetlane.v1 import asset_pb2 as _asset_pb2
 from assetlane.v1 import upload_pb2 as _upload_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -67,12 +69,16 @@ class RequestUploadRequest(_message.Message):
     VARIANTS_FIELD_NUMBER: _builtins.int
     CUT_PLAN_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
+    WRITE_URL_LIFETIME_FIELD_NUMBER: _builtins.int
+    ISSUE_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """The caller's own id for this request, unique per `uid`, at most 128 bytes: makes the call safe to
     repeat. Recommended. Default: empty, every call is a new upload.
     """
     uid: _builtins.str
-    """Who uploads, at most 128 bytes. Default: the caller's own identity."""
+    """Who uploads, at most 128 bytes. A service caller has to name the user that it acts for. Default: the caller's own
+    identity.
+    """
     session_id: _builtins.str
     """The device or process that uploads, at most 128 bytes: its uploads can be watched together. A repeat may
     come from another session; the upload stays in its first. Default: empty, none.
@@ -112,6 +118,20 @@ class RequestUploadRequest(_message.Message):
         message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
         """
 
+    @_builtins.property
+    def write_url_lifetime(self) -> _duration_pb2.Duration:
+        """How long each write URL lives, from 1 minute to the server's limit (by default 24 hours, at most 7 days): for
+        transfers that a phone makes in the background. The deadline is never before their end. Temporary credentials of the
+        server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It counts for a repeated request.
+        Default: absent, the server's choice of 15 minutes.
+        """
+
+    @_builtins.property
+    def issue_token(self) -> _access_service_pb2.TokenOptions:
+        """Asks for a token for this upload, to be handed to the device that sends the bytes. Only of a service caller.
+        Default: absent, none.
+        """
+
     def __init__(
         self,
         *,
@@ -126,10 +146,12 @@ class RequestUploadRequest(_message.Message):
         variants: _abc.Iterable[_upload_pb2.VariantPromise] | None = ...,
         cut_plan: _upload_pb2.CutPlan | None = ...,
         notices: _abc.Iterable[_asset_pb2.Notice] | None = ...,
+        write_url_lifetime: _duration_pb2.Duration | None = ...,
+        issue_token: _access_service_pb2.TokenOptions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "issue_token", b"issue_token", "write_url_lifetime", b"write_url_lifetime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours", "asset_partition", b"asset_partition", "cut_plan", b"cut_plan", "details", b"details", "expiration_hours", b"expiration_hours", "file_path", b"file_path", "issue_token", b"issue_token", "notices", b"notices", "partition", b"partition", "request_id", b"request_id", "session_id", b"session_id", "uid", b"uid", "variants", b"variants", "write_url_lifetime", b"write_url_lifetime"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expiration_hours: _TypeAlias = _typing.Literal["expiration_hours"]  # noqa: Y015
     _WhichOneofArgType__expiration_hours: _TypeAlias = _typing.Literal["_expiration_hours", b"_expiration_hours"]  # noqa: Y015
@@ -145,6 +167,7 @@ class RequestUploadResponse(_message.Message):
 
     UPLOAD_FIELD_NUMBER: _builtins.int
     WRITE_TARGETS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> _upload_pb2.Upload:
         """The upload."""
@@ -155,15 +178,20 @@ class RequestUploadResponse(_message.Message):
         INITIALIZED.
         """
 
+    @_builtins.property
+    def token(self) -> _access_service_pb2.ScopedToken:
+        """The token for this upload. Present only when the request asks for one and the upload is not over."""
+
     def __init__(
         self,
         *,
         upload: _upload_pb2.Upload | None = ...,
         write_targets: _abc.Iterable[_upload_pb2.WriteTarget] | None = ...,
+        token: _access_service_pb2.ScopedToken | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload", b"upload", "write_targets", b"write_targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token", "upload", b"upload", "write_targets", b"write_targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

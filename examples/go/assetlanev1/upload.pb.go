@@ -9,6 +9,7 @@ package assetlanev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -699,7 +700,10 @@ type StatusChange struct {
 	// When it did.
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Why, as a machine-readable reason, when the status is FAILED, CANCELLED or EXPIRED. Otherwise empty.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who acted for the owner: the name of a service caller; `token:` and that name for a device with a token of its
+	// making. Empty: the owner itself, or the server.
+	ActedBy       string `protobuf:"bytes,5,opt,name=acted_by,json=actedBy,proto3" json:"acted_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -758,6 +762,13 @@ func (x *StatusChange) GetTime() *timestamppb.Timestamp {
 func (x *StatusChange) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *StatusChange) GetActedBy() string {
+	if x != nil {
+		return x.ActedBy
 	}
 	return ""
 }
@@ -857,9 +868,11 @@ type Upload struct {
 	// The cuts that the server makes. Absent: none. What it made is in the asset's variants.
 	CutPlan *CutPlan `protobuf:"bytes,18,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
 	// What the caller left out, and why: see `RequestUploadRequest.notices`.
-	Notices       []*Notice `protobuf:"bytes,19,rep,name=notices,proto3" json:"notices,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Notices []*Notice `protobuf:"bytes,19,rep,name=notices,proto3" json:"notices,omitempty"`
+	// How long each write URL lives, as the request asked. Absent: the server's choice.
+	WriteUrlLifetime *durationpb.Duration `protobuf:"bytes,20,opt,name=write_url_lifetime,json=writeUrlLifetime,proto3" json:"write_url_lifetime,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Upload) Reset() {
@@ -1025,11 +1038,18 @@ func (x *Upload) GetNotices() []*Notice {
 	return nil
 }
 
+func (x *Upload) GetWriteUrlLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.WriteUrlLifetime
+	}
+	return nil
+}
+
 var File_assetlane_v1_upload_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\n" +
-	"\x19assetlane/v1/upload.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
+	"\x19assetlane/v1/upload.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x01\n" +
 	"\x0eVariantPromise\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12!\n" +
 	"\fcontent_type\x18\x02 \x01(\tR\vcontentType\x12\x1d\n" +
@@ -1066,15 +1086,16 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\x0fMultipartTarget\x12&\n" +
 	"\x0fpart_size_bytes\x18\x01 \x01(\x03R\rpartSizeBytes\x12\x1d\n" +
 	"\n" +
-	"part_count\x18\x02 \x01(\x05R\tpartCount\"\xa6\x01\n" +
+	"part_count\x18\x02 \x01(\x05R\tpartCount\"\xc1\x01\n" +
 	"\fStatusChange\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x122\n" +
 	"\x06status\x18\x02 \x01(\x0e2\x1a.assetlane.v1.UploadStatusR\x06status\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\";\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x19\n" +
+	"\bacted_by\x18\x05 \x01(\tR\aactedBy\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xc4\x06\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x8d\a\n" +
 	"\x06Upload\x12\x1b\n" +
 	"\tupload_id\x18\x01 \x01(\tR\buploadId\x12\x1d\n" +
 	"\n" +
@@ -1100,7 +1121,8 @@ const file_assetlane_v1_upload_proto_rawDesc = "" +
 	"\vexpire_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x120\n" +
 	"\bcut_plan\x18\x12 \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlan\x12.\n" +
-	"\anotices\x18\x13 \x03(\v2\x14.assetlane.v1.NoticeR\anotices*\x8c\x02\n" +
+	"\anotices\x18\x13 \x03(\v2\x14.assetlane.v1.NoticeR\anotices\x12G\n" +
+	"\x12write_url_lifetime\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x10writeUrlLifetime*\x8c\x02\n" +
 	"\fUploadStatus\x12\x1d\n" +
 	"\x19UPLOAD_STATUS_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15UPLOAD_STATUS_PENDING\x10\x01\x12\x1d\n" +
@@ -1153,6 +1175,7 @@ var file_assetlane_v1_upload_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 	(*AssetDetails)(nil),          // 14: assetlane.v1.AssetDetails
 	(*Notice)(nil),                // 15: assetlane.v1.Notice
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_assetlane_v1_upload_proto_depIdxs = []int32{
 	1,  // 0: assetlane.v1.CutPlan.maker:type_name -> assetlane.v1.CutMaker
@@ -1174,11 +1197,12 @@ var file_assetlane_v1_upload_proto_depIdxs = []int32{
 	13, // 16: assetlane.v1.Upload.expire_time:type_name -> google.protobuf.Timestamp
 	5,  // 17: assetlane.v1.Upload.cut_plan:type_name -> assetlane.v1.CutPlan
 	15, // 18: assetlane.v1.Upload.notices:type_name -> assetlane.v1.Notice
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 19: assetlane.v1.Upload.write_url_lifetime:type_name -> google.protobuf.Duration
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_proto_init() }

@@ -9,6 +9,7 @@ package assetlanev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -85,7 +86,8 @@ type RequestUploadRequest struct {
 	// The caller's own id for this request, unique per `uid`, at most 128 bytes: makes the call safe to
 	// repeat. Recommended. Default: empty, every call is a new upload.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// Who uploads, at most 128 bytes. Default: the caller's own identity.
+	// Who uploads, at most 128 bytes. A service caller has to name the user that it acts for. Default: the caller's own
+	// identity.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
 	// The device or process that uploads, at most 128 bytes: its uploads can be watched together. A repeat may
 	// come from another session; the upload stays in its first. Default: empty, none.
@@ -111,7 +113,15 @@ type RequestUploadRequest struct {
 	// What the caller left out, and why, such as the cuts of a picture that it could not read: they become
 	// `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
 	// message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
-	Notices       []*Notice `protobuf:"bytes,11,rep,name=notices,proto3" json:"notices,omitempty"`
+	Notices []*Notice `protobuf:"bytes,11,rep,name=notices,proto3" json:"notices,omitempty"`
+	// How long each write URL lives, from 1 minute to the server's limit (by default 24 hours, at most 7 days): for
+	// transfers that a phone makes in the background. The deadline is never before their end. Temporary credentials of the
+	// server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It counts for a repeated request.
+	// Default: absent, the server's choice of 15 minutes.
+	WriteUrlLifetime *durationpb.Duration `protobuf:"bytes,12,opt,name=write_url_lifetime,json=writeUrlLifetime,proto3" json:"write_url_lifetime,omitempty"`
+	// Asks for a token for this upload, to be handed to the device that sends the bytes. Only of a service caller.
+	// Default: absent, none.
+	IssueToken    *TokenOptions `protobuf:"bytes,13,opt,name=issue_token,json=issueToken,proto3" json:"issue_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +233,20 @@ func (x *RequestUploadRequest) GetNotices() []*Notice {
 	return nil
 }
 
+func (x *RequestUploadRequest) GetWriteUrlLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.WriteUrlLifetime
+	}
+	return nil
+}
+
+func (x *RequestUploadRequest) GetIssueToken() *TokenOptions {
+	if x != nil {
+		return x.IssueToken
+	}
+	return nil
+}
+
 // An accepted upload.
 type RequestUploadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -230,7 +254,9 @@ type RequestUploadResponse struct {
 	Upload *Upload `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
 	// One for each variant, in the order of `upload.variants`. Empty when a repeat finds the upload past
 	// INITIALIZED.
-	WriteTargets  []*WriteTarget `protobuf:"bytes,2,rep,name=write_targets,json=writeTargets,proto3" json:"write_targets,omitempty"`
+	WriteTargets []*WriteTarget `protobuf:"bytes,2,rep,name=write_targets,json=writeTargets,proto3" json:"write_targets,omitempty"`
+	// The token for this upload. Present only when the request asks for one and the upload is not over.
+	Token         *ScopedToken `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +301,13 @@ func (x *RequestUploadResponse) GetUpload() *Upload {
 func (x *RequestUploadResponse) GetWriteTargets() []*WriteTarget {
 	if x != nil {
 		return x.WriteTargets
+	}
+	return nil
+}
+
+func (x *RequestUploadResponse) GetToken() *ScopedToken {
+	if x != nil {
+		return x.Token
 	}
 	return nil
 }
@@ -1686,7 +1719,7 @@ var File_assetlane_v1_upload_service_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\n" +
-	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
+	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a!assetlane/v1/access_service.proto\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x04\n" +
 	"\x14RequestUploadRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x10\n" +
@@ -1701,11 +1734,15 @@ const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\bvariants\x18\t \x03(\v2\x1c.assetlane.v1.VariantPromiseR\bvariants\x120\n" +
 	"\bcut_plan\x18\n" +
 	" \x01(\v2\x15.assetlane.v1.CutPlanR\acutPlan\x12.\n" +
-	"\anotices\x18\v \x03(\v2\x14.assetlane.v1.NoticeR\anoticesB\x13\n" +
-	"\x11_expiration_hours\"\x85\x01\n" +
+	"\anotices\x18\v \x03(\v2\x14.assetlane.v1.NoticeR\anotices\x12G\n" +
+	"\x12write_url_lifetime\x18\f \x01(\v2\x19.google.protobuf.DurationR\x10writeUrlLifetime\x12;\n" +
+	"\vissue_token\x18\r \x01(\v2\x1a.assetlane.v1.TokenOptionsR\n" +
+	"issueTokenB\x13\n" +
+	"\x11_expiration_hours\"\xb6\x01\n" +
 	"\x15RequestUploadResponse\x12,\n" +
 	"\x06upload\x18\x01 \x01(\v2\x14.assetlane.v1.UploadR\x06upload\x12>\n" +
-	"\rwrite_targets\x18\x02 \x03(\v2\x19.assetlane.v1.WriteTargetR\fwriteTargets\"\xa7\x02\n" +
+	"\rwrite_targets\x18\x02 \x03(\v2\x19.assetlane.v1.WriteTargetR\fwriteTargets\x12/\n" +
+	"\x05token\x18\x03 \x01(\v2\x19.assetlane.v1.ScopedTokenR\x05token\"\xa7\x02\n" +
 	"\x12WatchUploadRequest\x12\x1d\n" +
 	"\tupload_id\x18\x01 \x01(\tH\x00R\buploadId\x12\x1f\n" +
 	"\n" +
@@ -1869,64 +1906,70 @@ var file_assetlane_v1_upload_service_proto_goTypes = []any{
 	(*VariantPromise)(nil),         // 29: assetlane.v1.VariantPromise
 	(*CutPlan)(nil),                // 30: assetlane.v1.CutPlan
 	(*Notice)(nil),                 // 31: assetlane.v1.Notice
-	(*Upload)(nil),                 // 32: assetlane.v1.Upload
-	(*WriteTarget)(nil),            // 33: assetlane.v1.WriteTarget
-	(*Asset)(nil),                  // 34: assetlane.v1.Asset
-	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
-	(*PresignedRequest)(nil),       // 36: assetlane.v1.PresignedRequest
-	(UploadStatus)(0),              // 37: assetlane.v1.UploadStatus
+	(*durationpb.Duration)(nil),    // 32: google.protobuf.Duration
+	(*TokenOptions)(nil),           // 33: assetlane.v1.TokenOptions
+	(*Upload)(nil),                 // 34: assetlane.v1.Upload
+	(*WriteTarget)(nil),            // 35: assetlane.v1.WriteTarget
+	(*ScopedToken)(nil),            // 36: assetlane.v1.ScopedToken
+	(*Asset)(nil),                  // 37: assetlane.v1.Asset
+	(*timestamppb.Timestamp)(nil),  // 38: google.protobuf.Timestamp
+	(*PresignedRequest)(nil),       // 39: assetlane.v1.PresignedRequest
+	(UploadStatus)(0),              // 40: assetlane.v1.UploadStatus
 }
 var file_assetlane_v1_upload_service_proto_depIdxs = []int32{
 	28, // 0: assetlane.v1.RequestUploadRequest.details:type_name -> assetlane.v1.AssetDetails
 	29, // 1: assetlane.v1.RequestUploadRequest.variants:type_name -> assetlane.v1.VariantPromise
 	30, // 2: assetlane.v1.RequestUploadRequest.cut_plan:type_name -> assetlane.v1.CutPlan
 	31, // 3: assetlane.v1.RequestUploadRequest.notices:type_name -> assetlane.v1.Notice
-	32, // 4: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
-	33, // 5: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
-	26, // 6: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
-	5,  // 7: assetlane.v1.WatchUploadResponse.status:type_name -> assetlane.v1.StatusEvent
-	8,  // 8: assetlane.v1.WatchUploadResponse.heartbeat:type_name -> assetlane.v1.Heartbeat
-	7,  // 9: assetlane.v1.WatchUploadResponse.progress:type_name -> assetlane.v1.ProgressEvent
-	32, // 10: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
-	33, // 11: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
-	34, // 12: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
-	0,  // 13: assetlane.v1.ProgressEvent.stage:type_name -> assetlane.v1.ProgressStage
-	6,  // 14: assetlane.v1.ProgressEvent.variants:type_name -> assetlane.v1.VariantProgress
-	35, // 15: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
-	27, // 16: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
-	11, // 17: assetlane.v1.SignPartsRequest.parts:type_name -> assetlane.v1.PartPromise
-	36, // 18: assetlane.v1.SignedPart.request:type_name -> assetlane.v1.PresignedRequest
-	13, // 19: assetlane.v1.SignPartsResponse.parts:type_name -> assetlane.v1.SignedPart
-	16, // 20: assetlane.v1.ListPartsResponse.parts:type_name -> assetlane.v1.StoredPart
-	32, // 21: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
-	34, // 22: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
-	32, // 23: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
-	32, // 24: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
-	37, // 25: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
-	32, // 26: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
-	1,  // 27: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
-	3,  // 28: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
-	9,  // 29: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
-	12, // 30: assetlane.v1.UploadService.SignParts:input_type -> assetlane.v1.SignPartsRequest
-	15, // 31: assetlane.v1.UploadService.ListParts:input_type -> assetlane.v1.ListPartsRequest
-	18, // 32: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
-	20, // 33: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
-	22, // 34: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
-	24, // 35: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
-	2,  // 36: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
-	4,  // 37: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
-	10, // 38: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
-	14, // 39: assetlane.v1.UploadService.SignParts:output_type -> assetlane.v1.SignPartsResponse
-	17, // 40: assetlane.v1.UploadService.ListParts:output_type -> assetlane.v1.ListPartsResponse
-	19, // 41: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
-	21, // 42: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
-	23, // 43: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
-	25, // 44: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
-	36, // [36:45] is the sub-list for method output_type
-	27, // [27:36] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	32, // 4: assetlane.v1.RequestUploadRequest.write_url_lifetime:type_name -> google.protobuf.Duration
+	33, // 5: assetlane.v1.RequestUploadRequest.issue_token:type_name -> assetlane.v1.TokenOptions
+	34, // 6: assetlane.v1.RequestUploadResponse.upload:type_name -> assetlane.v1.Upload
+	35, // 7: assetlane.v1.RequestUploadResponse.write_targets:type_name -> assetlane.v1.WriteTarget
+	36, // 8: assetlane.v1.RequestUploadResponse.token:type_name -> assetlane.v1.ScopedToken
+	26, // 9: assetlane.v1.WatchUploadRequest.after_revisions:type_name -> assetlane.v1.WatchUploadRequest.AfterRevisionsEntry
+	5,  // 10: assetlane.v1.WatchUploadResponse.status:type_name -> assetlane.v1.StatusEvent
+	8,  // 11: assetlane.v1.WatchUploadResponse.heartbeat:type_name -> assetlane.v1.Heartbeat
+	7,  // 12: assetlane.v1.WatchUploadResponse.progress:type_name -> assetlane.v1.ProgressEvent
+	34, // 13: assetlane.v1.StatusEvent.upload:type_name -> assetlane.v1.Upload
+	35, // 14: assetlane.v1.StatusEvent.write_targets:type_name -> assetlane.v1.WriteTarget
+	37, // 15: assetlane.v1.StatusEvent.asset:type_name -> assetlane.v1.Asset
+	0,  // 16: assetlane.v1.ProgressEvent.stage:type_name -> assetlane.v1.ProgressStage
+	6,  // 17: assetlane.v1.ProgressEvent.variants:type_name -> assetlane.v1.VariantProgress
+	38, // 18: assetlane.v1.ProgressEvent.time:type_name -> google.protobuf.Timestamp
+	27, // 19: assetlane.v1.ReportProgressRequest.sent_bytes:type_name -> assetlane.v1.ReportProgressRequest.SentBytesEntry
+	11, // 20: assetlane.v1.SignPartsRequest.parts:type_name -> assetlane.v1.PartPromise
+	39, // 21: assetlane.v1.SignedPart.request:type_name -> assetlane.v1.PresignedRequest
+	13, // 22: assetlane.v1.SignPartsResponse.parts:type_name -> assetlane.v1.SignedPart
+	16, // 23: assetlane.v1.ListPartsResponse.parts:type_name -> assetlane.v1.StoredPart
+	34, // 24: assetlane.v1.CompleteUploadResponse.upload:type_name -> assetlane.v1.Upload
+	37, // 25: assetlane.v1.CompleteUploadResponse.asset:type_name -> assetlane.v1.Asset
+	34, // 26: assetlane.v1.CancelUploadResponse.upload:type_name -> assetlane.v1.Upload
+	34, // 27: assetlane.v1.GetUploadResponse.upload:type_name -> assetlane.v1.Upload
+	40, // 28: assetlane.v1.ListUploadsRequest.statuses:type_name -> assetlane.v1.UploadStatus
+	34, // 29: assetlane.v1.ListUploadsResponse.uploads:type_name -> assetlane.v1.Upload
+	1,  // 30: assetlane.v1.UploadService.RequestUpload:input_type -> assetlane.v1.RequestUploadRequest
+	3,  // 31: assetlane.v1.UploadService.WatchUpload:input_type -> assetlane.v1.WatchUploadRequest
+	9,  // 32: assetlane.v1.UploadService.ReportProgress:input_type -> assetlane.v1.ReportProgressRequest
+	12, // 33: assetlane.v1.UploadService.SignParts:input_type -> assetlane.v1.SignPartsRequest
+	15, // 34: assetlane.v1.UploadService.ListParts:input_type -> assetlane.v1.ListPartsRequest
+	18, // 35: assetlane.v1.UploadService.CompleteUpload:input_type -> assetlane.v1.CompleteUploadRequest
+	20, // 36: assetlane.v1.UploadService.CancelUpload:input_type -> assetlane.v1.CancelUploadRequest
+	22, // 37: assetlane.v1.UploadService.GetUpload:input_type -> assetlane.v1.GetUploadRequest
+	24, // 38: assetlane.v1.UploadService.ListUploads:input_type -> assetlane.v1.ListUploadsRequest
+	2,  // 39: assetlane.v1.UploadService.RequestUpload:output_type -> assetlane.v1.RequestUploadResponse
+	4,  // 40: assetlane.v1.UploadService.WatchUpload:output_type -> assetlane.v1.WatchUploadResponse
+	10, // 41: assetlane.v1.UploadService.ReportProgress:output_type -> assetlane.v1.ReportProgressResponse
+	14, // 42: assetlane.v1.UploadService.SignParts:output_type -> assetlane.v1.SignPartsResponse
+	17, // 43: assetlane.v1.UploadService.ListParts:output_type -> assetlane.v1.ListPartsResponse
+	19, // 44: assetlane.v1.UploadService.CompleteUpload:output_type -> assetlane.v1.CompleteUploadResponse
+	21, // 45: assetlane.v1.UploadService.CancelUpload:output_type -> assetlane.v1.CancelUploadResponse
+	23, // 46: assetlane.v1.UploadService.GetUpload:output_type -> assetlane.v1.GetUploadResponse
+	25, // 47: assetlane.v1.UploadService.ListUploads:output_type -> assetlane.v1.ListUploadsResponse
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_assetlane_v1_upload_service_proto_init() }
@@ -1934,6 +1977,7 @@ func file_assetlane_v1_upload_service_proto_init() {
 	if File_assetlane_v1_upload_service_proto != nil {
 		return
 	}
+	file_assetlane_v1_access_service_proto_init()
 	file_assetlane_v1_asset_proto_init()
 	file_assetlane_v1_upload_proto_init()
 	file_assetlane_v1_upload_service_proto_msgTypes[0].OneofWrappers = []any{}

@@ -51,7 +51,11 @@ const (
 // also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
 // TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
 // UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
-// An upload is its owner's alone: to anybody else it is as if there were none.
+// PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
+// UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
+// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+// An upload is its owner's alone, and that of the service callers that may act for the owner: to anybody else it is as
+// if there were none.
 //
 // These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
 // GetServerInfo, and EventService.WatchEvents.
@@ -65,7 +69,9 @@ type UploadServiceClient interface {
 	// INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
 	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
-	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
+	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own, or not one that a service caller may act for.
+	// PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` by a caller that is no service caller.
+	// FAILED_PRECONDITION (NO_SIGNING_KEY, TOKENS_NOT_NEEDED) `issue_token`, as at AccessService.CreateToken.
 	// RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
 	// `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
 	// repeat of a request that was accepted is never refused so.
@@ -281,7 +287,11 @@ func (c *uploadServiceClient) ListUploads(ctx context.Context, in *ListUploadsRe
 // also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
 // TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
 // UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
-// An upload is its owner's alone: to anybody else it is as if there were none.
+// PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
+// UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
+// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+// An upload is its owner's alone, and that of the service callers that may act for the owner: to anybody else it is as
+// if there were none.
 //
 // These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
 // GetServerInfo, and EventService.WatchEvents.
@@ -295,7 +305,9 @@ type UploadServiceServer interface {
 	// INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
 	// PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
-	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own.
+	// PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own, or not one that a service caller may act for.
+	// PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` by a caller that is no service caller.
+	// FAILED_PRECONDITION (NO_SIGNING_KEY, TOKENS_NOT_NEEDED) `issue_token`, as at AccessService.CreateToken.
 	// RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
 	// `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
 	// repeat of a request that was accepted is never refused so.

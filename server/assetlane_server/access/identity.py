@@ -6,15 +6,17 @@ What a refused caller is told is one of four reasons and nothing of the keys; wh
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
 
+from assetlane_server.access.callers import ServiceAccess, UserAccess
 from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import ALGORITHMS, Key, KeySet
-from assetlane_server.access.policy import Caller, Policy
+from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
+from assetlane_server.access.watched import WatchedPolicy
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import MAX_ID_BYTES
 from assetlane_server.uploads.errors import (
@@ -40,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Anonymous:
     """See Authenticator: everybody may do all. For a server that only this machine reaches."""
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """See Authenticator. A token is not looked at."""
         return UNRESTRICTED
 
@@ -51,8 +53,9 @@ class TokenAuthenticator:
     def __init__(
         self,
         keyring: Keyring,
-        policy: Policy,
+        policy: WatchedPolicy,
         *,
+        scoped: ScopedTokens | None = None,
         issuer: str | None,
         audience: str | None,
         leeway: timedelta,
@@ -60,12 +63,13 @@ class TokenAuthenticator:
     ) -> None:
         self._keyring = keyring
         self._policy = policy
+        self._scoped = scoped
         self._issuer = issuer
         self._audience = audience
         self._leeway = leeway
         self._now = now
-        self._verified: dict[bytes, Caller] = {}
-        self._generation = keyring.generation
+        self._verified: dict[tuple[bytes, tuple[str, ...]], Access] = {}
+        self._generations = self._current_generations()
         # The library's own checks of the times go by its own clock.
         self._tokens = jwt.PyJWT(
             {
@@ -77,38 +81,56 @@ class TokenAuthenticator:
             }
         )
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """See Authenticator."""
+        names = tuple(certificate_names)
+        if not authorization and names:
+            service = self._policy.current().service_of("", {}, names)
+            if service is not None:
+                return ServiceAccess(service.name, None, self._policy.current)
         token = _bearer(authorization)
-        if self._generation != self._keyring.generation:
-            self._generation = self._keyring.generation
+        if self._generations != (now := self._current_generations()):
+            self._generations = now
             self._verified.clear()
-        digest = hashlib.sha256(token.encode()).digest()
-        caller = self._verified.get(digest)
-        if caller is None:
-            caller = await self._verify(token)
+        # With the names: the same token may stand for a service caller over one connection, and not over another.
+        key = (hashlib.sha256(token.encode()).digest(), names)
+        access = self._verified.get(key)
+        if access is None:
+            access = await self._verify(token, names)
             if len(self._verified) >= _MAX_KEPT:
                 del self._verified[next(iter(self._verified))]
-            self._verified[digest] = caller
-        if caller.expire_time <= self._now():
-            del self._verified[digest]
+            self._verified[key] = access
+        if access.expire_time is not None and access.expire_time <= self._now():
+            self._verified.pop(key, None)
             expired = TokenExpired()
-            expired.caller_uid = caller.uid
+            expired.caller_uid = access.uid or access.caller or ""
             raise expired
-        return caller
+        return access
 
-    async def _verify(self, token: str) -> Caller:
+    def _current_generations(self) -> tuple[int, int, int]:
+        rings = 0 if self._scoped is None else self._scoped.generation
+        return self._keyring.generation, self._policy.generation, rings
+
+    async def _verify(self, token: str, names: tuple[str, ...]) -> Access:
         try:
             header = jwt.get_unverified_header(token)
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _refused("it cannot be read", error) from error
+        if self._scoped is not None and header.get("typ") == TOKEN_TYPE:
+            if not self._scoped.knows(header):
+                await self._scoped.look_for_newer_keys()  # another server may just have got its first key
+            return self._scoped.access_of(token, header)
         claims = self._claims(token, await self._candidates(header))
         subject = _subject(claims)
         try:
-            return self._policy.caller(subject, claims, self._expiry(claims))
+            expire_time = self._expiry(claims)
         except TokenRefused as refusal:
             refusal.caller_uid = subject  # the signature is good: it is known who calls
             raise
+        policy = self._policy.current()
+        if service := policy.service_of(subject, claims, names):
+            return ServiceAccess(service.name, expire_time, self._policy.current)
+        return UserAccess(subject, policy.named_claims(claims), expire_time, self._policy.current)
 
     async def _candidates(self, header: Mapping[str, Any]) -> tuple[Key, ...]:
         kid, algorithm = header.get("kid", ""), header.get("alg")

@@ -14,17 +14,31 @@ A pattern is made of parts joined by `/`, as partitions are, and matches part by
 
 What a token says fills exactly one part and is compared as it stands: a `/`, `*` or `..` in it has no meaning, an
 empty value matches nothing. The first part is never the token's to choose, or a user named `public` would own that.
+
+Service callers are back ends that act for users. Each is a table of its own:
+
+    [[service]]
+    name = "clinic"                        # in records, logs and the audit log; also the name of its ring of keys
+    subject = "clinic-backend"             # who it is: by the subject of its token,
+    claim = { azp = "clinic" }             # by claims of its token,
+    certificate = "backend.clinic.example" # by its client certificate; of these, all that are given have to fit
+    users = ["patient-*"]                  # the users that it acts for: a uid, the start of one and `*`, or `*`
+    read = ["user/{uid}", "clinic/**"]     # `{uid}` is any user that it acts for
+    write = ["user/{uid}"]
+    rpcs = ["RequestUpload", "WatchUpload"]  # default: every RPC
+    max_watches = 1000                     # open at a time, per process; default: the setting for one caller
+    calls_per_second = 200                 # per process; default: the setting for one caller
 """
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
+from assetlane_server.uploads.rings import fault_in_ring_name
 
 _LISTS = ("read", "write")
 # Not at a slash within braces: the names of claims may be URLs.
@@ -48,10 +62,14 @@ class Part:
         if self.is_any:
             return True
         if self.is_uid:
-            return name == caller.uid
+            return caller.is_user(name)
         if self.claim:
             return name in _values(caller.claims.get(self.claim))
         return name == self.text
+
+    def covers(self, other: "Part") -> bool:
+        """Returns whether it matches every name that the other one does, whoever calls. Of texts and `*` alone."""
+        return self.is_any or (not other.is_any and self.text == other.text and bool(self.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +87,119 @@ class Pattern:
             return False
         return all(part.matches(name, caller) for part, name in zip(self.parts, names, strict=False))
 
+    def covers(self, other: "Pattern") -> bool:
+        """Returns whether every partition of the other one is one of its own. Both are of texts, `*` and `**` alone."""
+        count, others = len(self.parts), len(other.parts)
+        # With a rest it takes one part more at least; the other's own rest is one part at least.
+        shortest = others + other.has_rest
+        if shortest <= count if self.has_rest else (shortest != count or other.has_rest):
+            return False
+        pairs = zip(self.parts, (*other.parts, Part(is_any=True)), strict=False)
+        return all(ours.covers(theirs) for ours, theirs in pairs)
+
+    def of_user(self, uid: str) -> "Pattern":
+        """Returns the pattern with this user in the place of `{uid}`."""
+        return Pattern(tuple(Part(text=uid) if part.is_uid else part for part in self.parts), self.has_rest)
+
+
+class Caller(Protocol):
+    """What patterns ask about whoever calls."""
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """Those of the token that patterns name."""
+        ...
+
+    def is_user(self, uid: str) -> bool:
+        """Returns whether `{uid}` stands for this user."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """See Access: somebody who has proved to be `uid`."""
+class Service:
+    """What the policy says of one service caller."""
 
+    name: str
+    subject: str
+    claims: tuple[tuple[str, str], ...]
+    certificate: str
+    users: tuple[str, ...]
+    read: tuple[Pattern, ...]
+    write: tuple[Pattern, ...]
+    rpcs: frozenset[str] | None = None  # None: all
+    max_watches: int | None = None
+    calls_per_second: float | None = None
+
+    def is_caller(self, subject: str, claims: Mapping[str, Any], names: Sequence[str]) -> bool:
+        """Returns whether a token of this subject, over a connection with these certificate names, is its own.
+
+        One that is known by its certificate alone sends no token: a token is somebody else's that it passes on.
+        """
+        if not self.subject and not self.claims:
+            return not subject and self.certificate in names
+        if (self.subject and subject != self.subject) or (self.certificate and self.certificate not in names):
+            return False
+        return bool(subject) and all(value in _values(claims.get(name)) for name, value in self.claims)
+
+    def acts_for(self, uid: str) -> bool:
+        """Returns whether it may act for this user."""
+        return bool(uid) and any(
+            uid.startswith(user[:-1]) if user.endswith(_ANY) else uid == user for user in self.users
+        )
+
+    def may_call(self, rpc: str) -> bool:
+        """Returns whether it may call this RPC, named without its service."""
+        return self.rpcs is None or rpc in self.rpcs
+
+    def may_read(self, partition: str, uid: str = "") -> bool:
+        """Returns whether it may read the partition, acting for that user; empty: for any of its users."""
+        return matches_any(self.read, partition, _Acting(self, uid))
+
+    def may_write(self, partition: str, uid: str = "") -> bool:
+        """Returns whether it may write to it, likewise."""
+        return matches_any(self.write, partition, _Acting(self, uid))
+
+
+@dataclass(frozen=True, slots=True)
+class _Acting:
+    """See Caller: a service caller, for one of its users or (uid empty) for any of them."""
+
+    service: Service
     uid: str
-    claims: Mapping[str, Any]
-    expire_time: datetime
-    policy: "Policy"
 
-    def may_read(self, partition: str) -> bool:
-        """See Access."""
-        return _may(self.policy.read, partition, self)
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """See Caller: the patterns of a service name none."""
+        return {}
 
-    def may_write(self, partition: str) -> bool:
-        """See Access."""
-        return _may(self.policy.write, partition, self)
+    def is_user(self, uid: str) -> bool:
+        """See Caller."""
+        return self.service.acts_for(uid) if not self.uid else uid == self.uid
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What callers may read and write."""
+    """What users may read and write, and what service callers may do for them."""
 
     read: tuple[Pattern, ...]
     write: tuple[Pattern, ...]
+    services: tuple[Service, ...] = ()
 
-    def caller(self, uid: str, claims: Mapping[str, Any], expire_time: datetime) -> Caller:
-        """Returns what a token's holder may do. Only claims that some pattern names are kept."""
+    def named_claims(self, claims: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns those claims that some pattern names: all that has to be kept of a user's token."""
         named = {part.claim for pattern in (*self.read, *self.write) for part in pattern.parts if part.claim}
-        return Caller(uid, {name: claims[name] for name in named if name in claims}, expire_time, self)
+        return {name: claims[name] for name in named if name in claims}
+
+    def service(self, name: str) -> Service | None:
+        """Returns the service caller of that name."""
+        return next((service for service in self.services if service.name == name), None)
+
+    def service_of(self, subject: str, claims: Mapping[str, Any], names: Sequence[str]) -> Service | None:
+        """Returns the service caller that a token's subject and claims and a certificate's names stand for.
+
+        `subject` is empty where there is no token. None: it is a user, or nobody.
+        """
+        return next((service for service in self.services if service.is_caller(subject, claims, names)), None)
 
 
 def policy_of(text: str) -> Policy:
@@ -107,17 +208,96 @@ def policy_of(text: str) -> Policy:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise NotReady(f"the policy is not TOML: {error}") from error
-    if unknown := sorted(document.keys() - set(_LISTS)):
-        raise NotReady(f"the policy has {unknown[0]!r}: it knows `read` and `write`")
+    if unknown := sorted(document.keys() - {*_LISTS, "service"}):
+        raise NotReady(f"the policy has {unknown[0]!r}: it knows `read`, `write` and `[[service]]`")
     if missing := [name for name in _LISTS if name not in document]:
         raise NotReady(f"the policy has no list `{missing[0]}`: say so with an empty one")
-    return Policy(read=_patterns("read", document["read"]), write=_patterns("write", document["write"]))
+    return Policy(
+        read=_patterns("read", document["read"]),
+        write=_patterns("write", document["write"]),
+        services=tuple(_services(document.get("service", []))),
+    )
 
 
 DEFAULT_POLICY = """\
 read = ["user/{uid}", "public"]
 write = ["user/{uid}", "public"]
 """
+
+
+_SERVICE_KEYS = {f.name for f in fields(Service)} - {"claims"} | {"claim"}
+
+
+def _services(tables: object) -> Iterator[Service]:
+    """Yields the service callers of a policy. Raises NotReady naming the table and what is wrong with it."""
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise NotReady("`service` of the policy must be tables: write `[[service]]`")
+    seen: set[str] = set()
+    for number, table in enumerate(tables, 1):
+        service = _service(f"the policy's service {table.get('name', number)!r}", table)
+        if service.name in seen:
+            raise NotReady(f"the policy has two services named {service.name!r}")
+        seen.add(service.name)
+        yield service
+
+
+def _service(here: str, table: Mapping[str, Any]) -> Service:
+    if unknown := sorted(table.keys() - _SERVICE_KEYS):
+        raise NotReady(f"{here} has {unknown[0]!r}: it knows {', '.join(sorted(_SERVICE_KEYS))}")
+    if missing := [key for key in ("name", "users", *_LISTS) if key not in table]:
+        raise NotReady(f"{here} has no `{missing[0]}`")
+    for key in ("name", "subject", "certificate"):
+        if not isinstance(table.get(key, "x"), str) or not table.get(key, "x"):
+            raise NotReady(f"{here}: `{key}` must be a text that is not empty")
+    if fault := fault_in_ring_name(table["name"]):
+        raise NotReady(f"{here}: `name` {fault}")
+    claim = table.get("claim", {})
+    if not isinstance(claim, dict) or not all(isinstance(value, str) and value for value in claim.values()):
+        raise NotReady(f"{here}: `claim` must be a table of texts, such as {{ azp = 'clinic' }}")
+    if not (table.get("subject") or claim or table.get("certificate")):
+        raise NotReady(f"{here} has none of `subject`, `claim` and `certificate`: nobody could be it")
+    users = _texts(here, "users", table)
+    for user in users:
+        if not user or _ANY in user[:-1]:
+            raise NotReady(f"{here}: `users` has {user!r}: write a uid, the start of one and `*`, or `*`")
+    for key in _LISTS:
+        for pattern in _patterns(key, table[key]):
+            if any(part.claim for part in pattern.parts):
+                raise NotReady(f"{here}: `{key}` names a claim: patterns of a service have texts, `{{uid}}`, `*`, `**`")
+    rpcs = _texts(here, "rpcs", table) if "rpcs" in table else None
+    return Service(
+        name=table["name"],
+        subject=table.get("subject", ""),
+        claims=tuple(sorted(claim.items())),
+        certificate=table.get("certificate", ""),
+        users=users,
+        read=_patterns("read", table["read"]),
+        write=_patterns("write", table["write"]),
+        rpcs=None if rpcs is None else frozenset(rpcs),
+        max_watches=_positive(here, "max_watches", table, int),
+        calls_per_second=_positive(here, "calls_per_second", table, (int, float)),
+    )
+
+
+def _texts(here: str, key: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+    texts = table[key]
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise NotReady(f"{here}: `{key}` must be a list of texts, with one at least")
+    return tuple(texts)
+
+
+def _positive(here: str, key: str, table: Mapping[str, Any], kind: Any) -> Any:
+    value = table.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e9):
+        raise NotReady(f"{here}: `{key}` must be a number above 0")
+    return value
+
+
+def check_rpcs(policy: Policy, known: Collection[str]) -> None:
+    """Raises NotReady for the name of an RPC that does not exist: a slip would take a right away."""
+    for service in policy.services:
+        if service.rpcs is not None and (unknown := sorted(service.rpcs - set(known))):
+            raise NotReady(f"the policy's service {service.name!r} names the RPC {unknown[0]!r}, which does not exist")
 
 
 def _patterns(name: str, texts: object) -> tuple[Pattern, ...]:
@@ -164,7 +344,8 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _may(patterns: Sequence[Pattern], partition: str, caller: Caller) -> bool:
+def matches_any(patterns: Sequence[Pattern], partition: str, caller: Caller) -> bool:
+    """Returns whether the partition is one of those that the patterns mean for this caller."""
     # What is no partition matches nothing: an empty name is no part, and `..` leads elsewhere.
     if fault_in_path(partition, MAX_PARTITION_BYTES):
         return False

@@ -97,23 +97,28 @@ class CallRate:
     Keeps one instant per caller, that at which his bucket is full again (GCRA, ITU-T I.371), and forgets full ones.
     """
 
-    def __init__(self, calls_per_second: float, clock: Callable[[], float]) -> None:
-        self._calls_per_second = calls_per_second
-        self._interval_s = 1 / calls_per_second
-        self._burst_s = max(1.0, self._interval_s)
+    def __init__(self, calls_per_second: float | None, clock: Callable[[], float]) -> None:
+        self._calls_per_second = calls_per_second  # None: only those are counted that have a rate of their own
         self._clock = clock
         self._full_at: dict[str, float] = {}
         self._prune_at = 1024
 
-    def take(self, uid: str) -> None:
-        """Counts one call. Raises CallRateExceeded, with the time until the next one, if it is one too many."""
+    def take(self, caller: str, calls_per_second: float | None = None) -> None:
+        """Counts one call, against a rate of the caller's own if it is given.
+
+        Raises CallRateExceeded, with the time until the next one, if it is one too many.
+        """
+        rate = calls_per_second or self._calls_per_second
+        if rate is None:
+            return
+        interval_s = 1 / rate
         now = self._clock()
-        full_at = max(now, self._full_at.get(uid, now)) + self._interval_s
-        wait_s = full_at - now - self._burst_s
+        full_at = max(now, self._full_at.get(caller, now)) + interval_s
+        wait_s = full_at - now - max(1.0, interval_s)
         if wait_s > 1e-9:
-            limit = f"at most {self._calls_per_second:g} calls a second are answered by one server process"
-            raise CallRateExceeded(f"uid:{uid}", limit, timedelta(seconds=wait_s))
-        self._full_at[uid] = full_at
+            limit = f"at most {rate:g} calls a second are answered by one server process"
+            raise CallRateExceeded(caller, limit, timedelta(seconds=wait_s))
+        self._full_at[caller] = full_at
         if len(self._full_at) > self._prune_at:
             self._full_at = {name: instant for name, instant in self._full_at.items() if instant > now}
             self._prune_at = max(1024, 2 * len(self._full_at))

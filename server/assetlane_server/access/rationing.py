@@ -30,7 +30,7 @@ _READ_AT_ONCE = 1000  # uploads
 class Gatekeeper(Protocol):
     """Finds out who calls; see rpc.call.Authenticator."""
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """Returns what the caller may do."""
         ...
 
@@ -42,14 +42,14 @@ class RatedCallers:
         self._gatekeeper = gatekeeper
         self._rate = rate
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """See Gatekeeper. Raises CallRateExceeded too."""
-        access = await self._gatekeeper.access_of(authorization)
-        if access.uid is not None:
+        access = await self._gatekeeper.access_of(authorization, certificate_names)
+        if access.caller is not None:
             try:
-                self._rate.take(access.uid)
+                self._rate.take(access.caller, access.calls_per_second)
             except CallRateExceeded as refusal:
-                refusal.caller_uid = access.uid
+                refusal.caller_uid = access.uid or access.caller
                 raise
         return access
 

@@ -44,6 +44,8 @@ def upload_document(upload: Upload) -> Document:
         "kept_for_s": upload.kept_for.total_seconds(),
         **upload_state(upload),
     }
+    if upload.write_url_lifetime is not None:
+        document["write_url_s"] = upload.write_url_lifetime.total_seconds()
     if upload.request_id:
         document["request_id"] = upload.request_id
     if upload.session_id:
@@ -84,6 +86,8 @@ def change_document(change: StatusChange) -> Document:
     document: Document = {"revision": change.revision, "status": change.status.value, "time": change.time}
     if change.reason:
         document["reason"] = change.reason
+    if change.acted_by:
+        document["acted_by"] = change.acted_by
     return document
 
 
@@ -104,7 +108,13 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         create_time=document["create_time"],
         expire_time=document["expire_time"],
         history=tuple(
-            StatusChange(change["revision"], Status(change["status"]), change["time"], change.get("reason", ""))
+            StatusChange(
+                change["revision"],
+                Status(change["status"]),
+                change["time"],
+                change.get("reason", ""),
+                change.get("acted_by", ""),
+            )
             for change in document["history"]
         ),
         cut_plan=_cut_plan_of(document["cut_plan"]) if "cut_plan" in document else None,
@@ -112,6 +122,7 @@ def upload_of(document: Mapping[str, Any]) -> Upload:
         failure=Failure(failure["reason"], failure["message"]) if failure else None,
         targets_signed_at=document.get("targets_signed_at"),
         targets_expire_time=document.get("targets_expire_time"),
+        write_url_lifetime=timedelta(seconds=document["write_url_s"]) if "write_url_s" in document else None,
         sweep_time=document.get("sweep_time"),
         is_swept=document.get("is_swept", False),
         kept_for=timedelta(seconds=document["kept_for_s"]),

@@ -33,6 +33,7 @@ from assetlane_server.records.documents import (
 )
 from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.quotas import MongoQuotas
+from assetlane_server.records.rings import MongoRings
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady, UploadNotFound
@@ -60,6 +61,7 @@ class MongoRecords:
         self._uploads = database["uploads"]
         self._assets = database["assets"]
         self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
+        self.rings = MongoRings(database["rings"], _unavailable)
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 

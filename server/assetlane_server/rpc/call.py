@@ -1,5 +1,6 @@
 """A call on its way in: who makes it, and how its handler learns that."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,10 +14,11 @@ _HEADER = "authorization"
 class Authenticator(Protocol):
     """Finds out who calls."""
 
-    async def access_of(self, authorization: str | None) -> Access:
+    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
         """Returns what the sender of this `authorization` metadata may do; None: there was none.
 
-        Raises TokenRefused, KeysUnavailable.
+        `certificate_names` are those of the certificate that the client has proved to own: its common name and its
+        subject alternative names. Raises TokenRefused, KeysUnavailable.
         """
         ...
 
@@ -28,13 +30,25 @@ class Call:
     access: Access
 
 
-async def admitted(authenticator: Authenticator, metadata: Metadata) -> Call:
-    """Returns the call once it is known who makes it. Raises as `access_of` does."""
+async def admitted(authenticator: Authenticator, metadata: Metadata, names: Sequence[str] = ()) -> Call:
+    """Returns the call once it is known who makes it; `names` are as at `access_of`, and it raises as that does."""
     values = [value for name, value in metadata if name == _HEADER]
     if len(values) > 1:
         raise TokenInvalid  # whose call would it be?
     # Only names that end with -bin carry bytes.
-    return Call(await authenticator.access_of(str(values[0]) if values else None))
+    return Call(await authenticator.access_of(str(values[0]) if values else None, names))
+
+
+def certificate_names(context: Any) -> tuple[str, ...]:
+    """Returns the names of the certificate that the client of a call has proved to own; none without one."""
+    properties = context.auth_context()
+    if not properties:
+        return ()
+    return tuple(
+        name.decode(errors="replace")
+        for kind in ("x509_subject_alternative_name", "x509_common_name")
+        for name in properties.get(kind, ())
+    )
 
 
 def access_of(context: Any) -> Access:

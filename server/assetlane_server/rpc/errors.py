@@ -33,8 +33,13 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.PartitionNotFound: grpc.StatusCode.NOT_FOUND,
     errors.PartitionReadOnly: grpc.StatusCode.PERMISSION_DENIED,
     errors.UidMismatch: grpc.StatusCode.PERMISSION_DENIED,
+    errors.RpcNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ScopeTooWide: grpc.StatusCode.PERMISSION_DENIED,
+    errors.NoSigningKey: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.TokensNotNeeded: grpc.StatusCode.FAILED_PRECONDITION,
     errors.TokenMissing: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenExpired: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenRevoked: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenNotYetValid: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenInvalid: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenTooLarge: grpc.StatusCode.UNAUTHENTICATED,
@@ -56,6 +61,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.AuditUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
 }
 # What these say names hosts and ports: for the log, not for callers.
@@ -121,6 +127,7 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
             errors.StoreUnavailable()
             | errors.LedgerUnavailable()
             | errors.KeysUnavailable()
+            | errors.AuditUnavailable()
             | errors.ShuttingDown()
             | errors.TooManyCalls()
             | errors.TooManyWatches()

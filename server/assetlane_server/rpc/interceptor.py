@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc import aio
 
-from assetlane_server.rpc.call import Authenticator, Call, admitted
+from assetlane_server.rpc.call import Authenticator, Call, admitted, certificate_names
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import MAX_PROBE_BYTES, Limits
 from assetlane_server.rpc.observation import REQUEST_ID, CallObserver, ObservedCall
@@ -59,12 +59,14 @@ class RefusalInterceptor(aio.ServerInterceptor):
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
     read = reading(handler.request_deserializer, limits.max_message_bytes)
+    rpc = method.rpartition("/")[2]
 
     async def admit(context: Any, seen: ObservedCall, metadata: Any) -> Call:
         context.set_trailing_metadata(((REQUEST_ID, seen.request_id),))
         # Before the limits: who is nobody takes nobody's place.
-        call = await admitted(authenticator, metadata)
-        seen.admitted(call.access.uid)
+        call = await admitted(authenticator, metadata, certificate_names(context))
+        seen.admitted(call.access)
+        call.access.check(rpc)
         return call
 
     async def receive(context: Any, seen: ObservedCall) -> Any:
@@ -97,10 +99,11 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             seen = observer.began(method, metadata, is_watch=True)
             try:
                 call = await admit(context, seen, metadata)
-                with limits.watches.passed(), limits.watches_of_one.passed(call.access.uid):
+                with limits.watches.passed(), limits.watches_of_one.passed(call.access.caller, call.access.max_watches):
                     watch = handler.unary_stream(await receive(context, seen), call)
                     async with aclosing(_until_expired(watch, call.access)) as responses:
                         async for response in responses:
+                            call.access.check(rpc)  # what was taken away meanwhile ends the watch
                             yield response
                             del response  # else it stays in memory until the next one
             except Exception as error:
@@ -208,7 +211,7 @@ async def _ending(responses: Any, expire_time: datetime) -> AsyncIterator[Any]:
 
 async def _refuse(context: Any, error: Exception, method: str, seen: ObservedCall) -> NoReturn:
     if isinstance(error, Refusal) and error.caller_uid:
-        seen.admitted(error.caller_uid)
+        seen.refused(error.caller_uid)
     answer = answer_to(error, method, seen.request_id)
     seen.ended(answer.code, answer.reason)
     # What is given here replaces what was set before.

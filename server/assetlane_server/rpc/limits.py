@@ -47,14 +47,18 @@ class Turnstile:
         self._inside: dict[str, int] = {}
 
     @contextmanager
-    def passed(self, key: str | None) -> Iterator[None]:
-        """Takes a place of this key until the block ends. Raises the refusal when the key has none left."""
+    def passed(self, key: str | None, limit: int | None = None) -> Iterator[None]:
+        """Takes a place of this key until the block ends; `limit` is the key's own, where it has one.
+
+        Raises the refusal when the key has none left.
+        """
         if key is None:
             yield
             return
         inside = self._inside.get(key, 0)
-        if inside >= self._limit:
-            raise self._refusal(key, self._limit)
+        limit = limit or self._limit
+        if inside >= limit:
+            raise self._refusal(key, limit)
         self._inside[key] = inside + 1
         try:
             yield
@@ -89,6 +93,6 @@ class Limits:
         self.request_seconds = request_seconds
 
 
-def _too_many_of_one(uid: str, limit: int) -> Refusal:
+def _too_many_of_one(caller: str, limit: int) -> Refusal:
     told = f"at most {limit:,} watches may be open at a time on one server process"
-    return TooManyWatchesOfOne(f"uid:{uid}", told, _RETRY_AFTER)
+    return TooManyWatchesOfOne(caller, told, _RETRY_AFTER)

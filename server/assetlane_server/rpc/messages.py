@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from assetlane.v1 import asset_pb2, upload_pb2, upload_service_pb2
+from assetlane.v1 import access_service_pb2, asset_pb2, upload_pb2, upload_service_pb2
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.cut_plan import DEFAULT_QUALITY, STANDARD_SIZES, CutFormat, CutPlan, CutSize
@@ -17,6 +18,7 @@ from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
 from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.tokens import IssuedToken
 from assetlane_server.uploads.upload import Details, Notice, Status, Upload, VariantPromise
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +61,7 @@ def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_
         ),
         cut_plan=_cut_plan_of(message.cut_plan) if message.HasField("cut_plan") else None,
         notices=tuple(Notice(notice.reason, notice.message) for notice in message.notices),
+        write_url_lifetime=optional_duration("write_url_lifetime", message, "write_url_lifetime"),
     )
 
 
@@ -75,6 +78,16 @@ def duration_of(field: str, message: Duration) -> timedelta:
         limit = "is not a valid duration: at most 10,000 years, less than 1e9 nanos, both of the same sign"
         raise InvalidRequest([FieldViolation(field, limit)])
     return message.ToTimedelta()
+
+
+def optional_duration(path: str, message: Message, field: str) -> timedelta | None:
+    """Returns the duration of a field, None where it is absent. Raises as `duration_of` does, naming the path."""
+    return duration_of(path, getattr(message, field)) if message.HasField(field) else None
+
+
+def token_message(issued: IssuedToken) -> access_service_pb2.ScopedToken:
+    """Returns a token as its maker sees it."""
+    return access_service_pb2.ScopedToken(token=issued.token, expire_time=_timestamp(issued.expire_time))
 
 
 def statuses_of(numbers: Iterable[upload_pb2.UploadStatus.ValueType]) -> tuple[Status, ...]:
@@ -169,6 +182,7 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
                 status=_NUMBERS[change.status],
                 time=_timestamp(change.time),
                 reason=change.reason,
+                acted_by=change.acted_by,
             )
             for change in upload.history
         ],
@@ -179,6 +193,8 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
     )
     if upload.cut_plan is not None:
         message.cut_plan.CopyFrom(_cut_plan_message(upload.cut_plan))
+    if upload.write_url_lifetime is not None:
+        message.write_url_lifetime.FromTimedelta(upload.write_url_lifetime)
     if upload.failure is not None:
         message.failure.reason = upload.failure.reason
         message.failure.message = upload.failure.message

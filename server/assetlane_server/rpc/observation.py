@@ -5,6 +5,8 @@ from typing import Any, Protocol, TypeAlias
 
 import grpc
 
+from assetlane_server.uploads.ports import Access
+
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 REQUEST_ID = "x-request-id"  # in the metadata of a call, and in its trailing metadata
@@ -18,8 +20,12 @@ class ObservedCall(Protocol):
         """What the caller, the log and the traces call it."""
         ...
 
-    def admitted(self, uid: str | None) -> None:
-        """It is known who calls; None where nobody has to prove it."""
+    def admitted(self, access: Access) -> None:
+        """It is known who calls, and for whom."""
+        ...
+
+    def refused(self, uid: str) -> None:
+        """It is known who calls, and the call is refused for that."""
         ...
 
     def asked(self, request: Any) -> None:

@@ -8,9 +8,11 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from assetlane.v1 import asset_service_pb2, upload_service_pb2
+from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
+from assetlane.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
+from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
@@ -28,8 +30,21 @@ _MAX_PENDING_S = 3600
 
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((upload_service_pb2, "UploadService"), (asset_service_pb2, "AssetService"))
+    for module, name in (
+        (upload_service_pb2, "UploadService"),
+        (asset_service_pb2, "AssetService"),
+        (access_service_pb2, "AccessService"),
+    )
 )
+
+
+RPCS = frozenset(
+    method.name
+    for module in (upload_service_pb2, asset_service_pb2, access_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+)
+"""The names of all RPCs of the contract, without their services."""
 
 
 def server_options(
@@ -115,6 +130,7 @@ class RpcServer:
 async def serving(
     uploads: UploadServicer,
     assets: AssetServicer,
+    access: AccessServicer | None = None,
     *,
     listen: str,
     authenticator: Authenticator,
@@ -131,6 +147,8 @@ async def serving(
     server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
+    if access is not None:
+        add_AccessServiceServicer_to_server(access, server)
     health = HealthServicer(_SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     if is_reflecting:

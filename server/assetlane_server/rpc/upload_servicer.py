@@ -10,12 +10,14 @@ from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.rpc.messages import (
     asset_message,
+    optional_duration,
     part_promises_of,
     progress_message,
     signed_part_messages,
     statuses_of,
     stored_part_messages,
     target_messages,
+    token_message,
     upload_message,
     upload_request_of,
 )
@@ -24,8 +26,9 @@ from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import Snapshot
+from assetlane_server.uploads.ports import CallerKind, Snapshot
 from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.tokens import AccessTokens
 
 # Who a caller is that does not say, where nobody has to prove who he is.
 ANONYMOUS = "anonymous"
@@ -34,18 +37,27 @@ ANONYMOUS = "anonymous"
 class UploadServicer(UploadServiceServicer):
     """Brings assets in."""
 
-    def __init__(self, broker: UploadBroker, parts: PartDesk, lanes: Lanes) -> None:
+    def __init__(self, broker: UploadBroker, parts: PartDesk, lanes: Lanes, tokens: AccessTokens) -> None:
         self._broker = broker
         self._parts = parts
         self._lanes = lanes
+        self._tokens = tokens
         self._events = StatusEvents(lanes)
 
     async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
         """Accepts an upload and signs its write targets."""
         access = access_of(context)
-        wish = upload_request_of(request, access.uid or ANONYMOUS)
+        default_uid = ANONYMOUS if access.kind is CallerKind.ANONYMOUS else access.uid or ""
+        wish = upload_request_of(request, default_uid)
+        lifetime = None
+        if request.HasField("issue_token"):
+            lifetime = optional_duration("issue_token.lifetime", request.issue_token, "lifetime")
+            self._tokens.check("issue_token.lifetime", lifetime, access)
         upload, targets = await self._broker.request_upload(wish, access)
-        return pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
+        response = pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
+        if request.HasField("issue_token") and (issued := self._tokens.for_upload(upload, lifetime, access)):
+            response.token.CopyFrom(token_message(issued))
+        return response
 
     async def WatchUpload(self, request: pb.WatchUploadRequest, context: Any) -> AsyncIterator[pb.WatchUploadResponse]:
         """Streams status changes."""

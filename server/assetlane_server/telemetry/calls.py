@@ -19,30 +19,33 @@ class CallFacts:
     method: str  # without its package: `UploadService/RequestUpload`
     request_id: str
     uid: str = ""
+    acted_by: str = ""  # a service caller, or `token:` and the maker of a scoped token; empty: the user itself
     upload_id: str = ""
     asset_id: str = ""
 
     def fields(self) -> Iterator[tuple[str, str]]:
         """Yields what a line of the log says of it."""
-        for field in ("request_id", "method", "uid", "upload_id", "asset_id"):
+        for field in ("request_id", "method", "uid", "acted_by", "upload_id", "asset_id"):
             if value := getattr(self, field):
                 yield field, value
 
-    def is_made_by(self, uid: str | None) -> None:
-        """Takes in who calls; None where nobody has to prove it."""
-        self.uid = uid or _ANYBODY
+    def is_made_by(self, uid: str | None, actor: str = "") -> None:
+        """Takes in who calls; None where nobody has to prove it, or a service caller (`actor`) names the user."""
+        self.uid = uid or ("" if actor else _ANYBODY)
+        self.acted_by = actor
 
     def asks(self, request: Any) -> None:
         """Takes in what the request is about, and the uid that it names if nobody had to prove one."""
-        if self.uid == _ANYBODY and (named := getattr(request, "uid", "")):
+        if self.uid in ("", _ANYBODY) and (named := getattr(request, "uid", "")):
             self.uid = _bounded(str(named))
         self.upload_id = _bounded(getattr(request, "upload_id", ""))
         self.asset_id = _bounded(getattr(request, "asset_id", ""))
 
     def is_answered(self, response: Any) -> None:
         """Takes in the upload that a request has led to."""
-        if not self.upload_id and (upload := getattr(response, "upload", None)) is not None:
-            self.upload_id = upload.upload_id
+        if (upload := getattr(response, "upload", None)) is not None:
+            self.upload_id = self.upload_id or upload.upload_id
+            self.uid = self.uid or _bounded(upload.uid)
 
 
 # Of the task, and of what it starts. Each call has a task of its own, so nobody has to reset it.

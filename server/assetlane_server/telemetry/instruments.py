@@ -14,6 +14,7 @@ from assetlane_server.telemetry.line_budget import LineBudget
 from assetlane_server.telemetry.metrics import Metrics
 from assetlane_server.uploads.errors import PictureRefused
 from assetlane_server.uploads.meter import Server
+from assetlane_server.uploads.ports import Access, CallerKind
 from assetlane_server.uploads.upload import Status, Upload
 
 _calls_log = logging.getLogger("assetlane_server.calls")
@@ -134,7 +135,7 @@ class Instruments:
 class SeenCall:
     """An ObservedCall."""
 
-    __slots__ = ("_begun", "_facts", "_gauge", "_is_watch", "_levels", "_metrics", "_refusals", "_span")
+    __slots__ = ("_begun", "_facts", "_gauge", "_is_watch", "_kind", "_levels", "_metrics", "_refusals", "_span")
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class SeenCall:
         self._refusals = refusals
         self._is_watch = is_watch
         self._begun = perf_counter()
+        self._kind: CallerKind | None = None
         self._gauge = None
         if metrics is not None:
             self._gauge = (metrics.watches_open if is_watch else metrics.calls_in_flight).labels(facts.method)
@@ -163,7 +165,12 @@ class SeenCall:
         """See ObservedCall."""
         return self._facts.request_id
 
-    def admitted(self, uid: str | None) -> None:
+    def admitted(self, access: Access) -> None:
+        """See ObservedCall."""
+        self._facts.is_made_by(access.uid, access.actor)
+        self._kind = access.kind
+
+    def refused(self, uid: str) -> None:
         """See ObservedCall."""
         self._facts.is_made_by(uid)
 
@@ -178,6 +185,7 @@ class SeenCall:
         if self._gauge is not None and self._metrics is not None:
             self._gauge.dec()
             self._metrics.calls.labels(facts.method, code.name).inc()
+            self._metrics.callers.labels("unknown" if self._kind is None else self._kind.value).inc()
             if not self._is_watch:
                 self._metrics.call_seconds.labels(facts.method).observe(seconds)
         level = self._levels.get(code, logging.INFO)

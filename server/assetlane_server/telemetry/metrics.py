@@ -25,6 +25,9 @@ class Metrics:
         self.calls = Counter(
             "assetlane_calls", "Calls and watches that ended, by gRPC status.", ("method", "code"), registry=registry
         )
+        self.callers = Counter(
+            "assetlane_callers", "Calls and watches that ended, by the kind of caller.", ("kind",), registry=registry
+        )
         self.call_seconds = Histogram(
             "assetlane_call_seconds", "Time to answer a call; watches are none.", ("method",),
             buckets=_CALL_BUCKETS, registry=registry,

@@ -2,10 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
 from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.errors import PartitionNotFound, PartitionReadOnly, UploadNotFound
-from assetlane_server.uploads.ports import Access, UploadRecords
+from assetlane_server.uploads.errors import (
+    FieldViolation,
+    InvalidRequest,
+    PartitionNotFound,
+    PartitionReadOnly,
+    UidMismatch,
+    UploadNotFound,
+)
+from assetlane_server.uploads.ports import Access, CallerKind, UploadRecords
 from assetlane_server.uploads.upload import Upload
 
 
@@ -15,6 +23,11 @@ class Unrestricted:
 
     uid: str | None = None
     expire_time: datetime | None = None
+    kind: CallerKind = CallerKind.ANONYMOUS
+    actor: str = ""
+    caller: str | None = None
+    max_watches: int | None = None
+    calls_per_second: float | None = None
 
     def may_read(self, partition: str) -> bool:
         """See Access."""
@@ -24,13 +37,24 @@ class Unrestricted:
         """See Access."""
         return True
 
+    def acting_for(self, uid: str) -> Self | None:
+        """See Access."""
+        return self
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access."""
+        return True
+
+    def check(self, rpc: str) -> None:
+        """See Access."""
+
 
 UNRESTRICTED = Unrestricted()
 
 
 def owns(access: Access, upload: Upload) -> bool:
-    """Returns whether the caller is the upload's owner, the only one who may see it."""
-    return access.uid is None or access.uid == upload.uid
+    """Returns whether the caller is the upload's owner or may act for it: nobody else may see the upload."""
+    return access.may_handle(upload)
 
 
 async def owned_upload(uploads: UploadRecords, upload_id: str, access: Access) -> Upload:
@@ -39,6 +63,20 @@ async def owned_upload(uploads: UploadRecords, upload_id: str, access: Access) -
     if upload is None or not owns(access, upload):
         raise UploadNotFound(upload_id)
     return upload
+
+
+def acting_for(access: Access, uid: str) -> Access:
+    """Returns what the caller may do in the name of the user that a request names.
+
+    Raises InvalidRequest where a service caller names none, UidMismatch for a user that is not the caller's.
+    """
+    if access.kind is CallerKind.SERVICE and not uid:
+        limit = "is required: a service caller names the user that it acts for"
+        raise InvalidRequest([FieldViolation("uid", limit)])
+    bound = access.acting_for(uid)
+    if bound is None:
+        raise UidMismatch.of_service() if access.kind is CallerKind.SERVICE else UidMismatch()
+    return bound
 
 
 def check_may_read(access: Access, partition: str) -> None:

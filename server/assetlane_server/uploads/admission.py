@@ -48,6 +48,8 @@ MAX_NOTICES = 16
 MAX_NOTICE_MESSAGE_BYTES = 1024
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
+MIN_WRITE_URL_LIFETIME = timedelta(minutes=1)
+MAX_WRITE_URL_LIFETIME = timedelta(days=7)  # SigV4
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
@@ -70,11 +72,17 @@ class Terms:
     multipart_max_parts: int = MAX_PARTS  # that the store takes of one object
     public_assets: bool = True  # whether an upload may become a public asset
     write_url_lifetime: timedelta = timedelta(minutes=15)
+    max_write_url_lifetime: timedelta = timedelta(hours=24)  # that a request may ask for
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
     accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
     max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
+
+    @property
+    def longest_write_life(self) -> timedelta:
+        """How long a write URL lives at most, asked for or not."""
+        return max(self.write_url_lifetime, self.max_write_url_lifetime)
 
 
 class BeyondTerms(InvalidRequest):
@@ -104,9 +112,10 @@ class UploadRequest:
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
     cut_plan: CutPlan | None = None  # None: the server makes no cuts
     notices: tuple[Notice, ...] = ()  # what the caller left out
+    write_url_lifetime: timedelta | None = None  # None: the server's choice
 
 
-def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
+def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime, acted_by: str = "") -> Upload:
     """Returns the PENDING upload that the request becomes.
 
     Raises InvalidRequest naming every bad field: BeyondTerms where nothing but these terms is against it.
@@ -125,8 +134,13 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_variants(request.variants, terms.max_upload_bytes),
         *_cuts(request),
         *_notices(request.notices),
+        *_write_life(request.write_url_lifetime, MAX_WRITE_URL_LIFETIME),
     ]
-    beyond_terms = [*_sizes(request.variants, terms.max_upload_bytes), *_cuttable(request, terms)]
+    beyond_terms = [
+        *_sizes(request.variants, terms.max_upload_bytes),
+        *_cuttable(request, terms),
+        *_write_life_here(request.write_url_lifetime, terms.max_write_url_lifetime),
+    ]
     if violations:
         raise InvalidRequest([*violations, *beyond_terms])
 
@@ -167,8 +181,10 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         cut_plan=cut_plan,
         notices=request.notices,
         create_time=now,
-        expire_time=now + terms.upload_lifetime,
-        history=(StatusChange(1, Status.PENDING, now),),
+        # Never before the end of the write URLs that are about to be signed.
+        expire_time=now + max(terms.upload_lifetime, request.write_url_lifetime or timedelta(0)),
+        history=(StatusChange(1, Status.PENDING, now, acted_by=acted_by),),
+        write_url_lifetime=request.write_url_lifetime,
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
@@ -310,6 +326,21 @@ def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
             limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
             yield FieldViolation(f"notices[{index}].reason", limit)
         yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
+
+
+def _write_life(lifetime: timedelta | None, longest: timedelta) -> Iterator[FieldViolation]:
+    if lifetime is not None and not MIN_WRITE_URL_LIFETIME <= lifetime <= longest:
+        least, most = MIN_WRITE_URL_LIFETIME.total_seconds(), longest.total_seconds()
+        limit = f"is {lifetime.total_seconds():g} s, it must be from {least:g} s to {most:g} s"
+        yield FieldViolation("write_url_lifetime", limit)
+    elif lifetime is not None and lifetime % timedelta(seconds=1):
+        yield FieldViolation("write_url_lifetime", "must be whole seconds: a signature knows no finer time")
+
+
+def _write_life_here(lifetime: timedelta | None, longest: timedelta) -> Iterator[FieldViolation]:
+    """Yields what the operator has against a lifetime that stores would take."""
+    if lifetime is not None and longest < lifetime <= MAX_WRITE_URL_LIFETIME:
+        yield from _write_life(lifetime, longest)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

@@ -1,10 +1,11 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.access import check_may_write, owned_upload, owns
+from assetlane_server.uploads.access import acting_for, check_may_write, owned_upload, owns
 from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit, required
 from assetlane_server.uploads.asset import Asset, asset_of
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
@@ -14,7 +15,6 @@ from assetlane_server.uploads.errors import (
     InvalidRequest,
     RequestIdReused,
     RevisionAhead,
-    UidMismatch,
     UploadNotFound,
     VariantsMissing,
     WrongStatus,
@@ -34,6 +34,8 @@ from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_
 from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
 from assetlane_server.uploads.work import Work, all_settled
+
+_MOST_READS = 10  # of one page; where they do not fill it, its token goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,10 @@ class UploadBroker:
 
         Raises InvalidRequest, UidMismatch, PartitionNotFound, PartitionReadOnly, RequestIdReused.
         """
-        if access.uid not in (None, request.uid):
-            raise UidMismatch
+        access = acting_for(access, request.uid)
         now = self._now()
         try:
-            upload = admit(request, self._terms, self._new_id(), now)
+            upload = admit(request, self._terms, self._new_id(), now, access.actor)
         except BeyondTerms as refusal:
             return await self._accepted_before(request, refusal, access)
         check_may_write(access, upload.partition)
@@ -95,14 +96,14 @@ class UploadBroker:
         if not upload.is_multipart:
             # Nothing has to be opened at the store for a single PUT, so PENDING and INITIALIZED become durable
             # in one write; the history shows both. What cannot be signed is not stored.
-            upload = upload.initialized(now, self._terms.write_url_lifetime)
+            upload = upload.initialized(now, self._terms.write_url_lifetime, access.actor)
             targets = self._lanes.write_targets(upload)
         stored = await self._uploads.insert_upload(upload)
         if stored.upload_id == upload.upload_id and stored.status is Status.INITIALIZED:
             return upload, targets
         if not asked_alike(stored, upload):
             raise RequestIdReused(request.request_id)
-        if opened := await self._opened(stored):
+        if opened := await self._opened(stored, access.actor):
             return opened, self._lanes.write_targets(opened)
         return await self._renewed(stored.upload_id, access)
 
@@ -122,19 +123,19 @@ class UploadBroker:
             raise RequestIdReused(request.request_id)
         return await self._renewed(stored.upload_id, access)
 
-    async def _opened(self, upload: Upload) -> Upload | None:
+    async def _opened(self, upload: Upload, acted_by: str) -> Upload | None:
         """Opens what a PENDING upload needs at the store; None when it is not PENDING, or not any more.
 
         Goes on when the caller hangs up: what is open at the store and nowhere else would be in nobody's hands.
         """
         if upload.status is not Status.PENDING:
             return None
-        return await self._openings.run(upload.upload_id, lambda: self._open(upload))
+        return await self._openings.run(upload.upload_id, lambda: self._open(upload, acted_by))
 
-    async def _open(self, upload: Upload) -> Upload | None:
+    async def _open(self, upload: Upload, acted_by: str) -> Upload | None:
         multipart_ids = await open_multiparts(self._store, upload)
         opened = replace(upload, multipart_ids=multipart_ids)
-        opened = opened.initialized(self._now(), self._terms.write_url_lifetime)
+        opened = opened.initialized(self._now(), self._terms.write_url_lifetime, acted_by)
         if await self._uploads.advance_upload(opened):
             return opened
         # Another server was faster, or the upload is over.
@@ -145,7 +146,7 @@ class UploadBroker:
         for _ in range(MAX_ROUNDS):
             upload = await self.get_upload(upload_id, access)
             if upload.status is Status.PENDING:
-                await self._opened(upload)
+                await self._opened(upload, access.actor)
                 continue
             if upload.status is not Status.INITIALIZED:
                 return upload, ()
@@ -181,12 +182,12 @@ class UploadBroker:
                 case Status.PENDING | Status.CANCELLED | Status.EXPIRED:
                     raise WrongStatus(upload_id, upload.status, "completed")
                 case Status.INITIALIZED | Status.UPLOADED:
-                    if completion := await self._prove(upload):
+                    if completion := await self._prove(upload, access.actor):
                         return completion
             upload = await self.get_upload(upload_id, access)
         raise too_many_rounds(upload_id)
 
-    async def _prove(self, upload: Upload) -> Completion | None:
+    async def _prove(self, upload: Upload, acted_by: str) -> Completion | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
         stored = await self._prover.stored(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
@@ -195,7 +196,7 @@ class UploadBroker:
         if upload.status is Status.INITIALIZED:
             if missing := [name for name in missing if name not in parts]:
                 raise VariantsMissing(missing)
-            upload = upload.uploaded(self._now())
+            upload = upload.uploaded(self._now(), acted_by)
             if not await self._uploads.advance_upload(upload):
                 return None
         self._board.verifying(upload, self._now())
@@ -205,7 +206,7 @@ class UploadBroker:
             failure = await assemble(self._store, upload, parts)
             stored = await self._prover.stored(upload.variants)
         if failure := failure or await self._prover.broken_promise(upload, stored):
-            return await self._failed(upload, failure)
+            return await self._failed(upload, failure, acted_by)
 
         proofs = [stored[variant.name] for variant in upload.variants]
         made = CutOutcome(upload)
@@ -213,19 +214,19 @@ class UploadBroker:
             self._board.cutting(upload, self._now())
             outcome = await self._cut_room.cut(upload, upload.cut_plan)
             if isinstance(outcome, Failure):
-                return await self._failed(upload, outcome)
+                return await self._failed(upload, outcome, acted_by)
             made = outcome
 
         # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
         asset = asset_of(made.upload, [*proofs, *made.stored], self._now(), made.notices)
         asset = await self._assets.insert_asset(asset)
-        upload = upload.completed(self._now())
+        upload = upload.completed(self._now(), acted_by)
         if not await self._uploads.advance_upload(upload):
             return None
         return Completion(upload, None if asset.is_deleted else asset)
 
-    async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
-        upload = upload.failed(self._now(), failure)
+    async def _failed(self, upload: Upload, failure: Failure, acted_by: str) -> Completion | None:
+        upload = upload.failed(self._now(), failure, acted_by)
         if not await self._uploads.advance_upload(upload):
             return None
         await discard_upload(self._store, upload)
@@ -238,7 +239,7 @@ class UploadBroker:
             if upload.status is not Status.CANCELLED:
                 if not upload.may_become(Status.CANCELLED):
                     raise WrongStatus(upload_id, upload.status, "cancelled")
-                upload = upload.cancelled(self._now())
+                upload = upload.cancelled(self._now(), access.actor)
                 if not await self._uploads.advance_upload(upload):
                     continue
             await discard_upload(self._store, upload)
@@ -260,11 +261,25 @@ class UploadBroker:
             if uid not in ("", access.uid):
                 return [], ""  # whatever that owner has
             uid = access.uid
-        uploads = await self._uploads.list_uploads(
-            uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit + 1
-        )
-        page = uploads[:limit]
-        return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
+        elif uid and access.acting_for(uid) is None:
+            return [], ""
+        page: list[Upload] = []
+        # A service caller, or a token, may see some of them: read on for the others, but not for ever.
+        for _ in range(_MOST_READS):
+            uploads = await self._uploads.list_uploads(
+                uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit + 1
+            )
+            for upload in uploads[:limit]:
+                before_id = upload.upload_id
+                if owns(access, upload):
+                    page.append(upload)
+                    if len(page) == limit:
+                        break
+            if len(uploads) <= limit and (not uploads or before_id == uploads[-1].upload_id):
+                return page, ""
+            if len(page) == limit:
+                break
+        return page, page_token(before_id, filters)
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int], access: Access) -> None:
         """Tells the watchers how many bytes of each variant are under way or there; newest only.
@@ -304,6 +319,8 @@ class UploadBroker:
                     if isinstance(item, Progress):
                         yield item
                     else:
+                        if not owns(access, item.upload):  # a right was taken away meanwhile
+                            raise UploadNotFound(upload_id)
                         for change in _changes(item, sent):
                             yield change
                             sent = change.upload.revision
@@ -333,7 +350,10 @@ class UploadBroker:
         sent = dict(after_revisions)
         uid = access.uid or ""
         async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
-            stored = await self._hub.read_session(session_id, uid)
+            stored = [one for one in await self._hub.read_session(session_id, uid) if owns(access, one.upload)]
+            clock = asyncio.get_running_loop().time
+            silent_since = clock()
+            visible: set[str] = set()
             for upload in (snapshot.upload for snapshot in stored):
                 if (asked := sent.get(upload.upload_id, 0)) > upload.revision:
                     raise RevisionAhead(asked, upload.revision, f"after_revisions[{upload.upload_id!r}]")
@@ -342,18 +362,25 @@ class UploadBroker:
             while True:
                 for item in news:
                     if isinstance(item, Progress):
-                        yield item
-                    else:
+                        if item.upload_id in visible:
+                            yield item
+                            silent_since = clock()
+                    elif owns(access, item.upload):  # of a service caller's session others may have uploads too
                         upload_id = item.upload.upload_id
+                        visible.add(upload_id)
                         for change in _changes(item, sent.get(upload_id, 0)):
                             yield change
                             sent[upload_id] = change.upload.revision
+                            silent_since = clock()
                             del change
                     del item
                 news = ()  # as in watch_upload
-                news = await mailbox.next(self._heartbeat)
+                # What the caller may not see does not put off the sign of life either.
+                left_s = max(0.0, self._heartbeat.total_seconds() - (clock() - silent_since))
+                news = await mailbox.next(timedelta(seconds=left_s))
                 if not news:
                     yield None
+                    silent_since = clock()
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""

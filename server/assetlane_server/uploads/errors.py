@@ -72,8 +72,58 @@ class UidMismatch(Refusal):
 
     reason = "UID_MISMATCH"
 
+    def __init__(self, message: str = "The uid is not the token's subject: leave it empty, or send that.") -> None:
+        super().__init__(message)
+
+    @classmethod
+    def of_service(cls) -> "UidMismatch":
+        """Returns the refusal of a service caller."""
+        return cls("The uid is not one that this caller may act for.")
+
+
+class RpcNotAllowed(Refusal):
+    """The kind of the caller, or the policy, does not allow the RPC."""
+
+    reason = "RPC_NOT_ALLOWED"
+
+    def __init__(self, rpc: str, why: str) -> None:
+        super().__init__(f"This caller may not call {rpc}: {why}.")
+
+
+class ScopeTooWide(Refusal):
+    """A token was asked for that would open more than its maker may do."""
+
+    reason = "SCOPE_TOO_WIDE"
+
+    def __init__(self, field: str, pattern: str) -> None:
+        super().__init__(f"{field}: {pattern!r} goes beyond what this caller itself may do.")
+
+
+class NoSigningKey(Refusal):
+    """The service caller has no key to sign tokens with."""
+
+    reason = "NO_SIGNING_KEY"
+
+    def __init__(self, ring: str) -> None:
+        super().__init__(f"There is no key in use in ring {ring}: run `assetlane-server keys add {ring}`.")
+
+
+class TokensNotNeeded(Refusal):
+    """The server asks no caller for a token, so that it makes none."""
+
+    reason = "TOKENS_NOT_NEEDED"
+
     def __init__(self) -> None:
-        super().__init__("The uid is not the token's subject: leave it empty, or send that.")
+        super().__init__("This server asks no caller for a token: call without one.")
+
+
+class AuditUnavailable(Refusal):
+    """The call could not be written into the audit log, and goes unanswered therefore. Repeat it after a while."""
+
+    reason = "AUDIT_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("The call could not be written into the audit log: repeat it after a while.")
 
 
 class TokenRefused(Refusal):
@@ -96,6 +146,15 @@ class TokenExpired(TokenRefused):
 
     def __init__(self) -> None:
         super().__init__("The token has expired: fetch another one and call again.")
+
+
+class TokenRevoked(TokenRefused):
+    """The token was good, and who made it, or holds it, may not act for its user any more."""
+
+    reason = "TOKEN_REVOKED"
+
+    def __init__(self) -> None:
+        super().__init__("The token counts no more: what it stood for was taken away. Ask for another one.")
 
 
 class TokenNotYetValid(TokenRefused):

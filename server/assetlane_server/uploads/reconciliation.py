@@ -18,7 +18,7 @@ from enum import StrEnum
 
 from assetlane_server.uploads.asset import Asset, AssetVariant, StoredObject
 from assetlane_server.uploads.ports import ListedObject, OpenMultipart
-from assetlane_server.uploads.upload import Status, Upload
+from assetlane_server.uploads.upload import LONGEST_PUT, Status, Upload
 
 SETTLING = timedelta(minutes=15)
 DEFAULT_AGE = timedelta(hours=48)
@@ -126,12 +126,16 @@ def phantoms(asset: Asset, found: Sequence[StoredObject | None]) -> list[Discrep
 
 
 def least_age(asked: timedelta | None, write_url_lifetime: timedelta) -> timedelta:
-    """Returns how old an orphan must be to be deleted. Raises ValueError for less than a write URL lives."""
+    """Returns how old an orphan must be to be deleted: the longest life of a write URL, and a day for a slow PUT.
+
+    Raises ValueError when less is asked for.
+    """
+    least = write_url_lifetime + LONGEST_PUT
     if asked is None:
-        return max(DEFAULT_AGE, write_url_lifetime)
-    if asked < write_url_lifetime:
-        hours = write_url_lifetime / timedelta(hours=1)
-        raise ValueError(f"an orphan must be at least as old as a write URL can be, {hours:g} hours")
+        return max(DEFAULT_AGE, least)
+    if asked < least:
+        hours = least / timedelta(hours=1)
+        raise ValueError(f"must be at least {hours:g} hours: the longest life of a write URL, and a day")
     return asked
 
 

@@ -20,7 +20,7 @@ from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, Variants
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import abort_all, discard_asset, discard_upload
 from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
-from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
+from assetlane_server.uploads.upload import WORK_LEASE, Failure, Status, Upload
 
 _log = logging.getLogger(__name__)
 
@@ -127,9 +127,8 @@ class Sweeper:
         except VariantsMissing as missing:
             now = self._now()
             if now < upload.expire_time:
-                # The owner may still renew the targets.
-                deadline = upload.expire_time + SWEEP_MARGIN
-                await self._records.reschedule_upload(upload, deadline, is_swept=False)
+                # Its bytes may still come, or its owner may renew the targets.
+                await self._records.reschedule_upload(upload, upload.next_look(now), is_swept=False)
             elif await self._uploads.advance_upload(upload.expired(now)):
                 await discard_upload(self._store, upload)
                 _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))

@@ -24,6 +24,9 @@ SWEEP_MARGIN = timedelta(seconds=5)
 # A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
 # in a day are 62 KB/s.
 LONGEST_PUT = timedelta(days=1)
+# When the sweeper looks at an upload whose write URLs live: its client may be gone, and its bytes may all be there.
+FIRST_LOOKS = (timedelta(minutes=15), timedelta(hours=1))
+LOOK_INTERVAL = timedelta(hours=6)  # after those
 
 
 class Status(StrEnum):
@@ -58,6 +61,7 @@ class StatusChange:
     status: Status
     time: datetime
     reason: str = ""
+    acted_by: str = ""  # who acted for the owner, see ports.Access.actor; empty: the owner, or the server
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ class Upload:
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
+    write_url_lifetime: timedelta | None = None  # as the request asked; None: the server's choice
     sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
     is_swept: bool = False  # it is final, and its strays are deleted
     kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
@@ -165,56 +170,68 @@ class Upload:
             return self
         return replace(self, history=self.history[:revision], failure=None)
 
-    def initialized(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
+    def initialized(self, now: datetime, targets_lifetime: timedelta, acted_by: str = "") -> "Upload":
         """The write targets are signed as of `now`, for that long but not beyond the deadline."""
-        return self._moved(Status.INITIALIZED, now).with_targets(now, targets_lifetime)
+        return self._moved(Status.INITIALIZED, now, acted_by=acted_by).with_targets(now, targets_lifetime)
 
     def renewed(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
         """The write targets are signed anew: no status change. No instant ever goes back."""
         return self.with_targets(max(now, self.targets_signed_at or now), targets_lifetime)
 
     def with_targets(self, signed_at: datetime, lifetime: timedelta) -> "Upload":
-        """Its targets are signed at that instant, for that long but not beyond the deadline."""
-        expire_time = min(signed_at + lifetime, self.expire_time)
+        """Its targets are signed at that instant, for that long but not beyond the deadline.
+
+        `lifetime` is the server's own: it counts where the request asked for none.
+        """
+        expire_time = min(signed_at + (self.write_url_lifetime or lifetime), self.expire_time)
         if self.targets_expire_time is not None:
             expire_time = max(expire_time, self.targets_expire_time)
-        return replace(
-            self,
-            targets_signed_at=signed_at,
-            targets_expire_time=expire_time,
-            sweep_time=expire_time + SWEEP_MARGIN,
-        )
+        renewed = replace(self, targets_signed_at=signed_at, targets_expire_time=expire_time)
+        return replace(renewed, sweep_time=renewed.next_look(signed_at))
 
-    def uploaded(self, now: datetime) -> "Upload":
+    def next_look(self, now: datetime) -> datetime:
+        """Returns when the sweeper looks at it next while its bytes may be on their way.
+
+        At the end of its targets, 15 minutes and an hour after they were signed, then every 6 hours, and last at the
+        deadline: so an upload whose client has vanished ends soon after its bytes are there, however long its write
+        URLs live.
+        """
+        deadline = self.expire_time + SWEEP_MARGIN
+        signed_at = self.targets_signed_at or self.create_time
+        looks = [(self.targets_expire_time or signed_at), *(signed_at + after for after in FIRST_LOOKS)]
+        looks.append(looks[-1] + max(1, (now - looks[-1]) // LOOK_INTERVAL + 1) * LOOK_INTERVAL)
+        return min((look + SWEEP_MARGIN for look in looks if now < look + SWEEP_MARGIN < deadline), default=deadline)
+
+    def uploaded(self, now: datetime, acted_by: str = "") -> "Upload":
         """The bytes are said to be there."""
-        return self._moved(Status.UPLOADED, now)
+        return self._moved(Status.UPLOADED, now, acted_by=acted_by)
 
-    def completed(self, now: datetime) -> "Upload":
+    def completed(self, now: datetime, acted_by: str = "") -> "Upload":
         """Every variant is proved and the asset is in the ledger."""
-        return self._moved(Status.COMPLETED, now)
+        return self._moved(Status.COMPLETED, now, acted_by=acted_by)
 
-    def cancelled(self, now: datetime) -> "Upload":
+    def cancelled(self, now: datetime, acted_by: str = "") -> "Upload":
         """Its owner gave it up."""
-        return self._moved(Status.CANCELLED, now, "CANCELLED_BY_OWNER")
+        return self._moved(Status.CANCELLED, now, "CANCELLED_BY_OWNER", acted_by)
 
     def expired(self, now: datetime) -> "Upload":
         """The deadline passed and variants are missing."""
         return self._moved(Status.EXPIRED, now, "DEADLINE_PASSED")
 
-    def failed(self, now: datetime, failure: Failure) -> "Upload":
+    def failed(self, now: datetime, failure: Failure, acted_by: str = "") -> "Upload":
         """What arrived is not what was promised, or the server cannot go on."""
-        return replace(self._moved(Status.FAILED, now, failure.reason), failure=failure)
+        return replace(self._moved(Status.FAILED, now, failure.reason, acted_by), failure=failure)
 
     def may_become(self, status: Status) -> bool:
         """Whether the life of an upload leads from the current status to that one in one step."""
         return status in _NEXT.get(self.status, frozenset())
 
-    def _moved(self, status: Status, now: datetime, reason: str = "") -> "Upload":
+    def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
         if not self.may_become(status):
             raise ValueError(f"an upload that is {self.status} cannot become {status}")
         # A clock that steps back must not make history run backwards.
         time = max(now, self.history[-1].time)
-        change = StatusChange(self.revision + 1, status, time, reason)
+        change = StatusChange(self.revision + 1, status, time, reason, acted_by)
         return replace(self, history=(*self.history, change), sweep_time=self._next_sweep(status, time))
 
     def _next_sweep(self, status: Status, time: datetime) -> datetime | None:
@@ -257,4 +274,5 @@ def _words(upload: Upload) -> tuple[object, ...]:
         ),
         None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
         upload.notices,
+        upload.write_url_lifetime,
     )

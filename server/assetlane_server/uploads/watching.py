@@ -76,6 +76,7 @@ class AssetWatches:
             yield story.synced()
             while True:
                 changed = await mailbox.next(self._heartbeat)
+                check_may_read(access, partition)  # the right may have been taken away meanwhile
                 if not changed:
                     yield story.unchanged_until(mailbox.delivered_until)
                 # Oldest first: a token says that everything before it was told.

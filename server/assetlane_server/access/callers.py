@@ -1,0 +1,209 @@
+"""What each kind of caller may do: users, service callers, and devices with a scoped token. Pure.
+
+Every question is answered by the policy of that moment, so that a right that is taken away is gone at once, also for
+calls and watches that are under way.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from assetlane_server.access.policy import Pattern, Policy, Service, matches_any
+from assetlane_server.uploads.errors import RpcNotAllowed, TokenRevoked
+from assetlane_server.uploads.ports import CallerKind
+from assetlane_server.uploads.upload import Upload
+
+CREATE_TOKEN = "CreateToken"  # noqa: S105 - the name of an RPC
+# What the holder of a token for one upload may call.
+RPCS_OF_ONE_UPLOAD = frozenset(
+    {"WatchUpload", "ReportProgress", "SignParts", "ListParts", "CompleteUpload", "CancelUpload", "GetUpload"}
+)
+
+CurrentPolicy = Callable[[], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class UserAccess:
+    """See Access: a user who has proved to be `uid`."""
+
+    uid: str
+    claims: Mapping[str, Any]
+    expire_time: datetime | None
+    policy: CurrentPolicy
+    kind: CallerKind = CallerKind.USER
+    actor: str = ""
+    max_watches: int | None = None
+    calls_per_second: float | None = None
+
+    @property
+    def caller(self) -> str:
+        """See Access."""
+        return f"uid:{self.uid}"
+
+    def is_user(self, uid: str) -> bool:
+        """See access.policy.Caller."""
+        return uid == self.uid
+
+    def may_read(self, partition: str) -> bool:
+        """See Access."""
+        return matches_any(self.policy().read, partition, self)
+
+    def may_write(self, partition: str) -> bool:
+        """See Access."""
+        return matches_any(self.policy().write, partition, self)
+
+    def acting_for(self, uid: str) -> "UserAccess | None":
+        """See Access."""
+        return self if uid == self.uid else None
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access."""
+        return upload.uid == self.uid
+
+    def check(self, rpc: str) -> None:
+        """See Access."""
+        if rpc == CREATE_TOKEN:
+            raise RpcNotAllowed(rpc, "only a service caller of the policy makes tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccess:
+    """See Access: a service caller, for one of its users once `acting_for` has named one."""
+
+    name: str
+    expire_time: datetime | None
+    policy: CurrentPolicy
+    acting_uid: str = ""
+    kind: CallerKind = CallerKind.SERVICE
+    uid: None = None
+
+    @property
+    def service(self) -> Service:
+        """What the policy says of it now. Raises TokenRevoked when it says nothing any more."""
+        service = self.policy().service(self.name)
+        if service is None:
+            raise TokenRevoked
+        return service
+
+    @property
+    def actor(self) -> str:
+        """See Access."""
+        return self.name
+
+    @property
+    def caller(self) -> str:
+        """See Access."""
+        return f"service:{self.name}"
+
+    @property
+    def max_watches(self) -> int | None:
+        """See Access."""
+        return self.service.max_watches
+
+    @property
+    def calls_per_second(self) -> float | None:
+        """See Access."""
+        return self.service.calls_per_second
+
+    def may_read(self, partition: str) -> bool:
+        """See Access."""
+        return self.service.may_read(partition, self.acting_uid)
+
+    def may_write(self, partition: str) -> bool:
+        """See Access."""
+        return self.service.may_write(partition, self.acting_uid)
+
+    def acting_for(self, uid: str) -> "ServiceAccess | None":
+        """See Access."""
+        return replace(self, acting_uid=uid) if self.service.acts_for(uid) else None
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access: an upload of one of its users, in partitions that it may write to for that user."""
+        return _may_handle(self.service, upload)
+
+    def check(self, rpc: str) -> None:
+        """See Access."""
+        if not self.service.may_call(rpc):
+            raise RpcNotAllowed(rpc, f"the policy does not give it to {self.name}")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAccess:
+    """See Access: the holder of a scoped token, within the token and within what the policy gives its maker."""
+
+    uid: str
+    maker: str
+    token_id: str
+    expire_time: datetime
+    policy: CurrentPolicy
+    is_good: Callable[[], bool]
+    """Whether the key that it was signed with is still in its maker's ring."""
+    upload_id: str = ""  # empty: it is for partitions
+    read: tuple[Pattern, ...] = ()
+    write: tuple[Pattern, ...] = ()
+    kind: CallerKind = CallerKind.TOKEN
+    max_watches: int | None = None
+    calls_per_second: float | None = None
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """See access.policy.Caller: its patterns name none."""
+        return {}
+
+    @property
+    def service(self) -> Service:
+        """What the policy says of its maker now. Raises TokenRevoked when that may not act for the user any more."""
+        service = self.policy().service(self.maker)
+        if service is None or not service.acts_for(self.uid) or not self.is_good():
+            raise TokenRevoked
+        return service
+
+    @property
+    def actor(self) -> str:
+        """See Access."""
+        return f"token:{self.maker}"
+
+    @property
+    def caller(self) -> str:
+        """See Access: its calls count as the user's."""
+        return f"uid:{self.uid}"
+
+    def is_user(self, uid: str) -> bool:
+        """See access.policy.Caller."""
+        return uid == self.uid
+
+    def may_read(self, partition: str) -> bool:
+        """See Access."""
+        return matches_any(self.read, partition, self) and self.service.may_read(partition, self.uid)
+
+    def may_write(self, partition: str) -> bool:
+        """See Access."""
+        return matches_any(self.write, partition, self) and self.service.may_write(partition, self.uid)
+
+    def acting_for(self, uid: str) -> "TokenAccess | None":
+        """See Access."""
+        return self if uid == self.uid else None
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access."""
+        if upload.uid != self.uid or not _may_handle(self.service, upload):
+            return False
+        if self.upload_id:
+            return upload.upload_id == self.upload_id
+        return self.may_write(upload.partition) and self.may_write(upload.asset_partition)
+
+    def check(self, rpc: str) -> None:
+        """See Access."""
+        if self.upload_id and rpc not in RPCS_OF_ONE_UPLOAD:
+            raise RpcNotAllowed(rpc, f"the token is for upload {self.upload_id} alone")
+        if rpc == CREATE_TOKEN:
+            raise RpcNotAllowed(rpc, "a scoped token makes no tokens")
+        if not self.service.may_call(rpc):
+            raise RpcNotAllowed(rpc, "the policy does not give it to the maker of the token")
+
+
+def _may_handle(service: Service, upload: Upload) -> bool:
+    return service.acts_for(upload.uid) and all(
+        service.may_write(partition, upload.uid) for partition in (upload.partition, upload.asset_partition)
+    )

@@ -1,0 +1,86 @@
+"""Rings of keys in MongoDB: one document per ring. Given the collection, imports no Motor.
+
+Whoever may read this collection can make tokens: give that right to nobody but the servers.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from assetlane_server.uploads.errors import LedgerUnavailable
+from assetlane_server.uploads.rings import Ring, RingKey, RingStore, RingsUnreadable
+
+_MAX_RINGS = 1000
+
+
+class MongoRings(RingStore):
+    """A collection of rings. Opened by `MongoRecords`."""
+
+    def __init__(self, rings: Any, unavailable: Callable[[PyMongoError], LedgerUnavailable]) -> None:
+        self._rings = rings
+        self._unavailable = unavailable
+
+    async def read_rings(self) -> Mapping[str, Ring]:
+        """See RingStore."""
+        try:
+            documents = await self._rings.find({}).to_list(_MAX_RINGS + 1)
+        except PyMongoError as error:
+            raise self._unavailable(error) from error
+        if len(documents) > _MAX_RINGS:
+            raise RingsUnreadable(f"there are more than {_MAX_RINGS:,} rings")
+        return {document["_id"]: _ring_of(document) for document in documents}
+
+    async def write_ring(self, ring: Ring) -> bool:
+        """See RingStore."""
+        document = {"keys": [_key_document(key) for key in ring.keys], "revision": ring.revision}
+        try:
+            if ring.revision == 1:
+                await self._rings.insert_one({"_id": ring.name, **document})
+                return True
+            result = await self._rings.update_one({"_id": ring.name, "revision": ring.revision - 1}, {"$set": document})
+        except DuplicateKeyError:
+            return False
+        except PyMongoError as error:
+            raise self._unavailable(error) from error
+        return bool(result.matched_count)
+
+    async def drop_ring(self, name: str) -> bool:
+        """See RingStore."""
+        try:
+            return bool((await self._rings.delete_one({"_id": name})).deleted_count)
+        except PyMongoError as error:
+            raise self._unavailable(error) from error
+
+
+def _key_document(key: RingKey) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "key_id": key.key_id,
+        "secret": key.secret,
+        "create_time": key.create_time,
+        "use_time": key.use_time,
+    }
+    if key.retire_time is not None:
+        document["retire_time"] = key.retire_time
+    return document
+
+
+def _ring_of(document: Mapping[str, Any]) -> Ring:
+    try:
+        keys = tuple(
+            RingKey(
+                key["key_id"], bytes(key["secret"]), _instant(key["create_time"]), _instant(key["use_time"]),
+                None if key.get("retire_time") is None else _instant(key["retire_time"]),
+            )
+            for key in document["keys"]
+        )  # fmt: skip
+        return Ring(str(document["_id"]), keys, int(document["revision"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RingsUnreadable(f"ring {document.get('_id')!r} is not a ring of keys ({type(error).__name__})") from error
+
+
+def _instant(value: Any) -> datetime:
+    if not isinstance(value, datetime):
+        raise TypeError("no instant")
+    return value

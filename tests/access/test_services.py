@@ -1,0 +1,492 @@
+"""Service callers and scoped tokens: what each may do, and every way to ask for more that is refused."""
+
+import asyncio
+import base64
+import time
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.access.tokens import Issuer
+from tests.uploads.samples import requested
+
+from assetlane_server.access.callers import RPCS_OF_ONE_UPLOAD, ServiceAccess, TokenAccess, UserAccess
+from assetlane_server.access.identity import TokenAuthenticator
+from assetlane_server.access.keyring import Keyring
+from assetlane_server.access.keys import keys_of_file
+from assetlane_server.access.policy import Part, Pattern, Policy, check_rpcs, pattern_of, policy_of
+from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
+from assetlane_server.access.watched import WatchedPolicy, WatchedRings
+from assetlane_server.uploads.errors import (
+    InvalidRequest,
+    NoSigningKey,
+    NotReady,
+    RpcNotAllowed,
+    ScopeTooWide,
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenRevoked,
+    UidMismatch,
+)
+from assetlane_server.uploads.ports import Access, CallerKind
+from assetlane_server.uploads.rings import Ring
+from assetlane_server.uploads.tokens import PartitionScope
+from assetlane_server.uploads.upload import Upload
+
+POLICY = """\
+read = ["user/{uid}"]
+write = ["user/{uid}"]
+
+[[service]]
+name = "clinic"
+subject = "clinic-backend"
+users = ["patient-*", "ann"]
+read = ["user/{uid}", "clinic/**"]
+write = ["user/{uid}", "clinic/inbox"]
+
+[[service]]
+name = "lab"
+claim = { azp = "lab", tier = "gold" }
+users = ["*"]
+read = ["lab/*"]
+write = ["lab/*"]
+rpcs = ["RequestUpload", "GetUpload"]
+
+[[service]]
+name = "scanner"
+certificate = "scanner.example"
+users = ["*"]
+read = []
+write = ["scans"]
+"""
+HOUR = timedelta(hours=1)
+
+
+def upload_of(uid: str, partition: str) -> Upload:
+    """Returns an upload of that user, for itself and its asset."""
+    return replace(requested(), uid=uid, partition=partition, asset_partition=partition)
+
+
+class Door:
+    """An authenticator with policy, rings and clock in hand."""
+
+    def __init__(self, policy: str = POLICY) -> None:
+        self.issuer = Issuer()
+        self.text = policy
+        self.ahead = timedelta(0)
+        self.rings = {"clinic": Ring("clinic").with_key("k1", b"s" * 32, datetime(2020, 1, 1, tzinfo=UTC))}
+        self.reads = 0
+        self.policy = WatchedPolicy(lambda: policy_of(self.text), interval=HOUR)
+        self.watched = WatchedRings(self, interval=HOUR)
+        self.scoped = ScopedTokens(self.watched, self.policy.current, max_lifetime=24 * HOUR, now=self.now)
+
+        async def read() -> bytes:
+            return self.issuer.file
+
+        keyring = Keyring(read, keys_of_file, interval=HOUR, clock=time.monotonic)
+        self.tokens = TokenAuthenticator(
+            keyring, self.policy, scoped=self.scoped, issuer=None, audience=None, leeway=timedelta(0), now=self.now
+        )
+
+    def now(self) -> datetime:
+        """Returns the instant of the door's clock."""
+        return datetime.now(UTC) + self.ahead
+
+    async def read_rings(self) -> dict[str, Ring]:
+        """See RingStore."""
+        self.reads += 1
+        return dict(self.rings)
+
+    async def write_ring(self, ring: Ring) -> bool:
+        """See RingStore."""
+        self.rings[ring.name] = ring
+        return True
+
+    async def drop_ring(self, name: str) -> bool:
+        """See RingStore."""
+        return self.rings.pop(name, None) is not None
+
+    async def access(self, token: str, *names: str) -> Access:
+        """Returns what the sender of a token may do."""
+        return await self.tokens.access_of(f"Bearer {token}", names)
+
+    async def clinic(self) -> ServiceAccess:
+        """Returns the clinic's back end."""
+        await self.watched.look()
+        access = await self.access(self.issuer.token("clinic-backend"))
+        assert isinstance(access, ServiceAccess)
+        return access
+
+    async def change_policy(self, old: str, new: str) -> None:
+        """Changes the policy as an operator does, and has it read."""
+        assert old in self.text
+        self.text = self.text.replace(old, new)
+        await self.policy.look()
+
+
+async def test_a_service_caller_is_known_by_subject_claim_or_certificate() -> None:
+    """All that the policy names have to fit; a certificate alone stands for a caller without a token."""
+    door = Door()
+    assert (await door.clinic()).name == "clinic"
+    lab = await door.access(door.issuer.token("x", azp="lab", tier=["silver", "gold"]))
+    assert isinstance(lab, ServiceAccess)
+    assert lab.name == "lab"
+    assert isinstance(await door.access(door.issuer.token("x", azp="lab")), UserAccess)
+    scanner = await door.tokens.access_of(None, ["localhost", "scanner.example"])
+    assert isinstance(scanner, ServiceAccess)
+    assert (scanner.name, scanner.expire_time, scanner.uid, scanner.actor) == ("scanner", None, None, "scanner")
+    # The token that it passes on is somebody else's.
+    assert isinstance(await door.access(door.issuer.token("ann"), "scanner.example"), UserAccess)
+    with pytest.raises(TokenMissing):
+        await door.tokens.access_of(None, ["other.example"])
+    with pytest.raises(TokenMissing):
+        await door.tokens.access_of(None)
+
+
+async def test_a_service_that_names_subject_and_certificate_needs_both() -> None:
+    """A stolen token is worth nothing over another connection, also after it was seen over the right one."""
+    door = Door(POLICY.replace('subject = "clinic-backend"', 'subject = "clinic-backend"\ncertificate = "c.example"'))
+    token = door.issuer.token("clinic-backend")
+    assert isinstance(await door.access(token, "c.example"), ServiceAccess)
+    assert isinstance(await door.access(token), UserAccess)
+    assert isinstance(await door.access(token, "d.example"), UserAccess)
+    assert isinstance(await door.access(token, "c.example"), ServiceAccess)
+
+
+async def test_a_service_caller_acts_for_its_users_in_its_partitions() -> None:
+    """`{uid}` is any of its users until one is named, then that one alone."""
+    clinic = await Door().clinic()
+    assert [clinic.acting_for(uid) is not None for uid in ("ann", "patient-7", "patient-", "anna", "bob", "", "*")] == [
+        True, True, True, False, False, False, False,
+    ]  # fmt: skip
+    assert clinic.may_read("user/patient-7")
+    assert not clinic.may_read("user/bob")
+    acting = clinic.acting_for("ann")
+    assert acting is not None
+    assert (acting.may_write("user/ann"), acting.may_write("user/patient-7")) == (True, False)
+    assert (acting.may_write("clinic/inbox"), acting.may_write("clinic/other")) == (True, False)
+    ours, theirs = upload_of("ann", "user/ann"), upload_of("bob", "clinic/inbox")
+    assert clinic.may_handle(ours)
+    assert not clinic.may_handle(theirs)
+    assert not clinic.may_handle(replace(ours, asset_partition="team/42"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('name = "clinic"', 'name = "Clinic"', "`name` must be 1 to 64"),
+        ('name = "lab"', 'name = "clinic"', "two services named 'clinic'"),
+        ('subject = "clinic-backend"', 'subjekt = "x"', "it knows"),
+        ('subject = "clinic-backend"\n', "", "nobody could be it"),
+        ('subject = "clinic-backend"', 'subject = ""', "`subject` must be a text"),
+        ('users = ["patient-*", "ann"]', "users = []", "`users` must be a list"),
+        ('users = ["patient-*", "ann"]', 'users = ["a*b"]', "write a uid"),
+        ('users = ["patient-*", "ann"]\n', "", "has no `users`"),
+        ('read = ["lab/*"]', 'read = ["{uid}/x"]', "choose the first part"),
+        ('read = ["lab/*"]', 'read = ["lab/{claim:x}"]', "names a claim"),
+        ('claim = { azp = "lab", tier = "gold" }', "claim = { azp = 7 }", "`claim` must be a table"),
+        ('rpcs = ["RequestUpload", "GetUpload"]', 'rpcs = ["GetUplaod"]', "'GetUplaod', which does not exist"),
+        ("write = [\"lab/*\"]\n", "write = ['lab/*']\nmax_watches = 0\n", "`max_watches` must be a number above 0"),
+        ("write = [\"lab/*\"]\n", "write = ['lab/*']\ncalls_per_second = true\n", "`calls_per_second` must be"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_is_wrong_is_refused_with_the_fault(old: str, new: str, fault: str) -> None:
+    """Naming the service and what to write."""
+    assert old in POLICY
+    with pytest.raises(NotReady, match=fault.replace("[", r"\[")):
+        check_rpcs(policy_of(POLICY.replace(old, new, 1)), {"RequestUpload", "GetUpload"})
+
+
+async def test_a_token_for_partitions_opens_those_alone() -> None:
+    """For its user, within its maker's rights, and it makes no other."""
+    door = Door()
+    scope = PartitionScope(("user/{uid}", "clinic/reports/**"), ("clinic/inbox",))
+    issued = door.scoped.for_partitions("patient-7", scope, timedelta(minutes=5), await door.clinic())
+    assert timedelta(minutes=4) < issued.expire_time - door.now() <= timedelta(minutes=5)
+    device = await door.access(issued.token)
+    assert isinstance(device, TokenAccess)
+    assert (device.uid, device.actor, device.caller, device.kind) == (
+        "patient-7", "token:clinic", "uid:patient-7", CallerKind.TOKEN,
+    )  # fmt: skip
+    reads = ("user/patient-7", "clinic/reports/1", "clinic/reports", "clinic/inbox", "user/ann")
+    assert [device.may_read(one) for one in reads] == [True, True, False, False, False]
+    assert [device.may_write(one) for one in reads] == [False, False, False, True, False]
+    assert device.acting_for("ann") is None
+    with pytest.raises(RpcNotAllowed):
+        device.check("CreateToken")
+    with pytest.raises(RpcNotAllowed):
+        door.scoped.for_partitions("patient-7", scope, None, device)
+    door.ahead = timedelta(minutes=6)
+    with pytest.raises(TokenExpired):
+        await door.access(issued.token)
+
+
+async def test_a_token_for_an_upload_opens_that_alone() -> None:
+    """Until its deadline, whatever lifetime is asked for."""
+    door = Door()
+    clinic = await door.clinic()
+    upload = replace(upload_of("ann", "user/ann"), expire_time=door.now() + HOUR)
+    issued = door.scoped.for_upload(upload, timedelta(hours=20), clinic)
+    assert abs(issued.expire_time - upload.expire_time) < timedelta(seconds=1)
+    device = await door.access(issued.token)
+    assert device.may_handle(upload)
+    assert not device.may_handle(replace(upload, upload_id="0" * 26))
+    assert not device.may_read("user/ann")
+    assert not device.may_write("user/ann")
+    for rpc in RPCS_OF_ONE_UPLOAD:
+        device.check(rpc)
+    for rpc in ("RequestUpload", "ListUploads", "GetAsset", "ListAssets", "DeleteAsset", "CreateToken"):
+        with pytest.raises(RpcNotAllowed):
+            device.check(rpc)
+
+
+@pytest.mark.parametrize(
+    ("scope", "error"),
+    [
+        (PartitionScope(("user/*",), ()), ScopeTooWide),
+        (PartitionScope(("user/ann",), ()), ScopeTooWide),
+        (PartitionScope(("**",), ()), ScopeTooWide),
+        (PartitionScope(("clinic/*",), ("clinic/*",)), ScopeTooWide),
+        (PartitionScope((), ("clinic/inbox/x",)), ScopeTooWide),
+        (PartitionScope((), ()), InvalidRequest),
+        (PartitionScope(("a//b",), ()), InvalidRequest),
+        (PartitionScope(("{uid}",), ()), InvalidRequest),
+        (PartitionScope(("clinic/{claim:team}",), ()), InvalidRequest),
+        (PartitionScope(("",), ()), InvalidRequest),
+        (PartitionScope(("clinic/a*",), ()), InvalidRequest),
+        (PartitionScope(("clinic/..",), ()), InvalidRequest),
+        (PartitionScope(("clinic/x",) * 33, ()), InvalidRequest),
+    ],
+)
+async def test_a_scope_beyond_the_makers_is_refused(scope: PartitionScope, error: type[Exception]) -> None:
+    """When it is asked for, naming the pattern."""
+    door = Door()
+    with pytest.raises(error):
+        door.scoped.for_partitions("patient-7", scope, None, await door.clinic())
+
+
+async def test_lifetimes_out_of_range_a_foreign_user_and_a_missing_ring_are_refused() -> None:
+    """Each with its own reason."""
+    door = Door()
+    clinic, scope = await door.clinic(), PartitionScope(("user/{uid}",), ())
+    for lifetime in (timedelta(0), timedelta(seconds=1), timedelta(seconds=-5), timedelta(days=8)):
+        with pytest.raises(InvalidRequest, match="lifetime"):
+            door.scoped.check(lifetime, clinic, field="lifetime")
+        with pytest.raises(InvalidRequest, match="lifetime"):
+            door.scoped.for_partitions("ann", scope, lifetime, clinic)
+    with pytest.raises(UidMismatch):
+        door.scoped.for_partitions("bob", scope, None, clinic)
+    del door.rings["clinic"]
+    await door.watched.look()
+    with pytest.raises(NoSigningKey, match="keys add clinic"):
+        door.scoped.check(None, clinic, field="lifetime")
+
+
+async def test_each_use_is_checked_against_what_the_maker_may_do_now() -> None:
+    """Also of a token that was verified before: rights, users and the maker itself can go."""
+    door = Door()
+    scope = PartitionScope(("clinic/x",), ("clinic/inbox",))
+    device = await door.access(door.scoped.for_partitions("ann", scope, None, await door.clinic()).token)
+    assert device.may_read("clinic/x")
+    await door.change_policy('"clinic/**"', '"clinic/y"')
+    assert not device.may_read("clinic/x")
+    assert device.may_write("clinic/inbox")
+    await door.change_policy('"patient-*", "ann"', '"patient-*"')
+    with pytest.raises(TokenRevoked):
+        device.check("GetUpload")
+
+
+async def test_a_dropped_ring_revokes_its_callers_tokens_and_nobody_elses() -> None:
+    """Those that were verified before as well, and watches that are open."""
+    door = Door(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
+    door.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
+    scope = PartitionScope(("user/{uid}",), ())
+    mine = door.scoped.for_partitions("ann", scope, None, await door.clinic()).token
+    other = await door.access(door.issuer.token("o"))
+    theirs = door.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
+    device = await door.access(mine)
+    await door.access(theirs)
+    await door.drop_ring("clinic")
+    await door.watched.look()
+    with pytest.raises(TokenInvalid):
+        await door.access(mine)
+    with pytest.raises(TokenRevoked):
+        device.check("GetUpload")
+    assert (await door.access(theirs)).may_read("x")
+
+
+async def test_keys_are_rotated_without_a_refused_token() -> None:
+    """A new key verifies before it signs, a retired one verifies what it has signed."""
+    door = Door()
+    clinic, scope = await door.clinic(), PartitionScope(("user/{uid}",), ())
+    old = door.scoped.for_partitions("ann", scope, None, clinic).token
+    door.rings["clinic"] = door.rings["clinic"].with_key("k2", b"u" * 32, door.now())
+    await door.watched.look()
+    still_old = door.scoped.for_partitions("ann", scope, None, clinic).token
+    door.ahead = timedelta(seconds=31)
+    new = door.scoped.for_partitions("ann", scope, None, clinic).token
+    kids = [jwt.get_unverified_header(token)["kid"] for token in (old, still_old, new)]
+    assert kids == ["clinic/k1", "clinic/k1", "clinic/k2"]
+    door.rings["clinic"] = door.rings["clinic"].retired("k1", door.now())
+    await door.watched.look()
+    for token in (old, still_old, new):
+        assert (await door.access(token)).uid == "ann"
+    door.rings["clinic"] = door.rings["clinic"].dropped("k1")
+    await door.watched.look()
+    with pytest.raises(TokenInvalid):
+        await door.access(old)
+    assert (await door.access(new)).uid == "ann"
+
+
+def forged(secret: bytes | None = b"s" * 32, *, kid: str = "clinic/k1", algorithm: str = "HS256", **claims: Any) -> str:
+    """Returns a token as somebody would make one who knows some of it."""
+    payload = {"sub": "ann", "act": {"sub": "clinic"}, "exp": int(time.time()) + 600, "read": ["user/ann"], **claims}
+    payload = {name: value for name, value in payload.items() if value is not None}
+    key: Any = secret
+    return jwt.encode(payload, key, algorithm, headers={"kid": kid, "typ": TOKEN_TYPE})
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        forged(b"another secret of at least 32 bytes"),
+        forged(kid="clinic/k2"),
+        forged(kid="nobody/k1"),
+        forged(kid=""),
+        forged(act={"sub": "lab"}),
+        forged(act=None),
+        forged(act="clinic"),
+        forged(exp=None),
+        forged(exp="tomorrow"),
+        forged(exp=True),
+        forged(exp=10**30),
+        forged(sub=""),
+        forged(sub=["ann"]),
+        forged(read=None),
+        forged(upload="x" * 26),
+        forged(read=None, upload=7),
+        forged(read="user/ann"),
+        forged(read=[7]),
+        forged(read=["a//b"]),
+        forged(None, algorithm="none"),
+        forged(b"s" * 64, algorithm="HS512"),
+    ],
+)
+async def test_a_forged_token_is_refused(token: str) -> None:
+    """Whatever of it is right."""
+    door = Door()
+    await door.clinic()
+    with pytest.raises((TokenInvalid, TokenRevoked)):
+        await door.access(token)
+
+
+async def test_a_key_of_one_kind_verifies_no_token_of_the_other() -> None:
+    """Neither do the issuer's keys make scoped tokens, nor the rings' keys a user."""
+    door = Door()
+    await door.clinic()
+    with pytest.raises(TokenInvalid):
+        await door.access(jwt.encode({"sub": "ann", "exp": time.time() + 60}, b"s" * 32, "HS256", {"kid": "clinic/k1"}))
+    header = {"typ": TOKEN_TYPE, "kid": "clinic/k1"}
+    claims = {"sub": "ann", "act": {"sub": "clinic"}, "exp": int(time.time()) + 60, "read": ["user/ann"]}
+    with pytest.raises(TokenInvalid):
+        await door.access(jwt.encode(claims, door.issuer.key, door.issuer.algorithm, header))
+
+
+@given(st.data())
+def test_every_changed_character_makes_a_token_worthless(data: st.DataObject) -> None:
+    """Wherever it is, unless it decodes to the same bytes."""
+
+    async def work() -> None:
+        door = Door()
+        scope = PartitionScope(("user/{uid}",), ())
+        token = door.scoped.for_partitions("ann", scope, None, await door.clinic()).token
+        at = data.draw(st.integers(0, len(token) - 1))
+        letter = data.draw(st.sampled_from("ABCxyz019-_."))
+        changed = token[:at] + letter + token[at + 1 :]
+        if _decoded(changed) == _decoded(token):
+            return
+        with pytest.raises((TokenInvalid, TokenExpired)):
+            await door.access(changed)
+
+    asyncio.run(work())
+
+
+def _decoded(token: str) -> list[bytes]:
+    with suppress(ValueError):
+        return [base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)) for part in token.split(".")]
+    return []
+
+
+async def test_to_verify_a_token_reads_no_rings() -> None:
+    """Only a key that no ring has is looked for, at most once a second."""
+    door = Door()
+    clinic = await door.clinic()
+    token = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, clinic).token
+    reads = door.reads
+    for _ in range(100):
+        await door.access(token)
+    assert door.reads == reads
+    for number in range(100):
+        with pytest.raises(TokenInvalid):
+            await door.access(forged(kid=f"clinic/made-up-{number}"))
+    assert door.reads <= reads + 2
+
+
+_NAMES = st.sampled_from(["a", "b", "*"])
+_PATTERNS = st.builds(
+    lambda names, rest: "/".join([*names, *(["**"] if rest else [])]),
+    st.lists(_NAMES, min_size=1, max_size=3),
+    st.booleans(),
+)
+
+
+@given(_PATTERNS, _PATTERNS)
+def test_a_pattern_covers_another_exactly_if_it_matches_whatever_that_does(wide: str, narrow: str) -> None:
+    """Compared with all partitions of up to five parts, of two known names and a third that no pattern has."""
+    nobody = UserAccess("x", {}, None, lambda: Policy((), ()))
+    partitions: list[list[str]] = [[]]
+    found = []
+    for _ in range(5):
+        partitions = [[*names, name] for names in partitions for name in ("a", "b", "c")]
+        found += ["/".join(names) for names in partitions]
+    outer, inner = pattern_of(wide), pattern_of(narrow)
+    is_within = all(outer.matches(one, nobody) for one in found if inner.matches(one, nobody))
+    assert outer.covers(inner) is is_within
+
+
+def test_a_users_name_is_no_pattern() -> None:
+    """`*` as a uid opens nothing but its own."""
+    pattern = pattern_of("user/{uid}").of_user("*")
+    assert pattern == Pattern((Part(text="user"), Part(text="*")), has_rest=False)
+    assert not pattern.covers(pattern_of("user/*"))
+    assert not pattern.matches("user/ann", UserAccess("x", {}, None, lambda: Policy((), ())))
+
+
+async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The one before stays."""
+    door = Door()
+    clinic = await door.clinic()
+    good, door.text = door.text, "read = ["
+    for _ in range(3):
+        await door.policy.look()
+    assert clinic.may_read("clinic/x")
+    assert caplog.text.count("the new policy is no good") == 1
+    door.text = good.replace('"clinic/**"', '"clinic/y"')
+    await door.policy.look()
+    assert not clinic.may_read("clinic/x")
+
+
+def test_the_policy_of_the_documentation_is_a_policy() -> None:
+    """The module's own example."""
+    import assetlane_server.access.policy as module
+
+    lines = (module.__doc__ or "").splitlines()
+    begin = next(index for index, line in enumerate(lines) if "[[service]]" in line)
+    text = "read = []\nwrite = []\n" + "\n".join(line.strip() for line in lines[begin:] if line.startswith("    "))
+    assert policy_of(text).services[0].name == "clinic"
