@@ -119,7 +119,7 @@ def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ASSETLANE_MONGO_URI", "mongodb://elsewhere")
     assert settings_from(LEAST).max_calls == Settings.model_fields["max_calls"].default
     assert settings_from(LEAST).mongo_uri.get_secret_value() == LEAST["ASSETLANE_MONGO_URI"]
-    with pytest.raises(NotReady, match="ASSETLANE_MONGO_URI: Field required"):
+    with pytest.raises(NotReady, match="ASSETLANE_MONGO_URI: is required"):
         settings_from({name: value for name, value in LEAST.items() if name != "ASSETLANE_MONGO_URI"})
     assert settings_from({**LEAST, "ASSETLANE_MAX_CALLS": "8"}).max_calls == 8
 
