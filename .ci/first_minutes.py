@@ -84,8 +84,8 @@ def measure(folder: Path, figures: Figures) -> None:
                 f"the server's last line does not work as pasted: {command!r}\n{pasted.stdout}{pasted.stderr}"
             )
         print(f"  {pasted.stdout.strip()}")
-        server.send_signal(signal.SIGINT)
-        server.wait(LIMIT_S)
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does: make alone would wait for its child
+        server.wait(60)
 
 
 def bare_environment(folder: Path) -> dict[str, str]:
