@@ -141,7 +141,7 @@ def megabytes(folder: Path) -> float:
             if (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
                 total += found.st_blocks * 512
-    return total / 2**20
+    return total / 1e6
 
 
 if __name__ == "__main__":
