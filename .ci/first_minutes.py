@@ -132,7 +132,7 @@ def lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def megabytes(folder: Path) -> float:
-    """Returns what a folder takes on the disk; a file with two names counts once."""
+    """Returns what a folder takes on the disk, as `du -sm` counts; a file with two names counts once."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for place, folders, names in os.walk(folder):
@@ -141,7 +141,7 @@ def megabytes(folder: Path) -> float:
             if (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
                 total += found.st_blocks * 512
-    return total / 1e6
+    return total / 2**20
 
 
 if __name__ == "__main__":
