@@ -40,8 +40,8 @@ from assetlane.parcel import first
 from assetlane.preview import is_video
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import ProgressStage
-from examples.film import film
 from examples.picture import photograph
+from examples.video_extra import install_video_extra
 
 CHUNK_BYTES = 256 * 1024
 SMALL_BYTES = 16 * 1024 * 1024  # larger ones are sent once, and the later steps have a picture of our own
@@ -131,10 +131,12 @@ class Exhibit:
         return f"{self.name}, {self.content_type}, {self.size_bytes:,} bytes"
 
 
-async def demonstrate(target: str, shown: Exhibit, picture: Exhibit, video: Exhibit, issuer: Issuer) -> None:
+async def demonstrate(
+    target: str, shown: Exhibit, picture: Exhibit, video: Exhibit | None, pan: Path, issuer: Issuer
+) -> None:
     """Uploads the file that is shown, a picture with cuts by the server, and a video; reads every URL back.
 
-    `picture` and `video` are the file itself where it is one, and of our own otherwise.
+    `picture` and `video` are the file itself where it is one; else a picture of our own, and a video made at `pan`.
     """
     async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
         made = "its cuts" if shown.is_picture else "its preview" if shown.is_video else "nothing to cut"
@@ -146,6 +148,9 @@ async def demonstrate(target: str, shown: Exhibit, picture: Exhibit, video: Exhi
         by_server = await cut_by_server(lane, web, picture)
         await read_back(web, by_server, picture)
 
+        if video is None:
+            await asyncio.to_thread(make_video, pan)
+            video = Exhibit(pan)
         console.print(f"\n[bold]3. A video with its preview[/]: {video}")
         filmed = private
         if video is not shown:
@@ -188,6 +193,14 @@ _MEANINGS = {
     "CUTTING": "the server makes the cuts, in a process of its own",
     "COMPLETED": "in the ledger, read URLs signed",
 }
+
+
+def make_video(to: Path) -> None:
+    """Writes the generated video; it is the first thing here that needs the extra `video`."""
+    install_video_extra()
+    from examples.film import film
+
+    to.write_bytes(film())
 
 
 async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhibit) -> Asset:
@@ -334,10 +347,11 @@ async def main(file: Path | None) -> None:
     try:
         dusk, pan = folder / "dusk.jpg", folder / "pan.mp4"
         dusk.write_bytes(photograph())
-        pan.write_bytes(await asyncio.to_thread(film))
         shown = Exhibit(file or dusk)
         picture = shown if shown.is_picture and shown.size_bytes <= SMALL_BYTES else Exhibit(dusk)
-        video = shown if shown.is_video else Exhibit(pan)
+        video = shown if shown.is_video else None
+        if video is not None:
+            install_video_extra()
         console.print("[bold]Starting[/] the embedded MongoDB and S3, and the server …")
         issuer = Issuer()
         key_file = folder / "issuer.pem"
@@ -345,7 +359,7 @@ async def main(file: Path | None) -> None:
         async with local_server(folder / "data", key_file) as target:
             console.print(f"serving on {target}, for callers with a token")
             try:
-                await demonstrate(target, shown, picture, video, issuer)
+                await demonstrate(target, shown, picture, video, pan, issuer)
             except (AssetlaneError, OSError, ExceptionGroup) as caught:
                 error = first(caught) if isinstance(caught, ExceptionGroup) else caught
                 if not isinstance(error, AssetlaneError | OSError):
@@ -354,7 +368,7 @@ async def main(file: Path | None) -> None:
                 raise SystemExit(f"demo: {shown.path.name!a}: {error}{reason}") from error
     finally:
         shutil.rmtree(folder)
-    console.print("Stopped, data removed. Next: `make run`, then `assetlane upload FILE` in another terminal.")
+    console.print("Stopped, data removed. To keep a server running:\nmake run")
 
 
 def fault_in(file: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from assetlane.version import __version__
+from assetlane.version import __version__, install_command
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"assetlane": ROOT / "client", "assetlane_server": ROOT / "server"}
@@ -186,7 +186,7 @@ def test_the_command_without_its_extra_says_what_to_install(wheel: Path, bare: s
     result = python(f"{bare}from assetlane.cli import main; main()", wheel)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        "assetlane: the command line is an extra, install it with: pip install 'assetlane[cli]'"
+        f"assetlane: the command line is an extra, install it with: {install_command('cli')}"
     ]
 
 
@@ -195,14 +195,14 @@ def test_the_server_without_its_extra_says_what_to_install(wheel: Path, bare: st
     result = python(f"{bare}from assetlane_server.__main__ import main; main()", wheel)
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        "assetlane-server: the server is an extra, install it with: pip install 'assetlane[server,local]'"
+        f"assetlane-server: the server is an extra, install it with: {install_command('server,local')}"
     ]
 
 
 def test_videos_and_heic_without_their_extras_go_without_cuts_and_say_what_to_install(wheel: Path, bare: str) -> None:
     """A notice, or an error with the same reason where cuts are required; nothing on the terminal."""
-    heif = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
-    video = "videos get a preview with an extra: pip install 'assetlane[video]'"
+    heif = f"HEIC pictures are read with an extra: {install_command('heif')}"
+    video = f"videos get a preview with an extra: {install_command('video')}"
     result = python(bare + WITHOUT_EXTRAS, wheel)
     assert result.returncode == 0, result.stderr
     way_out = "upload it without them: --no-cuts on the command line, cuts=False in Python"

@@ -15,7 +15,7 @@ from assetlane.version import __version__
 if TYPE_CHECKING:
     from assetlane.batch import UploadItem, UploadOptions, UploadOutcome
     from assetlane.client import Client
-    from assetlane.cuts import STANDARD_CUTS, CutOptions, CutSize
+    from assetlane.cut_sizes import STANDARD_CUTS, CutOptions, CutSize
     from assetlane.errors import (
         AlreadyExists,
         AssetlaneError,
@@ -111,9 +111,9 @@ _HOMES = {
     "UploadItem": "assetlane.batch",
     "UploadOptions": "assetlane.batch",
     "UploadOutcome": "assetlane.batch",
-    "CutOptions": "assetlane.cuts",
-    "CutSize": "assetlane.cuts",
-    "STANDARD_CUTS": "assetlane.cuts",
+    "CutOptions": "assetlane.cut_sizes",
+    "CutSize": "assetlane.cut_sizes",
+    "STANDARD_CUTS": "assetlane.cut_sizes",
     "Progress": "assetlane.progress",
     "Asset": "assetlane.v1.asset_pb2",
     "AssetDetails": "assetlane.v1.asset_pb2",

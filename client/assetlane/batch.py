@@ -8,15 +8,14 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
-from assetlane.cuts import CutOptions, CutSize
+from assetlane.cut_sizes import CutOptions, CutSize
 from assetlane.progress import OnProgress
+from assetlane.spooling import BinaryFile
+from assetlane.spooling import Origin as Origin
 from assetlane.v1.asset_pb2 import Asset
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-Origin = str | os.PathLike[str] | bytes
-"""What is uploaded: the path of a file, or bytes."""
 
 
 class UploadOptions(TypedDict, total=False):
@@ -53,14 +52,17 @@ class UploadItem:
     options: Mapping[str, Any]
 
     def __init__(self, origin: Origin, **options: Unpack[UploadOptions]) -> None:
-        if not isinstance(origin, str | os.PathLike | bytes):
-            raise TypeError(f"an upload is of a path or of bytes, not of {type(origin).__name__}")
+        if not isinstance(origin, str | os.PathLike | bytes | BinaryFile):
+            raise TypeError(f"an upload is of a path, of bytes or of an open file, not of {type(origin).__name__}")
         check_options(options)
         self.origin = origin
         self.options = MappingProxyType(dict(options))
 
     def __repr__(self) -> str:
-        shown = f"{len(self.origin)} bytes" if isinstance(self.origin, bytes) else repr(os.fspath(self.origin))
+        if isinstance(self.origin, bytes):
+            shown = f"{len(self.origin)} bytes"
+        else:
+            shown = repr(os.fspath(self.origin) if isinstance(self.origin, str | os.PathLike) else self.origin)
         return ", ".join([f"UploadItem({shown}", *(f"{name}={value!r}" for name, value in self.options.items())]) + ")"
 
 

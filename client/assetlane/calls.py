@@ -1,6 +1,8 @@
 """The connection to a server: channels, stubs, and calls that are repeated while it is unavailable."""
 
 import asyncio
+import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,7 +11,17 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from assetlane.backoff import Backoff
-from assetlane.errors import CallFailed, ResourceExhausted, TokenExpired, Unauthenticated, Unavailable
+from assetlane.diagnosis import diagnosed, is_loopback, target_fault
+from assetlane.errors import (
+    CallFailed,
+    DeadlineExceeded,
+    InvalidArgument,
+    ResourceExhausted,
+    ServerFailed,
+    TokenExpired,
+    Unauthenticated,
+    Unavailable,
+)
 from assetlane.statuses import error_from, is_bare_exhaustion
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -20,6 +32,8 @@ if TYPE_CHECKING:
     from assetlane.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
+logger = logging.getLogger(__name__)
+
 Response = TypeVar("Response", bound=Message)
 Request = TypeVar("Request", bound=Message)
 
@@ -29,6 +43,8 @@ Token = str | Callable[[], Awaitable[str]]
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 5.0
 RENEWALS = 2  # a function that keeps its token may hand out one that expires on the way
+
+_TOKEN = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6750 allows fewer; the server judges those
 
 # CANCELLED by the other end: a server cuts off what is in flight when its grace period is over, and our own
 # cancelling arrives as CancelledError.
@@ -75,8 +91,14 @@ class Connection:
     def __init__(
         self, target: str, credentials: grpc.ChannelCredentials | None, token: Token | None, timeout: float
     ) -> None:
+        if fault := target_fault(target):
+            raise InvalidArgument(fault, reason="TARGET_INVALID", fields={"target": fault})
+        self._target = target
+        self._is_secure = credentials is not None
         self._token = token
         self._timeout = timeout
+        if token is not None and not self._is_secure and not is_loopback(target):
+            logger.warning("the token travels in the clear to %s: give credentials for TLS", target)
         self._calls, self._streams = (_channel(target, credentials) for _ in range(2))
         self.uploads: UploadServiceAsyncStub = UploadServiceStub(self._calls)
         self.assets: AssetServiceAsyncStub = AssetServiceStub(self._calls)
@@ -111,21 +133,26 @@ class Connection:
         deadline = loop.time() + (self._timeout if timeout is None else timeout)
         backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
         renewals = RENEWALS if self.renews_token else 0
+        is_repeat = False
         doubts = DOUBTS
         while True:
             metadata = await self._metadata()
             try:
                 return await method(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                failed = error_from(error)
+                failed, is_permanent = await self.explained(error, self._timeout if timeout is None else timeout)
                 delay = backoff.next_delay(failed.retry_after or 0.0)
-                passes = error.code() in _GONE or _passes(failed)
-                if is_bare_exhaustion(failed) and doubts:
+                passes = not is_permanent and (error.code() in _GONE or _passes(failed))
+                if is_bare_exhaustion(failed) and doubts and not is_permanent:
                     doubts, passes = doubts - 1, True
                 if isinstance(failed, TokenExpired) and renewals:
                     renewals, passes = renewals - 1, True
                 if not passes or loop.time() + delay >= deadline:
                     raise failed from error
+                if not is_repeat and deadline - loop.time() >= 1:
+                    left = deadline - loop.time()
+                    logger.info("no answer from %s yet, trying for another %.0f s", self._target, left)
+                is_repeat = True
             await asyncio.sleep(delay)
 
     async def open_upload_watch(
@@ -140,10 +167,45 @@ class Connection:
         """Starts one stream, as open_upload_watch does."""
         return self._asset_watches.WatchAssets(request, metadata=await self._metadata())
 
+    async def explained(self, error: grpc.aio.AioRpcError, timeout: float | None = None) -> tuple[CallFailed, bool]:
+        """Returns the error of a failed call, and whether a repeat would certainly meet it again.
+
+        What the server said stands as it is. What gRPC says by itself becomes a sentence that says what to do.
+        """
+        failed = error_from(error)
+        code = error.code()
+        if failed.reason != code.name:
+            return failed, False
+        if code is grpc.StatusCode.UNAVAILABLE:
+            found = await diagnosed(failed.message, self._target, is_secure=self._is_secure)
+            if found is not None:
+                return Unavailable(found.message, reason=found.reason), found.is_permanent
+            if "Socket closed" in failed.message or "Connection reset" in failed.message:
+                message = f"The connection to {self._target} was lost: the server may be restarting."
+                return Unavailable(message, reason=failed.reason), False
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED and timeout is not None:
+            message = (
+                f"No answer from {self._target} within {timeout:g} s: is it an Assetlane server, and not overloaded?"
+            )
+            return DeadlineExceeded(message, reason=failed.reason), False
+        elif code is grpc.StatusCode.UNIMPLEMENTED:
+            message = f"The server at {self._target} does not know this call: is it Assetlane, and new enough?"
+            return ServerFailed(message, reason=failed.reason), True
+        elif code is grpc.StatusCode.RESOURCE_EXHAUSTED and self._token and "metadata size" in failed.message:
+            message = "The token is too long for a call: is it the right file?"
+            return Unauthenticated(message, reason="TOKEN_TOO_LARGE"), True
+        return failed, False
+
     async def _metadata(self) -> grpc.aio.Metadata:
         if self._token is None:
             return grpc.aio.Metadata()
         token = self._token if isinstance(self._token, str) else await self._token()
+        if not _TOKEN.fullmatch(token):
+            # gRPC would refuse the call with the names of its classes, and write the token into its log.
+            message = (
+                "The token holds characters that no token has, such as a line break or a blank: is it the right one?"
+            )
+            raise Unauthenticated(message, reason="TOKEN_MALFORMED")
         if (size_bytes := len(token.encode())) > MAX_METADATA_BYTES - _OTHER_METADATA_BYTES:
             told = f"the token has {size_bytes:,} bytes, gRPC does not carry it and servers read at most 16,384"
             raise Unauthenticated(told, reason="TOKEN_TOO_LARGE")

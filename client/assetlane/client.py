@@ -4,25 +4,23 @@ import os
 import unicodedata
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from assetlane import transfer, watching
-from assetlane.batch import Origin, UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
+from assetlane import watching
+from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
-from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
-from assetlane.delivery import Delivery
+from assetlane.cut_sizes import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.errors import InvalidArgument, UploadFailed
-from assetlane.ledger import Ledger, Lines
-from assetlane.parcel import packed
+from assetlane.ledger import Ledger
 from assetlane.progress import OnProgress
+from assetlane.spooling import Origin, name_of, readable_again
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
@@ -81,13 +79,10 @@ class Client(Ledger):
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
         self._complete_timeout = complete_timeout
         self._connect = partial(Connection, target, credentials, token, call_timeout)
-        self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        connection = self._connect()
-        self._resources.push_async_callback(connection.aclose)
-        session = await self._resources.enter_async_context(transfer.open_session())
-        self._lines = Lines(connection, session)
+        self._connection = self._connect()
+        self._resources.push_async_callback(self._connection.aclose)
         return self
 
     async def __aexit__(
@@ -100,12 +95,12 @@ class Client(Ledger):
 
     async def aclose(self) -> None:
         """Closes every connection; open watches end with Unavailable (CLIENT_CLOSED)."""
-        self._lines = None
+        self._connection = self._session = None
         await self._resources.aclose()
 
     async def upload(
         self,
-        origin: str | os.PathLike[str] | bytes,
+        origin: Origin,
         *,
         file_path: str | None = None,
         partition: str = "",
@@ -125,11 +120,12 @@ class Client(Ledger):
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
-        """Brings a file (a path) or bytes in, and returns the asset.
+        """Brings a file (a path), bytes or an open binary file in, and returns the asset.
 
         Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
         waits for the server's proof.
-        `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
+        An open file, such as a pipe or a framework's uploaded file, is read to its end first, with constant memory.
+        `file_path` defaults to the file's name and is required for what has none. `content_type` is guessed from the
         name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
         `cut_options`: their format and quality, and how many pixels a picture may have.
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
@@ -147,13 +143,8 @@ class Client(Ledger):
         is not what `content_type` says; MediaRefused where cuts were required; InvalidArgument, TransferFailed and
         other `AssetlaneError`s; OSError when the file cannot be read.
         """
-        if isinstance(origin, bytes):
-            if file_path is None:
-                raise TypeError("bytes have no name: tell file_path")
-            content: Path | bytes = origin
-        else:
-            content = Path(origin)
-            file_path = unicodedata.normalize("NFC", content.name) if file_path is None else file_path
+        if file_path is None:
+            file_path = unicodedata.normalize("NFC", name_of(origin))
         _check_text(
             file_path=file_path,
             partition=partition,
@@ -166,41 +157,46 @@ class Client(Ledger):
         )
         if require_cuts and not cuts and preview_at is None:
             raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
-        parcel = await packed(
-            content,
-            file_path,
-            content_type,
-            cuts,
-            preview_at,
-            cut_options,
-            cut_maker,
-            require_cuts=require_cuts,
-        )
-        details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
-        if (known := parcel.duration if duration is None else duration) is not None:
-            details.duration.FromTimedelta(known)
-        if extra is not None:
-            details.extra.CopyFrom(_struct(extra))
-        request = RequestUploadRequest(
-            request_id=uuid.uuid4().hex if request_id is None else request_id,
-            partition=partition,
-            asset_partition=asset_partition,
-            file_path=file_path,
-            expiration_hours=expiration_hours,
-            details=details,
-            variants=parcel.promises,
-            cut_plan=parcel.cut_plan,
-            notices=parcel.notices,
-        )
-        delivery = Delivery(
-            self,
-            self._store,
-            request,
-            parcel,
-            on_progress=on_progress,
-            resumable=request_id is not None,
-        )
-        return await delivery.run()
+        # Loaded when they are needed: whoever asks for a list or a watch waits for neither Pillow nor HTTP.
+        from assetlane.delivery import Delivery
+        from assetlane.parcel import packed
+
+        async with readable_again(origin) as content:
+            parcel = await packed(
+                content,
+                file_path,
+                content_type,
+                cuts,
+                preview_at,
+                cut_options,
+                cut_maker,
+                require_cuts=require_cuts,
+            )
+            details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
+            if (known := parcel.duration if duration is None else duration) is not None:
+                details.duration.FromTimedelta(known)
+            if extra is not None:
+                details.extra.CopyFrom(_struct(extra))
+            request = RequestUploadRequest(
+                request_id=uuid.uuid4().hex if request_id is None else request_id,
+                partition=partition,
+                asset_partition=asset_partition,
+                file_path=file_path,
+                expiration_hours=expiration_hours,
+                details=details,
+                variants=parcel.promises,
+                cut_plan=parcel.cut_plan,
+                notices=parcel.notices,
+            )
+            delivery = Delivery(
+                self,
+                self._store,
+                request,
+                parcel,
+                on_progress=on_progress,
+                resumable=request_id is not None,
+            )
+            return await delivery.run()
 
     async def upload_many(
         self,
@@ -222,7 +218,7 @@ class Client(Ledger):
         Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
         uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
         """
-        if isinstance(items, str | os.PathLike | bytes):
+        if isinstance(items, str | os.PathLike | bytes) or hasattr(items, "read"):
             raise TypeError("upload_many takes several items, such as a list: this is one")
         if concurrency < 1:
             raise ValueError(f"concurrency is at least 1, not {concurrency}")
@@ -374,10 +370,15 @@ class Client(Ledger):
     def _watched(
         self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
+        server = self._server
         if progress:
             with_progress = watching.WithProgress(cursor)
-            return watching.watch(self._server.open_upload_watch, with_progress, renews_token=self._server.renews_token)
-        return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
+            return watching.watch(
+                server.open_upload_watch, with_progress, renews_token=server.renews_token, explain=server.explained
+            )
+        return watching.watch(
+            server.open_upload_watch, cursor, renews_token=server.renews_token, explain=server.explained
+        )
 
 
 def _check_text(**texts: str) -> None:

@@ -17,20 +17,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
 from PIL import Image
 
+from assetlane.cut_sizes import MAX_EDGE_PX, STANDARD_CUTS, STANDARD_OPTIONS, CutOptions, CutSize, Format
 from assetlane.errors import ImageRefused
 from assetlane.formats import BROKEN, Opened, essence, opened, readable, refusal_of
 from assetlane.hdr import primaries_of, still_tone_mapped, transfer_of
 from assetlane.pixels import average_color, cleared_outside, fits, in_srgb, plain, turned
 
 __all__ = [
+    "MAX_EDGE_PX",
     "STANDARD_CUTS",
+    "STANDARD_OPTIONS",
     "Cut",
     "CutOptions",
     "CutSize",
+    "Format",
     "ImageRefused",
     "Picture",
     "make_cuts",
@@ -38,52 +41,11 @@ __all__ = [
     "readable",
 ]
 
-MAX_EDGE_PX = 16_383  # WebP ends there
 # JPEG decodes at 1/2, 1/4 or 1/8 for half the time. Cut from less than 1.6 times the target it is no
 # longer what a cut from all pixels is: well below 40 dB, where people begin to see it (tests/client/test_cuts.py).
 DRAFT_MARGIN = 1.6
 KEPT_ICC_BYTES = 128 * 1024  # a larger profile would often outweigh its cut: the colours become sRGB instead
 REDUCING_GAP = 2.0  # likewise for all other formats: whole pixels are averaged down to twice the target
-
-Format = Literal["auto", "jpeg", "webp", "png"]
-
-
-@dataclass(frozen=True, slots=True)
-class CutSize:
-    """A cut to make: its name, and the length of its longest side in pixels, 1 to 16,383."""
-
-    name: str
-    max_edge_px: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_edge_px <= MAX_EDGE_PX:
-            raise ValueError(f"a cut has 1 to {MAX_EDGE_PX} pixels on its longest side, not {self.max_edge_px}")
-
-
-STANDARD_CUTS = (CutSize("small", 300), CutSize("medium", 600), CutSize("large", 900))
-
-
-@dataclass(frozen=True, slots=True)
-class CutOptions:
-    """How cuts are encoded, and how large a picture may be.
-
-    `format` `auto`: a picture with transparency becomes WebP if it was WebP, AVIF or HEIC, otherwise PNG; all
-    others become JPEG. `jpeg` lays transparency over white, `webp` and `png` keep it.
-    `quality`: of JPEG and WebP, 1 to 95. `max_pixels`: pictures with more are refused before they are decoded.
-    """
-
-    format: Format = "auto"
-    quality: int = 85
-    max_pixels: int = 100_000_000
-
-    def __post_init__(self) -> None:
-        if self.format not in get_args(Format):
-            raise ValueError(f"format is one of {', '.join(get_args(Format))}, not {self.format!r}")
-        if not 1 <= self.quality <= 95:  # above that JPEG files only grow
-            raise ValueError(f"quality is 1 to 95, not {self.quality}")
-
-
-STANDARD_OPTIONS = CutOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from PIL import (
 from assetlane.detection import SNIFFED_BYTES, detected
 from assetlane.errors import ImageRefused
 from assetlane.metadata import Essentials, essentials, orientation_of
+from assetlane.version import install_command
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ BROKEN = (
     zlib.error,
 )
 
-HEIF_HINT = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
+HEIF_HINT = f"HEIC pictures are read with an extra: {install_command('heif')}"
 _BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # which of them, only all brands tell
 
 

@@ -1,4 +1,4 @@
-"""Makes the still of a video, and the cuts of that still. Needs the extra: `pip install 'assetlane[video]'` (PyAV).
+"""Makes the still of a video, and the cuts of that still. Needs the extra `video` (PyAV).
 
 The file is read where it is needed, never as a whole: its header, and from the keyframe before the instant to
 the instant. Only plain containers are tried, and only the file itself is read: a playlist that names other
@@ -32,6 +32,7 @@ from assetlane.cuts import (
 from assetlane.errors import VideoRefused
 from assetlane.formats import essence
 from assetlane.hdr import Transfer, primaries_of, scaled, tone_mapped, transfer_of
+from assetlane.version import install_command
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 NAME = "preview"
-VIDEO_HINT = "videos get a preview with an extra: pip install 'assetlane[video]'"
+VIDEO_HINT = f"videos get a preview with an extra: {install_command('video')}"
 DEFAULT_INSTANT = timedelta(seconds=1)  # the first frames are often black
 DEFAULT_SHARE = 10  # of a short video: the tenth part of it
 MAX_FRAMES = 1_000  # decoded at most: a video may have one keyframe, at its start, and be hours long

@@ -16,7 +16,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.exit("assetlane-server: the server is an extra, install it with: pip install 'assetlane[server,local]'")
+        from assetlane.version import install_command
+
+        sys.exit(f"assetlane-server: the server is an extra, install it with: {install_command('server,local')}")
     run()
 
 

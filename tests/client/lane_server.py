@@ -84,6 +84,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     gate: asyncio.Event | None = None
     fails_uploads: bool = False
     page_size: int = 2
+    deleted: set[str] = field(default_factory=set)  # what the server remembers to have deleted
     asset_streams: deque[Sequence[asset_service_pb2.WatchAssetsResponse | Fault]] = field(default_factory=deque)
 
     @classmethod
@@ -322,8 +323,9 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
 
     async def DeleteAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         await self._enter("DeleteAsset", request, context)
-        await self._known(request.asset_id, context)
-        del self.assets[request.asset_id]
+        if request.asset_id not in self.deleted:
+            await self._known(request.asset_id, context)
+            del self.assets[request.asset_id]
         return asset_service_pb2.DeleteAssetResponse()
 
     def _page(self, items: list[Any], token: str) -> tuple[list[Any], str]:

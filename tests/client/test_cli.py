@@ -140,7 +140,11 @@ async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore
         await store.reached.wait()
     process.send_signal(signal.SIGINT)
     result = await finished(process)
-    assert (result.code, result.out, result.err) == (130, "", "assetlane: interrupted\n")
+    assert (result.code, result.out) == (130, "")
+    interrupted, given_up, hint = result.err.splitlines()
+    assert interrupted == "assetlane: interrupted"
+    assert given_up == f"Given up: {files[1]}."
+    assert "--resume" in hint
     assert [upload.status for upload in server.uploads.values()] == [UploadStatus.UPLOAD_STATUS_CANCELLED]
 
 
@@ -217,7 +221,7 @@ async def test_without_the_extra_it_says_what_to_install() -> None:
     )
     result = await finished(process)
     assert result.code == 1
-    assert "pip install 'assetlane[cli]'" in result.err
+    assert "assetlane-0.1.0-py3-none-any.whl[cli]'" in result.err
     assert "Traceback" not in result.err
 
 

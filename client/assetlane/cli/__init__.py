@@ -1,4 +1,4 @@
-"""The `assetlane` command. Needs the extra: `pip install 'assetlane[cli]'`."""
+"""The `assetlane` command. Needs the extra `cli`."""
 
 import io
 import os
@@ -18,5 +18,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.exit("assetlane: the command line is an extra, install it with: pip install 'assetlane[cli]'")
-    app()
+        from assetlane.version import install_command
+
+        sys.exit(f"assetlane: the command line is an extra, install it with: {install_command('cli')}")
+    app(prog_name="assetlane")

@@ -23,7 +23,7 @@ from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.settings import Route
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 
 _T = TypeVar("_T")
@@ -196,7 +196,7 @@ class ObjectReader:
     async def _refusal(self, answer: aiohttp.ClientResponse, wish: str, rights: str) -> StoreUnavailable:
         code = await _code(answer)
         if answer.status == 403:
-            return StoreUnavailable(
+            return StoreRefused(
                 f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
             )
         if 300 <= answer.status < 400:
