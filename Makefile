@@ -6,8 +6,9 @@ BIN    := $(VENV)/bin
 FILE   ?=
 SEED   ?=
 ARGS   ?=
+STORES ?=
 
-.PHONY: help setup dist proto released-proto mime-db fix check test test-wheel test-faults test-languages demo run bench lock clean
+.PHONY: help setup dist proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,12 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
+	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
+
+test-real: setup  ## the same tests on the MongoDB and the S3 named in the environment, with a report that can be sent
+	$(BIN)/python -m tests.stores.real $(ARGS)
 
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)

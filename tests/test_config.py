@@ -162,6 +162,17 @@ def test_each_worker_has_metrics_on_a_port_of_its_own() -> None:
     assert settings_from(LEAST).of_worker(2).metrics_listen is None
 
 
+def test_the_largest_object_follows_from_the_number_of_parts() -> None:
+    """48.8 TiB by default; less where the store takes fewer parts; more than fits is refused by name."""
+    assert settings_from(LEAST).terms.max_upload_bytes == 53_687_091_200_000
+    thousand = settings_from({**LEAST, "ASSETLANE_MULTIPART_MAX_PARTS": "1000"}).terms
+    assert (thousand.max_upload_bytes, thousand.multipart_max_parts) == (5_368_709_120_000, 1000)
+    fits = {**LEAST, "ASSETLANE_MULTIPART_MAX_PARTS": "1000", "ASSETLANE_MAX_UPLOAD_BYTES": "5368709120000"}
+    assert settings_from(fits).terms.max_upload_bytes == 5_368_709_120_000
+    with pytest.raises(NotReady, match=r"ASSETLANE_MULTIPART_MAX_PARTS \(1,000\).*5,368,709,120,000"):
+        settings_from({**fits, "ASSETLANE_MAX_UPLOAD_BYTES": "5368709120001"})
+
+
 def test_secrets_come_from_files(tmp_path: Path) -> None:
     """As container platforms mount them, with a line break at the end or without."""
     files = {"mongo_uri": "mongodb://ann:hunter2@db\n", "s3_access_key_id": "id", "s3_secret_access_key": "key\r\n"}

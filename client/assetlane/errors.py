@@ -139,7 +139,10 @@ class UploadFailed(AssetlaneError):
 
 
 class MediaRefused(AssetlaneError):
-    """No cuts or preview can be made of a file, and they were required. Without `require_cuts` it goes in without."""
+    """No cuts or preview can be made of a file, and they were required. Without `require_cuts` it goes in without.
+
+    The reasons are those of `Asset.notices` too: what its subclasses list, and CUTS_FAILED for what nobody foresaw.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message, reason=reason)

@@ -18,7 +18,7 @@ from assetlane_server.config import Settings
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
-from assetlane_server.objects.probe import check_store
+from assetlane_server.objects.probe import StoreTerms, check_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.observability import observability
@@ -90,9 +90,7 @@ class Application:
                 if self._rationed is not None:  # what these calls gave back
                     await self._rationed.finish()
         except TimeoutError:
-            _log.warning(
-                "completions or releases of quotas were still under way at the end of the grace period: cut off"
-            )
+            _log.warning("completions were still under way at the end of the grace period: cut off")
 
 
 @asynccontextmanager
@@ -115,7 +113,7 @@ async def application(
         object_store(settings, sight.instruments) as store,
         security(settings, utc_now) as guard,
     ):
-        await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
+        await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
         rationed = rationed_uploads(settings, records, records.quotas, utc_now)
         uploads = Chronicle(rationed or records, meter)
@@ -200,12 +198,27 @@ async def application(
                     task.cancel()
 
 
-async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
-    """Makes the bucket, its policy, CORS and lifecycle what the settings want. Raises NotReady."""
+def store_terms(settings: Settings) -> StoreTerms:
+    """Returns what the settings want of the store, and accept."""
+    return StoreTerms(
+        accept_overwrites=settings.accept_overwrites,
+        accept_unsigned_headers=settings.accept_unsigned_headers,
+        public_assets=settings.public_assets,
+        has_public_base_url=settings.public_base_url is not None,
+        ask_for_races=settings.store_probe == "full",
+    )
+
+
+async def set_up_bucket(settings: Settings, *, allow_public_policy: bool = False) -> tuple[SetupStep, ...]:
+    """Makes the bucket, its policy, CORS and lifecycle what the settings want. Raises NotReady.
+
+    With `allow_public_policy` the bucket's Block Public Access is lifted as far as its policy needs.
+    """
     plan = BucketPlan(
         prefix=settings.key_prefix,
         # A base URL of one's own is a CDN's, and a CDN has a right of its own to read.
-        public_read=settings.public_base_url is None,
+        public_read=settings.public_assets and settings.public_base_url is None,
+        allow_public_policy=allow_public_policy,
         browser_origins=settings.cors_origins,
         # Never before the deadline of the upload that is still sending parts.
         abort_multipart_after_days=math.ceil(settings.upload_hours / 24) + 1,

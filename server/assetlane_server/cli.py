@@ -116,7 +116,12 @@ def serve(
     short_help="Prepare the bucket: policy, CORS, lifecycle.",
     epilog=examples("assetlane-server", "setup"),
 )
-def setup() -> None:
+def setup(
+    allow_public_policy: Annotated[
+        bool,
+        typer.Option("--allow-public-policy", help="Lift what Block Public Access of the bucket has against it."),
+    ] = False,
+) -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
     from assetlane_server.app import set_up_bucket
     from assetlane_server.config import settings_from
@@ -125,7 +130,7 @@ def setup() -> None:
 
     settings = settings_from()
     log_as_set(sys.stderr, settings)
-    steps = _run(set_up_bucket(settings))
+    steps = _run(set_up_bucket(settings, allow_public_policy=allow_public_policy))
     for step in steps:
         typer.echo(_told(step))
     if any(step.outcome is Outcome.REFUSED for step in steps):
@@ -242,6 +247,7 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
             s3_bucket=address.s3_bucket,
             s3_access_key_id=address.s3_access_key_id,
             s3_secret_access_key=address.s3_secret_access_key,
+            store_probe="quick",  # what the embedded store keeps is known
         )
         log_as_set(sys.stderr, settings)
         await set_up_bucket(settings)

@@ -4,6 +4,7 @@ Unknown and malformed ones are refused with their name and the reason. The READM
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -18,10 +19,12 @@ from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
+    MAX_PARTS,
     MAX_SINGLE_PUT_BYTES,
     MIN_PART_BYTES,
     MULTIPART_PART_BYTES,
     MULTIPART_THRESHOLD_BYTES,
+    largest_object,
 )
 from assetlane_server.uploads.paths import fault_in_path
 
@@ -86,13 +89,25 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
     s3_sse_kms_key_id: str | None = Field(
         None,
-        pattern=r"^[!-~]{1,2048}$",
+        min_length=1,
+        max_length=2048,
         description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
     )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
     accept_overwrites: bool = Field(
         False, description="whether to serve on a store that cannot refuse a second PUT to the same key"
+    )
+    accept_unsigned_headers: bool = Field(
+        False,
+        description="whether to serve on a store that obeys `x-amz-acl` or `x-amz-copy-source` added to a write URL",
+    )
+    store_probe: Literal["full", "quick"] = Field(
+        "full",
+        description="what the start asks the store; `quick` leaves simultaneous PUTs out: they take SeaweedFS seconds",
+    )
+    public_assets: bool = Field(
+        True, description="whether assets may be public; without them `setup` needs no bucket policy"
     )
     key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
     public_base_url: str | None = Field(
@@ -125,7 +140,10 @@ class Settings(BaseSettings):
         MULTIPART_PART_BYTES,
         ge=MIN_PART_BYTES,
         le=MAX_SINGLE_PUT_BYTES,
-        description="size of a part; larger where there would be more than 10,000",
+        description="size of a part; larger where there would be more than `multipart_max_parts`",
+    )
+    multipart_max_parts: int = Field(
+        MAX_PARTS, ge=1, le=MAX_PARTS, description="most parts of one object that the store takes; some take 1,000"
     )
     cut_workers: int = Field(
         1,
@@ -245,6 +263,13 @@ class Settings(BaseSettings):
             raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
         return value
 
+    @field_validator("s3_sse_kms_key_id")
+    @classmethod
+    def _is_header_value(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
+        return value
+
     @field_validator("listen", "metrics_listen")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -301,6 +326,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _parts_suffice(self) -> Self:
+        largest = largest_object(self.multipart_max_parts)
+        if "max_upload_bytes" in self.model_fields_set and self.max_upload_bytes > largest:
+            raise ValueError(
+                f"ASSETLANE_MAX_UPLOAD_BYTES is {self.max_upload_bytes:,}, ASSETLANE_MULTIPART_MAX_PARTS"
+                f" ({self.multipart_max_parts:,}) of at most {MAX_SINGLE_PUT_BYTES:,} bytes allow {largest:,}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
             raise ValueError(
@@ -339,9 +374,11 @@ class Settings(BaseSettings):
         """What these settings mean for every upload."""
         return Terms(
             key_prefix=self.key_prefix,
-            max_upload_bytes=self.max_upload_bytes,
+            max_upload_bytes=min(self.max_upload_bytes, largest_object(self.multipart_max_parts)),
             multipart_threshold_bytes=self.multipart_threshold_bytes,
             multipart_part_bytes=self.multipart_part_bytes,
+            multipart_max_parts=self.multipart_max_parts,
+            public_assets=self.public_assets,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,

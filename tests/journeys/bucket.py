@@ -69,8 +69,10 @@ class Bucket:
             await uploads.update_one({"_id": upload_id}, {"$set": pending, "$unset": gone})
 
     def _list_open(self) -> list[str]:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name, Prefix=self._prefix)
-        return [found["Key"] for page in pages for found in page.get("Uploads", ())]
+        # Not by prefix: MinIO lists those of an exact key, or all.
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name)
+        keys = [found["Key"] for page in pages for found in page.get("Uploads", ())]
+        return [key for key in keys if key.startswith(self._prefix)]
 
     def _list(self) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=self._prefix)

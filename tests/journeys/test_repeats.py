@@ -15,7 +15,7 @@ from assetlane.v1.upload_pb2 import CUT_MAKER_SERVER, CutPlan
 from assetlane_server.config import Settings
 
 PICTURE = {"original": gradient((60, 40))}
-CUTS = {"content_type": "image/jpeg", "cut_plan": CutPlan(maker=CUT_MAKER_SERVER)}
+CUTS = {"content_type": "image/jpeg", "cut_plan": CutPlan(maker=CUT_MAKER_SERVER, required=True)}
 LONG = "d/" * 440 + "b.jpg"
 
 

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from tests.objects.settings import SECRET
@@ -51,6 +52,43 @@ async def never_answering() -> AsyncIterator[str]:
             yield address
         finally:
             closing.set()
+
+
+@asynccontextmanager
+async def answering_to(endpoint: str, start: bytes, answer: bytes) -> AsyncIterator[str]:
+    """Passes connections on to an HTTP server, but for those whose first request begins so: they get these bytes.
+
+    For answers that no library would send.
+    """
+    url = urlsplit(endpoint)
+    assert url.hostname is not None
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(65_536):
+                writer.write(piece)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first = await reader.read(65_536)
+            if first.startswith(start):
+                writer.write(answer)
+                await writer.drain()
+                return
+            inward, outward = await asyncio.open_connection(url.hostname, url.port)
+            outward.write(first)
+            await asyncio.gather(copy(reader, outward), copy(inward, writer), return_exceptions=True)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 class CredentialsSource:

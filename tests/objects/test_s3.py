@@ -322,6 +322,28 @@ async def test_deleting_in_a_bucket_that_is_not_there_is_no_success(stack: Stack
             await store.delete(keys)
 
 
+async def test_a_thousand_deletions_of_a_slow_store_are_each_within_a_limit() -> None:
+    """Swift takes some ten milliseconds for each: in one request that is longer than a call may take."""
+    sizes: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sizes.append((await request.read()).count(b"<Key>"))
+        await asyncio.sleep(sizes[-1] * 0.008)
+        return web.Response(text="<DeleteResult></DeleteResult>", content_type="application/xml")
+
+    limit = timedelta(seconds=6)
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address, call_timeout=limit)) as store,
+    ):
+        begun = asyncio.get_running_loop().time()
+        await store.delete([f"key-{number}" for number in range(1000)])
+        assert asyncio.get_running_loop().time() - begun > limit.total_seconds()
+
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 100
+
+
 async def test_keys_that_the_store_did_not_delete_are_counted() -> None:
     """A 200 may hold refusals; what was not there is not one of them."""
 

@@ -13,6 +13,7 @@ from assetlane_server.uploads.admission import Terms, UploadRequest, admit
 from assetlane_server.uploads.endings import ENDINGS
 from assetlane_server.uploads.errors import InvalidRequest
 from assetlane_server.uploads.media_types import parse_media_type
+from assetlane_server.uploads.parts import MAX_OBJECT_BYTES
 from assetlane_server.uploads.paths import fault_in_path, object_key, upload_id_of
 from assetlane_server.uploads.upload import Details, Notice, Status, VariantPromise, asked_alike
 
@@ -81,7 +82,7 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("variants[0].content_type", "media type", variant(content_type="image/bild-größe")),
     ("variants[0].content_type", "media type", variant(content_type="text/" + "x" * 251)),
     ("variants[0].size_bytes", "is -5,", variant(size_bytes=-5)),
-    ("variants[0].size_bytes", "5,497,558,138,880", variant(size_bytes=5 * 1024**4 + 1)),
+    ("variants[0].size_bytes", "53,687,091,200,000", variant(size_bytes=MAX_OBJECT_BYTES + 1)),
     ("variants[0].sha256", "is 31 bytes", variant(sha256=b"x" * 31)),
     ("variants[0].width_px", "from 0", variant(width_px=-1)),
     ("variants[0].height_px", "to 1,000,000", variant(height_px=1_000_001)),
@@ -106,6 +107,17 @@ def test_a_bad_field_is_named_with_its_limit(field: str, limit: str, changes: di
     assert limit in refused.value.violations[0].limit
 
 
+def test_without_public_assets_none_may_be_public() -> None:
+    """The field and the way out are named; all else is admitted."""
+    private = Terms(public_assets=False)
+    with pytest.raises(InvalidRequest) as refused:
+        admit(replace(PICTURE, expiration_hours=0.0), private, ID, NOW)
+    assert [violation.field for violation in refused.value.violations] == ["expiration_hours"]
+    assert "private assets only" in refused.value.violations[0].limit
+    assert admit(replace(PICTURE, expiration_hours=168.0), private, ID, NOW).status is Status.PENDING
+    assert admit(replace(PICTURE, expiration_hours=None), private, ID, NOW).status is Status.PENDING
+
+
 def test_all_bad_fields_are_named_at_once() -> None:
     """A caller mends a request in one go."""
     with pytest.raises(InvalidRequest) as refused:
@@ -125,7 +137,7 @@ def test_all_bad_fields_are_named_at_once() -> None:
         {"details": Details(extra=nested(32))},
         {"extra_size_bytes": 16_384},
         variant(size_bytes=0),
-        variant(size_bytes=5 * 1024**4),
+        variant(size_bytes=MAX_OBJECT_BYTES),
         variant(content_type='text/plain; charset="utf-8";format=flowed'),
         {"notices": (Notice("A" * 64, "ö" * 512), Notice("A_1", "")) * 8},
         variant(content_type="image/jpeg;  q=1"),

@@ -152,7 +152,7 @@ class VariantPromise(_message.Message):
     The first bytes of pictures, sound, video and PDF have to fit it, of every variant. Required.
     """
     size_bytes: _builtins.int
-    """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0."""
+    """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0."""
     sha256: _builtins.bytes
     """The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
     against it. No store can check it of an object that arrives in parts: it is not kept then, see
@@ -367,7 +367,7 @@ class MultipartTarget(_message.Message):
     part_size_bytes: _builtins.int
     """The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`."""
     part_count: _builtins.int
-    """How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte."""
+    """How many parts there are, 1 to 10,000 (or fewer, as the store allows). The last one has what is left, at least 1 byte."""
     def __init__(
         self,
         *,

@@ -225,7 +225,7 @@ type VariantPromise struct {
 	// (`video/webm;codecs=vp8,opus`) and returned, signed and stored in one form (`video/webm; codecs="vp8,opus"`).
 	// The first bytes of pictures, sound, video and PDF have to fit it, of every variant. Required.
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0.
+	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
 	// against it. No store can check it of an object that arrives in parts: it is not kept then, see
@@ -639,7 +639,7 @@ type MultipartTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`.
 	PartSizeBytes int64 `protobuf:"varint,1,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
-	// How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte.
+	// How many parts there are, 1 to 10,000 (or fewer, as the store allows). The last one has what is left, at least 1 byte.
 	PartCount     int32 `protobuf:"varint,2,opt,name=part_count,json=partCount,proto3" json:"part_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

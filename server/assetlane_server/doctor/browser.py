@@ -17,6 +17,7 @@ from assetlane_server.doctor.finding import (
 )
 from assetlane_server.doctor.store import Ground
 from assetlane_server.objects.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
+from assetlane_server.objects.inspection import Inspection
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 from assetlane_server.uploads.errors import StoreUnavailable
@@ -28,8 +29,8 @@ _ANY_ORIGIN = "https://any.example"
 
 _REACH = "Set ASSETLANE_S3_PUBLIC_ENDPOINT to the store's address as callers reach it."
 _CORS = (
-    "Run `assetlane-server setup`, again if an earlier version did, or allow ASSETLANE_CORS_ORIGINS to PUT with the"
-    " headers of a write target."
+    "`assetlane-server setup` (again if an earlier version did) adds the rule where the store has such; where it does"
+    " not, let the store or the proxy before it allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
 )
 
 NAMES = ("public endpoint", "CORS", "public prefix", "private prefix")
@@ -74,7 +75,10 @@ class BrowserChecks:
                 for finding in skipped(NAMES[2:], "it takes the right to put"):
                     yield finding
                 return
-            yield await checked("public prefix", self._public_prefix(), _REACH)
+            if self._settings.public_assets:
+                yield await checked("public prefix", self._public_prefix(), _REACH)
+            else:
+                yield ok("public prefix", "ASSETLANE_PUBLIC_ASSETS=false: there are no public assets.")
             yield await checked("private prefix", self._private_prefix(), _REACH)
         finally:
             if self._ground.can_put:
@@ -99,7 +103,7 @@ class BrowserChecks:
             return failed(name, f"{place} does not give back what was put ({got.told}).", mend)
         if headers and not _exposes_etag(put):
             return warning(name, "PUT and GET work, but pages may not see the ETag, which multipart uploads need.",
-                           "Run `assetlane-server setup`, or expose the header ETag in the bucket's CORS.")  # fmt: skip
+                           f"Let the answers expose the header ETag: {_CORS}")  # fmt: skip
         if any(_is_blocked(place, origin) for origin in self._origins if origin != _ANY_ORIGIN):
             return warning(name, f"PUT and GET work at {place}, but pages on https may not call http.",
                            "Set ASSETLANE_S3_PUBLIC_ENDPOINT to an address of the store on https.")  # fmt: skip
@@ -128,12 +132,19 @@ class BrowserChecks:
         place = f"{self._settings.key_prefix}public/"
         if reply.is_success and reply.body == _BODY:
             return ok(name, f"Everybody may read {place}, as public assets promise.")
-        mend = (
-            "Let the CDN behind ASSETLANE_PUBLIC_BASE_URL read that prefix."
-            if self._settings.public_base_url
-            else "Run `assetlane-server setup`; on Amazon S3 Block Public Access must let a bucket have such a policy."
-        )
+        mend = await self._advice_on_public_prefix()
         return failed(name, f"Nobody can read {place} without a signature ({reply.told}).", mend)
+
+    async def _advice_on_public_prefix(self) -> str:
+        if self._settings.public_base_url:
+            return "Let the CDN behind ASSETLANE_PUBLIC_BASE_URL read that prefix."
+        inspection = Inspection(self._store)
+        others = "let a CDN read it (ASSETLANE_PUBLIC_BASE_URL), or set ASSETLANE_PUBLIC_ASSETS=false."
+        if await inspection.blocks_public_policies():
+            return f"Block Public Access is on: run `assetlane-server setup --allow-public-policy`, {others}"
+        if not await inspection.has_policies():
+            return f"The store has no bucket policies: open the prefix by the store's own means, {others}"
+        return f"Run `assetlane-server setup`, {others}"
 
     async def _private_prefix(self) -> Finding:
         name = "private prefix"

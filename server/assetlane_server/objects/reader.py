@@ -1,6 +1,6 @@
 """HEAD and the first bytes of objects, on the event loop: what proving an upload costs.
 
-boto3 takes about ten times the CPU for a HEAD, in threads that all wait for the GIL. Requests are signed by our own
+boto3 takes four to nine times the CPU for a HEAD, in threads that all wait for the GIL. Requests are signed by our own
 signer and sent by aiohttp over one pool of connections per process. What boto3 did for its caller is done here:
 limits of time, retries with backoff under a quota, its CA bundle and its proxies.
 """
@@ -23,7 +23,7 @@ from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.settings import Route
 from assetlane_server.objects.sigv4 import Credentials, Presigner
 from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 
 _T = TypeVar("_T")
@@ -196,7 +196,7 @@ class ObjectReader:
     async def _refusal(self, answer: aiohttp.ClientResponse, wish: str, rights: str) -> StoreUnavailable:
         code = await _code(answer)
         if answer.status == 403:
-            return StoreUnavailable(
+            return StoreRefused(
                 f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
             )
         if 300 <= answer.status < 400:

@@ -50,7 +50,7 @@ from assetlane_server.objects.reader import ObjectReader
 from assetlane_server.objects.settings import Route, S3Settings
 from assetlane_server.objects.sigv4 import Addressing, Credentials, Presigner, is_ip_address
 from assetlane_server.uploads.asset import StoredObject, whole_second
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
@@ -58,11 +58,12 @@ from assetlane_server.uploads.upload import VariantPromise
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MAX_DELETED_KEYS = 1000  # as many as one DeleteObjects call takes
+MAX_DELETED_KEYS = 1000  # in one call of `delete`
 
 _T = TypeVar("_T")
 _SECOND = timedelta(seconds=1)
-_SETUP_CALLS = 8  # that set-up makes one after the other
+_DELETED_AT_ONCE = 100  # in one request: some stores take 50 ms for each object, and each request has a limit
+_SETUP_CALLS = 12  # that set-up makes one after the other
 _CREDENTIALS_LIMIT = timedelta(seconds=30)  # a chain of sources, roles to assume, retries with pauses
 _STORE = "the object store"
 _SOURCE = "the source of S3 credentials"
@@ -135,6 +136,16 @@ class S3ObjectStore:
         """The URL of the store as this server calls it."""
         return self._client.meta.endpoint_url
 
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket."""
+        return self._settings.bucket
+
+    @property
+    def region(self) -> str:
+        """The region that is signed."""
+        return self._settings.region
+
     def seen_from_here(self) -> "S3ObjectStore":
         """See ObjectStore. It shares the connections."""
         settings = replace(self._settings, public_endpoint="", addressing=_own_addressing(self._settings))
@@ -188,26 +199,36 @@ class S3ObjectStore:
         return self._reader
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""
+        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay.
+
+        Goes in batches, each with a call's limit; what raises leaves the batches after it undone.
+        """
         if len(keys) > MAX_DELETED_KEYS:
             raise ValueError(f"at most {MAX_DELETED_KEYS:,} keys are deleted at once, not {len(keys):,}")
         if not keys:
             return
+        codes: list[str] = []
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
+            codes += await self._delete_batch(batch, "delete objects", "s3:DeleteObject")
+        if codes:
+            reasons = ", ".join(sorted(set(codes)))
+            raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
+
+    async def _delete_batch(self, batch: Sequence[Mapping[str, str]], wish: str, rights: str) -> list[str]:
+        """Deletes these keys or versions and returns the store's word for each that it did not delete."""
         bucket = self._settings.bucket
 
         def call() -> list[str]:
-            if len(keys) == 1:
-                self._client.delete_object(Bucket=bucket, Key=keys[0])
+            if len(batch) == 1:
+                self._client.delete_object(Bucket=bucket, **batch[0])  # type: ignore[arg-type]
                 return []
-            objects = {"Quiet": True, "Objects": [{"Key": key} for key in keys]}
+            objects = {"Quiet": True, "Objects": batch}
             answer = self._client.delete_objects(Bucket=bucket, Delete=objects)  # type: ignore[arg-type]
             codes = [error.get("Code", "unknown") for error in answer.get("Errors", [])]
             return [code for code in codes if code != "NoSuchKey"]
 
-        codes = await self._call("delete objects", "s3:DeleteObject", call)
-        if codes:
-            reasons = ", ".join(sorted(set(codes)))
-            raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
+        return await self._call(wish, rights, call)
 
     async def list_keys(self, prefix: str, after: str) -> ObjectPage:
         """See ObjectStore. `after` is S3's continuation token: not every store lists in the order of keys."""
@@ -229,13 +250,16 @@ class S3ObjectStore:
         if not folder.endswith("/"):
             raise ValueError(f"a folder ends with '/', unlike {folder!r}")
 
-        def call() -> None:
-            bucket = self._settings.bucket
-            listed = self._client.list_object_versions(Bucket=bucket, Prefix=folder)
-            for found in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
-                self._client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+        def call() -> list[dict[str, str]]:
+            listed = self._client.list_object_versions(Bucket=self._settings.bucket, Prefix=folder)
+            found: list[Any] = [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]
+            return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
-        await self._call("delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion", call, calls=4)
+        wish, rights = "delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion"
+        versions = await self._call(wish, rights, call)
+        for start in range(0, len(versions), _DELETED_AT_ONCE):
+            if codes := await self._delete_batch(versions[start : start + _DELETED_AT_ONCE], wish, rights):
+                raise StoreUnavailable(f"The store did not delete {len(codes)} versions: {', '.join(set(codes))}.")
 
     async def ask(self, question: Callable[["S3Client", str], _T]) -> _T:
         """Puts a question to the client about the bucket, in the pool. What fails becomes StoreUnavailable."""
@@ -296,7 +320,10 @@ class S3ObjectStore:
             try:
                 return await _within(self._settings.call_timeout * calls, self._pool, call)
             except ClientError as error:
-                raise StoreUnavailable(_refusal(error, wish, rights)) from error
+                is_final = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or _code(error) == "NoSuchBucket"
+                raise (StoreRefused if is_final else StoreUnavailable)(_refusal(error, wish, rights)) from error
+            except RecursionError as error:  # botocore's, when every answer is a redirect to another region
+                raise StoreUnavailable("The store redirects in a circle.") from error
             except BotoCoreError as error:
                 # Its own text holds URLs: that stays in the cause.
                 raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
@@ -418,8 +445,12 @@ def _frozen(source: botocore.credentials.Credentials) -> Credentials:
     return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)
 
 
+def _code(error: ClientError) -> str:
+    return error.response["Error"]["Code"]
+
+
 def _refusal(error: ClientError, wish: str, rights: str) -> str:
-    code = error.response["Error"]["Code"]
+    code = _code(error)
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
         return f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
     if code == "NoSuchBucket":

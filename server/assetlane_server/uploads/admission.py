@@ -11,6 +11,7 @@ from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.media_types import canonical, parse_media_type
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
+    MAX_PARTS,
     MULTIPART_PART_BYTES,
     MULTIPART_THRESHOLD_BYTES,
     part_size_for,
@@ -66,6 +67,8 @@ class Terms:
     max_upload_bytes: int = MAX_OBJECT_BYTES  # of one variant
     multipart_threshold_bytes: int = MULTIPART_THRESHOLD_BYTES  # from which size on a variant arrives in parts
     multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
+    multipart_max_parts: int = MAX_PARTS  # that the store takes of one object
+    public_assets: bool = True  # whether an upload may become a public asset
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
     accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
@@ -117,7 +120,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_place("partition", partition if request.uid or request.partition else "unset", MAX_PARTITION_BYTES),
         *_place("asset_partition", request.asset_partition or "unset", MAX_PARTITION_BYTES),
         *_place("file_path", request.file_path, MAX_FILE_PATH_BYTES),
-        *_expiration(hours),
+        *_expiration(hours, terms.public_assets),
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
         *_cuts(request),
@@ -177,7 +180,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
 def _part_size(variant: VariantPromise, terms: Terms) -> int:
     if variant.size_bytes < max(1, terms.multipart_threshold_bytes):
         return 0
-    return part_size_for(variant.size_bytes, terms.multipart_part_bytes)
+    return part_size_for(variant.size_bytes, terms.multipart_part_bytes, terms.multipart_max_parts)
 
 
 def required(name: str, value: str) -> str:
@@ -201,10 +204,13 @@ def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:
         yield FieldViolation(name, fault)
 
 
-def _expiration(hours: float) -> Iterator[FieldViolation]:
+def _expiration(hours: float, public_assets: bool) -> Iterator[FieldViolation]:
     # A NaN fails every comparison: ask for what is right, not for what is wrong.
     if not (hours == 0 or (math.isfinite(hours) and 1 / 3600 <= hours <= MAX_EXPIRATION_HOURS)):
         limit = f"is {hours:g}, it must be 0 (public) or from 1 second to {MAX_EXPIRATION_HOURS:g} hours"
+        yield FieldViolation("expiration_hours", limit)
+    elif hours == 0 and not public_assets:
+        limit = f"is 0 (public), this server keeps private assets only: it must be up to {MAX_EXPIRATION_HOURS:g} hours"
         yield FieldViolation("expiration_hours", limit)
 
 

@@ -200,6 +200,10 @@ class StoreUnavailable(Refusal):
     reason = "STORE_UNAVAILABLE"
 
 
+class StoreRefused(StoreUnavailable):
+    """The object store answered, and will answer the same until an operator corrects a right or a setting."""
+
+
 class LedgerUnavailable(Refusal):
     """MongoDB did not answer, or not in time. Repeat the call after a while."""
 
