@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         VideoRefused,
     )
     from assetlane.progress import Progress
+    from assetlane.v1.access_service_pb2 import ScopedToken, TokenOptions
     from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant, Notice
     from assetlane.v1.asset_service_pb2 import AssetChange, RefreshResult, WatchAssetsResponse
     from assetlane.v1.upload_pb2 import Upload, UploadStatus, VariantPromise, WriteTarget
@@ -83,12 +84,14 @@ __all__ = [
     "RequestUploadRequest",
     "ResourceExhausted",
     "ResumeExpired",
+    "ScopedToken",
     "ServerFailed",
     "StatusEvent",
     "StoreRefused",
     "StoreUnavailable",
     "TargetUnknown",
     "TokenExpired",
+    "TokenOptions",
     "TransferFailed",
     "Unauthenticated",
     "Unavailable",
@@ -115,6 +118,8 @@ _HOMES = {
     "CutSize": "assetlane.cut_sizes",
     "STANDARD_CUTS": "assetlane.cut_sizes",
     "Progress": "assetlane.progress",
+    "ScopedToken": "assetlane.v1.access_service_pb2",
+    "TokenOptions": "assetlane.v1.access_service_pb2",
     "Asset": "assetlane.v1.asset_pb2",
     "AssetDetails": "assetlane.v1.asset_pb2",
     "AssetVariant": "assetlane.v1.asset_pb2",

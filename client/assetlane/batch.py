@@ -37,6 +37,7 @@ class UploadOptions(TypedDict, total=False):
     preview_at: timedelta | None
     require_cuts: bool
     request_id: str | None
+    write_url_lifetime: timedelta | None
     on_progress: OnProgress | None
 
 

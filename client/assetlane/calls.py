@@ -23,12 +23,14 @@ from assetlane.errors import (
     Unavailable,
 )
 from assetlane.statuses import error_from, is_bare_exhaustion
+from assetlane.v1.access_service_pb2_grpc import AccessServiceStub
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest, WatchUploadResponse
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 
 if TYPE_CHECKING:
+    from assetlane.v1.access_service_pb2_grpc import AccessServiceAsyncStub
     from assetlane.v1.asset_service_pb2_grpc import AssetServiceAsyncStub
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
 
@@ -102,6 +104,7 @@ class Connection:
         self._calls, self._streams = (_channel(target, credentials) for _ in range(2))
         self.uploads: UploadServiceAsyncStub = UploadServiceStub(self._calls)
         self.assets: AssetServiceAsyncStub = AssetServiceStub(self._calls)
+        self.access: AccessServiceAsyncStub = AccessServiceStub(self._calls)
         self._upload_watches: UploadServiceAsyncStub = UploadServiceStub(self._streams)
         self._asset_watches: AssetServiceAsyncStub = AssetServiceStub(self._streams)
 

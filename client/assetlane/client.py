@@ -21,6 +21,7 @@ from assetlane.errors import InvalidArgument, UploadFailed
 from assetlane.ledger import Ledger
 from assetlane.progress import OnProgress
 from assetlane.spooling import Origin, name_of, readable_again
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
@@ -54,8 +55,8 @@ class Client(Ledger):
 
     `uid` and `session_id` go with every upload that does not name its own; the session is a random one
     unless given. `token` is sent as a bearer token with each call and is the uid's proof: then `uid` may stay
-    empty. Where it is an async function that returns one, calls and watches outlive each of them. Without
-    `credentials` (TLS) it travels in the clear.
+    empty. A back end that acts for users names the user in `uid`. Where the token is an async function that returns
+    one, calls and watches outlive each of them. Without `credentials` (TLS) it travels in the clear.
 
     Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
     Methods return the messages of the contract (`assetlane.v1`) and raise `AssetlaneError`.
@@ -118,6 +119,7 @@ class Client(Ledger):
         preview_at: timedelta | None = None,
         require_cuts: bool = False,
         request_id: str | None = None,
+        write_url_lifetime: timedelta | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
         """Brings a file (a path), bytes or an open binary file in, and returns the asset.
@@ -134,6 +136,7 @@ class Client(Ledger):
         What cannot be cut (damaged, nothing to see in it, a format that is not read, HEIC without the extra `heif`,
         a video without `video`) is stored without, and `asset.notices` says why. `require_cuts`: then it is refused
         instead, before anything is stored. `expiration_hours`: None is the server's default, 0 public.
+        `write_url_lifetime`: how long each write URL lives, in whole seconds; None: the server's default.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
         goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
@@ -188,6 +191,8 @@ class Client(Ledger):
                 cut_plan=parcel.cut_plan,
                 notices=parcel.notices,
             )
+            if write_url_lifetime is not None:
+                request.write_url_lifetime.FromTimedelta(write_url_lifetime)
             delivery = Delivery(
                 self,
                 self._store,
@@ -243,6 +248,38 @@ class Client(Ledger):
         filled.uid = request.uid or self.uid
         filled.session_id = request.session_id or self.session_id
         return await self._server.call(self._server.uploads.RequestUpload, filled)
+
+    async def create_token(
+        self,
+        *,
+        upload_id: str = "",
+        uid: str | None = None,
+        read: Sequence[str] = (),
+        write: Sequence[str] = (),
+        lifetime: timedelta | None = None,
+    ) -> ScopedToken:
+        """Makes a token for one device: for one upload, or for a user's partitions. Only a service caller may.
+
+            token = await backend.create_token(uid="ann", read=["user/ann"], lifetime=timedelta(hours=1))
+
+        Give `upload_id`, or `read` and `write`: patterns of partitions, of which none goes beyond what the caller may
+        do itself. `uid` None: the client's. The device hands `token.token` to a `Client` of its own. A token for a
+        new upload comes with it: `request.issue_token` of `request_upload`.
+
+        Raises InvalidArgument, NotFound, PermissionDenied (RPC_NOT_ALLOWED, UID_MISMATCH, SCOPE_TOO_WIDE),
+        PreconditionFailed (NO_SIGNING_KEY, TOKENS_NOT_NEEDED).
+        """
+        if bool(upload_id) == bool(read or write):
+            raise ValueError("create_token takes upload_id, or read and write: one of both")
+        request = CreateTokenRequest(uid=self.uid if uid is None else uid)
+        if upload_id:
+            request.upload_id = upload_id
+        else:
+            request.partitions.read.extend(read)
+            request.partitions.write.extend(write)
+        if lifetime is not None:
+            request.lifetime.FromTimedelta(lifetime)
+        return (await self._server.call(self._server.access.CreateToken, request)).token
 
     async def sign_parts(self, upload_id: str, variant: str, parts: Sequence[PartPromise]) -> Sequence[SignedPart]:
         """Signs a PUT of each of these parts, at most 100. Sign them shortly before they are sent.

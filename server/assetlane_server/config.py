@@ -33,7 +33,8 @@ PREFIX = sources.PREFIX
 CLIENTS = frozenset(
     PREFIX + name
     for name in (
-        "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
+        "TARGET", "UID", "ACT_FOR", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE",
+        "CLIENT_KEY_FILE",
     )
 )  # fmt: skip
 IN_MONGODB = "mongodb"

@@ -5,7 +5,7 @@ import io
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import aiohttp
@@ -79,10 +79,10 @@ class Deployment:
         """The clock of this deployment."""
         return utc_now() + self.ahead
 
-    async def requested(self) -> tuple[Upload, WriteTargetMessage]:
+    async def requested(self, write_life: timedelta | None = None) -> tuple[Upload, WriteTargetMessage]:
         """Returns a fresh upload and the way in."""
         promise = VariantPromise("original", "text/plain", len(BODY))
-        request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,))
+        request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), write_url_lifetime=write_life)
         upload, targets = await self.broker.request_upload(request, UNRESTRICTED)
         return upload, target_messages(targets)[0]
 
@@ -355,3 +355,76 @@ async def test_a_long_cut_keeps_other_servers_away(
             assert later.sweep_time is not None
             if later.sweep_time >= first.sweep_time + timedelta(seconds=40):
                 break
+
+
+HOURS = timedelta(hours=1)
+
+
+async def test_a_put_that_begins_six_hours_after_its_request_is_stored(deployment: Deployment) -> None:
+    """With a write URL of seven hours; one that is tampered with is refused, and so is one whose time is over."""
+    deployment.ahead = -6 * HOURS  # the request was six hours ago
+    upload, target = await deployment.requested(7 * HOURS)
+    _, short = await deployment.requested()
+    deployment.ahead = timedelta(0)
+    put_now = target.single_put
+    for header, value in (("content-type", "text/html"), ("cache-control", "public"), ("if-none-match", "")):
+        changed = type(target)()
+        changed.CopyFrom(target)
+        changed.single_put.headers[header] = value
+        assert await put(deployment._web, changed, BODY) == 403
+    longer = type(target)()
+    longer.CopyFrom(target)
+    longer.single_put.url = put_now.url.replace("X-Amz-Expires=25200", "X-Amz-Expires=604800")
+    assert longer.single_put.url != put_now.url
+    assert await put(deployment._web, longer, BODY) == 403
+    assert await put(deployment._web, short, BODY) == 403
+    assert not await deployment.is_stored(upload)
+    await deployment.put(target)
+    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert completion.upload.status is Status.COMPLETED
+
+
+async def test_with_long_write_urls_the_sweeper_looks_early_and_again_and_again(deployment: Deployment) -> None:
+    """After 15 minutes, an hour, then every 6 hours: bytes whose client and server are gone wait no longer."""
+    looks = []
+    upload, target = await deployment.requested(20 * HOURS)
+    for _ in range(6):
+        stored = await deployment.records.find_upload(upload.upload_id)
+        assert stored is not None
+        assert stored.sweep_time is not None
+        looks.append((stored.sweep_time - upload.create_time - SWEEP_MARGIN) / HOURS)
+        await deployment.sweep_after(stored.sweep_time - deployment.now() + timedelta(seconds=1))
+        if len(looks) == 3:
+            assert await deployment.status(upload) is Status.INITIALIZED
+    assert [round(one, 2) for one in looks] == [0.25, 1.0, 7.0, 13.0, 19.0, 20.0]
+    late, target = await deployment.requested(20 * HOURS)
+    await deployment.put(target)
+    await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await deployment.status(late) is Status.COMPLETED
+
+
+async def test_a_completion_whose_server_died_is_finished_at_the_next_look(deployment: Deployment) -> None:
+    """UPLOADED and nobody at work: not after the write URLs' end, which may be days away."""
+    upload, target = await deployment.requested(20 * HOURS)
+    await deployment.put(target)
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    assert await deployment.status(upload) is Status.COMPLETED
+
+
+async def test_strays_of_a_cancelled_upload_are_gone_once_its_long_urls_are(deployment: Deployment) -> None:
+    """No store can refuse them earlier."""
+    upload, target = await deployment.requested(20 * HOURS)
+    await deployment.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.put(target)
+    await deployment.sweep_after(19 * HOURS)
+    assert await deployment.is_stored(upload)
+    await deployment.sweep_after(HOURS + 2 * SWEEP_MARGIN)
+    assert not await deployment.is_stored(upload)
+
+
+async def test_the_deadline_is_never_before_the_end_of_the_write_urls(deployment: Deployment) -> None:
+    """Also where the server's own deadline is earlier."""
+    upload, target = await deployment.requested(24 * HOURS)
+    assert upload.expire_time >= target.single_put.expire_time.ToDatetime(UTC)
+    assert upload.expire_time - upload.create_time == 24 * HOURS

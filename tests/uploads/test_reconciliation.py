@@ -162,12 +162,12 @@ def test_a_variant_as_it_was_recorded_is_no_phantom() -> None:
 
 
 def test_orphans_are_never_deleted_younger_than_a_write_url_can_be() -> None:
-    """Asked for less, it is refused; asked for nothing, it is two days or a write URL's life."""
+    """Nor within a day after that. Asked for less, it is refused; asked for nothing, it is two days or more."""
     assert least_age(None, QUARTER) == DEFAULT_AGE
-    assert least_age(None, timedelta(days=7)) == timedelta(days=7)
-    assert least_age(timedelta(hours=1), QUARTER) == timedelta(hours=1)
-    with pytest.raises(ValueError, match="1 hours"):
-        least_age(timedelta(minutes=59), timedelta(hours=1))
+    assert least_age(None, timedelta(days=7)) == timedelta(days=8)
+    assert least_age(timedelta(hours=25), timedelta(hours=1)) == timedelta(hours=25)
+    with pytest.raises(ValueError, match="at least 25 hours"):
+        least_age(timedelta(hours=24, minutes=59), timedelta(hours=1))
 
 
 def test_an_open_multipart_upload_lingers_when_no_upload_can_own_it() -> None:

@@ -14,6 +14,7 @@ from assetlane.cli.listing import app as listing
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, sized, timed
 from assetlane.cli.session import FAILED, Connection, Tls, run
 from assetlane.cli.status import app as status
+from assetlane.cli.tokens import app as tokens
 from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
 from assetlane.version import __version__
@@ -29,7 +30,8 @@ STDOUT = Path("-")
 
 class _Commands(Commands):
     order = (
-        "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "status", "version",
+        "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "token", "status",
+        "version",
     )  # fmt: skip
 
 
@@ -44,6 +46,7 @@ app.add_typer(uploading)
 app.add_typer(watching)
 app.add_typer(listing)
 app.add_typer(status)
+app.add_typer(tokens, name="token", short_help="Make tokens for devices.")
 
 AssetName = Annotated[
     str, typer.Argument(metavar="ASSET", help="Its id or its path.", show_default=False, autocompletion=complete_asset)
@@ -88,6 +91,16 @@ def connect(
             show_envvar=False,
             metavar="UID",
             help="Who you are. Default: as your token says; without one, your login name.",
+        ),
+    ] = "",
+    act_for: Annotated[
+        str,
+        typer.Option(
+            "--act-for",
+            envvar="ASSETLANE_ACT_FOR",
+            show_envvar=False,
+            metavar="UID",
+            help="The user that you act for, as a back end.",
         ),
     ] = "",
     token: Annotated[
@@ -166,12 +179,14 @@ def connect(
     """  # noqa: D301 - the backspace keeps the lines as they are
     if token and token_file:
         raise typer.BadParameter("give one of --token and --token-file")
+    if act_for and uid not in ("", act_for):
+        raise typer.BadParameter("--uid and --act-for name two users: give one of them")
     if (client_cert_file is None) != (client_key_file is None):
         raise typer.BadParameter("--client-cert-file and --client-key-file go together")
     secure = tls or ca_file is not None or client_cert_file is not None
     context.obj = connection_from(
         target=target,
-        uid=uid,
+        uid=act_for or uid,
         timeout=timeout,
         token=token,
         token_file=token_file,
