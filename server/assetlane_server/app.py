@@ -21,11 +21,12 @@ from assetlane_server.objects.bucket import BucketPlan, SetupStep
 from assetlane_server.objects.probe import StoreTerms, check_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
-from assetlane_server.observability import observability
+from assetlane_server.observability import observability, opened_audit_log
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
+from assetlane_server.rpc.auditing import Auditor
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
@@ -114,6 +115,7 @@ async def application(
         ) as records,
         object_store(settings, sight.instruments) as store,
         security(settings, utc_now, records.rings) as guard,
+        opened_audit_log(settings) as audit_log,
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
@@ -166,6 +168,7 @@ async def application(
                     request_seconds=settings.request_seconds,
                 ),
                 observer=sight.instruments,
+                auditor=Auditor(audit_log, utc_now),
                 options=server_options(
                     max_message_bytes=settings.max_message_bytes,
                     keepalive_seconds=settings.keepalive_seconds,

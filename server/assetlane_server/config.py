@@ -240,6 +240,12 @@ class Settings(BaseSettings):
     log_calls: Literal["failed", "all"] = Field(
         "failed", description="calls that have a line in the log; with `log_level` `debug` all have"
     )
+    audit_file: Path | None = Field(
+        None, description="file of the audit log: read URLs, refreshes, tokens and deletions; unset: none"
+    )
+    audit_required: bool = Field(
+        True, description="whether a call fails (AUDIT_UNAVAILABLE) that the audit log cannot record"
+    )
     metrics_listen: str | None = Field(
         None,
         description="address and port of `/metrics`, `/livez` and `/readyz`, the second worker's port is one higher and"

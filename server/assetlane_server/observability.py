@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from assetlane.version import install_command
 from assetlane_server.config import Settings
+from assetlane_server.telemetry.audit import AuditLog
 from assetlane_server.telemetry.endpoint import exposed
 from assetlane_server.telemetry.instruments import Instruments, Tracer
 from assetlane_server.telemetry.log import log_to
@@ -67,6 +68,25 @@ async def observability(
             tracer = await resources.enter_async_context(tracing(spans))
             _log.info("traces are sent")
         yield Observability(Instruments(metrics, tracer, logs_all_calls=settings.log_calls == "all"), metrics)
+
+
+@asynccontextmanager
+async def opened_audit_log(settings: Settings) -> AsyncIterator[AuditLog | None]:
+    """Opens the audit log, where the settings want one. Raises NotReady when it cannot be written and has to be."""
+    if settings.audit_file is None:
+        yield None
+        return
+    log = AuditLog(settings.audit_file, is_required=settings.audit_required)
+    try:
+        await log.check()
+    except OSError as error:
+        if settings.audit_required:
+            told = f"{settings.audit_file} cannot be written: {error.strerror or type(error).__name__}"
+            raise NotReady(f"ASSETLANE_AUDIT_FILE: {told}") from error
+    try:
+        yield log
+    finally:
+        await log.aclose()
 
 
 def wants_traces(environment: Mapping[str, str]) -> bool:

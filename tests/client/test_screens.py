@@ -115,7 +115,7 @@ async def shelf(server: LaneServer, lane: Client) -> list[Asset]:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "status", "version"],
+    ["", "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "token", "status", "version"],
 )
 async def test_help(server: LaneServer, command: str) -> None:
     """Of the command and of each of its commands."""
@@ -123,7 +123,7 @@ async def test_help(server: LaneServer, command: str) -> None:
     await seen(f"help-{command or 'assetlane'}", server.target, *words)
 
 
-@pytest.mark.parametrize("command", ["", "local", "serve", "setup", "doctor", "reconcile", "config", "version"])
+@pytest.mark.parametrize("command", ["", "local", "serve", "setup", "doctor", "reconcile", "keys", "config", "version"])
 async def test_help_of_the_server(server: LaneServer, command: str) -> None:
     """Of the server's command and of each of its commands."""
     words = [command, "-h"] if command else ["--help"]

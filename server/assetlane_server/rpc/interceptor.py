@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc import aio
 
+from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
 from assetlane_server.rpc.call import Authenticator, Call, admitted, certificate_names
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import MAX_PROBE_BYTES, Limits
@@ -30,8 +31,11 @@ class RefusalInterceptor(aio.ServerInterceptor):
     sends a message would hold as many as it likes, past all limits.
     """
 
-    def __init__(self, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> None:
+    def __init__(
+        self, authenticator: Authenticator, limits: Limits, observer: CallObserver, auditor: Auditor = NO_AUDIT
+    ) -> None:
         self._authenticator = authenticator
+        self._auditor = auditor
         self._limits = limits
         self._observer = observer
         self._wrapped: dict[str, Handler] = {}
@@ -49,7 +53,7 @@ class RefusalInterceptor(aio.ServerInterceptor):
             if handler is None:
                 return None
             if method.startswith("/assetlane."):
-                wrapped = _wrap(handler, method, self._authenticator, self._limits, self._observer)
+                wrapped = _wrap(handler, method, self._authenticator, self._limits, self._observer, self._auditor)
             else:
                 # Health and reflection answer anybody, within a budget of their own.
                 wrapped = _wrap_probe(handler, method, self._limits, self._observer)
@@ -57,7 +61,14 @@ class RefusalInterceptor(aio.ServerInterceptor):
         return wrapped
 
 
-def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
+def _wrap(
+    handler: Any,
+    method: str,
+    authenticator: Authenticator,
+    limits: Limits,
+    observer: CallObserver,
+    auditor: Auditor,
+) -> Handler:
     read = reading(handler.request_deserializer, limits.max_message_bytes)
     rpc = method.rpartition("/")[2]
 
@@ -82,7 +93,10 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             try:
                 call = await admit(context, seen, metadata)
                 with limits.calls.passed():
-                    response = await handler.unary_unary(await receive(context, seen), call)
+                    request = await receive(context, seen)
+                    await auditor.asked(rpc, request, call.access, seen.request_id)
+                    response = await handler.unary_unary(request, call)
+                    await auditor.answered(rpc, request, response, call.access, seen.request_id)
             except Exception as error:
                 await _refuse(context, error, method, seen)
             except BaseException:
@@ -100,10 +114,12 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             try:
                 call = await admit(context, seen, metadata)
                 with limits.watches.passed(), limits.watches_of_one.passed(call.access.caller, call.access.max_watches):
-                    watch = handler.unary_stream(await receive(context, seen), call)
+                    request = await receive(context, seen)
+                    watch = handler.unary_stream(request, call)
                     async with aclosing(_until_expired(watch, call.access)) as responses:
                         async for response in responses:
                             call.access.check(rpc)  # what was taken away meanwhile ends the watch
+                            await auditor.answered(rpc, request, response, call.access, seen.request_id)
                             yield response
                             del response  # else it stays in memory until the next one
             except Exception as error:

@@ -14,6 +14,7 @@ from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_serv
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
+from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
 from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
@@ -138,13 +139,14 @@ async def serving(
     is_reflecting: bool,
     limits: Limits,
     observer: CallObserver,
+    auditor: Auditor = NO_AUDIT,
     options: Sequence[tuple[str, int]],
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
 
     Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.
     """
-    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer)], options=options)
+    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer, auditor)], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     if access is not None:
