@@ -44,7 +44,12 @@ def begin() -> None:
     """
 
 
-@keys.command("list", cls=Command, epilog=examples("assetlane-server keys", "list", "list --json"))
+@keys.command(
+    "list",
+    cls=Command,
+    short_help="Print every ring and key.",
+    epilog=examples("assetlane-server keys", "list", "list --json"),
+)
 def list_keys(as_json: _Json = False) -> None:
     """Print every ring and key, oldest first; never a secret."""
 
@@ -63,7 +68,7 @@ def list_keys(as_json: _Json = False) -> None:
     _with_store(work)
 
 
-@keys.command(cls=Command, epilog=examples("assetlane-server keys", "add clinic"))
+@keys.command(cls=Command, short_help="Add a key to a ring.", epilog=examples("assetlane-server keys", "add clinic"))
 def add(ring: _RingName) -> None:
     """Add a key to a ring, or begin one: in use at once if it is the only one, else after 30 seconds."""
     if fault := fault_in_ring_name(ring):
@@ -80,7 +85,11 @@ def add(ring: _RingName) -> None:
     _with_store(work)
 
 
-@keys.command(cls=Command, epilog=examples("assetlane-server keys", "retire clinic k20260101-a1b2c3"))
+@keys.command(
+    cls=Command,
+    short_help="Sign no more with a key.",
+    epilog=examples("assetlane-server keys", "retire clinic k20260101-a1b2c3"),
+)
 def retire(
     ring: _RingName, key: Annotated[str, typer.Argument(metavar="KEY", help="The key, as `list` has it.")]
 ) -> None:
@@ -93,7 +102,11 @@ def retire(
     _with_store(work)
 
 
-@keys.command(cls=Command, epilog=examples("assetlane-server keys", "drop clinic", "drop clinic k20260101-a1b2c3"))
+@keys.command(
+    cls=Command,
+    short_help="Revoke tokens, within seconds.",
+    epilog=examples("assetlane-server keys", "drop clinic", "drop clinic k20260101-a1b2c3"),
+)
 def drop(
     ring: _RingName,
     key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only this key; not given: all of the ring.")] = None,

@@ -116,7 +116,7 @@ async def test_everything_that_was_handed_out_is_in_it_after_kill_9(tmp_path: Pa
             sys.executable, "-c", WRITER, str(path), stdout=asyncio.subprocess.PIPE
         )
         assert writer.stdout is not None
-        handed_out = []
+        handed_out: list[list[bytes]] = []
         async with asyncio.timeout(LIMIT_S):
             while len(handed_out) < 200 * (round_number + 1):
                 handed_out.append((await writer.stdout.readline()).split())

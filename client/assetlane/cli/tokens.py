@@ -29,6 +29,7 @@ def begin() -> None:
 
 @app.command(
     cls=Command,
+    short_help="Make a token, and print it.",
     epilog=examples(
         "assetlane --token-file backend.token",
         "token create --upload 01jzq7v0x1m8e0n3w9k2c4d5f6",
