@@ -8,7 +8,18 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import cutting, guarding, life, observing, presigning, requesting, server_cuts, uploading, watching
+from bench import (
+    cutting,
+    guarding,
+    life,
+    observing,
+    presigning,
+    requesting,
+    server_cuts,
+    uploading,
+    verifying,
+    watching,
+)
 from bench.figures import Finding
 from bench.machine import Bystanders
 from bench.report import LATEST, Run, print_finding, remember, worsened
@@ -21,6 +32,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "observing": observing.measure,
     "uploading": uploading.measure,
     "guarding": guarding.measure,
+    "verifying": verifying.measure,
     "watching": watching.measure,
     "server-cuts": server_cuts.measure,
 }

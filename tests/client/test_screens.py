@@ -115,10 +115,10 @@ async def shelf(server: LaneServer, lane: Client) -> list[Asset]:
 
 @pytest.mark.parametrize(
     "command",
-    (
+    [
         *("", "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "token", "status"),
         "version",
-    ),
+    ],
 )
 async def test_help(server: LaneServer, command: str) -> None:
     """Of the command and of each of its commands."""

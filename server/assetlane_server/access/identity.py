@@ -32,6 +32,8 @@ from assetlane_server.uploads.ports import Access
 MAX_TOKEN_BYTES = 16 * 1024
 MAX_CANDIDATES = 8  # keys tried for one token: an issuer that turns its keys has two or three
 _MAX_KEPT = 4096  # verified tokens, of some hundred bytes each
+_MAX_HEADERS = 256
+_MAX_HEADER_BYTES = 1024
 _LAST_INSTANT = datetime(9000, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND = (_LAST_INSTANT - _EPOCH).total_seconds()
@@ -70,6 +72,7 @@ class TokenAuthenticator:
         self._now = now
         self._verified: dict[tuple[bytes, tuple[str, ...]], Access] = {}
         self._generations = self._current_generations()
+        self._headers: dict[str, Mapping[str, Any]] = {}  # by the part of a token that says them
         # The library's own checks of the times go by its own clock.
         self._tokens = jwt.PyJWT(
             {
@@ -112,10 +115,7 @@ class TokenAuthenticator:
         return self._keyring.generation, self._policy.generation, rings
 
     async def _verify(self, token: str, names: tuple[str, ...]) -> Access:
-        try:
-            header = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise _refused("it cannot be read", error) from error
+        header = self._header(token)
         if self._scoped is not None and header.get("typ") == TOKEN_TYPE:
             if not self._scoped.knows(header):
                 await self._scoped.look_for_newer_keys()  # another server may just have got its first key
@@ -131,6 +131,21 @@ class TokenAuthenticator:
         if service := policy.service_of(subject, claims, names):
             return ServiceAccess(service.name, expire_time, self._policy.current)
         return UserAccess(subject, policy.named_claims(claims), expire_time, self._policy.current)
+
+    def _header(self, token: str) -> Mapping[str, Any]:
+        """Returns what a token says of its key. All tokens of one key begin alike: it is read once for all of them."""
+        segment = token.partition(".")[0]
+        header = self._headers.get(segment)
+        if header is None:
+            try:
+                header = jwt.get_unverified_header(token)
+            except (jwt.PyJWTError, ValueError, RecursionError) as error:
+                raise _refused("it cannot be read", error) from error
+            if len(self._headers) >= _MAX_HEADERS:
+                self._headers.clear()  # anybody can make them up
+            if len(segment) <= _MAX_HEADER_BYTES:
+                self._headers[segment] = header
+        return header
 
     async def _candidates(self, header: Mapping[str, Any]) -> tuple[Key, ...]:
         kid, algorithm = header.get("kid", ""), header.get("alg")

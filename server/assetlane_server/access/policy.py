@@ -99,6 +99,8 @@ class Pattern:
 
     def of_user(self, uid: str) -> "Pattern":
         """Returns the pattern with this user in the place of `{uid}`."""
+        if not any(part.is_uid for part in self.parts):
+            return self
         return Pattern(tuple(Part(text=uid) if part.is_uid else part for part in self.parts), self.has_rest)
 
 

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -223,4 +224,8 @@ def _limit(fault: str) -> str:
 
 
 def _signed_patterns(texts: Sequence[str], uid: str) -> tuple[Pattern, ...]:
-    return tuple(pattern_of(text).of_user(uid) for text in texts)
+    return tuple(_pattern_of(text).of_user(uid) for text in texts)
+
+
+# Of texts that we have signed: back ends ask for the same few, token after token.
+_pattern_of = lru_cache(maxsize=1024)(pattern_of)
