@@ -299,6 +299,7 @@ class Client:
     upload = _blocking(asynchronous.Client.upload)
     upload_many = _iterating(asynchronous.Client.upload_many)
     request_upload = _blocking(asynchronous.Client.request_upload)
+    create_token = _blocking(asynchronous.Client.create_token)
     sign_parts = _blocking(asynchronous.Client.sign_parts)
     list_parts = _blocking(asynchronous.Client.list_parts)
     report_progress = _blocking(asynchronous.Client.report_progress)
