@@ -8,9 +8,11 @@ import pytest
 from tests.access.certificates import Authority, Pair
 from tests.access.tokens import Issuer, key_set
 
+from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.doctor.guard import guard_findings
+from assetlane_server.uploads.rings import change_ring
 
 LEAST = {"mongo_uri": "mongodb://127.0.0.1", "s3_bucket": "bucket"}
 
@@ -126,3 +128,45 @@ async def test_a_certificate_whose_key_is_another_has_failed(tmp_path: Path) -> 
     Pair(one.chain, two.key).put(tmp_path)
     found = (await findings(given(tls_cert_file=chain, tls_key_file=key)))["TLS"]
     assert (found.verdict, "does not belong" in found.told) == (Verdict.FAILED, True)
+
+
+SERVICE = """\
+read = ["user/{uid}"]
+write = []
+[[service]]
+name = "clinic"
+subject = "clinic-backend"
+users = ["*"]
+read = []
+write = []
+"""
+
+
+async def test_a_back_end_without_a_key_to_sign_tokens_is_warned_of(tmp_path: Path) -> None:
+    """And a ring of nobody, one that is none, and one that others can read."""
+    policy, rings = tmp_path / "policy.toml", tmp_path / "rings"
+    policy.write_text(SERVICE)
+    ours = given(jwt_key_file=key_file(tmp_path, Issuer().file), policy_file=policy, token_keys=str(rings))
+    found = await findings(ours)
+    assert "1 service callers" in found["policy"].told
+    assert (found["scoped tokens"].verdict, "keys add clinic" in found["scoped tokens"].mend) == (Verdict.WARNING, True)
+    now = datetime.now(UTC)
+    await change_ring(RingFiles(rings), "clinic", lambda ring: ring.with_key("k1", b"s" * 32, now))
+    assert (await findings(ours))["scoped tokens"].verdict is Verdict.OK
+    (rings / "clinic.json").chmod(0o644)
+    assert (await findings(ours))["scoped tokens"].verdict is Verdict.WARNING
+    (rings / "clinic.json").chmod(0o600)
+    await change_ring(RingFiles(rings), "nobody", lambda ring: ring.with_key("k1", b"s" * 32, now))
+    assert "nobody" in (await findings(ours))["scoped tokens"].told
+    (rings / "nobody.json").write_text("x")
+    assert (await findings(ours))["scoped tokens"].verdict is Verdict.FAILED
+
+
+async def test_an_audit_log_that_cannot_be_written_has_failed(tmp_path: Path) -> None:
+    """Before the server refuses to start for it; one that others can read is warned of."""
+    path = tmp_path / "audit.jsonl"
+    assert (await findings(given(audit_file=path)))["audit log"].verdict is Verdict.OK
+    path.write_text("")
+    path.chmod(0o644)
+    assert (await findings(given(audit_file=path)))["audit log"].verdict is Verdict.WARNING
+    assert (await findings(given(audit_file=tmp_path / "missing" / "x")))["audit log"].verdict is Verdict.FAILED

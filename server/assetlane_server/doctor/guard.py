@@ -1,21 +1,26 @@
 """Checks of who is let in: the keys of tokens, the policy, the certificates."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from assetlane_server.access.certificates import Certificates, read_certificates
 from assetlane_server.access.keyring import ReadingFailed
-from assetlane_server.config import Settings
+from assetlane_server.access.ring_files import RingFiles
+from assetlane_server.config import IN_MONGODB, Settings
 from assetlane_server.doctor.finding import Finding, checked, failed, ok, warning
 from assetlane_server.security import certificate_files, opened_keyring, read_policy
 from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.rings import RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
 _KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
 _POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
+_RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
+_AUDIT = "Look at ASSETLANE_AUDIT_FILE and the rights of its folder."
 _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."
 
 
@@ -25,6 +30,9 @@ async def guard_findings(settings: Settings, now: Callable[[], datetime]) -> Asy
     if settings.has_identity:
         yield await checked("tokens for us", _claims(settings), _KEYS)
         yield await checked("policy", asyncio.to_thread(_policy, settings), _POLICY)
+        yield await checked("scoped tokens", _rings(settings, now()), _RINGS)
+    if settings.audit_file is not None:
+        yield await checked("audit log", asyncio.to_thread(_audit, settings.audit_file), _AUDIT)
     yield await checked("TLS", asyncio.to_thread(_tls, settings, now()), _TLS)
 
 
@@ -69,10 +77,47 @@ async def _claims(settings: Settings) -> Finding:
 def _policy(settings: Settings) -> Finding:
     policy = read_policy(settings)
     whose = "The default" if settings.policy_file is None else str(settings.policy_file)
-    told = f"{whose} has {len(policy.read)} patterns to read and {len(policy.write)} to write."
+    told = f"{whose} has {len(policy.read)} patterns to read and {len(policy.write)} to write"
+    told += f", and {len(policy.services)} service callers." if policy.services else "."
     if not (policy.read or policy.write):
         return warning("policy", f"{told} Nobody may do anything.", _POLICY)
     return ok("policy", told)
+
+
+async def _rings(settings: Settings, now: datetime) -> Finding:
+    """Looks at the rings of the service callers: one without a key cannot make tokens."""
+    name = "scoped tokens"
+    services = (await asyncio.to_thread(read_policy, settings)).services
+    if settings.token_keys == IN_MONGODB or not services:
+        # What is in MongoDB is looked at with the ledger: `assetlane-server keys list` shows it.
+        return ok(name, f"The policy names {len(services)} service callers; keys are in {settings.token_keys}.")
+    try:
+        rings = await RingFiles(Path(settings.token_keys)).read_rings()
+    except RingsUnreadable as error:
+        return failed(name, str(error), _RINGS)
+    if foreign := sorted(rings.keys() - {service.name for service in services}):
+        return warning(name, f"Ring {foreign[0]} is of no service caller.", "Drop it, or correct the name.")
+    keyless = [one.name for one in services if one.name not in rings or rings[one.name].signing_key(now) is None]
+    if keyless:
+        mend = f"Run assetlane-server keys add {keyless[0]}, if it is to make tokens."
+        return warning(name, f"There is no key in use for {', '.join(keyless)}.", mend)
+    if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
+        return warning(name, told_of, "Whoever reads it can make tokens: `chmod 600`.")
+    return ok(name, f"{len(rings)} rings of keys have a key in use.")
+
+
+def _ring_file(settings: Settings, name: str) -> Path:
+    return Path(settings.token_keys) / f"{name}.json"
+
+
+def _audit(path: Path) -> Finding:
+    name = "audit log"
+    place = path if path.exists() else path.parent
+    if not os.access(place, os.W_OK):
+        return failed(name, f"{path} cannot be written.", _AUDIT)
+    if path.exists() and (told_of := _open_to_others(path)):
+        return warning(name, told_of, "It says who saw what: `chmod 600`.")
+    return ok(name, f"Records go to {path}.")
 
 
 def _tls(settings: Settings, now: datetime) -> Finding:

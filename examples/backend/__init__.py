@@ -1,0 +1,1 @@
+"""A back end that lets its users' devices upload: see app.py."""
