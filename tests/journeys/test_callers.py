@@ -363,3 +363,34 @@ async def test_only_back_ends_get_tokens_with_an_upload(
         assert told is not None
         assert f"{told.code.name} {told.reason}" == NOT_ALLOWED
         assert not (await ann.call("ListUploads", uploads.ListUploadsRequest())).uploads
+
+
+async def test_what_a_back_end_or_a_device_may_not_see_answers_as_what_is_missing(
+    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures
+) -> None:
+    """The same code, reason, sentence and details, but for the id that was asked for."""
+    missing = "0" * 26
+    compared = 0
+    async with backends_server(settings, web, tmp_path) as there:
+        bob = there.user("bob")
+        upload_id, asset_id = (await bob.upload()).upload.upload_id, (await bob.asset()).asset_id
+        strangers = {
+            "back end": there.backend(),
+            "token": await there.device(CreateTokenRequest(uid="ann", partitions=TEAM_SCOPE)),
+            "upload token": await there.device(
+                CreateTokenRequest(upload_id=(await there.user("ann").upload()).upload.upload_id)
+            ),
+        }
+        for name, caller in strangers.items():
+            for method, statuses in MATRIX.items():
+                if statuses[1] not in (NO_UPLOAD, NO_ASSET) or method in ("BatchRefreshAssets", "CreateToken"):
+                    continue
+                there_id = upload_id if statuses[1] == NO_UPLOAD else asset_id
+                told = [await caller.refusal(method, ASKED[method](one)) for one in (there_id, missing)]
+                shapes = [vars(one) for one in told if one is not None]
+                assert len(shapes) == 2, (name, method)
+                shapes[0]["message"] = shapes[0]["message"].replace(there_id, missing)
+                assert shapes[0] == shapes[1], (name, method)
+                compared += 1
+    figures(f"forbidden and missing answer alike in {compared} calls of back ends and devices")
+    assert compared == 3 * 10
