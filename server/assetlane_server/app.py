@@ -26,9 +26,8 @@ from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
-from assetlane_server.security import rationed_uploads, security
+from assetlane_server.security import security, upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.chronicle import Chronicle
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
@@ -37,7 +36,10 @@ from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload_watches import UploadWatches
 from assetlane_server.uploads.watching import AssetWatches
 
 if TYPE_CHECKING:
@@ -109,30 +111,31 @@ async def application(
     ):
         await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
         meter = sight.instruments
-        rationed = rationed_uploads(settings, records, records.quotas, utc_now)
-        uploads = Chronicle(rationed or records, meter)
-        hub = Hub(records, utc_now, meter)
+        rationing = upload_rationing(settings, records, records.quotas, utc_now)
+        changes = StatusChanges(records, rationing, meter)
+        signer = TokenSigner(records.token_key)
+        hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store)
-        ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
-        watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
+        ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=utc_now)
+        upload_watches = UploadWatches(uploads=records, hub=hub, heartbeat=heartbeat)
+        watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
         broker = UploadBroker(
-            uploads=uploads,
-            assets=records,
+            uploads=records,
+            changes=changes,
             store=store,
-            hub=hub,
             lanes=lanes,
             board=ProgressBoard(records, _PROGRESS_INTERVAL),
             cut_room=cut_room(settings, records, store, utc_now, meter),
             terms=replace(settings.terms, can_cut=can_cut),
-            heartbeat=heartbeat,
-            new_id=new_id,
+            signer=signer,
+            new_id=records.clock.new_id,
             now=utc_now,
         )
-        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
+        parts = PartDesk(uploads=records, store=store, lanes=lanes, signer=signer, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
-            uploads=uploads,
+            changes=changes,
             store=store,
             broker=broker,
             interval=timedelta(seconds=settings.sweep_seconds),
@@ -141,7 +144,7 @@ async def application(
         )
         async with (
             serving(
-                UploadServicer(broker, parts, lanes),
+                UploadServicer(broker, upload_watches, parts, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
                 authenticator=guard.authenticator,
@@ -169,8 +172,8 @@ async def application(
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
-            if rationed is not None:
-                healing = partial(rationed.run, timedelta(seconds=settings.sweep_seconds))
+            if rationing is not None:
+                healing = partial(rationing.run, timedelta(seconds=settings.sweep_seconds))
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run), name=name)

@@ -92,7 +92,6 @@ async def test_a_call_is_a_span_of_its_callers_trace_with_what_it_asked_of_the_s
     assert children(calls["CompleteUpload"]) >= {
         "s3 look at an object",
         "mongodb update uploads",
-        "mongodb insert assets",
     }
     # Neither the sweeper's nor the hub's.
     assert {span.name for span in spans if span.parent is None} == {

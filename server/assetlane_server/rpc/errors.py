@@ -52,6 +52,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.MessageMalformed: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.LedgerBusy: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
 }

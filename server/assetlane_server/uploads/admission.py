@@ -23,7 +23,16 @@ from assetlane_server.uploads.paths import (
     key_place,
     object_key,
 )
-from assetlane_server.uploads.upload import ORIGINAL, WORK_LEASE, Details, Status, StatusChange, Upload, VariantPromise
+from assetlane_server.uploads.upload import (
+    ORIGINAL,
+    WORK_LEASE,
+    Details,
+    Status,
+    StatusChange,
+    Upload,
+    VariantPromise,
+    request_digest,
+)
 
 DEFAULT_EXPIRATION_HOURS = 24.0
 MAX_EXPIRATION_HOURS = 168.0  # SigV4 signs for at most 7 days
@@ -123,7 +132,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
         raise InvalidRequest([FieldViolation("file_path", limit)])
 
-    return Upload(
+    upload = Upload(
         upload_id=upload_id,
         request_id=request.request_id,
         uid=request.uid,
@@ -141,6 +150,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
+    return replace(upload, request_sha256=request_digest(upload)) if upload.request_id else upload
 
 
 def _part_size(variant: VariantPromise, terms: Terms) -> int:

@@ -188,6 +188,13 @@ class LedgerUnavailable(Refusal):
     reason = "LEDGER_UNAVAILABLE"
 
 
+class LedgerBusy(LedgerUnavailable):
+    """As many writes wait for MongoDB as may wait; nothing was stored. Repeat the call after a while."""
+
+    def __init__(self) -> None:
+        super().__init__("The ledger has as many writes waiting as it takes: repeat the call after a while.")
+
+
 # A race is lost to another call on the same record, and a record has few changes: more rounds than this mean
 # that something is broken.
 MAX_ROUNDS = 8

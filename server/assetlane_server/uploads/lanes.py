@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.parts import PartPromise, part_count
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.upload import Upload, VariantPromise
+from assetlane_server.uploads.upload import Asset, Upload, VariantPromise
 
 
 @dataclass(frozen=True, slots=True)
