@@ -1,5 +1,4 @@
 # Assetlane. `make` prints this help; every target sets up what it needs.
-SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV   := .venv
@@ -7,28 +6,36 @@ BIN    := $(VENV)/bin
 FILE   ?=
 SEED   ?=
 ARGS   ?=
+STORES ?=
 
-.PHONY: help setup proto released-proto fix check test test-wheel test-faults test-languages demo run bench lock clean
+.PHONY: help setup dist proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready  ## make .venv with everything that is pinned
+setup: $(VENV)/.ready  ## make .venv with everything that is pinned, development tools included
 
-$(VENV)/.ready: requirements/dev.txt requirements/protobuf-next.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "assetlane needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 setup")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --upgrade --target $(VENV)/protobuf-next -r requirements/protobuf-next.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+$(VENV)/.ready: requirements/dev.txt requirements/protobuf-next.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) requirements/install.py $(VENV) dev
+	@touch $@ $(VENV)/.run-ready
+
+# What `run` and `demo` need, a third of it all. With `setup` done it is there already.
+$(VENV)/.run-ready: requirements/run.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) requirements/install.py $(VENV) run
 	@touch $@
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url
+PINNED  = $(COMPILE) --constraint requirements/dev.txt
 
 lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra heif --extra otel pyproject.toml -o requirements/server.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url --constraint requirements/dev.txt --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev --extra bench pyproject.toml -o requirements/bench.txt
-	echo 'protobuf>=7,<8' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url - -o requirements/protobuf-next.txt
+	$(COMPILE) --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev pyproject.toml -o requirements/dev.txt
+	$(PINNED) --extra server --extra local --extra cli --extra heif --group editable pyproject.toml -o requirements/run.txt
+	$(PINNED) --extra video pyproject.toml -o requirements/video.txt
+	$(PINNED) --extra server --extra heif --extra otel pyproject.toml -o requirements/server.txt
+	$(PINNED) --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev --extra bench pyproject.toml -o requirements/bench.txt
+	$(COMPILE) --group installer -o requirements/uv.txt
+	echo 'protobuf>=7,<8' | $(COMPILE) - -o requirements/protobuf-next.txt
 
 fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff check --fix .
@@ -50,11 +57,14 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 test: setup  ## all tests but the fault suite and other languages, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages' $(ARGS)
 
+dist: $(VENV)/.run-ready  ## build the wheel and the sdist into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+
 # What is installed is what is tested: the tests' own imports come from the wheel, and so do those of every process
 # that they start. The README's program runs where nothing is but the wheel and what it brings.
-test-wheel: setup  ## build wheel and sdist, and test what they hold (needs the package registry)
-	rm -rf dist $(VENV)/wheel $(VENV)/plain
-	$(BIN)/python -m hatchling build --directory dist
+test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs the package registry)
+	rm -rf $(VENV)/wheel $(VENV)/plain
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/wheel dist/*.whl
 	$(PYTHON) -m venv $(VENV)/plain
 	$(VENV)/plain/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
@@ -65,20 +75,27 @@ test-wheel: setup  ## build wheel and sdist, and test what they hold (needs the 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
+	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
+
+test-real: setup  ## the same tests on the MongoDB and the S3 named in the environment, with a report that can be sent
+	$(BIN)/python -m tests.stores.real $(ARGS)
+
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
-demo: setup  ## upload a picture with its cuts while you watch (FILE=my.jpg for your own)
-	$(BIN)/python -m examples.demo $(FILE)
+demo: export DEMO_FILE = $(value FILE)
+demo: $(VENV)/.run-ready  ## upload a picture with its cuts while you watch (FILE="my holiday.mp4" for a file of yours, of any type)
+	@$(BIN)/python -m examples.demo $${DEMO_FILE:+-- "$$DEMO_FILE"}
 
-run: setup  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
+run: $(VENV)/.run-ready  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
 	@exec $(BIN)/assetlane-server local
 
 bench: $(VENV)/.bench-ready  ## measure, side by side with floors and peers
 	$(BIN)/python -m bench
 
 $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+	@$(PYTHON) requirements/install.py $(VENV) bench
 	@touch $@
 
 clean:  ## remove what set-up and runs left
@@ -91,3 +108,8 @@ proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installe
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb
+
+mime-db:  ## take over npm's table of media types (needs npm and its registry)
+	rm -rf $(VENV)/mime-db && mkdir -p $(VENV)/mime-db
+	cd $(VENV)/mime-db && npm pack --silent mime-db@1.54.0 && tar xzf mime-db-*.tgz
+	$(BIN)/python client/update_mime_db.py $(VENV)/mime-db/package

@@ -8,15 +8,16 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import cutting, guarding, observing, presigning, requesting, server_cuts, uploading, watching
+from bench import cutting, guarding, life, observing, presigning, requesting, server_cuts, uploading, watching
 from bench.figures import Finding
 from bench.machine import Bystanders
-from bench.report import LATEST, Run, print_finding, remember
+from bench.report import LATEST, Run, print_finding, remember, worsened
 
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "cutting": cutting.measure,
     "presigning": presigning.measure,
     "requesting": requesting.measure,
+    "life": life.measure,
     "observing": observing.measure,
     "uploading": uploading.measure,
     "guarding": guarding.measure,
@@ -45,7 +46,7 @@ async def run(names: list[str], console: Console) -> None:
         with console.status(f"{name} …"):
             finding = await BENCHMARKS[name]()
         how = Run(time.monotonic() - begun, bystanders.percent())
-        print_finding(console, finding, how)
+        print_finding(console, finding, how, worsened(name, finding))
         remember(name, finding, how)
     console.print(f"kept in bench/{LATEST.parent.name}/{LATEST.name}", style="dim")
 

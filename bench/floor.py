@@ -102,7 +102,7 @@ async def serve(settings: Settings) -> None:
         pass  # for the indexes
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, timeoutMS=10_000)
     database = client.get_database(settings.mongo_database, write_concern=WriteConcern("majority"))
-    floor = Floor(database["uploads"], await _templates(settings))
+    floor = Floor(database["uploads"], await templates(settings))
     options = server_options(
         max_message_bytes=settings.max_message_bytes, keepalive_seconds=settings.keepalive_seconds, shares_port=False
     )
@@ -118,7 +118,8 @@ async def serve(settings: Settings) -> None:
     client.close()
 
 
-async def _templates(settings: Settings) -> Templates:
+async def templates(settings: Settings) -> Templates:
+    """Builds the document, the answer and the events, by the server's own code."""
     now = utc_now()
     request = upload_request_of(wishes(1)[0], "nobody")
     upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)

@@ -1,10 +1,11 @@
 """Tells findings: a table per benchmark, and `results/latest.json` with all of them."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,8 @@ from rich.table import Table
 from bench.figures import NOT_A_NUMBER, Figure, Finding, told
 from bench.machine import machine, versions
 
+NOTEWORTHY: Final = 1.1
+BETTER_WHEN_HIGHER: Final = ("/s",)
 LATEST: Final = Path(__file__).with_name("results") / "latest.json"
 
 
@@ -23,8 +26,34 @@ class Run:
     bystanders_percent: float  # of all cores, used by others meanwhile
 
 
-def print_finding(console: Console, finding: Finding, run: Run) -> None:
-    """Prints one benchmark's table, its notes below."""
+def worsened(name: str, finding: Finding, path: Path = LATEST) -> list[str]:
+    """Returns a line for each figure that compares worse with its peer than the last kept result did.
+
+    Only ratios are compared, since they hold on another machine too, and only differences above a tenth, since
+    medians of a few rounds move by less.
+    """
+    if not path.exists():
+        return []
+    kept = {_identity(entry): entry for entry in json.loads(path.read_text()).get(name, {}).get("figures", ())}
+    lines = []
+    for figure in finding.figures:
+        entry = figure.as_json()
+        before = kept.get(_identity(entry), {}).get("ratio")
+        if before is None or figure.ratio is None:
+            continue
+        change = before / figure.ratio if figure.unit in BETTER_WHEN_HIGHER else figure.ratio / before
+        if change > NOTEWORTHY:
+            peer = figure.peer.name if figure.peer else ""
+            lines.append(f"{figure.name}: {told(figure.ratio)} x {peer}, it was {told(before)} x")
+    return lines
+
+
+def _identity(entry: Mapping[str, Any]) -> tuple[str, str | None]:
+    return entry["name"], entry.get("peer", {}).get("name")
+
+
+def print_finding(console: Console, finding: Finding, run: Run, worse: Sequence[str] = ()) -> None:
+    """Prints one benchmark's table, its notes below, and what became worse since the last kept result."""
     table = Table(title=finding.title, title_justify="left", title_style="bold", header_style="dim")
     table.add_column("what")
     for column in ("figure", "floor or peer", "ratio", "goal"):
@@ -36,6 +65,8 @@ def print_finding(console: Console, finding: Finding, run: Run) -> None:
     for note in finding.notes:
         console.print(f"  {note}", style="dim", highlight=False)
     others = f"others used {run.bystanders_percent:.0f} % of the machine meanwhile"
+    for line in worse:
+        console.print(f"  WORSE THAN KEPT: {line}", style="yellow", highlight=False)
     console.print(f"  Took {run.seconds:.0f} s; {others}.", style="dim", highlight=False)
     console.print()
 

@@ -22,11 +22,11 @@ import grpc
 import yarl
 from examples.picture import photograph
 
-from assetlane.cuts import STANDARD_CUTS, CutOptions, Picture
+from assetlane.cuts import STANDARD_CUTS, CutOptions
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus, VariantPromise
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
-from assetlane_server.images.worker import cut
+from assetlane_server.images.worker import ORIGINAL_FILE, Costs, WrittenPicture, cut
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
@@ -44,7 +44,7 @@ AT_ONCE: Final = 3  # for each worker: one is cut while the next is fetched and 
 SIZE: Final = (4000, 3000)
 PROBE_INTERVAL_S: Final = 0.02
 LIMIT_S: Final = 120.0
-MEMORY_BYTES: Final = 1024**3  # of one picture
+COSTS: Final = Costs(cpu_seconds=20, memory_bytes=1024**3)  # of one picture
 NEVER_BLOCKED: Final = Goal(Bound.AT_MOST, 2, Measure.RATIO)
 
 
@@ -123,10 +123,9 @@ async def _run(address: StackAddress, workers: int, body: bytes) -> Run:
             await _during(resting, asyncio.sleep(seconds))
             speeds.append(PICTURES / seconds)
         with TemporaryDirectory() as folder, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-            path = Path(folder, "a.jpg")
-            await asyncio.to_thread(path.write_bytes, body)
-            await asyncio.to_thread(_cut_barely, pool, path, workers)  # they start
-            seconds = await _during(beside, asyncio.to_thread(_cut_barely, pool, path, PICTURES * ROUNDS))
+            await asyncio.to_thread(Path(folder, ORIGINAL_FILE).write_bytes, body)
+            await asyncio.to_thread(_cut_barely, pool, folder, workers)  # they start
+            seconds = await _during(beside, asyncio.to_thread(_cut_barely, pool, folder, PICTURES * ROUNDS))
     return Run(median(speeds), PICTURES * ROUNDS / seconds, cutting, beside, resting)
 
 
@@ -181,8 +180,8 @@ async def _cut(stub: "UploadServiceAsyncStub", ids: list[str], at_once: int) -> 
     await each(ids, at_once, complete)
 
 
-def _cut_barely(pool: ProcessPoolExecutor, path: Path, count: int) -> None:
-    """Has the workers' own code cut a file so many times."""
-    cuts = [pool.submit(cut, str(path), "image/jpeg", STANDARD_CUTS, CutOptions(), MEMORY_BYTES) for _ in range(count)]
+def _cut_barely(pool: ProcessPoolExecutor, folder: str, count: int) -> None:
+    """Has the workers' own code cut the original in a folder so many times."""
+    cuts = [pool.submit(cut, folder, "image/jpeg", STANDARD_CUTS, CutOptions(), COSTS) for _ in range(count)]
     for made in cuts:
-        assert isinstance(made.result(), Picture)
+        assert isinstance(made.result(), WrittenPicture)

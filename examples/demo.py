@@ -5,9 +5,11 @@ import asyncio
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ import yarl
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from assetlane import (
@@ -30,12 +33,20 @@ from assetlane import (
     UploadStatus,
     VariantPromise,
 )
-from assetlane.sources import guessed_content_type
+from assetlane.detection import SNIFFED_BYTES
+from assetlane.formats import readable
+from assetlane.media_types import declared_content_type
+from assetlane.parcel import first
+from assetlane.preview import is_video
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import ProgressStage
-from examples.film import film
 from examples.picture import photograph
+from examples.video_extra import install_video_extra
 
+CHUNK_BYTES = 256 * 1024
+SMALL_BYTES = 16 * 1024 * 1024  # larger ones are sent once, and the later steps have a picture of our own
+CUT_LIMIT_S = 120  # on a machine that is busy with other things
+LIFE_S = 4  # of the read URL that is seen to die
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 60.0
 
@@ -59,6 +70,7 @@ async def local_server(data: Path, key_file: Path) -> AsyncIterator[str]:
     """Runs `assetlane-server local` as a process of its own; yields the target it serves on."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("ASSETLANE_")}
     own["ASSETLANE_JWT_KEY_FILE"] = str(key_file)
+    own["ASSETLANE_CUT_SECONDS"] = str(CUT_LIMIT_S)
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "assetlane_server", "local", "--dir", str(data), "--listen", "127.0.0.1:0",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=own,
@@ -85,31 +97,76 @@ async def local_server(data: Path, key_file: Path) -> AsyncIterator[str]:
             await asyncio.wait_for(server.wait(), STOP_LIMIT_S)
 
 
-async def demonstrate(target: str, picture: Path, video: Path, issuer: Issuer) -> None:
-    """Uploads a picture twice, a video once, and reads every URL back."""
-    async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
-        size = f"{picture.stat().st_size:,} bytes, straight into the store"
-        console.print(f"\n[bold]1. Uploading[/] {picture.name} with cuts of our own, {size}")
-        private = await lane.upload(picture, file_path=f"demo/{picture.name}", title="Demo", on_progress=Telling().tell)
-        await read_back(web, private, picture)
+class Exhibit:
+    """A file that is shown going in: where it is, how it is called, what it is."""
 
-        console.print(f"\n[bold]2. Again, and the server makes the cuts[/]: {size}")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            self.content_type = declared_content_type(path.name, file.read(SNIFFED_BYTES))
+
+    @property
+    def name(self) -> str:
+        """Its name as a terminal can show it."""
+        letters = os.fsencode(self.path.name).decode(errors="backslashreplace")
+        return escape("".join(letter if letter.isprintable() else "\ufffd" for letter in letters))
+
+    @property
+    def file_path(self) -> str:
+        """Where it is filed."""
+        return unicodedata.normalize("NFC", f"demo/{self.path.name}")
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether cuts can be made of it."""
+        return readable(self.content_type) and self.size_bytes > 0
+
+    @property
+    def is_video(self) -> bool:
+        """Whether a still can be made of it."""
+        return is_video(self.content_type) and self.size_bytes > 0
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.content_type}, {self.size_bytes:,} bytes"
+
+
+async def demonstrate(
+    target: str, shown: Exhibit, picture: Exhibit, video: Exhibit | None, pan: Path, issuer: Issuer
+) -> None:
+    """Uploads the file that is shown, a picture with cuts by the server, and a video; reads every URL back.
+
+    `picture` and `video` are the file itself where it is one; else a picture of our own, and a video made at `pan`.
+    """
+    async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
+        made = "its cuts" if shown.is_picture else "its preview" if shown.is_video else "nothing to cut"
+        console.print(f"\n[bold]1. Uploading[/] {shown}, straight into the store, {made}")
+        private = await lane.upload(shown.path, file_path=shown.file_path, title="Demo", on_progress=Telling().tell)
+        await read_back(web, private, shown)
+
+        console.print(f"\n[bold]2. The server makes the cuts[/]: {picture}")
         by_server = await cut_by_server(lane, web, picture)
         await read_back(web, by_server, picture)
 
-        console.print(f"\n[bold]3. A video with its preview[/]: {video.name}, {video.stat().st_size:,} bytes")
-        filmed = await lane.upload(video, file_path=f"demo/{video.name}", on_progress=Telling().tell)
-        await read_back(web, filmed, video)
+        if video is None:
+            await asyncio.to_thread(make_video, pan)
+            video = Exhibit(pan)
+        console.print(f"\n[bold]3. A video with its preview[/]: {video}")
+        filmed = private
+        if video is not shown:
+            filmed = await lane.upload(video.path, file_path=video.file_path, on_progress=Telling().tell)
+            await read_back(web, filmed, video)
         await show_seeking(web, filmed, video)
 
         console.print("\n[bold]4. Who may read[/]")
-        await show_access(lane, web, private, picture)
+        small = shown if shown.size_bytes <= SMALL_BYTES else picture
+        await show_access(lane, web, private, small.path)
 
         console.print("\n[bold]5. Who may ask[/]")
         await show_callers(target, private, issuer)
 
         console.print("\n[bold]6. A read URL dies at its instant, RefreshAsset brings a living one[/]")
-        await show_expiry(lane, web, picture)
+        await show_expiry(lane, web, small.path)
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
 
@@ -138,18 +195,26 @@ _MEANINGS = {
 }
 
 
-async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Path) -> Asset:
+def make_video(to: Path) -> None:
+    """Writes the generated video; it is the first thing here that needs the extra `video`."""
+    install_video_extra()
+    from examples.film import film
+
+    to.write_bytes(film())
+
+
+async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhibit) -> Asset:
     """Step by step, as a language without an image library does it, while a watch tells everything."""
-    body = await asyncio.to_thread(picture.read_bytes)
+    body = await asyncio.to_thread(picture.path.read_bytes)
     promise = VariantPromise(
         name="original",
-        content_type=guessed_content_type(picture.name),
+        content_type=picture.content_type,
         size_bytes=len(body),
         sha256=hashlib.sha256(body).digest(),
     )
     telling = Telling()
     plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
-    wish = RequestUploadRequest(file_path=f"demo/server/{picture.name}", variants=[promise], cut_plan=plan)
+    wish = RequestUploadRequest(file_path=f"server/{picture.file_path}", variants=[promise], cut_plan=plan)
     reply = await lane.request_upload(wish)
 
     async def watch() -> None:
@@ -172,9 +237,9 @@ async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Path)
         return await lane.complete_upload(reply.upload.upload_id)
 
 
-async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Path) -> None:
+async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Exhibit) -> None:
     """A player asks for the part that it wants to show."""
-    size = video.stat().st_size
+    size = video.size_bytes
     part = {"Range": f"bytes={size // 2}-{size // 2 + 999}"}
     async with web.get(yarl.URL(filmed.variants[0].read_url, encoded=True), headers=part) as response:
         body = await response.read()
@@ -185,23 +250,47 @@ async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Path) -
     )
 
 
-async def read_back(web: aiohttp.ClientSession, asset: Asset, picture: Path) -> None:
-    """Fetches every variant and compares it with what the ledger says."""
+async def read_back(web: aiohttp.ClientSession, asset: Asset, shown: Exhibit) -> None:
+    """Fetches every variant and compares it with what the ledger says, the original with the file too.
+
+    What arrived in parts has a hash of its parts alone: it is compared byte for byte with the file.
+    """
     table = Table("variant", "type", "size", "pixels", "read back", box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for variant in asset.variants:
-        status, body = await fetch(web, variant.read_url)
-        same = hashlib.sha256(body).digest() == variant.sha256 and len(body) == variant.size_bytes
+        status, size_bytes, digest = await fetched(web, variant.read_url)
+        same = size_bytes == variant.size_bytes and digest == (variant.sha256 or digest)
         if variant.name == "original":
-            same = same and body == await asyncio.to_thread(picture.read_bytes)
+            same = same and digest == await asyncio.to_thread(digest_of, shown.path)
+        elif not variant.sha256:
+            same = False
         if status != 200 or not same:
-            raise SystemExit(f"{variant.name} came back as {status}, {len(body)} bytes: not what was stored")
+            raise SystemExit(f"{variant.name} came back as {status}, {size_bytes:,} bytes: not what was stored")
         pixels = f"{variant.width_px} x {variant.height_px}" if variant.width_px else ""
-        table.add_row(variant.name, variant.content_type, f"{len(body):,}", pixels, "[green]same SHA-256[/]")
+        compared = "same SHA-256" if variant.sha256 else "same bytes as the file, sent in parts"
+        table.add_row(variant.name, variant.content_type, f"{size_bytes:,}", pixels, f"[green]{compared}[/]")
     console.print(table)
-    length = (
-        f", {asset.details.duration.ToTimedelta().total_seconds():g} s" if asset.details.HasField("duration") else ""
-    )
-    console.print(f"colour {asset.details.color}{length}, asset {asset.asset_id}")
+    for notice in asset.notices:
+        console.print(f"  {escape(notice.message)} {escape(f'[{notice.reason}]')}")
+    facts = [f"colour {asset.details.color}"] if asset.details.color else []
+    if asset.details.HasField("duration"):
+        facts.append(f"{asset.details.duration.ToTimedelta().total_seconds():g} s")
+    console.print(", ".join([*facts, f"asset {asset.asset_id}"]))
+
+
+def digest_of(path: Path) -> bytes:
+    """Returns the SHA-256 of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+async def fetched(web: aiohttp.ClientSession, url: str) -> tuple[int, int, bytes]:
+    """Returns the HTTP status, and the size and SHA-256 of a body of any size."""
+    digest, size_bytes = hashlib.sha256(), 0
+    async with web.get(yarl.URL(url, encoded=True)) as response:
+        async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        return response.status, size_bytes, digest.digest()
 
 
 async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, picture: Path) -> None:
@@ -227,11 +316,11 @@ async def show_callers(target: str, private: Asset, issuer: Issuer) -> None:
 
 
 async def show_expiry(lane: Client, web: aiohttp.ClientSession, picture: Path) -> None:
-    """Two seconds of life, then 403, then a new life."""
-    asset = await lane.upload(picture, cuts=False, expiration_hours=2 / 3600)
+    """A few seconds of life, then 403, then a new life."""
+    asset = await lane.upload(picture, cuts=False, expiration_hours=LIFE_S / 3600)
     url = asset.variants[0].read_url
-    expect((await fetch(web, url))[0], 200, "a URL that lives 2 seconds, at once")
-    async with asyncio.timeout(10):
+    expect((await fetch(web, url))[0], 200, f"a URL that lives {LIFE_S} seconds, at once")
+    async with asyncio.timeout(LIFE_S + START_LIMIT_S):
         while (await fetch(web, url))[0] == 200:
             continue
     expect((await fetch(web, url))[0], 403, "the same URL, past its instant")
@@ -252,31 +341,53 @@ def expect(status: int, wanted: int, what: str) -> None:
         raise SystemExit(f"that should have been {wanted}")
 
 
-async def main(picture: Path | None) -> None:
-    """Runs the demo on a picture of the caller's, or on a generated one."""
+async def main(file: Path | None) -> None:
+    """Runs the demo on a file of the caller's, or on a generated picture."""
     folder = Path(tempfile.mkdtemp(prefix="assetlane-demo-"))
     try:
-        if picture is None:
-            picture = folder / "dusk.jpg"
-            picture.write_bytes(photograph())
-        video = folder / "pan.mp4"
-        video.write_bytes(await asyncio.to_thread(film))
+        dusk, pan = folder / "dusk.jpg", folder / "pan.mp4"
+        dusk.write_bytes(photograph())
+        shown = Exhibit(file or dusk)
+        picture = shown if shown.is_picture and shown.size_bytes <= SMALL_BYTES else Exhibit(dusk)
+        video = shown if shown.is_video else None
+        if video is not None:
+            install_video_extra()
         console.print("[bold]Starting[/] the embedded MongoDB and S3, and the server …")
         issuer = Issuer()
         key_file = folder / "issuer.pem"
         key_file.write_bytes(issuer.public_key)
         async with local_server(folder / "data", key_file) as target:
             console.print(f"serving on {target}, for callers with a token")
-            await demonstrate(target, picture, video, issuer)
+            try:
+                await demonstrate(target, shown, picture, video, pan, issuer)
+            except (AssetlaneError, OSError, ExceptionGroup) as caught:
+                error = first(caught) if isinstance(caught, ExceptionGroup) else caught
+                if not isinstance(error, AssetlaneError | OSError):
+                    raise
+                reason = f" [{error.reason}]" if isinstance(error, AssetlaneError) else ""
+                raise SystemExit(f"demo: {shown.path.name!a}: {error}{reason}") from error
     finally:
         shutil.rmtree(folder)
-    console.print("Stopped, data removed. Next: `make run`, then `assetlane upload FILE` in another terminal.")
+    console.print("Stopped, data removed. To keep a server running:\nmake run")
+
+
+def fault_in(file: Path) -> str:
+    """Returns why the demo cannot be given this file, empty when it can."""
+    try:
+        if file.is_dir():
+            return "this is a folder: give one file, such as FILE=my.jpg"
+        if not stat.S_ISREG(file.stat().st_mode):
+            return "this is a pipe, a socket or a device, not a file"
+        with file.open("rb"):
+            return ""
+    except OSError as error:
+        return str(error.strerror)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", nargs="?", type=Path, help="a picture of your own")
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, help="a file of your own, of any type")
     arguments = parser.parse_args()
-    if arguments.file is not None and not arguments.file.is_file():
-        parser.error(f"{arguments.file} is not a file")
+    if arguments.file is not None and (fault := fault_in(arguments.file)):
+        sys.exit(f"demo: {os.fsencode(arguments.file).decode(errors='backslashreplace')}: {fault}")
     asyncio.run(main(arguments.file))

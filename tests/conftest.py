@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+import hypothesis
 import pytest
 from tests.leaks import LogSearch
 from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
+from tests.stores.differences import difference
 
 from assetlane_server.local import StackAddress
 
@@ -27,9 +29,16 @@ LINES: Final = "log_lines"
 
 Figures = Callable[[str], None]
 
+# No property test depends on the speed of the machine: neither an example nor the making of one has a deadline.
+hypothesis.settings.register_profile(
+    "assetlane", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("assetlane")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--seed`, which replays the plan of a chaos test."""
+    """Adds `--seed`, which replays the plan of a chaos test, and `--store`, which names whose store is tested."""
+    parser.addoption("--store", default="", help="name of the store, for what it is known to do otherwise")
     parser.addoption("--seed", type=int, help="seed of the chaos tests (default: a new one each run)")
 
 
@@ -71,6 +80,13 @@ def pytest_testnodedown(node: Any) -> None:
     """Adds up what the workers have told."""
     stash = node.config.stash
     stash[lines_key] = stash.get(lines_key, 0) + getattr(node, "workeroutput", {}).get(LINES, 0)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Expects the tests to fail that ask what this store is known to do otherwise."""
+    for item in items:
+        if reason := difference(config.getoption("--store"), item.nodeid):
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
 @pytest.fixture(autouse=True)

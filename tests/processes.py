@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import psutil
 from tests.leaks import leaks
-from tests.servers import LIMIT_S
+from tests.servers import LIMIT_S, accepted
 
 from assetlane_server.config import PREFIX
 from assetlane_server.local import StackAddress
@@ -59,6 +59,8 @@ async def command(stack: StackAddress, *arguments: str, **settings: object) -> A
     given = {
         "listen": "127.0.0.1:0",
         "grace_seconds": 10,
+        "store_probe": "quick",
+        **accepted(),
         **{name: getattr(stack, name) for name in ("mongo_uri", "s3_endpoint", "s3_region", "s3_bucket")},
         **{name: getattr(stack, name) for name in ("s3_access_key_id", "s3_secret_access_key")},
         **settings,

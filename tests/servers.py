@@ -15,7 +15,8 @@ from assetlane_server.config import Settings, settings_from
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import Outcome
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
+ACCEPTING = ("accept_overwrites", "accept_unsigned_headers")
 EVERY_TEST = "test-*/"  # what the prefixes of all tests look like to the bucket's policy
 
 
@@ -34,9 +35,16 @@ def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **cha
             "s3_secret_access_key": stack.s3_secret_access_key,
             "key_prefix": key_prefix,
             "grace_seconds": 5,
+            "store_probe": "quick",
+            **accepted(),
             **changes,
         },
     )
+
+
+def accepted() -> dict[str, str]:
+    """Returns what the run's environment accepts of its store: not every maker's keeps all that ours does."""
+    return {name: value for name in ACCEPTING if (value := os.environ.get(f"ASSETLANE_{name.upper()}")) is not None}
 
 
 async def prepare_bucket(settings: Settings, *, is_own: bool = False) -> None:

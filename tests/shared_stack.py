@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.servers import EVERY_TEST, settings_for
+
+from assetlane_server.app import set_up_bucket
 from assetlane_server.local import EmbeddedStack, StackAddress
 
 START_LIMIT_S: Final = 90.0
@@ -74,6 +77,9 @@ class SharedStack:
             stack = EmbeddedStack(Path(directory), test_commands=True)
             try:
                 await stack.start()
+                # No server starts where not everybody can read the public prefix.
+                for prefix in ("", EVERY_TEST):
+                    await set_up_bucket(settings_for(stack.address, "unused", prefix))
                 self._address.set_result(stack.address)
                 await asyncio.wrap_future(self._stop)
             except Exception as error:

@@ -220,7 +220,7 @@ def test_the_image_is_built_of_files_that_are_there_and_runs_as_nobody() -> None
     exposed = re.search(r"^EXPOSE (.+)$", CONTAINER, flags=re.MULTILINE)
     assert exposed is not None
     assert exposed[1].split() == ports
-    assert f"http://127.0.0.1:{ports[1]}/healthz" in CONTAINER
+    assert f"http://127.0.0.1:{ports[1]}/livez" in CONTAINER
     assert ports[0] == Settings.model_fields["listen"].default.rpartition(":")[2]
     # The last user that is named is the one who runs it.
     assert re.findall(r"^USER (\d+):\d+$", CONTAINER, flags=re.MULTILINE)[-1] != "0"

@@ -11,7 +11,8 @@ from typer.main import get_command
 
 from assetlane.cli.commands import app
 from assetlane_server.cli import cli
-from assetlane_server.config import CLIENTS, Settings
+from assetlane_server.config import CLIENTS, SECRETS, Settings
+from assetlane_server.config_sources import SETTINGS_FILE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -27,7 +28,8 @@ PAGES = sorted(
 # Typer brings a Click of its own, so their types are nobody's business.
 COMMANDS: dict[str, Any] = {"assetlane": get_command(app), "assetlane-server": get_command(cli)}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-SETTINGS = {f"ASSETLANE_{name.upper()}" for name in Settings.model_fields} | CLIENTS
+SETTINGS = {f"ASSETLANE_{name.upper()}" for name in Settings.model_fields} | CLIENTS | {SETTINGS_FILE}
+SETTINGS |= {f"ASSETLANE_{name.upper()}_FILE" for name in SECRETS}
 
 named = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

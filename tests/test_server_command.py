@@ -95,6 +95,25 @@ def test_an_unreachable_object_store_is_told(tmp_path: Path, stack: StackAddress
     assert len(told.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"s3_bucket": "nobody-made-this-one"}, "assetlane-server setup"),
+        ({"s3_secret_access_key": "not-the-secret"}, "ASSETLANE_S3_SECRET_ACCESS_KEY"),
+        ({"key_prefix": "nobody-opened-this/"}, "nobody-opened-this/public/"),
+    ],
+)
+def test_a_fault_of_the_store_that_stays_ends_the_start(
+    tmp_path: Path, stack: StackAddress, database_name: str, changes: dict[str, object], named: str
+) -> None:
+    """One line that says what to do; a server with a wrong bucket is not healthy."""
+    told = refused(tmp_path, "serve", **settings_of(stack, mongo_database=database_name, **changes))
+    line = told.splitlines()[-1]
+    assert line.startswith("The object store cannot be used: ")
+    assert named in line
+    assert "not-the-secret" not in told
+
+
 @pytest.mark.parametrize("command", ["serve", "setup"])
 def test_missing_credentials_are_told(tmp_path: Path, stack: StackAddress, command: str) -> None:
     """One line that says where they may come from."""
@@ -109,7 +128,8 @@ def test_a_port_in_use_is_told(tmp_path: Path, stack: StackAddress, database_nam
     """One line with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        told = refused(tmp_path, "serve", **settings_of(stack, listen=listen, mongo_database=database_name))
+        changes = {"listen": listen, "mongo_database": database_name, "public_assets": "false"}
+        told = refused(tmp_path, "serve", **settings_of(stack, **changes))
     assert told.strip() == f"cannot listen on {listen}: the port is in use or not allowed"
 
 

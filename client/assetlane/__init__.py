@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 from assetlane.version import __version__
 
 if TYPE_CHECKING:
+    from assetlane.batch import UploadItem, UploadOptions, UploadOutcome
     from assetlane.client import Client
-    from assetlane.cuts import STANDARD_CUTS, CutOptions, CutSize
+    from assetlane.cut_sizes import STANDARD_CUTS, CutOptions, CutSize
     from assetlane.errors import (
         AlreadyExists,
         AssetlaneError,
         CallFailed,
         ContentMismatch,
+        CutsRefused,
         DeadlineExceeded,
         FileChanged,
         ImageRefused,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
         VideoRefused,
     )
     from assetlane.progress import Progress
-    from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant
+    from assetlane.v1.asset_pb2 import Asset, AssetDetails, AssetVariant, Notice
     from assetlane.v1.asset_service_pb2 import AssetChange, RefreshResult, WatchAssetsResponse
     from assetlane.v1.upload_pb2 import Upload, UploadStatus, VariantPromise, WriteTarget
     from assetlane.v1.upload_service_pb2 import ProgressEvent, RequestUploadRequest, StatusEvent
@@ -63,12 +65,14 @@ __all__ = [
     "ContentMismatch",
     "CutOptions",
     "CutSize",
+    "CutsRefused",
     "DeadlineExceeded",
     "FileChanged",
     "ImageRefused",
     "InvalidArgument",
     "MediaRefused",
     "NotFound",
+    "Notice",
     "ObjectExists",
     "OutOfRange",
     "PermissionDenied",
@@ -90,6 +94,9 @@ __all__ = [
     "Unavailable",
     "Upload",
     "UploadFailed",
+    "UploadItem",
+    "UploadOptions",
+    "UploadOutcome",
     "UploadStatus",
     "VariantPromise",
     "VariantsMissing",
@@ -101,13 +108,17 @@ __all__ = [
 
 _HOMES = {
     "Client": "assetlane.client",
-    "CutOptions": "assetlane.cuts",
-    "CutSize": "assetlane.cuts",
-    "STANDARD_CUTS": "assetlane.cuts",
+    "UploadItem": "assetlane.batch",
+    "UploadOptions": "assetlane.batch",
+    "UploadOutcome": "assetlane.batch",
+    "CutOptions": "assetlane.cut_sizes",
+    "CutSize": "assetlane.cut_sizes",
+    "STANDARD_CUTS": "assetlane.cut_sizes",
     "Progress": "assetlane.progress",
     "Asset": "assetlane.v1.asset_pb2",
     "AssetDetails": "assetlane.v1.asset_pb2",
     "AssetVariant": "assetlane.v1.asset_pb2",
+    "Notice": "assetlane.v1.asset_pb2",
     "AssetChange": "assetlane.v1.asset_service_pb2",
     "RefreshResult": "assetlane.v1.asset_service_pb2",
     "WatchAssetsResponse": "assetlane.v1.asset_service_pb2",

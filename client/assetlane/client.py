@@ -3,25 +3,24 @@
 import os
 import unicodedata
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, Unpack, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from assetlane import transfer, watching
+from assetlane import watching
+from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
-from assetlane.cuts import STANDARD_OPTIONS, CutOptions, CutSize
-from assetlane.delivery import Delivery
+from assetlane.cut_sizes import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.errors import InvalidArgument, UploadFailed
-from assetlane.ledger import Ledger, Lines
-from assetlane.parcel import packed
+from assetlane.ledger import Ledger
 from assetlane.progress import OnProgress
+from assetlane.spooling import Origin, name_of, readable_again
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
@@ -80,13 +79,10 @@ class Client(Ledger):
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
         self._complete_timeout = complete_timeout
         self._connect = partial(Connection, target, credentials, token, call_timeout)
-        self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        connection = self._connect()
-        self._resources.push_async_callback(connection.aclose)
-        session = await self._resources.enter_async_context(transfer.open_session())
-        self._lines = Lines(connection, session)
+        self._connection = self._connect()
+        self._resources.push_async_callback(self._connection.aclose)
         return self
 
     async def __aexit__(
@@ -99,12 +95,12 @@ class Client(Ledger):
 
     async def aclose(self) -> None:
         """Closes every connection; open watches end with Unavailable (CLIENT_CLOSED)."""
-        self._lines = None
+        self._connection = self._session = None
         await self._resources.aclose()
 
     async def upload(
         self,
-        origin: str | os.PathLike[str] | bytes,
+        origin: Origin,
         *,
         file_path: str | None = None,
         partition: str = "",
@@ -120,61 +116,122 @@ class Client(Ledger):
         cut_options: CutOptions = STANDARD_OPTIONS,
         cut_maker: Literal["client", "server"] = "client",
         preview_at: timedelta | None = None,
+        require_cuts: bool = False,
         request_id: str | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
-        """Brings a file (a path) or bytes in, and returns the asset.
+        """Brings a file (a path), bytes or an open binary file in, and returns the asset.
 
         Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
         waits for the server's proof.
-        `file_path` defaults to the file's name and is required for bytes. `content_type` is guessed from the
+        An open file, such as a pipe or a framework's uploaded file, is read to its end first, with constant memory.
+        `file_path` defaults to the file's name and is required for what has none. `content_type` is guessed from the
         name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
         `cut_options`: their format and quality, and how many pixels a picture may have.
         `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
         `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
-        Videos want the extra `video`, HEIC pictures `heif`: without it they are uploaded without cuts, or
-        refused when sizes or an instant are asked for. `expiration_hours`: None is the server's default, 0 public.
+        What cannot be cut (damaged, nothing to see in it, a format that is not read, HEIC without the extra `heif`,
+        a video without `video`) is stored without, and `asset.notices` says why. `require_cuts`: then it is refused
+        instead, before anything is stored. `expiration_hours`: None is the server's default, 0 public.
 
         With a `request_id` of your own the same call can be repeated after a crash or lost connection and
         goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
         is cancelled.
 
-        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused, VideoRefused,
-        InvalidArgument, TransferFailed and other `AssetlaneError`s; OSError when the file cannot be read.
+        Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused for a picture that
+        is not what `content_type` says; MediaRefused where cuts were required; InvalidArgument, TransferFailed and
+        other `AssetlaneError`s; OSError when the file cannot be read.
         """
-        if isinstance(origin, bytes):
-            if file_path is None:
-                raise TypeError("bytes have no name: tell file_path")
-            content: Path | bytes = origin
-        else:
-            content = Path(origin)
-            file_path = _name(content) if file_path is None else file_path
-        parcel = await packed(content, file_path, content_type, cuts, preview_at, cut_options, cut_maker)
-        details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
-        if (known := parcel.duration if duration is None else duration) is not None:
-            details.duration.FromTimedelta(known)
-        if extra is not None:
-            details.extra.CopyFrom(_struct(extra))
-        request = RequestUploadRequest(
-            request_id=uuid.uuid4().hex if request_id is None else request_id,
+        if file_path is None:
+            file_path = unicodedata.normalize("NFC", name_of(origin))
+        _check_text(
+            file_path=file_path,
             partition=partition,
             asset_partition=asset_partition,
-            file_path=file_path,
-            expiration_hours=expiration_hours,
-            details=details,
-            variants=parcel.promises,
-            cut_plan=parcel.cut_plan,
+            title=title,
+            caption=caption,
+            color=color,
+            content_type=content_type or "",
+            request_id=request_id or "",
         )
-        delivery = Delivery(
-            self,
-            self._store,
-            request,
-            parcel,
-            on_progress=on_progress,
-            resumable=request_id is not None,
-        )
-        return await delivery.run()
+        if require_cuts and not cuts and preview_at is None:
+            raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
+        # Loaded when they are needed: whoever asks for a list or a watch waits for neither Pillow nor HTTP.
+        from assetlane.delivery import Delivery
+        from assetlane.parcel import packed
+
+        async with readable_again(origin) as content:
+            parcel = await packed(
+                content,
+                file_path,
+                content_type,
+                cuts,
+                preview_at,
+                cut_options,
+                cut_maker,
+                require_cuts=require_cuts,
+            )
+            details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
+            if (known := parcel.duration if duration is None else duration) is not None:
+                details.duration.FromTimedelta(known)
+            if extra is not None:
+                details.extra.CopyFrom(_struct(extra))
+            request = RequestUploadRequest(
+                request_id=uuid.uuid4().hex if request_id is None else request_id,
+                partition=partition,
+                asset_partition=asset_partition,
+                file_path=file_path,
+                expiration_hours=expiration_hours,
+                details=details,
+                variants=parcel.promises,
+                cut_plan=parcel.cut_plan,
+                notices=parcel.notices,
+            )
+            delivery = Delivery(
+                self,
+                self._store,
+                request,
+                parcel,
+                on_progress=on_progress,
+                resumable=request_id is not None,
+            )
+            return await delivery.run()
+
+    async def upload_many(
+        self,
+        items: Iterable[Origin | UploadItem] | AsyncIterable[Origin | UploadItem],
+        *,
+        concurrency: int = 4,
+        **options: Unpack[UploadOptions],
+    ) -> AsyncGenerator[UploadOutcome, None]:
+        """Uploads many files, `concurrency` at a time, and yields what became of each, as soon as it is known.
+
+            async for outcome in lane.upload_many(Path("holiday").iterdir(), partition="team/42"):
+                print(outcome.item.origin, outcome.asset.asset_id if outcome.is_stored else outcome.error)
+
+        One that fails never ends the others: its outcome has the error that `upload` would have raised, whatever it
+        is, and `outcome.result()` raises it. `items` are paths, bytes, or `UploadItem`s with options of their own;
+        any iterable, also an asynchronous one, taken from as uploads end. `options` are those of `upload` and hold
+        for every item; an item's own win, and `file_path` and `request_id` can only be an item's.
+
+        Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
+        uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
+        """
+        if isinstance(items, str | os.PathLike | bytes) or hasattr(items, "read"):
+            raise TypeError("upload_many takes several items, such as a list: this is one")
+        if concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {concurrency}")
+        check_shared(options)
+
+        async def work(item: Origin | UploadItem) -> Asset:
+            own = item if isinstance(item, UploadItem) else UploadItem(item)
+            return await self.upload(own.origin, **{**options, **own.options})
+
+        async with aclosing(attempted(items, work, concurrency)) as attempts:
+            async for attempt in attempts:
+                item = attempt.item if isinstance(attempt.item, UploadItem) else UploadItem(attempt.item)
+                yield UploadOutcome(attempt.index, item, attempt.result, attempt.error)
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
         """Asks for an upload of your own making: returns it with its write targets.
@@ -313,21 +370,26 @@ class Client(Ledger):
     def _watched(
         self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
+        server = self._server
         if progress:
             with_progress = watching.WithProgress(cursor)
-            return watching.watch(self._server.open_upload_watch, with_progress, renews_token=self._server.renews_token)
-        return watching.watch(self._server.open_upload_watch, cursor, renews_token=self._server.renews_token)
+            return watching.watch(
+                server.open_upload_watch, with_progress, renews_token=server.renews_token, explain=server.explained
+            )
+        return watching.watch(
+            server.open_upload_watch, cursor, renews_token=server.renews_token, explain=server.explained
+        )
 
 
-def _name(path: Path) -> str:
-    """Returns the file's name as the contract wants it: NFC, where some systems hand out NFD."""
-    name = unicodedata.normalize("NFC", path.name)
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        fault = "the file's name is not UTF-8: tell another one"
-        raise InvalidArgument(fault, reason="INVALID_FIELD", fields={"file_path": fault}) from None
-    return name
+def _check_text(**texts: str) -> None:
+    """Raises InvalidArgument for text that no message can hold: a file's name need not be UTF-8."""
+    for field, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            shown = text.encode("utf-8", "backslashreplace" if field != "file_path" else "surrogateescape")
+            fault = f"{shown.decode('utf-8', 'backslashreplace')} is not UTF-8: rename the file or give another {field}"
+            raise InvalidArgument(fault, reason="INVALID_FIELD", fields={field: fault}) from None
 
 
 def _struct(values: Mapping[str, Any]) -> Struct:

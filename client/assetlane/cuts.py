@@ -4,7 +4,8 @@ Which cuts: every size smaller than the picture; then, once, the next size up at
 measure, marked `is_full_size`; never enlarged. With small 300, medium 600, large 900 a picture of 2,000 px
 has all three, one of 500 px has `small` at 300 and `medium` at 500, one of 200 px has only `small`, at 200.
 
-How: EXIF orientation is applied; EXIF, GPS, XMP and comments are dropped; an ICC profile that fits is kept.
+How: EXIF orientation is applied, no other; EXIF, GPS, XMP and comments are dropped, and damage in them does not
+matter; an ICC profile that fits is kept, by one of more than 128 KiB the colours become sRGB.
 An animation gives a still of its first frame. What a cut is encoded as is CutOptions' business.
 
 Arguments and results can be pickled, ImageRefused too: `make_cuts` is made to be called in another process.
@@ -12,22 +13,27 @@ Arguments and results can be pickled, ImageRefused too: `make_cuts` is made to b
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
 
-from PIL import Image, ImageFile
+from PIL import Image
 
+from assetlane.cut_sizes import MAX_EDGE_PX, STANDARD_CUTS, STANDARD_OPTIONS, CutOptions, CutSize, Format
 from assetlane.errors import ImageRefused
-from assetlane.formats import BROKEN, essence, opened, readable
-from assetlane.pixels import average_color, fits, orientation, plain, turned
+from assetlane.formats import BROKEN, Opened, essence, opened, readable, refusal_of
+from assetlane.hdr import primaries_of, still_tone_mapped, transfer_of
+from assetlane.pixels import average_color, cleared_outside, fits, in_srgb, plain, turned
 
 __all__ = [
+    "MAX_EDGE_PX",
     "STANDARD_CUTS",
+    "STANDARD_OPTIONS",
     "Cut",
     "CutOptions",
     "CutSize",
+    "Format",
     "ImageRefused",
     "Picture",
     "make_cuts",
@@ -35,51 +41,11 @@ __all__ = [
     "readable",
 ]
 
-MAX_EDGE_PX = 16_383  # WebP ends there
 # JPEG decodes at 1/2, 1/4 or 1/8 for half the time. Cut from less than 1.6 times the target it is no
 # longer what a cut from all pixels is: well below 40 dB, where people begin to see it (tests/client/test_cuts.py).
 DRAFT_MARGIN = 1.6
+KEPT_ICC_BYTES = 128 * 1024  # a larger profile would often outweigh its cut: the colours become sRGB instead
 REDUCING_GAP = 2.0  # likewise for all other formats: whole pixels are averaged down to twice the target
-
-Format = Literal["auto", "jpeg", "webp", "png"]
-
-
-@dataclass(frozen=True, slots=True)
-class CutSize:
-    """A cut to make: its name, and the length of its longest side in pixels, 1 to 16,383."""
-
-    name: str
-    max_edge_px: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_edge_px <= MAX_EDGE_PX:
-            raise ValueError(f"a cut has 1 to {MAX_EDGE_PX} pixels on its longest side, not {self.max_edge_px}")
-
-
-STANDARD_CUTS = (CutSize("small", 300), CutSize("medium", 600), CutSize("large", 900))
-
-
-@dataclass(frozen=True, slots=True)
-class CutOptions:
-    """How cuts are encoded, and how large a picture may be.
-
-    `format` `auto`: a picture with transparency becomes WebP if it was WebP, AVIF or HEIC, otherwise PNG; all
-    others become JPEG. `jpeg` lays transparency over white, `webp` and `png` keep it.
-    `quality`: of JPEG and WebP, 1 to 95. `max_pixels`: pictures with more are refused before they are decoded.
-    """
-
-    format: Format = "auto"
-    quality: int = 85
-    max_pixels: int = 100_000_000
-
-    def __post_init__(self) -> None:
-        if self.format not in get_args(Format):
-            raise ValueError(f"format is one of {', '.join(get_args(Format))}, not {self.format!r}")
-        if not 1 <= self.quality <= 95:  # above that JPEG files only grow
-            raise ValueError(f"quality is 1 to 95, not {self.quality}")
-
-
-STANDARD_OPTIONS = CutOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +84,20 @@ def make_cuts(
     is mislabelled, broken, or has more than `options.max_pixels`; OSError when the file cannot be opened.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-        image, found = opened(stream)
-        with image:
-            if content_type is not None and essence(content_type) != found:
-                raise ImageRefused("IMAGE_MISLABELLED", f"the picture is {found}, not {content_type}")
-            check_pixels(image.size, options)
+        found = opened(stream, options.max_pixels)
+        with found.image:
+            if content_type is not None and essence(content_type) != found.content_type:
+                raise ImageRefused("IMAGE_MISLABELLED", f"the picture is {found.content_type}, not {content_type}")
+            check_pixels(found.image.size, options)
             try:
-                return _cut(image, found, sizes, options)
+                return _cut(found, sizes, options)
             except BROKEN as error:
-                raise ImageRefused("IMAGE_BROKEN", f"the picture is truncated or damaged: {error}") from error
+                raise refusal_of(error, "the picture is truncated or damaged") from error
 
 
 def make_cuts_of_image(image: Image.Image, sizes: Sequence[CutSize], options: CutOptions) -> Picture:
     """Returns the cuts of an upright RGB picture that is in memory already, such as a frame of a video."""
-    return _cascade(image, image.size, 1, None, "image/jpeg", sizes, options)
+    return _cascade(image, image.size, 1, None, None, "image/jpeg", sizes, options)
 
 
 def check_pixels(size: tuple[int, int], options: CutOptions) -> None:
@@ -167,21 +133,27 @@ def _format(image: Image.Image, origin: str, options: CutOptions) -> Format:
     return "webp" if origin in ("image/webp", "image/avif", "image/heic") else "png"
 
 
-def _cut(image: ImageFile.ImageFile, content_type: str, sizes: Sequence[CutSize], options: CutOptions) -> Picture:
+def _cut(found: Opened, sizes: Sequence[CutSize], options: CutOptions) -> Picture:
     """Decodes no larger than needed, then cuts."""
+    image = found.image
     size = image.size
     largest = max((cut.max_edge_px for cut in sizes), default=1)
-    drafted = image.draft(None, _fitted(size, math.ceil(DRAFT_MARGIN * largest))) is not None
+    image.draft(None, _fitted(size, math.ceil(DRAFT_MARGIN * largest)))
     image.load()
-    if not drafted:
-        size = image.size  # a TIFF turns itself while loading
-    way_up = orientation(image)
-    if way_up >= 5:
+    if found.orientation >= 5:
         size = size[1], size[0]
-    icc = image.info.get("icc_profile")
-    current, icc = plain(image, icc if isinstance(icc, bytes) else None)
+    current, icc = plain(image, found.icc, white=found.white, inverted=found.inverted)
+    if found.frame is not None and found.frame != (0, 0, *image.size):
+        current = cleared_outside(current, found.frame)
     current.info = {}  # a comment or XMP left here would be saved again
-    return _cascade(current, size, way_up, icc, content_type, sizes, options)
+    in_colors: Callable[[Image.Image], Image.Image] | None = None
+    if found.coding is not None and (transfer := transfer_of(found.coding[1])) is not None:
+        in_colors = partial(still_tone_mapped, transfer=transfer, primaries=primaries_of(found.coding[0]))
+        icc = None
+    elif icc is not None and len(icc) > KEPT_ICC_BYTES:
+        in_colors = partial(in_srgb, icc=icc)
+        icc = None
+    return _cascade(current, size, found.orientation, icc, in_colors, found.content_type, sizes, options)
 
 
 def _cascade(
@@ -189,13 +161,15 @@ def _cascade(
     size: tuple[int, int],
     way_up: int,
     icc: bytes | None,
+    in_colors: Callable[[Image.Image], Image.Image] | None,
     content_type: str,
     sizes: Sequence[CutSize],
     options: CutOptions,
 ) -> Picture:
     """Cuts from large to small, each from the one before. `size`: of the whole picture, upright.
 
-    It is the largest cut that is turned upright and looked through for transparency, not the picture.
+    It is the largest cut that is turned upright, brought to sRGB by `in_colors` if need be, and looked through for
+    transparency, not the picture.
     """
     made: list[Cut] = []
     for cut in reversed(_wanted(size, sizes)):
@@ -204,6 +178,8 @@ def _cascade(
         if current.size != lying:
             current = current.resize(lying, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         current, way_up = turned(current, way_up), 1
+        if in_colors is not None:
+            current, in_colors = in_colors(current), None
         if current.mode == "RGBA" and current.getchannel("A").getextrema() == (255, 255):
             current = current.convert("RGB")
         made.append(replace(encoded(cut.name, current, content_type, icc, options), is_full_size=target == size))

@@ -139,7 +139,10 @@ class UploadFailed(AssetlaneError):
 
 
 class MediaRefused(AssetlaneError):
-    """A picture or video cannot be looked into. `cuts=False` uploads it all the same."""
+    """No cuts or preview can be made of a file, and they were required. Without `require_cuts` it goes in without.
+
+    The reasons are those of `Asset.notices` too: what its subclasses list, and CUTS_FAILED for what nobody foresaw.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message, reason=reason)
@@ -147,6 +150,10 @@ class MediaRefused(AssetlaneError):
     def __reduce__(self) -> tuple[type[MediaRefused], tuple[str, str]]:
         """Lets the error come back from another process: an exception is rebuilt from its message alone."""
         return type(self), (self.reason, self.message)
+
+
+class CutsRefused(MediaRefused):
+    """Cuts were required of a file that has none, such as a text. Reason: CUTS_NOT_POSSIBLE."""
 
 
 class ImageRefused(MediaRefused):

@@ -1,8 +1,11 @@
-"""Which picture formats are read, and how one is opened: by its first bytes, never by its name."""
+"""Which picture formats are read, and how one is opened: by its first bytes, never by its name, without metadata."""
 
+import logging
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import IO
 
@@ -19,7 +22,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from assetlane.detection import SNIFFED_BYTES, detected
 from assetlane.errors import ImageRefused
+from assetlane.metadata import Essentials, essentials, orientation_of
+from assetlane.version import install_command
+
+logger = logging.getLogger(__name__)
 
 # Importing a plugin registers it. Only these are tried on what strangers send: no EPS, no PSD, no icons.
 PLUGINS = (
@@ -73,12 +81,8 @@ BROKEN = (
     zlib.error,
 )
 
-HEIF_HINT = "HEIC pictures are read with an extra: pip install 'assetlane[heif]'"
-_HEIF_BRANDS = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
-)
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_PREFIX_BYTES = 64  # Pillow's plugins want 16; the brands of an HEIF file go on a little longer
+HEIF_HINT = f"HEIC pictures are read with an extra: {install_command('heif')}"
+_BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # which of them, only all brands tell
 
 
 def essence(content_type: str) -> str:
@@ -102,38 +106,92 @@ def has_heif() -> bool:
     return find_spec("pillow_heif") is not None
 
 
-def opened(stream: IO[bytes]) -> tuple[ImageFile.ImageFile, str]:
-    """Returns the picture, only its header read, and its media type. Raises ImageRefused.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A picture of which only the header is read.
+
+    `orientation`, `icc`, `frame` and `coding` are as in Essentials. Of grey of more than 8 bits, `inverted`: its
+    samples rise from white to black; `white`: the largest value of a sample.
+    """
+
+    image: ImageFile.ImageFile
+    content_type: str
+    orientation: int
+    icc: bytes | None
+    frame: tuple[int, int, int, int] | None
+    inverted: bool
+    white: int
+    coding: tuple[int, int] | None
+
+
+def opened(stream: IO[bytes], max_pixels: int) -> Opened:
+    """Returns the picture, without the metadata of its file. Raises ImageRefused.
 
     Not Image.open: that warns about large pictures through the process-wide warning filters, which
     cannot be changed safely in a thread, and has a limit that only a global can move.
     """
-    prefix = stream.read(_PREFIX_BYTES)
-    if not prefix:
-        raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
-    name = _recognized(prefix)
+    name = _name(stream)
     if name == "HEIF" and not has_heif():
         raise ImageRefused("IMAGE_EXTRA_MISSING", HEIF_HINT)
-    stream.seek(0)
     try:
-        return _factory(name)(stream, ""), CONTENT_TYPES[name]
+        found = essentials(stream, name)
+        _check_parts(found, max_pixels)
+        image = _factory(name)(found.stream, "")
     except BROKEN as error:
-        raise ImageRefused("IMAGE_BROKEN", f"the picture's header is damaged: {error}") from error
+        raise refusal_of(error, "the picture's header is damaged, or of a kind that is not read") from error
+    exif, icc = image.info.get("exif"), found.icc or image.info.get("icc_profile")
+    # Some decoders take XMP for EXIF where there is none.
+    for metadata in ("exif", "xmp", "XML:com.adobe.xmp"):
+        image.info.pop(metadata, None)
+    return Opened(
+        image,
+        CONTENT_TYPES[name],
+        orientation_of(exif) if isinstance(exif, bytes) else found.orientation,
+        icc if isinstance(icc, bytes) else None,
+        found.frame,
+        found.inverted,
+        2**found.bits - 1 if 8 < found.bits < 16 else 65_535,
+        found.coding,
+    )
+
+
+def refusal_of(error: Exception, message: str) -> ImageRefused:
+    """Returns the refusal for what Pillow raised: it has limits of its own too."""
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return ImageRefused("IMAGE_TOO_LARGE", "the picture has more pixels than can be read")
+    return ImageRefused("IMAGE_BROKEN", message)
+
+
+def _check_parts(found: Essentials, max_pixels: int) -> None:
+    """Raises ImageRefused for a frame or tile over the limit: Pillow would only warn, on the user's terminal."""
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    width, height = found.tile or (found.frame[2:] if found.frame else (0, 0))
+    if width * height > limit:
+        raise ImageRefused(
+            "IMAGE_TOO_LARGE", f"the picture has parts of {width} x {height} pixels, at most {limit:,} are allowed"
+        )
+
+
+def _name(stream: IO[bytes]) -> str:
+    """Returns Pillow's name of the format; the stream is at its start before and after."""
+    prefix = stream.read(SNIFFED_BYTES)
+    stream.seek(0)
+    if not prefix:
+        raise ImageRefused("IMAGE_EMPTY", "the picture is empty")
+    return _recognized(prefix)
 
 
 def _recognized(prefix: bytes) -> str:
-    if prefix[4:8] == b"ftyp":  # ISO/IEC 23008-12: which codec is inside, only all brands together tell
-        box = prefix[: int.from_bytes(prefix[:4])]
-        brands = {box[at : at + 4] for at in (8, *range(16, len(box), 4))}
-        if brands & _AVIF_BRANDS:
-            return "AVIF"
-        if brands & _HEIF_BRANDS:
-            return "HEIF"
+    if (name := _BOXED.get(detected(prefix))) is not None:
+        return name
     for name in CONTENT_TYPES:
         factory, accept = Image.OPEN.get(name, (None, None))
         if factory is not None and accept is not None and accept(prefix[:16]) is True:
             return name
-    raise ImageRefused("IMAGE_UNRECOGNIZED", f"not a picture, or none of {', '.join(CONTENT_TYPES)}")
+    raise ImageRefused(
+        "IMAGE_UNRECOGNIZED",
+        "not a picture, or of a format that is not read: JPEG, PNG, WebP, GIF, AVIF, TIFF, BMP, HEIC",
+    )
 
 
 def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
@@ -141,4 +199,23 @@ def _factory(name: str) -> Callable[[IO[bytes], str], ImageFile.ImageFile]:
         from pillow_heif.as_plugin import HeifImageFile  # used as it is: nothing is registered for the process
 
         return HeifImageFile
+    if name == "TIFF":
+        _silence_libtiff()
+    if name == "JPEG":  # not its factory: that looks for more pictures behind the first
+        return JpegImagePlugin.JpegImageFile
     return Image.OPEN[name][0]
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keeps libtiff from writing about damaged files to the terminal; Pillow does the same with its warnings.
+
+    Errors are raised as before. Where the library cannot be reached by name (Windows) it goes on writing.
+    """
+    import ctypes  # only TIFF wants it
+
+    core = find_spec("PIL._imaging")
+    try:
+        ctypes.CDLL(core.origin if core else None).TIFFSetErrorHandler(None)
+    except (AttributeError, OSError, TypeError) as error:
+        logger.debug("libtiff may write to the terminal: %r", error)

@@ -2,17 +2,16 @@
 
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypedDict
 
-import aiohttp
 from google.protobuf.duration_pb2 import Duration
 
-from assetlane import retrieval, watching
+from assetlane import watching
 from assetlane.calls import Connection
 from assetlane.errors import NotFound
-from assetlane.parcel import ORIGINAL
 from assetlane.v1.asset_pb2 import Asset, AssetVariant
 from assetlane.v1.asset_service_pb2 import (
     BatchRefreshAssetsRequest,
@@ -24,16 +23,14 @@ from assetlane.v1.asset_service_pb2 import (
     WatchAssetsResponse,
 )
 
+if TYPE_CHECKING:
+    import aiohttp
+
+    from assetlane.retrieval import Renew
+
+ORIGINAL = "original"
 BATCH = 100  # what BatchRefreshAssets takes
 ABOUT_TO_EXPIRE = timedelta(minutes=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """What is open while a client is: the connection to the server, and the session to the store."""
-
-    connection: Connection
-    session: aiohttp.ClientSession
 
 
 class Ledger:
@@ -41,21 +38,29 @@ class Ledger:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._lines: Lines | None = None
+        self._connection: Connection | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._resources = AsyncExitStack()
 
     @property
     def _server(self) -> Connection:
-        return self._open_lines.connection
+        return self._check_open()
 
-    @property
-    def _store(self) -> aiohttp.ClientSession:
-        return self._open_lines.session
-
-    @property
-    def _open_lines(self) -> Lines:
-        if self._lines is None:
+    def _check_open(self) -> Connection:
+        if self._connection is None:
             raise RuntimeError("the client is not open: use it as `async with Client(target) as lane:`")
-        return self._lines
+        return self._connection
+
+    @property
+    def _store(self) -> "aiohttp.ClientSession":
+        """The session to the store, opened when it is first needed: a list or a watch does without HTTP."""
+        if self._session is None:
+            from assetlane.transfer import open_session
+
+            self._check_open()
+            self._session = open_session()
+            self._resources.push_async_callback(self._session.close)
+        return self._session
 
     async def get_asset(self, asset_id: str) -> Asset:
         """Returns an asset, its read URLs as last signed. Raises NotFound."""
@@ -82,7 +87,10 @@ class Ledger:
         Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
         """
         cursor = watching.AssetsCursor(partition, resume_token)
-        return watching.watch(self._server.open_asset_watch, cursor, renews_token=self._server.renews_token)
+        server = self._server
+        return watching.watch(
+            server.open_asset_watch, cursor, renews_token=server.renews_token, explain=server.explained
+        )
 
     async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.
@@ -121,6 +129,15 @@ class Ledger:
             asset.CopyFrom(await self.refresh_asset(asset.asset_id, if_expires_within=margin))
         return _variant(asset, variant).read_url
 
+    async def download_url(self, asset: Asset, variant: str = ORIGINAL) -> str:
+        """Returns a URL that saves the variant under the file's own name, for a link or a browser.
+
+        It works as long as one of `read_url`; that of a public asset for at least 6 days after `asset` was fetched.
+        When it is about to expire the asset is refreshed first, as `read_url` does. Raises NotFound likewise.
+        """
+        await self.read_url(asset, variant)
+        return _variant(asset, variant).download_url
+
     async def download(
         self,
         asset: Asset,
@@ -133,24 +150,66 @@ class Ledger:
 
         Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
         """
-        wanted = _variant(asset, variant)
         path = Path(to)
+        wanted, renew = self._wanted(asset, variant)
+        from assetlane.retrieval import fetch
+
+        await fetch(
+            self._store,
+            await self.read_url(asset, variant),
+            path,
+            **wanted,
+            renew=renew,
+            on_received=on_received,
+        )
+        return path
+
+    async def download_into(
+        self,
+        asset: Asset,
+        file: BinaryIO,
+        variant: str = ORIGINAL,
+        *,
+        on_received: Callable[[int], None] | None = None,
+    ) -> None:
+        """Fetches a variant into a file that is open for writing, such as a pipe; what it has taken stays there.
+
+        Raises as `download` does: after ContentMismatch, forget what came.
+        """
+        wanted, renew = self._wanted(asset, variant)
+        from assetlane.retrieval import stream
+
+        await stream(
+            self._store,
+            await self.read_url(asset, variant),
+            file,
+            **wanted,
+            renew=renew,
+            on_received=on_received,
+        )
+
+    def _wanted(self, asset: Asset, variant: str) -> "tuple[_Expected, Renew | None]":
+        """Returns what has to come, and what signs its URL again; public ones need none. Raises NotFound."""
+        stored = _variant(asset, variant)
 
         async def renewed() -> str:
             asset.CopyFrom(await self.refresh_asset(asset.asset_id))
             return _variant(asset, variant).read_url
 
-        await retrieval.fetch(
-            self._store,
-            await self.read_url(asset, variant),
-            path,
-            size_bytes=wanted.size_bytes,
-            sha256=wanted.parts_sha256 or wanted.sha256,
-            part_size_bytes=wanted.part_size_bytes if wanted.parts_sha256 else 0,
-            renew=renewed if asset.HasField("expire_time") else None,
-            on_received=on_received,
+        expected = _Expected(
+            size_bytes=stored.size_bytes,
+            sha256=stored.parts_sha256 or stored.sha256,
+            part_size_bytes=stored.part_size_bytes if stored.parts_sha256 else 0,
         )
-        return path
+        return expected, renewed if asset.HasField("expire_time") else None
+
+
+class _Expected(TypedDict):
+    """The bytes of a variant, as the ledger has them."""
+
+    size_bytes: int
+    sha256: bytes
+    part_size_bytes: int
 
 
 def _variant(asset: Asset, name: str) -> AssetVariant:

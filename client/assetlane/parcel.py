@@ -1,7 +1,6 @@
 """What one upload is going to store: promises, and the bytes behind each."""
 
 import asyncio
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,15 +10,20 @@ from pathlib import Path
 from typing import Literal
 
 from assetlane.cuts import STANDARD_CUTS, STANDARD_OPTIONS, Cut, CutOptions, CutSize, make_cuts
-from assetlane.formats import HEIF_HINT, is_picture, opened, readable
-from assetlane.preview import VIDEO_HINT, has_video, is_video, make_preview
-from assetlane.sources import Source, guessed_content_type, measured
+from assetlane.errors import CutsRefused, ImageRefused, MediaRefused, VideoRefused
+from assetlane.formats import essence, is_picture
+from assetlane.media_types import NEUTRAL, TYPESCRIPT, declared_content_type
+from assetlane.preview import is_video, make_preview
+from assetlane.sources import Source, measured, start_of
+from assetlane.v1.asset_pb2 import Notice
 from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, VariantPromise
 from assetlane.v1.upload_pb2 import CutSize as CutSizeMessage
 
 logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
+MAX_NOTICE_BYTES = 1024  # what the contract allows
+WITHOUT_CUTS = "upload it without them: --no-cuts on the command line, cuts=False in Python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class Parcel:
     """The promise of each variant, `original` first; its source by name.
 
     `color`: the average of a picture, or of a video's still; `duration` of a video, None when it is not known.
-    `cut_plan`: what the server is to make; None: nothing.
+    `cut_plan`: what the server is to make; None: nothing. `notices`: what could not be made, and why.
     """
 
     promises: tuple[VariantPromise, ...]
@@ -35,6 +39,7 @@ class Parcel:
     color: str = ""
     duration: timedelta | None = None
     cut_plan: CutPlan | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,57 +62,91 @@ async def packed(
     preview_at: timedelta | None = None,
     options: CutOptions = STANDARD_OPTIONS,
     cut_maker: Literal["client", "server"] = "client",
+    *,
+    require_cuts: bool = False,
 ) -> Parcel:
     """Measures, hashes and, for a picture or video, cuts: in threads, none of it on the event loop.
 
     With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
 
-    Without `content_type` the type is guessed from `name`; a picture then gets the type that it really has.
-    Only formats that can be read are cut. What wants an extra that is not installed goes without cuts, unless
-    sizes or an instant are asked for. Raises ImageRefused, VideoRefused, InvalidArgument, OSError.
+    Without `content_type` the type is what `name` tells, unless the bytes surely are something else.
+    What cuts or a preview cannot be made of goes without them, with a notice that says why; with `require_cuts` it
+    is refused. Raises CutsRefused, ImageRefused, VideoRefused; ImageRefused also for a picture that is not what
+    `content_type` says; OSError; ValueError for an instant before the start.
     """
-    guessed = content_type or guessed_content_type(name)
+    if preview_at is not None and preview_at < timedelta():
+        raise ValueError(f"preview_at is {preview_at.total_seconds():g} s, it must be 0 or more")
+    start = await start_of(origin)
+    guessed = content_type or declared_content_type(name, start)
     sizes = STANDARD_CUTS if cuts is True else tuple(cuts or ())
+    if content_type is None and (sizes or preview_at is not None) and (stranger := _stranger(name, guessed)):
+        what = "a preview" if isinstance(stranger, VideoRefused) else "cuts"
+        notice = _notice(stranger, what, require_cuts)
+        return replace(_parcel(await measured(origin), guessed, None), notices=(notice,))
     if cut_maker == "server" and is_picture(guessed) and sizes:
-        return await _planned(origin, guessed, content_type, () if cuts is True else sizes, options)
+        plan = _plan(() if cuts is True else sizes, options, require_cuts)
+        return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
     look = _way_to_look(guessed, content_type, sizes, preview_at, options)
-    wants_it_so = cuts is not True or (preview_at is not None and is_video(guessed))
-    if look is not None and not wants_it_so and (hint := _missing(guessed)):
-        logger.warning("%s is uploaded without cuts: %s", name, hint)
-        look = None
     if look is None:
+        if require_cuts:
+            raise CutsRefused("CUTS_NOT_POSSIBLE", f"no cuts can be made of {guessed}: {WITHOUT_CUTS}")
         return _parcel(await measured(origin), guessed, None)
     try:
         async with asyncio.TaskGroup() as group:
             source = group.create_task(measured(origin))
-            looking = group.create_task(asyncio.to_thread(look, origin))
+            looking = group.create_task(asyncio.to_thread(_looked, look, origin))
     except ExceptionGroup as group_error:
         raise first(group_error) from group_error
     looks = looking.result()
-    return _parcel(source.result(), content_type or looks.content_type, looks)
+    if isinstance(looks, Looks):
+        return _parcel(source.result(), content_type or looks.content_type, looks)
+    notice = _notice(looks, "a preview" if is_video(guessed) else "cuts", require_cuts)
+    return replace(_parcel(source.result(), guessed, None), notices=(notice,))
 
 
-async def _planned(
-    origin: Path | bytes, guessed: str, content_type: str | None, sizes: Sequence[CutSize], options: CutOptions
-) -> Parcel:
-    """Returns a picture that the server is to cut; no `sizes`: the server's standard ones."""
-    if content_type is None and readable(guessed):
-        guessed = await asyncio.to_thread(_type_of, origin)
-    plan = CutPlan(
+def _looked(look: Callable[[Path | bytes], Looks], origin: Path | bytes) -> Looks | MediaRefused:
+    """Returns what is to be seen, or why nothing is: the file itself goes in all the same."""
+    try:
+        return look(origin)
+    except MediaRefused as refusal:
+        if refusal.reason == "IMAGE_MISLABELLED":  # the type that is promised is wrong: the server refuses that too
+            raise
+        return refusal
+    except Exception as error:  # an extra never keeps a file out, whatever a decoder comes up with
+        logger.debug("no cuts or preview could be made", exc_info=True)
+        return MediaRefused("CUTS_FAILED", f"making them failed unexpectedly ({type(error).__name__})")
+
+
+def _notice(refusal: MediaRefused, what: str, required: bool) -> Notice:
+    """Returns what to say of a file that goes in without. Raises the refusal where it must not go in so."""
+    if required:
+        raise type(refusal)(refusal.reason, f"{refusal.message}; {WITHOUT_CUTS}") from refusal
+    message = f"Stored without {what}: {refusal.message}."
+    return Notice(reason=refusal.reason, message=message.encode()[:MAX_NOTICE_BYTES].decode(errors="ignore"))
+
+
+def _plan(sizes: Sequence[CutSize], options: CutOptions, required: bool) -> CutPlan:
+    """Returns what the server is to make of a picture; no `sizes`: its standard ones."""
+    return CutPlan(
         maker=CutMaker.CUT_MAKER_SERVER,
         sizes=[CutSizeMessage(name=size.name, max_edge_px=size.max_edge_px) for size in sizes],
         format=CutFormat.Value(f"CUT_FORMAT_{options.format.upper()}"),
         quality=options.quality,
+        required=required,
     )
-    return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
 
 
-def _type_of(origin: Path | bytes) -> str:
-    """Returns the media type that a picture really has. Raises ImageRefused, OSError."""
-    with io.BytesIO(origin) if isinstance(origin, bytes) else origin.open("rb") as stream:
-        image, content_type = opened(stream)
-        image.close()
-        return content_type
+def _stranger(name: str, found: str) -> MediaRefused | None:
+    """Returns why nothing is to be seen of a file that only its name calls a picture or video, None for others."""
+    named = declared_content_type(name, b"")
+    if is_picture(found) or essence(found).startswith(("audio/", "video/")) or found == TYPESCRIPT:
+        return None  # .ts and .mts are endings of programs as well
+    content = "of no kind that is known" if found == NEUTRAL else found
+    if is_picture(named):
+        return ImageRefused("IMAGE_UNRECOGNIZED", f"its name is that of a picture, its content is {content}")
+    if is_video(named):
+        return VideoRefused("VIDEO_UNRECOGNIZED", f"its name is that of a video, its content is {content}")
+    return None
 
 
 def _way_to_look(
@@ -123,13 +162,6 @@ def _way_to_look(
     if is_picture(guessed) and sizes:
         return partial(_picture, content_type, sizes, options)
     return None
-
-
-def _missing(content_type: str) -> str:
-    """Returns how to get what is missing to look into such a file; empty when nothing is."""
-    if is_video(content_type):
-        return "" if has_video() else VIDEO_HINT
-    return "" if readable(content_type) else HEIF_HINT
 
 
 def _picture(content_type: str | None, sizes: Sequence[CutSize], options: CutOptions, origin: Path | bytes) -> Looks:

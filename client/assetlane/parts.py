@@ -6,7 +6,7 @@ What the store has from an earlier run is asked for, proved against the file, an
 import asyncio
 import hashlib
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -21,7 +21,7 @@ from assetlane.v1.upload_service_pb2 import PartPromise, SignedPart, StoredPart
 
 AT_ONCE = 4  # parts of one object on their way, as many more are signed and wait
 READ_BYTES = 1024 * 1024
-REPLACE_DELAY = 1.0  # seconds: a store that tells times to the second must know which of two is the newer
+REPLACE_DELAY = 1.0  # seconds after a listing: a store that tells times to the second must know what is the newer
 
 OnSent = Callable[[int], None]
 """Told how many bytes of the object are sent, of each part the current try."""
@@ -57,6 +57,7 @@ class Shipment:
         source: Source,
         target: MultipartTarget,
         on_sent: OnSent,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._lane = lane
         self._session = session
@@ -65,6 +66,7 @@ class Shipment:
         self._source = source
         self._target = target
         self._on_sent = on_sent
+        self._pause = pause
         self._sent: dict[int, int] = {}
         self._sum = 0
 
@@ -94,13 +96,16 @@ class Shipment:
     ) -> None:
         """Hashes and signs a few parts at a time, and waits while enough of them are ready."""
         batch: list[Part] = []
+        clock = asyncio.get_running_loop().time
+        replaceable_at = clock() + REPLACE_DELAY  # all that is stored was stored before
         for number in range(1, self._target.part_count + 1):
             source = self._source.part((number - 1) * self._target.part_size_bytes, self._target.part_size_bytes)
             if number in stored:
                 if await _is_same(source, stored[number]):
                     self._tell(number, source.size_bytes)
                     continue
-                await asyncio.sleep(REPLACE_DELAY)
+                if (left := replaceable_at - clock()) > 0:  # once at most, whatever the number of such parts
+                    await self._pause(left)
             batch.append(Part(number, source.hashed(await _digest(source, "sha256"))))
             # The first one goes at once: nothing is on its way yet.
             if len(batch) == AT_ONCE or not self._sent:

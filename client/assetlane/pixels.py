@@ -2,11 +2,8 @@
 
 import io
 
-from PIL import Image
+from PIL import Image, ImageChops
 
-from assetlane.formats import BROKEN
-
-_ORIENTATION_TAG = 0x0112
 _TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -16,16 +13,7 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_WHITE = 65_535.0  # of 16 bits
-
-
-def orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, 1 to 8. Damaged EXIF does not spoil a picture: 1."""
-    try:
-        found = image.getexif().get(_ORIENTATION_TAG, 1)
-    except BROKEN:
-        return 1
-    return found if found in _TRANSPOSITIONS else 1
+_SIXTEEN_BITS = 65_535
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
@@ -34,10 +22,15 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return image if transposition is None else image.transpose(transposition)
 
 
-def plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | None]:
-    """Returns the picture as L, RGB or RGBA with the profile that still fits it."""
+def plain(
+    image: Image.Image, icc: bytes | None, *, white: int = 65_535, inverted: bool = False
+) -> tuple[Image.Image, bytes | None]:
+    """Returns the picture as L, RGB or RGBA with the profile that still fits it.
+
+    Of grey of more than 8 bits: `white` is the largest value of a sample, `inverted` that it means black.
+    """
     if image.mode.startswith(("I", "F")):
-        image = _eight_bits(image)
+        image = _eight_bits(image, white, inverted)
     elif image.mode in ("CMYK", "LAB"):
         return _printed(image, icc), None
     elif image.has_transparency_data:
@@ -47,6 +40,28 @@ def plain(image: Image.Image, icc: bytes | None) -> tuple[Image.Image, bytes | N
     elif image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
     return image, icc if fits(icc, image) else None
+
+
+def cleared_outside(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """Returns the picture as RGBA, transparent outside of the box (left, top, right, bottom)."""
+    cleared = image.convert("RGBA")
+    shown = Image.new("L", image.size, 0)
+    shown.paste(255, box)
+    cleared.putalpha(ImageChops.darker(cleared.getchannel("A"), shown))
+    return cleared
+
+
+def in_srgb(image: Image.Image, icc: bytes) -> Image.Image:
+    """Returns an L, RGB or RGBA picture with its colours brought to sRGB; as it is when the profile is damaged."""
+    from PIL import ImageCms
+
+    mode = "RGB" if image.mode == "L" else image.mode
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc)).profile
+        shown = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, OSError):
+        return image
+    return image if shown is None else shown
 
 
 def fits(icc: bytes | None, image: Image.Image) -> bool:
@@ -61,16 +76,23 @@ def average_color(image: Image.Image) -> str:
     return "#{:02x}{:02x}{:02x}".format(*pixel[:3]) if isinstance(pixel, tuple) else ""
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns grey of 16 or 32 bits as L; Pillow's own conversion cuts everything above 255 off."""
+def _eight_bits(image: Image.Image, most: int, inverted: bool) -> Image.Image:
+    """Returns grey of 12 to 32 bits as L, or as RGBA when one of its levels is transparent.
+
+    Pillow's own conversion cuts everything above 255 off. White is `most`, of floats 1; when there is more, that.
+    """
     if image.mode not in ("I", "I;16", "F"):
         image = image.convert("I")
     top = image.getextrema()[1]
-    white = float(top) if isinstance(top, int | float) else _WHITE
-    if image.mode != "F" and white <= _WHITE:
-        white = _WHITE
-    factor = 255.0 / white if white > 0 else 1.0
-    return image.point(lambda value: value * factor + 0).convert("L")
+    least = 1.0 if image.mode == "F" else float(most)
+    white = float(top) if isinstance(top, int | float) and top > least else least
+    factor, start = (-255.0 / white, 255.5) if inverted else (255.0 / white, 0.5)  # Pillow cuts fractions off
+    grey = image.point(lambda value: value * factor + start).convert("L")
+    key = image.info.get("transparency")
+    if image.mode == "F" or not isinstance(key, int) or not 0 <= key <= _SIXTEEN_BITS:
+        return grey
+    opaque = image.convert("I").point([0 if level == key else 255 for level in range(65_536)], "L")
+    return Image.merge("LA", (grey, opaque)).convert("RGBA")
 
 
 def _printed(image: Image.Image, icc: bytes | None) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Makes the still of a video, and the cuts of that still. Needs the extra: `pip install 'assetlane[video]'` (PyAV).
+"""Makes the still of a video, and the cuts of that still. Needs the extra `video` (PyAV).
 
 The file is read where it is needed, never as a whole: its header, and from the keyframe before the instant to
 the instant. Only plain containers are tried, and only the file itself is read: a playlist that names other
@@ -31,6 +31,8 @@ from assetlane.cuts import (
 )
 from assetlane.errors import VideoRefused
 from assetlane.formats import essence
+from assetlane.hdr import Transfer, primaries_of, scaled, tone_mapped, transfer_of
+from assetlane.version import install_command
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -39,18 +41,20 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 NAME = "preview"
-VIDEO_HINT = "videos get a preview with an extra: pip install 'assetlane[video]'"
+VIDEO_HINT = f"videos get a preview with an extra: {install_command('video')}"
 DEFAULT_INSTANT = timedelta(seconds=1)  # the first frames are often black
 DEFAULT_SHARE = 10  # of a short video: the tenth part of it
 MAX_FRAMES = 1_000  # decoded at most: a video may have one keyframe, at its start, and be hours long
 MAX_PACKETS = 50_000  # read at most: damaged ones give no frame
 PROBED_PIXELS = 150_000_000  # more than any video has: the size of such a one reads as none, so it is broken
+LEAD_SECONDS = 10  # more than a picture is decoded before it is shown
 MAX_STRETCH = 4  # of pixels that are not square: more is damage
 
 # FFmpeg's names. No playlists (hls, dash, concat): those make it open other files and addresses.
 _CONTAINERS = "mov,mp4,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 _UNSPECIFIED = 2  # ISO/IEC 23091-4, matrix coefficients
 _HIGH_DEFINITION_PX = 720  # from this height on, what does not tell its colours means those of BT.709
+_TWELVE_BITS = 4095
 _MATRIX_BYTES = 36  # nine 32-bit numbers, ISO/IEC 14496-12 8.2.2.3
 _TURNS = {
     # (a, b, c, d) of the display matrix, by sign: x' = ax + cy, y' = bx + dy
@@ -134,15 +138,14 @@ def make_preview(
 
 
 @contextmanager
-def _translated(reason: str, told: str) -> Iterator[None]:
+def _translated(reason: str, message: str) -> Iterator[None]:
     """Turns what FFmpeg, and PyAV on what it finds, raise into VideoRefused."""
     import av
 
     try:
         yield
     except (av.FFmpegError, ArithmeticError, LookupError, MemoryError, OSError, RuntimeError, ValueError) as error:
-        fault = error.strerror if isinstance(error, OSError | av.FFmpegError) else str(error)
-        raise VideoRefused(reason, f"{told}: {fault}" if fault else told) from error
+        raise VideoRefused(reason, message) from error
 
 
 def _container(file: IO[bytes], options: CutOptions) -> "InputContainer":
@@ -217,10 +220,28 @@ def _frame(
             container.seek(int(start / stream.time_base), stream=stream)
     if found is None:
         found = _last_before(container, stream, begin, sought=False)
+    if found is None and at and _sought_before(container, stream, start):
+        found = _last_before(container, stream, begin, sought=False)
     if found is None:
         raise VideoRefused("VIDEO_BROKEN", "there is no whole picture in this video")
     _check_pixels(found.width, found.height, options)
     return found, timedelta(seconds=max(0.0, (found.time or 0.0) - start))
+
+
+def _sought_before(container: "InputContainer", stream: "VideoStream", start: float) -> bool:
+    """Goes to before the start, and returns whether the container can.
+
+    A transport stream is sought by when pictures are decoded, and its first one is decoded before the start.
+    """
+    import av
+
+    if not stream.time_base:
+        return False
+    try:
+        container.seek(int((start - LEAD_SECONDS) / stream.time_base), stream=stream)
+    except av.FFmpegError:
+        return False
+    return True
 
 
 def _last_before(
@@ -260,16 +281,34 @@ def _frames(container: "InputContainer", stream: "VideoStream") -> "Iterator[Vid
 
 
 def _shown(frame: "VideoFrame", stream: "VideoStream") -> Image.Image:
-    """Returns the frame as a player shows it: square pixels, upright, RGB."""
-    is_bt709 = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION_PX
-    image: Image.Image = frame.to_image(  # type: ignore[no-untyped-call]
-        src_colorspace="ITU709" if is_bt709 else None
-    )
+    """Returns the frame as a player shows it on an ordinary screen: square pixels, upright, sRGB."""
+    transfer = transfer_of(frame.color_trc)
+    if transfer is not None:
+        image = _tone_mapped(frame, transfer)
+    else:
+        is_bt709 = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION_PX
+        image = frame.to_image(src_colorspace="ITU709" if is_bt709 else None)  # type: ignore[no-untyped-call]
     ratio = stream.sample_aspect_ratio
     if ratio is not None and ratio != 1 and 1 / MAX_STRETCH <= ratio <= MAX_STRETCH:
         image = image.resize((max(1, round(image.width * ratio)), image.height), Image.Resampling.LANCZOS)
     turn = _turn(frame)
     return image if turn is None else image.transpose(turn)
+
+
+def _tone_mapped(frame: "VideoFrame", transfer: Transfer) -> Image.Image:
+    """Returns a frame of HDR as sRGB. Pillow has no colours of more than 8 bits: each channel is taken by itself."""
+    source = "BT2020" if frame.colorspace == _UNSPECIFIED else None
+    planes = frame.reformat(format="gbrp12le", src_colorspace=source).planes
+    # A table of all 16 bits is what Pillow takes.
+    codes = scaled(transfer, _TWELVE_BITS)
+    table = [*codes, *[codes[-1]] * (65_535 - _TWELVE_BITS)]
+    green, blue, red = (
+        Image.frombytes("I;16", (frame.width, frame.height), bytes(plane), "raw", "I;16", plane.line_size)
+        .convert("I")
+        .point(table, "L")
+        for plane in planes
+    )
+    return tone_mapped(Image.merge("RGB", (red, green, blue)), transfer, primaries_of(frame.color_primaries))
 
 
 def _turn(frame: "VideoFrame") -> Image.Transpose | None:

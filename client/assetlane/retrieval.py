@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import aiofiles
 import aiofiles.os
@@ -55,16 +56,81 @@ async def fetch(
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
         async with aiofiles.open(part, "xb") as file:
-            download = _Download(session, file, size_bytes, part_size_bytes, on_received, stall)
+            download = _Download(session, _FileSink(file), size_bytes, part_size_bytes, on_received, stall)
             await _repeated(download, url, renew, attempts)
-        if download.received != size_bytes or (sha256 and download.digest.digest() != sha256):
-            raise ContentMismatch(
-                f"the store sent {download.received} bytes that are not the {size_bytes} of the ledger",
-                reason="CONTENT_MISMATCH",
-            )
+        download.check(sha256)
         await aiofiles.os.replace(part, to)
+    except OSError as error:
+        if error.filename == str(part):
+            error.filename = str(to)  # the name that the caller knows
+        raise
     finally:
         part.unlink(missing_ok=True)  # one call, and this also runs when the task is cancelled
+
+
+async def stream(
+    session: aiohttp.ClientSession,
+    url: str,
+    to: BinaryIO,
+    *,
+    size_bytes: int,
+    sha256: bytes = b"",
+    part_size_bytes: int = 0,
+    renew: Renew | None = None,
+    on_received: OnReceived | None = None,
+    attempts: int = ATTEMPTS,
+    stall: float = STALL,
+) -> None:
+    """Fetches `url` into an open file, such as a pipe, as `fetch` does; what is written stays when it fails.
+
+    Nothing is written twice: a store that does not resume sends again, and what is there already is left out.
+    """
+    download = _Download(session, _StreamSink(to), size_bytes, part_size_bytes, on_received, stall)
+    await _repeated(download, url, renew, attempts)
+    download.check(sha256)
+
+
+class _Sink(Protocol):
+    """Where the bytes of a download go."""
+
+    async def write(self, chunk: bytes, /) -> object:
+        """Takes the next bytes."""
+
+    async def restart(self) -> None:
+        """Expects all of it again, from the first byte."""
+
+
+class _FileSink:
+    """A file of our own, which can be written again."""
+
+    def __init__(self, file: AsyncBufferedIOBase) -> None:
+        self._file = file
+
+    async def write(self, chunk: bytes, /) -> None:
+        await self._file.write(chunk)
+
+    async def restart(self) -> None:
+        await self._file.seek(0)
+        await self._file.truncate()
+
+
+class _StreamSink:
+    """A file of the caller's, which may be a pipe: what it has it keeps."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._written = 0
+        self._position = 0
+
+    async def write(self, chunk: bytes, /) -> None:
+        fresh = chunk[max(0, self._written - self._position) :]
+        self._position += len(chunk)
+        if fresh:
+            await asyncio.to_thread(self._file.write, fresh)
+            self._written += len(fresh)
+
+    async def restart(self) -> None:
+        self._position = 0
 
 
 async def _repeated(download: "_Download", url: str, renew: Renew | None, attempts: int) -> None:
@@ -101,25 +167,33 @@ async def _repeated(download: "_Download", url: str, renew: Renew | None, attemp
 
 
 class _Download:
-    """What has come so far: the open file, its length and its hash."""
+    """What has come so far: its length and its hash."""
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
-        file: AsyncBufferedIOBase,
+        sink: _Sink,
         size_bytes: int,
         part_size_bytes: int,
         on_received: OnReceived | None,
         stall: float,
     ) -> None:
         self._session = session
-        self._file = file
+        self._sink = sink
         self._size_bytes = size_bytes
         self._on_received = on_received
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=stall)
         self._part_size_bytes = part_size_bytes
         self.received = 0
         self.digest = digest_for(part_size_bytes)
+
+    def check(self, sha256: bytes) -> None:
+        """Raises ContentMismatch when what has come is not all of it, or something else."""
+        if self.received != self._size_bytes or (sha256 and self.digest.digest() != sha256):
+            raise ContentMismatch(
+                f"the store sent {self.received} bytes that are not the {self._size_bytes} of the ledger",
+                reason="CONTENT_MISMATCH",
+            )
 
     async def attempt(self, url: str) -> tuple[Answer | None, str]:
         """Fetches what is missing. Returns the store's refusal, or what broke in words, or neither."""
@@ -149,13 +223,12 @@ class _Download:
                     reason="CONTENT_MISMATCH",
                 )
             self.digest.update(chunk)
-            await self._file.write(chunk)
+            await self._sink.write(chunk)
             if self._on_received is not None:
                 self._on_received(self.received)
 
     async def _restart(self) -> None:
         """Begins anew: this store does not resume."""
-        await self._file.seek(0)
-        await self._file.truncate()
+        await self._sink.restart()
         self.received = 0
         self.digest = digest_for(self._part_size_bytes)

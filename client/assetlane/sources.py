@@ -1,9 +1,10 @@
 """What is going to be stored: bytes in memory or a file, measured and hashed."""
 
 import asyncio
+import errno
 import hashlib
-import mimetypes
 import os
+import stat
 import threading
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
@@ -12,25 +13,12 @@ from pathlib import Path
 import aiofiles.os
 from aiofiles.threadpool.binary import AsyncBufferedReader
 
+from assetlane.detection import SNIFFED_BYTES
 from assetlane.errors import FileChanged
 
 CHUNK_BYTES = 256 * 1024
 HASH_BYTES = 1024 * 1024
 LARGE_BYTES = 64 * 1024 * 1024  # the server's default for what arrives in parts
-
-# What the standard library does not know, or knows only where the system has a table.
-_CONTENT_TYPES = {
-    ".avif": "image/avif",
-    ".heic": "image/heic",
-    ".heif": "image/heif",
-    ".jfif": "image/jpeg",
-    ".m4a": "audio/mp4",
-    ".m4v": "video/mp4",
-    ".mkv": "video/x-matroska",
-    ".webm": "video/webm",
-    ".webp": "image/webp",
-}
-_STANDARD_TYPES = mimetypes.MimeTypes()  # not the module's functions: those read the machine's own tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +59,14 @@ async def measured(origin: Path | bytes) -> Source:
         return await asyncio.to_thread(_measured, origin, stop)
     finally:
         stop.set()  # a cancelled task must not leave its thread reading gigabytes
+
+
+async def start_of(origin: Path | bytes) -> bytes:
+    """Returns the first SNIFFED_BYTES, fewer of a shorter file.
+
+    Raises OSError when it cannot be read, and for what is no file: a pipe or a device may have no end.
+    """
+    return origin[:SNIFFED_BYTES] if isinstance(origin, bytes) else await asyncio.to_thread(_start_of, origin)
 
 
 async def check_unchanged(source: Source) -> None:
@@ -114,17 +110,14 @@ def _expect(source: Source, size_bytes: int) -> None:
         )
 
 
-def guessed_content_type(name: str) -> str:
-    """Returns the media type that the name's ending tells, the same on every machine."""
-    known = _CONTENT_TYPES.get(Path(name).suffix.lower())
-    return known or _STANDARD_TYPES.guess_type(name, strict=False)[0] or "application/octet-stream"
-
-
-def guessed_ending(content_type: str) -> str:
-    """Returns the usual ending of names of that type, such as `.jpg`; empty when there is none."""
-    known = {mime: ending for ending, mime in reversed(_CONTENT_TYPES.items())}
-    known["image/jpeg"] = ".jpg"
-    return known.get(content_type) or _STANDARD_TYPES.guess_extension(content_type, strict=False) or ""
+def _start_of(path: Path) -> bytes:
+    mode = path.stat().st_mode  # asked before it is opened: opening a pipe waits for somebody who writes to it
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "this is a pipe, a socket or a device, not a file", str(path))
+    with path.open("rb") as file:
+        return file.read(SNIFFED_BYTES)
 
 
 def _measured(origin: Path | bytes, stop: threading.Event) -> Source:

@@ -54,6 +54,11 @@ def error_from(error: grpc.aio.AioRpcError) -> errors.CallFailed:
     return kind(message, reason=reason or error.code().name, retry_after=details.retry_after)
 
 
+def is_bare_exhaustion(failed: errors.CallFailed) -> bool:
+    """Returns whether gRPC itself refused a call as RESOURCE_EXHAUSTED: it tells neither why nor for how long."""
+    return isinstance(failed, errors.ResourceExhausted) and failed.reason == grpc.StatusCode.RESOURCE_EXHAUSTED.name
+
+
 def retry_after(error: grpc.aio.AioRpcError) -> float:
     """Returns how many seconds the server asks to wait before a repeat, 0 when it does not say."""
     return _details(error).retry_after or 0.0
@@ -95,4 +100,7 @@ def _add(found: _Details, packed: Any) -> None:
     elif packed.Unpack(precondition):
         found.preconditions.append(precondition)
     elif packed.Unpack(retry):
-        found.retry_after = retry.retry_delay.ToTimedelta().total_seconds()
+        try:
+            found.retry_after = max(0.0, retry.retry_delay.ToTimedelta().total_seconds())
+        except (ValueError, OverflowError):
+            logger.warning("a server asks for a wait of %d s, which is none", retry.retry_delay.seconds)

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from assetlane.backoff import Backoff
-from assetlane.errors import TokenExpired, Unavailable
+from assetlane.errors import CallFailed, ResourceExhausted, TokenExpired, Unavailable
 from assetlane.statuses import error_from, retry_after
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import UploadStatus
@@ -56,6 +56,8 @@ News = TypeVar("News")
 
 OpenStream = Callable[[Request], Awaitable[grpc.aio.UnaryStreamCall[Request, Event]]]
 """Starts one stream; awaited so that it can fetch a token first."""
+Explain = Callable[[grpc.aio.AioRpcError], Awaitable[tuple[CallFailed, bool]]]
+"""Returns the error of a lost stream, and whether the next one would certainly be lost the same way."""
 
 
 class Cursor(Protocol[Request_co, Event_contra, News_co]):
@@ -198,6 +200,7 @@ async def watch(
     *,
     silence: float = SILENCE,
     renews_token: bool = False,
+    explain: Explain | None = None,
 ) -> AsyncGenerator[News, None]:
     """Yields what is new, across lost connections, restarted servers and peers gone silent.
 
@@ -226,13 +229,15 @@ async def watch(
             if not cursor.endless:
                 return
         except grpc.aio.AioRpcError as error:
-            failed = error_from(error)
+            failed, is_permanent = await explain(error) if explain else (error_from(error), False)
             expired = renews_token and isinstance(failed, TokenExpired)
             if expired and clock() - opened_at > _ACCEPTED_AFTER:
                 doubts = 0  # it was a good one
                 backoff.reset()
-            doubts += expired or error.code() in _DOUBTFUL
-            if not (expired or error.code() in _TRANSIENT | _DOUBTFUL) or doubts > _DOUBTS:
+            # A place may be free after the wait that the server tells. Without one it may be what stays too large.
+            is_too_much = isinstance(failed, ResourceExhausted) and failed.retry_after is None
+            doubts += expired or is_too_much or error.code() in _DOUBTFUL
+            if is_permanent or not (expired or error.code() in _TRANSIENT | _DOUBTFUL) or doubts > _DOUBTS:
                 raise failed from error
             logger.debug("watch lost: %s", error.code().name)
             delay = retry_after(error)

@@ -236,7 +236,9 @@ def _call_of(error: grpc.RpcError) -> Any:
 
 def bring_in(lane: Lane, path: Path) -> Asset:
     """Takes a file through the whole life of an upload. Raises Refusal, StoreRefused, RuntimeError when it failed."""
-    content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    guessed, compression = mimetypes.guess_type(path.name)
+    # Of `data.csv.gz` this would be the type of what is inside: a compressed file is not that.
+    content_type = guessed if guessed and not compression else "application/octet-stream"
     request = RequestUploadRequest(
         request_id=uuid.uuid4().hex,  # makes the call safe to repeat; keep it to go on after a crash
         uid=lane.uid,

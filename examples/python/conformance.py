@@ -157,6 +157,7 @@ def asset_of(asset: Asset) -> Told:
                 "width_px": variant.width_px,
                 "height_px": variant.height_px,
                 "read_url": variant.read_url,
+                "download_url": variant.download_url,
             }
             for variant in asset.variants
         ],

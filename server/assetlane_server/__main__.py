@@ -5,7 +5,7 @@ import sys
 # What the extra brings, by the names that it is imported by.
 _EXTRA = frozenset(
     {"anyio", "boto3", "botocore", "grpc_health", "grpc_reflection", "jwt", "motor", "prometheus_client",
-     "puremagic", "pydantic", "pydantic_settings", "pymongo", "structlog", "typer", "ulid", "uvloop"}
+     "pydantic", "pydantic_settings", "pymongo", "structlog", "typer", "ulid", "urllib3", "uvloop"}
 )  # fmt: skip
 
 
@@ -16,7 +16,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        sys.exit("assetlane-server: the server is an extra, install it with: pip install 'assetlane[server,local]'")
+        from assetlane.version import install_command
+
+        sys.exit(f"assetlane-server: the server is an extra, install it with: {install_command('server,local')}")
     run()
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ulid import ULID
 
 from assetlane_server.config import Settings
+from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
-from assetlane_server.objects.probe import check_store
+from assetlane_server.objects.probe import StoreTerms, check_store
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.observability import observability
@@ -34,7 +35,6 @@ from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
@@ -55,10 +55,13 @@ _CLOCK_STEP_S = 0.05  # the loop's clock stands still while it works
 class Application:
     """A server that takes calls. `port` is the one in use."""
 
-    def __init__(self, server: RpcServer, hub: Hub, broker: UploadBroker, grace_seconds: float) -> None:
+    def __init__(
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, changes: StatusChanges, grace_seconds: float
+    ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
+        self._changes = changes
         self._grace_seconds = grace_seconds
 
     @property
@@ -85,6 +88,7 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
+                await self._changes.finish()  # what these calls gave back
         except TimeoutError:
             _log.warning("completions were still under way at the end of the grace period: cut off")
 
@@ -109,14 +113,14 @@ async def application(
         object_store(settings, sight.instruments) as store,
         security(settings, utc_now) as guard,
     ):
-        await check_store(store, settings.key_prefix, settings.accept_overwrites, utc_now)
+        await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
         rationing = upload_rationing(settings, records, records.quotas, utc_now)
         changes = StatusChanges(records, rationing, meter)
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store)
+        lanes = Lanes(store, utc_now)
         ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=utc_now)
         upload_watches = UploadWatches(uploads=records, hub=hub, heartbeat=heartbeat)
         watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
@@ -155,6 +159,8 @@ async def application(
                     max_watches=settings.max_watches,
                     max_watches_per_uid=settings.max_watches_per_uid,
                     max_message_bytes=settings.max_message_bytes,
+                    max_probes=settings.max_probes,
+                    request_seconds=settings.request_seconds,
                 ),
                 observer=sight.instruments,
                 options=server_options(
@@ -163,12 +169,14 @@ async def application(
                     shares_port=shares_port,
                     min_ping_seconds=settings.min_ping_seconds,
                     handshake_seconds=settings.handshake_seconds,
+                    max_connections=settings.max_connections,
+                    max_streams_per_connection=settings.max_streams_per_connection,
                 ),
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, settings.grace_seconds)
+            app = Application(server, hub, broker, changes, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
@@ -191,12 +199,27 @@ async def application(
                     task.cancel()
 
 
-async def set_up_bucket(settings: Settings) -> tuple[SetupStep, ...]:
-    """Makes the bucket, its policy, CORS and lifecycle what the settings want. Raises NotReady."""
+def store_terms(settings: Settings) -> StoreTerms:
+    """Returns what the settings want of the store, and accept."""
+    return StoreTerms(
+        accept_overwrites=settings.accept_overwrites,
+        accept_unsigned_headers=settings.accept_unsigned_headers,
+        public_assets=settings.public_assets,
+        has_public_base_url=settings.public_base_url is not None,
+        ask_for_races=settings.store_probe == "full",
+    )
+
+
+async def set_up_bucket(settings: Settings, *, allow_public_policy: bool = False) -> tuple[SetupStep, ...]:
+    """Makes the bucket, its policy, CORS and lifecycle what the settings want. Raises NotReady.
+
+    With `allow_public_policy` the bucket's Block Public Access is lifted as far as its policy needs.
+    """
     plan = BucketPlan(
         prefix=settings.key_prefix,
         # A base URL of one's own is a CDN's, and a CDN has a right of its own to read.
-        public_read=settings.public_base_url is None,
+        public_read=settings.public_assets and settings.public_base_url is None,
+        allow_public_policy=allow_public_policy,
         browser_origins=settings.cors_origins,
         # Never before the deadline of the upload that is still sending parts.
         abort_multipart_after_days=math.ceil(settings.upload_hours / 24) + 1,
@@ -226,6 +249,7 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
             addressing=addressing,
             public_base_url=settings.public_base_url or "",
             pool_size=settings.s3_pool_size,
+            sse_kms_key_id=settings.s3_sse_kms_key_id or "",
             call_timeout=timedelta(seconds=settings.s3_timeout_seconds),
         ),
         meter,
@@ -241,17 +265,30 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
 
 
 def cut_room(
-    settings: Settings, records: MongoRecords, store: ObjectStore, now: Callable[[], datetime], meter: Meter = UNMETERED
+    settings: Settings,
+    records: MongoRecords,
+    store: S3ObjectStore,
+    now: Callable[[], datetime],
+    meter: Meter = UNMETERED,
 ) -> CutRoom:
     """Returns where cuts are made, within the settings' limits."""
     limits = CuttingLimits(
         workers=settings.cut_workers,
-        time=timedelta(seconds=settings.cut_seconds),
+        cpu_time=timedelta(seconds=settings.cut_seconds),
+        time=timedelta(seconds=settings.cut_wall_seconds),
         memory_bytes=settings.cut_memory_bytes,
         max_pixels=settings.cut_max_pixels,
     )
-    cutter = PictureWorkers(limits)
-    return CutRoom(cutter=cutter, store=store, records=records, at_once=settings.cut_workers, now=now, meter=meter)
+    return CutRoom(
+        cutter=PictureWorkers(limits, Route(store.route.ca_bundle, store.route.proxy)),
+        store=store,
+        records=records,
+        at_once=settings.cut_workers,
+        now=now,
+        can_cut=can_cut,
+        max_bytes=settings.cut_max_bytes,
+        meter=meter,
+    )
 
 
 async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -1,35 +1,41 @@
-"""The settings of the server, read from the environment: `ASSETLANE_` and the field's name in capitals.
+"""The settings of the server: `ASSETLANE_` and the field's name in capitals, or the name in a settings file.
 
 Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from assetlane_server import config_sources as sources
 from assetlane_server.uploads.admission import Terms
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
+    MAX_PARTS,
     MAX_SINGLE_PUT_BYTES,
     MIN_PART_BYTES,
     MULTIPART_PART_BYTES,
     MULTIPART_THRESHOLD_BYTES,
+    largest_object,
 )
 from assetlane_server.uploads.paths import fault_in_path
 
-PREFIX = "ASSETLANE_"
+PREFIX = sources.PREFIX
 # Read by the client's command, not by the server: they may stand in the same environment.
 CLIENTS = frozenset(
     PREFIX + name
-    for name in ("TARGET", "UID", "TOKEN", "TOKEN_FILE", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE")
-)
+    for name in (
+        "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
+    )
+)  # fmt: skip
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
 
@@ -44,7 +50,9 @@ class Settings(BaseSettings):
     jwt_key_file: Path | None = Field(
         None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
     )
-    jwt_jwks: str | None = Field(None, description="the same as a JSON Web Key Set: a file or an https URL")
+    jwt_jwks: str | None = Field(
+        None, description="the same as a JSON Web Key Set: a file or an https URL (http only on loopback)"
+    )
     jwt_refresh_seconds: float = Field(300, ge=1, le=86_400, description="time between two readings of these keys")
     jwt_issuer: str | None = Field(None, min_length=1, description="`iss` that a token must have; unset: any or none")
     jwt_audience: str | None = Field(
@@ -79,10 +87,27 @@ class Settings(BaseSettings):
         None, description="access key; unset: found as boto3 finds it (environment, profile, role)"
     )
     s3_secret_access_key: SecretStr | None = Field(None, description="secret of the access key")
+    s3_sse_kms_key_id: str | None = Field(
+        None,
+        min_length=1,
+        max_length=2048,
+        description="KMS key (id, ARN or alias) that the store encrypts with; unset: the bucket's own encryption",
+    )
     s3_timeout_seconds: float = Field(10, gt=0, le=300, description="limit of one call to the store")
     s3_pool_size: int = Field(32, ge=1, le=512, description="calls to the store at the same time")
     accept_overwrites: bool = Field(
         False, description="whether to serve on a store that cannot refuse a second PUT to the same key"
+    )
+    accept_unsigned_headers: bool = Field(
+        False,
+        description="whether to serve on a store that obeys `x-amz-acl` or `x-amz-copy-source` added to a write URL",
+    )
+    store_probe: Literal["full", "quick"] = Field(
+        "full",
+        description="what the start asks the store; `quick` leaves simultaneous PUTs out: they take SeaweedFS seconds",
+    )
+    public_assets: bool = Field(
+        True, description="whether assets may be public; without them `setup` needs no bucket policy"
     )
     key_prefix: str = Field("", description="what every key begins with; empty, or ends with `/`")
     public_base_url: str | None = Field(
@@ -115,7 +140,10 @@ class Settings(BaseSettings):
         MULTIPART_PART_BYTES,
         ge=MIN_PART_BYTES,
         le=MAX_SINGLE_PUT_BYTES,
-        description="size of a part; larger where there would be more than 10,000",
+        description="size of a part; larger where there would be more than `multipart_max_parts`",
+    )
+    multipart_max_parts: int = Field(
+        MAX_PARTS, ge=1, le=MAX_PARTS, description="most parts of one object that the store takes; some take 1,000"
     )
     cut_workers: int = Field(
         1,
@@ -123,7 +151,10 @@ class Settings(BaseSettings):
         le=64,
         description="pictures cut at the same time, each in a process of its own, per server process",
     )
-    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the time that the cuts of one picture take")
+    cut_seconds: float = Field(20, gt=0, le=600, description="limit of the CPU time that the cuts of one picture take")
+    cut_wall_seconds: float = Field(
+        60, gt=0, le=3600, description="time within which a picture has to be cut; tried three times"
+    )
     cut_memory_bytes: int = Field(
         1024**3, ge=64 * 1024**2, description="limit of the memory that the cuts of one picture take (on Linux)"
     )
@@ -138,6 +169,24 @@ class Settings(BaseSettings):
     max_watches: int = Field(10_000, ge=1, description="watches open at a time, per process")
     max_watches_per_uid: int = Field(
         1000, ge=1, description="watches of one token's subject open at a time, per process"
+    )
+    max_connections: int = Field(
+        20_000, ge=1, le=1_000_000, description="connections to the gRPC port at a time, per process; others are closed"
+    )
+    max_streams_per_connection: int = Field(
+        16_384,
+        ge=1,
+        le=1_000_000,
+        description="calls and watches that one connection carries at a time; its client holds back the others",
+    )
+    max_probes: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="health checks, health watches and reflection streams open at a time, of each kind, per process",
+    )
+    request_seconds: float = Field(
+        20, ge=0.1, le=600, description="time that the request message of a call has to arrive"
     )
     quota_uid_uploads: int | None = Field(
         None, ge=1, le=10_000, description="uploads of one owner open at a time; unset: any number"
@@ -177,9 +226,23 @@ class Settings(BaseSettings):
     )
     metrics_listen: str | None = Field(
         None,
-        description="address and port of `/metrics` and `/healthz`, the second worker's port is one higher and so on;"
-        " unset: none",
+        description="address and port of `/metrics`, `/livez` and `/readyz`, the second worker's port is one higher and"
+        " so on; unset: none",
     )
+
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Reads nothing by itself: `settings_from` takes the environment that it is given, and names what is wrong."""
+        return (init_settings,)
 
     @field_validator("cors_origins", mode="before")
     @classmethod
@@ -200,6 +263,13 @@ class Settings(BaseSettings):
             raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
         return value
 
+    @field_validator("s3_sse_kms_key_id")
+    @classmethod
+    def _is_header_value(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[!-~]+", value):
+            raise ValueError("must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
+        return value
+
     @field_validator("listen", "metrics_listen")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
@@ -213,9 +283,14 @@ class Settings(BaseSettings):
     @classmethod
     def _is_safe_source(cls, value: str | None) -> str | None:
         # Over http whoever is on the way hands out keys of his own.
-        if value is not None and value.startswith("http://") and urlsplit(value).hostname not in _LOOPBACK_HOSTS:
-            raise ValueError("must be a file or an https URL (http only for loopback)")
-        return value
+        if value is None or "://" not in value:
+            return value
+        scheme, _, rest = value.partition("://")
+        scheme = scheme.lower()
+        host = urlsplit(value).hostname
+        if not host or (scheme != "https" and not (scheme == "http" and host in _LOOPBACK_HOSTS)):
+            raise ValueError("must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])")
+        return f"{scheme}://{rest}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -235,8 +310,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if not (self.is_loopback or self.allow_anonymous):
             raise ValueError(
-                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while nobody has to prove"
-                " who he is: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
+                " set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
             )
         return self
 
@@ -251,10 +326,26 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _parts_suffice(self) -> Self:
+        largest = largest_object(self.multipart_max_parts)
+        if "max_upload_bytes" in self.model_fields_set and self.max_upload_bytes > largest:
+            raise ValueError(
+                f"ASSETLANE_MAX_UPLOAD_BYTES is {self.max_upload_bytes:,}, ASSETLANE_MULTIPART_MAX_PARTS"
+                f" ({self.multipart_max_parts:,}) of at most {MAX_SINGLE_PUT_BYTES:,} bytes allow {largest:,}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError("s3_access_key_id and s3_secret_access_key go together: set both or neither")
+            raise ValueError(
+                "ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY go together: set both or neither"
+            )
         return self
+
+    def source_of(self, name: str) -> str:
+        """Returns where a setting comes from: `environment`, `file`, `secret file`, or `default`."""
+        return self._sources.get(name, sources.FROM_ENVIRONMENT if name in self.model_fields_set else "default")
 
     @property
     def is_loopback(self) -> bool:
@@ -283,9 +374,11 @@ class Settings(BaseSettings):
         """What these settings mean for every upload."""
         return Terms(
             key_prefix=self.key_prefix,
-            max_upload_bytes=self.max_upload_bytes,
+            max_upload_bytes=min(self.max_upload_bytes, largest_object(self.multipart_max_parts)),
             multipart_threshold_bytes=self.multipart_threshold_bytes,
             multipart_part_bytes=self.multipart_part_bytes,
+            multipart_max_parts=self.multipart_max_parts,
+            public_assets=self.public_assets,
             write_url_lifetime=timedelta(seconds=self.write_url_seconds),
             upload_lifetime=timedelta(hours=self.upload_hours),
             accept_mislabelled=self.accept_mislabelled,
@@ -294,27 +387,24 @@ class Settings(BaseSettings):
         )
 
 
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+
+
 def settings_from(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
-    """Returns the settings; `given` ones (by field name) win over the environment.
+    """Returns the settings; `given` ones (by field name) win over the environment, and that over the settings file.
 
     Raises NotReady naming every setting that is unknown, missing or malformed.
     """
-    faults = []
-    values: dict[str, object] = {}
-    for variable, text in environment.items():
-        if variable.startswith(PREFIX) and variable not in CLIENTS:
-            name = variable.removeprefix(PREFIX).lower()
-            if name in Settings.model_fields:
-                values[name] = text
-            else:
-                faults.append(f"{variable}: there is no such setting")
-    values.update(given)
+    found = sources.given(environment, Settings.model_fields, SECRETS, CLIENTS)
     try:
-        settings = Settings(**values)  # type: ignore[arg-type]  # texts, which pydantic checks and converts
+        settings = Settings(**{**found.values, **given})  # type: ignore[arg-type]  # pydantic checks and converts
+        settings._sources.update(found.sources)  # noqa: SLF001 - of our own class
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            name = PREFIX + str(fault["loc"][0]).upper() if fault["loc"] else "settings"
-            faults.append(f"{name}: {fault['msg'].removeprefix('Value error, ')}")
+            field = str(fault["loc"][0]) if fault["loc"] else ""
+            name = f"{found.names.get(field, PREFIX + field.upper())}: " if field else ""
+            found.faults.append(f"{name}{sources.phrase(fault)}")
+    faults = found.faults
     if faults:
         raise NotReady("\n".join(sorted(faults)))
     return settings

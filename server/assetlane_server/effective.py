@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from pydantic import SecretStr
 
-from assetlane_server.config import PREFIX, Settings
+from assetlane_server.config import Settings
+from assetlane_server.config_sources import PREFIX
 from assetlane_server.telemetry.redaction import HIDDEN, Redaction
 
 
@@ -16,7 +17,7 @@ class EffectiveSetting:
 
     name: str  # of its variable
     value: object  # as JSON has it; None: unset
-    source: str  # `environment` or `default`
+    source: str  # `environment`, `file`, `secret file` or `default`
 
     def line(self) -> str:
         """Returns it for eyes."""
@@ -32,8 +33,8 @@ def effective(settings: Settings) -> Iterator[EffectiveSetting]:
     """Yields every setting, in the order of the README."""
     redaction = Redaction()
     for name in Settings.model_fields:
-        source = "environment" if name in settings.model_fields_set else "default"
-        yield EffectiveSetting(PREFIX + name.upper(), _shown(getattr(settings, name), redaction), source)
+        value = _shown(getattr(settings, name), redaction)
+        yield EffectiveSetting(PREFIX + name.upper(), value, settings.source_of(name))
 
 
 def _shown(value: object, redaction: Redaction) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import SecretStr
 
+from assetlane.version import install_command
 from assetlane_server.config import Settings
 from assetlane_server.telemetry.endpoint import exposed
 from assetlane_server.telemetry.instruments import Instruments, Tracer
@@ -61,7 +62,7 @@ async def observability(
             except ImportError as error:
                 raise NotReady(
                     "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and OpenTelemetry is not installed:"
-                    " pip install 'assetlane[otel]', or unset it"
+                    f" {install_command('otel')}, or unset it"
                 ) from error
             tracer = await resources.enter_async_context(tracing(spans))
             _log.info("traces are sent")

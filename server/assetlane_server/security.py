@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 
-from assetlane_server.access.certificates import CertificateFiles, read_certificates
+from assetlane_server.access.certificates import CertificateFiles, current_certificates
 from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
@@ -57,7 +57,7 @@ async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIter
         elif not settings.is_loopback:
             _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
         files = certificate_files(settings)
-        tls = None if files is None else await asyncio.to_thread(Tls, partial(read_certificates, files))
+        tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and keyring is not None and not settings.is_loopback:
             _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
                          settings.listen)  # fmt: skip

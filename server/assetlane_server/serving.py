@@ -8,9 +8,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from assetlane_server.app import application
 from assetlane_server.config import Settings
+from assetlane_server.telemetry.stderr import native_lines_logged
 
 SECOND_SIGNAL_STATUS = 130
 
@@ -60,24 +62,34 @@ async def serve(
     if leash_fd is not None:
         loop.add_reader(leash_fd, on_leash_end, leash_fd)
     _log.debug("signal handlers are set")
-    try:
-        async with application(settings, shares_port=leash_fd is not None) as app:
-            is_ready = True
-            collect_garbage_less_often()
-            _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
-            on_ready(app.port)
-            await stop.wait()
-    except asyncio.CancelledError:
-        if not stop.is_set():
-            raise
-        task.uncancel()
-    _log.info("stopped")
+    with native_lines_logged():
+        try:
+            async with application(settings, shares_port=leash_fd is not None) as app:
+                is_ready = True
+                collect_garbage_less_often()
+                _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
+                on_ready(app.port)
+                await stop.wait()
+        except asyncio.CancelledError:
+            if not stop.is_set():
+                raise
+            task.uncancel()
+        _log.info("stopped")
 
 
 def raise_file_limit() -> None:
     """Takes as many open files as the system grants: each connection is one, and without one no caller gets in."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        return
+    # macOS: the limit is infinite, and to ask for more than the kernel's own is an error.
+    for files in (1_048_576, 65_536, 10_240):
+        if files <= now:
+            return
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+            return
 
 
 def collect_garbage_less_often() -> None:

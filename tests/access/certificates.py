@@ -32,23 +32,24 @@ class Pair:
 class Authority:
     """Signs certificates."""
 
-    def __init__(self, name: str = "an authority") -> None:
+    def __init__(self, name: str = "an authority", *, lifetime: timedelta = 30 * DAY) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = _named(name)
         certificate = (
-            _begun(self._subject, self._subject, self._key, 30 * DAY)
+            _begun(self._subject, self._subject, self._key, lifetime)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .sign(self._key, SHA256())
         )
         self.pem = certificate.public_bytes(Encoding.PEM)
 
-    def signed(self, name: str, *, lifetime: timedelta = 30 * DAY) -> Pair:
-        """Returns a certificate for localhost with this common name."""
+    def signed(self, name: str, *, lifetime: timedelta = 30 * DAY, names: tuple[str, ...] = ()) -> Pair:
+        """Returns a certificate with this common name, for localhost or those hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        hosts = [x509.DNSName(host) for host in names] or local
         certificate = (
             _begun(_named(name), self._subject, key, lifetime)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
             .sign(self._key, SHA256())
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

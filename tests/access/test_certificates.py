@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.access.certificates import Authority
 
-from assetlane_server.access.certificates import CertificateFiles, read_certificates
+from assetlane_server.access.certificates import CertificateFiles, current_certificates, read_certificates
 from assetlane_server.uploads.errors import NotReady
 
 
@@ -46,3 +46,35 @@ def test_what_does_not_fit_is_told(tmp_path: Path, file: str, content: bytes | N
         (tmp_path / file).write_bytes(content)
     with pytest.raises(NotReady, match=told):
         read_certificates(CertificateFiles(chain, key, ca))
+
+
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        (24 * 6, "ASSETLANE_TLS_CERT_FILE: the certificate expired on"),
+        (24 * -32, "ASSETLANE_TLS_CERT_FILE: the certificate is not valid before"),
+        (24 * 4, None),
+    ],
+)
+def test_certificates_that_nobody_would_accept_now_are_refused(tmp_path: Path, hours: int, told: str | None) -> None:
+    """One that has expired, and one that is of the future: a server with it would be up and serve nobody."""
+    chain, key = Authority().signed("one", lifetime=timedelta(days=5)).put(tmp_path)
+    now = datetime.now(UTC) + timedelta(hours=hours)
+    files = CertificateFiles(chain, key)
+    if told is None:
+        assert current_certificates(files, lambda: now) == read_certificates(files)
+    else:
+        with pytest.raises(NotReady, match=told):
+            current_certificates(files, lambda: now)
+
+
+def test_authorities_count_as_expired_when_all_of_them_are(tmp_path: Path) -> None:
+    """A bundle may hold old ones beside those in use."""
+    authority = Authority()
+    chain, key = authority.signed("one", lifetime=timedelta(days=90)).put(tmp_path)
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.pem + Authority(lifetime=timedelta(days=80)).pem)
+    files = CertificateFiles(chain, key, ca)
+    assert current_certificates(files, lambda: datetime.now(UTC) + timedelta(days=60)).client_ca == ca.read_bytes()
+    with pytest.raises(NotReady, match="ASSETLANE_TLS_CLIENT_CA_FILE: every authority in it has expired"):
+        current_certificates(files, lambda: datetime.now(UTC) + timedelta(days=85))

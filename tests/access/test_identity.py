@@ -14,11 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.access.tokens import Issuer, confused, key_set, unsigned
 
-from assetlane_server.access.identity import TokenAuthenticator
+from assetlane_server.access.identity import MAX_TOKEN_BYTES, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import KeySet, keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, policy_of
-from assetlane_server.uploads.errors import TokenExpired, TokenInvalid, TokenMissing, TokenNotYetValid, TokenRefused
+from assetlane_server.uploads.errors import (
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenNotYetValid,
+    TokenRefused,
+    TokenTooLarge,
+)
 
 PARSE = partial(keys_of_jwks, allows_secrets=True)
 
@@ -71,7 +78,9 @@ async def test_a_good_token_tells_its_subject(algorithm: str) -> None:
         ("Bearer a.b.c", TokenInvalid),
         ("Bearer ..", TokenInvalid),
         ("Bearer é", TokenInvalid),
-        ("Bearer " + "x" * 20_000, TokenInvalid),
+        ("Bearer " + "x" * 20_000, TokenTooLarge),
+        (f"Bearer {'x' * MAX_TOKEN_BYTES}", TokenInvalid),
+        (f"Bearer {'x' * (MAX_TOKEN_BYTES + 1)}", TokenTooLarge),
         ("Bearer " + "W1td." * 3, TokenInvalid),
     ],
 )
@@ -114,9 +123,23 @@ async def test_a_token_cannot_choose_how_it_is_verified(algorithm: str, parse: s
         ({"exp": -(10**30)}, TokenExpired),
         ({"exp": "soon"}, TokenInvalid),
         ({"exp": True}, TokenInvalid),
+        ({"exp": False}, TokenInvalid),
         ({"exp": float("nan")}, TokenInvalid),
+        ({"exp": float("inf")}, TokenInvalid),
+        ({"exp": float("-inf")}, TokenInvalid),
+        ({"exp": -(10**400)}, TokenExpired),
+        ({"exp": -1e308}, TokenExpired),
+        ({"exp": "4000000000"}, TokenInvalid),
+        ({"exp": [4_000_000_000]}, TokenInvalid),
+        ({"exp": {"at": 4_000_000_000}}, TokenInvalid),
         ({"nbf": 4_000_000_000}, TokenNotYetValid),
+        ({"nbf": 10**400}, TokenNotYetValid),
+        ({"nbf": 1e308}, TokenNotYetValid),
         ({"nbf": "later"}, TokenInvalid),
+        ({"nbf": float("nan")}, TokenInvalid),
+        ({"nbf": float("inf")}, TokenInvalid),
+        ({"nbf": True}, TokenInvalid),
+        ({"nbf": [1]}, TokenInvalid),
     ],
 )
 async def test_a_token_with_wrong_claims_is_refused(claims: dict[str, Any], refusal: type[TokenRefused]) -> None:
@@ -129,7 +152,9 @@ async def test_a_token_with_wrong_claims_is_refused(claims: dict[str, Any], refu
 async def test_a_token_may_last_for_ever() -> None:
     """Beyond every calendar."""
     issuer = Issuer()
-    assert await Gatekeeper(issuer.file, keys_of_file).uid(issuer.token(exp=10**30)) == "ann"
+    old = {"exp": 10**400, "nbf": -(10**400), "iat": 10**400}
+    for claims in ({"exp": 10**30}, {"exp": 10**400}, {"exp": 1e308}, old):
+        assert await Gatekeeper(issuer.file, keys_of_file).uid(issuer.token(**claims)) == "ann"
 
 
 @pytest.mark.parametrize(

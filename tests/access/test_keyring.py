@@ -1,6 +1,7 @@
 """The keyring: newest keys that can be read, stale ones rather than none, and no asking without end."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -163,3 +164,30 @@ async def test_a_file_is_read(tmp_path: Path) -> None:
         await file_reading(path)()
     path.write_bytes(b"x")
     assert await file_reading(path)() == b"x"
+
+
+async def test_keys_that_are_skipped_are_logged_once_and_again_when_they_change(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At the start, so that an operator learns why tokens will be refused; not at each of many readings."""
+    source = Source()
+    odd = [
+        {**Issuer("RS256", "enc").jwk, "use": "enc"},
+        {**Issuer("RS256", "ps").jwk, "alg": "PS256"},
+        {"kty": "AKP", "kid": "newer", "alg": "ML-DSA-44"},
+    ]
+    source.content = json.dumps({"keys": [Issuer().jwk, *odd]}).encode()
+    for _ in range(3):
+        await source.keyring.load()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition("refused: ")[2].partition(" is")[0] for text in told] == [
+        "key 'enc'",
+        "key 'ps'",
+        "key 'newer'",
+    ]
+    caplog.clear()
+    source.content = json.dumps({"keys": [Issuer().jwk, *odd * 20]}).encode()
+    await source.keyring.load()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 21
+    assert told[-1] == "40 more keys are skipped"

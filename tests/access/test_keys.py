@@ -76,6 +76,24 @@ def test_a_key_of_a_set_that_cannot_verify_is_told_and_left_out(changes: dict[st
         keys_of_jwks(json.dumps({"keys": [odd]}).encode(), allows_secrets=True)
 
 
+NULLS = dict.fromkeys(["use", "alg", "kid", "key_ops", "x5c", "x5t", "d", "k", "n", "e", "ext", "anything"])
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA", "HS256"])
+def test_a_member_that_is_null_counts_as_absent(algorithm: str) -> None:
+    """Some issuers write all members of all kinds of keys."""
+    issuer = Issuer(algorithm)
+    nulls = {member: None for member in NULLS if member not in issuer.jwk or member in ("use", "alg", "key_ops")}
+    keys = keys_of_jwks(json.dumps({"keys": [{**issuer.jwk, **nulls}]}).encode(), allows_secrets=True)
+    assert [(key.kid, key.algorithm) for key in keys.keys] == [("first", algorithm)]
+    nameless = {**issuer.jwk, **nulls, "kid": None}
+    keys = keys_of_jwks(json.dumps({"keys": [nameless]}).encode(), allows_secrets=True)
+    assert [key.kid for key in keys.keys] == [""]
+    required = {**issuer.jwk, "kty": None}
+    with pytest.raises(KeysUnusable, match="type"):
+        keys_of_jwks(json.dumps({"keys": [required]}).encode(), allows_secrets=True)
+
+
 def test_a_secret_counts_only_where_nobody_else_reads_it() -> None:
     """A set behind a URL is public, or may be."""
     with pytest.raises(KeysUnusable, match="others can read"):

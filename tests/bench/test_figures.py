@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
-from bench.report import Run, remember
+from bench.report import Run, remember, worsened
 
 PEER = Peer("floor", 2.0)
 
@@ -61,3 +61,21 @@ def test_the_report_names_nobody(tmp_path: Path) -> None:
     text = report.read_text()
     for name in (str(Path.home()), str(Path.cwd()), str(tmp_path)):
         assert name not in text
+
+
+def test_a_ratio_that_became_worse_by_more_than_a_tenth_is_named(tmp_path: Path) -> None:
+    """Compared with the kept result of the same figure and peer; a better one or a small difference is not."""
+    report = tmp_path / "latest.json"
+
+    def finding(cpu: float, speed: float) -> Finding:
+        return Finding("One", (Figure("cpu", cpu, "ms", PEER), Figure("calls", speed, "/s", PEER)))
+
+    assert worsened("one", finding(5, 5), report) == []
+    remember("one", finding(5, 5), Run(1.0, 0.0), report)
+    assert worsened("one", finding(5.4, 4.7), report) == []
+    assert worsened("one", finding(3, 9), report) == []
+    assert worsened("another", finding(50, 1), report) == []
+    assert worsened("one", finding(6, 4), report) == [
+        "cpu: 3 x floor, it was 2.5 x",
+        "calls: 2 x floor, it was 2.5 x",
+    ]

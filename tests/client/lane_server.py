@@ -35,7 +35,10 @@ FINAL = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A status to answer the next call with; `after` is how many watch events to send first."""
+    """A status to answer the next call with; `after` is how many watch events to send first.
+
+    With `is_bare` it has no details, as what gRPC itself refuses.
+    """
 
     code: grpc.StatusCode
     reason: str = "STORE_UNAVAILABLE"
@@ -43,9 +46,12 @@ class Fault:
     details: Sequence[Message] = ()
     retry_after: float | None = None
     after: int = 0
+    is_bare: bool = False
 
     async def abort(self, context: Any) -> NoReturn:
         """Ends the call with this status and its details."""
+        if self.is_bare:
+            await context.abort(self.code, self.message)
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         details = [error_details_pb2.ErrorInfo(domain="assetlane", reason=self.reason), *self.details]
         if self.retry_after is not None:
@@ -78,6 +84,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
     gate: asyncio.Event | None = None
     fails_uploads: bool = False
     page_size: int = 2
+    deleted: set[str] = field(default_factory=set)  # what the server remembers to have deleted
     asset_streams: deque[Sequence[asset_service_pb2.WatchAssetsResponse | Fault]] = field(default_factory=deque)
 
     @classmethod
@@ -151,6 +158,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 expiration_hours=request.expiration_hours if request.HasField("expiration_hours") else 24,
                 details=request.details,
                 variants=request.variants,
+                notices=request.notices,
             )
             self.uploads[upload.upload_id] = upload
             self.requests[request.request_id] = upload.upload_id
@@ -315,8 +323,9 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
 
     async def DeleteAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
         await self._enter("DeleteAsset", request, context)
-        await self._known(request.asset_id, context)
-        del self.assets[request.asset_id]
+        if request.asset_id not in self.deleted:
+            await self._known(request.asset_id, context)
+            del self.assets[request.asset_id]
         return asset_service_pb2.DeleteAssetResponse()
 
     def _page(self, items: list[Any], token: str) -> tuple[list[Any], str]:
@@ -344,6 +353,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
                 )
                 for p in upload.variants
             ],
+            notices=upload.notices,
         )
         self._sign(asset)
         return asset
@@ -352,6 +362,7 @@ class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb
         for variant in asset.variants:
             key = f"{asset.asset_id}/{variant.name}"
             variant.read_url = f"{self.store.url}/{key}?X-Amz-Signature={SIGNATURE}"
+            variant.download_url = f"{self.store.url}/{key}?response-content-disposition=x&X-Amz-Signature={SIGNATURE}"
         if asset.expiration_hours:
             asset.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=asset.expiration_hours))
 

@@ -34,7 +34,7 @@ async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> N
     ]
     as_json = await ran(server.target, "watch", asset.asset_id, "--json")
     events = [json.loads(line)["upload"] for line in as_json.lines]
-    assert [(event["revision"], event["status"]) for event in events][-1] == ("4", "UPLOAD_STATUS_COMPLETED")
+    assert [(event["revision"], event["status"]) for event in events][-1] == (4, "UPLOAD_STATUS_COMPLETED")
     assert as_json.code == 0
     server.fails_uploads = True
     with pytest.raises(Exception, match="other bytes"):
@@ -80,8 +80,8 @@ async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, up
         for watch in watches:
             assert watch.stdout is not None
             told.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
-    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 B of 2.0 kB")
-    assert json.loads(told[1][2])["sent_bytes"] == "500"
+    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
+    assert json.loads(told[1][2])["sent_bytes"] == 500
     await finish(server, upload_id)
     for watch in watches:
         assert (await finished(watch)).code == 0
@@ -122,10 +122,10 @@ async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
     ]
     server.asset_streams.extend([events, events])
     lines = await first_lines(server, 3, "watch", "--partition", "public")
-    assert lines == ["PRESENT  A1  2.0 kB  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
+    assert lines == ["PRESENT  A1  2000  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
     as_json = await first_lines(server, 3, "watch", "--partition", "public", "--resume-token", "t0", "--json")
     told = [json.loads(line) for line in as_json]
-    assert told[0]["asset"]["change"] == "ASSET_CHANGE_PRESENT"
+    assert (told[0]["kind"], told[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
     assert [event["resume_token"] for event in told] == ["", "t1", "t2"]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
 

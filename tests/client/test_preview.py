@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from tests.client.clips import RATE, clip, frames, sound
 from tests.client.pictures import corners, decoded, encoded, psnr, real
+from tests.everyday import film
 
 from assetlane.cuts import CutOptions, CutSize
 from assetlane.errors import VideoRefused
@@ -285,3 +286,10 @@ def test_videos_are_known_by_their_type() -> None:
     assert is_video("Video/MP4; codecs=avc1")
     assert not is_video("audio/mp4")
     assert has_video()
+
+
+@pytest.mark.parametrize("options", [{}, {"mpegts_m2ts_mode": "1"}])
+def test_a_short_recording_of_a_camera_has_a_still(options: dict[str, str]) -> None:
+    """H.264 in a transport stream with one keyframe, which is decoded before the instant at which the video starts."""
+    for at in (None, timedelta(), timedelta(seconds=0.4), timedelta(seconds=9)):
+        assert make_preview(film("mpegts", "libx264", **options), at=at).width_px == 352

@@ -102,3 +102,19 @@ def test_a_status_without_readable_details_still_becomes_an_error() -> None:
     assert error_from(bare).reason == "UNAVAILABLE"
     damaged = error_from(answered(grpc.StatusCode.NOT_FOUND, raw=b"\xff\xff\xff"))
     assert (type(damaged), damaged.reason) == (errors.NotFound, "NOT_FOUND")
+
+
+@pytest.mark.parametrize(
+    ("delay", "seconds"),
+    [
+        (Duration(seconds=2, nanos=500_000_000), 2.5),
+        (Duration(seconds=-5), 0.0),
+        (Duration(seconds=2**63 - 1), None),
+        (Duration(seconds=-(2**63)), None),
+    ],
+)
+def test_a_wait_that_is_none_does_no_harm(delay: Duration, seconds: float | None) -> None:
+    """Whatever a server, or something on the way, has put there."""
+    error = answered(grpc.StatusCode.UNAVAILABLE, details=[error_details_pb2.RetryInfo(retry_delay=delay)])
+    assert error_from(error).retry_after == seconds
+    assert retry_after(error) == (seconds or 0.0)

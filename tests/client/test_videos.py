@@ -9,7 +9,7 @@ from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
 from tests.commands import ran
 
-from assetlane import Client, CutSize, VideoRefused
+from assetlane import Client, CutSize
 
 SHOWN = ["original", "preview", "small", "medium"]
 
@@ -56,22 +56,6 @@ async def test_what_is_beside_a_video_is_a_choice(lane: Client, video: bytes) ->
     assert [variant.name for variant in still.variants] == ["original", "preview"]
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(sound("mp4"), "VIDEO_NO_TRACK"), (b"no video at all" * 99, "VIDEO_UNRECOGNIZED")]
-)
-async def test_a_video_with_nothing_to_see_is_refused(
-    lane: Client, server: LaneServer, content: bytes, reason: str
-) -> None:
-    """Before anything is asked of the server; `cuts=False` brings it in all the same."""
-    with pytest.raises(VideoRefused) as refused:
-        await lane.upload(content, file_path="a.mp4")
-    assert refused.value.reason == reason
-    assert server.called("RequestUpload") == []
-    assert [variant.name for variant in (await lane.upload(content, file_path="a.mp4", cuts=False)).variants] == [
-        "original"
-    ]
-
-
 async def test_sound_is_uploaded_as_it_is(lane: Client) -> None:
     """Nobody asks a song for a picture."""
     asset = await lane.upload(sound("mp4"), file_path="song.m4a")
@@ -106,13 +90,3 @@ async def test_the_command_chooses_how_cuts_are_encoded(server: LaneServer, vide
     assert {variant.content_type for variant in asset.variants[1:]} == {"image/webp"}
     for wrong in (["--cut-format", "gif"], ["--cut-quality", "96"], ["--cut", "poster=16384"]):
         assert (await ran(server.target, "upload", path, *wrong)).code == 2
-
-
-async def test_the_command_tells_why_a_video_is_refused(server: LaneServer, tmp_path: Path) -> None:
-    """One line with the reason, and exit code 1."""
-    path = tmp_path / "song.mp4"
-    path.write_bytes(sound("mp4"))
-    result = await ran(server.target, "upload", path)
-    assert result.code == 1
-    (line,) = result.err.splitlines()
-    assert line.endswith("[VIDEO_NO_TRACK]")

@@ -15,6 +15,7 @@ from assetlane import (
     NotFound,
     OutOfRange,
     PermissionDenied,
+    ResourceExhausted,
     ServerFailed,
     StatusEvent,
     Unauthenticated,
@@ -135,6 +136,29 @@ async def test_a_watch_resumes_where_the_server_broke_off(
     server.faults["WatchUpload"].extend([Fault(code), Fault(code, after=1), Fault(code, after=2)])
     assert await all_revisions(lane.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
     assert [request.after_revision for request in server.called("WatchUpload")] == [0, 0, 1, 3]
+
+
+@pytest.mark.parametrize("is_bare", [False, True])
+async def test_a_watch_that_is_too_much_for_ever_ends_with_its_error(
+    lane: Client, server: LaneServer, upload: Upload, is_bare: bool
+) -> None:
+    """Such as a message that is too large: without a time to wait, it is not tried without end."""
+    fault = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", is_bare=is_bare)
+    server.faults["WatchUpload"].extend([fault] * 20)
+    with pytest.raises(ResourceExhausted) as refused:
+        await anext(lane.watch_upload(upload.upload_id))
+    assert refused.value.reason == ("RESOURCE_EXHAUSTED" if is_bare else "MESSAGE_TOO_LARGE")
+    assert len(server.called("WatchUpload")) < 10
+
+
+async def test_a_full_server_is_asked_for_a_watch_as_long_as_it_names_a_wait(
+    lane: Client, server: LaneServer, upload: Upload
+) -> None:
+    """More often than what is in doubt is tried, and then there is a place."""
+    await finish(server, upload)
+    full = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES", retry_after=0.001)
+    server.faults["WatchUpload"].extend([full] * 8)
+    assert await all_revisions(lane.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
 
 
 async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Client, upload: Upload) -> None:

@@ -1,27 +1,27 @@
-"""What every MultipartStore must keep, proved with real HTTP requests at a real store."""
+"""What every MultipartStore must keep: see test_object_store.py."""
 
 import asyncio
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-import aiohttp
 import pytest
+from tests.contracts.callers import Caller
 from tests.contracts.test_object_store import (
     QUARTER,
     http,
     now,
     put,
     read,
+    send,
     store,
     with_header,
     with_url,
     without_header,
 )
-from yarl import URL
 
+from assetlane_server.uploads.media_types import is_same_type
 from assetlane_server.uploads.multipart import abort_all
 from assetlane_server.uploads.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
@@ -56,21 +56,8 @@ def signed(
     return store.multiparts.presign_part(promise, multipart_id, promised(number, content), now(), QUARTER)
 
 
-async def send(http: aiohttp.ClientSession, request: PresignedRequest, body: bytes) -> int:
-    """Sends a request as it stands and returns the status."""
-    async with http.request(
-        request.method,
-        URL(request.url, encoded=True),
-        headers=request.headers,
-        data=io.BytesIO(body),
-        skip_auto_headers=["content-type"],
-    ) as answer:
-        await answer.read()
-        return answer.status
-
-
 async def sent(
-    store: ObjectStore, http: aiohttp.ClientSession, promise: VariantPromise, content: bytes = CONTENT
+    store: ObjectStore, http: Caller, promise: VariantPromise, content: bytes = CONTENT
 ) -> tuple[str, tuple[StoredPart, ...]]:
     """Opens, sends every part, and lists them."""
     multipart_id = await store.multiparts.open(promise)
@@ -81,9 +68,7 @@ async def sent(
     return multipart_id, page.parts
 
 
-async def test_parts_become_the_promised_object(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_parts_become_the_promised_object(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Size, type, disposition and bytes; nothing of it is open any more."""
     promise = film(f"{key_prefix}ü b.html")
     multipart_id, parts = await sent(store, http, promise)
@@ -97,15 +82,15 @@ async def test_parts_become_the_promised_object(
     sums = b"".join(promised(number).sha256 for number in (1, 2))
     assert found.parts_sha256 in (b"", hashlib.sha256(sums).digest())
     request = store.presign_get(promise.key, now(), QUARTER)
-    async with http.get(URL(request.url, encoded=True)) as answer:
-        assert await answer.read() == CONTENT
-        assert answer.headers["content-disposition"] == "attachment"
+    answer = await http.send(request)
+    assert answer.body == CONTENT
+    assert answer.headers["content-disposition"] == "attachment"
     assert await store.multiparts.list_parts(promise.key, multipart_id, after=0, limit=1000) is None
     assert (await store.multiparts.list_open(promise.key, "")).open == ()
 
 
 async def test_parts_are_listed_by_number_with_what_proves_them(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
     """Page by page too; the ETag is the MD5 unless the SHA-256 is told."""
     promise = film(f"{key_prefix}a.html")
@@ -162,7 +147,7 @@ class Breach:
     ids=str,
 )
 async def test_a_broken_promise_of_a_part_stores_nothing(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, breach: Breach
+    store: ObjectStore, http: Caller, key_prefix: str, breach: Breach
 ) -> None:
     """The store refuses it, and the parts that are there stay as they are."""
     promise = film(f"{key_prefix}victim.html")
@@ -178,9 +163,7 @@ async def test_a_broken_promise_of_a_part_stores_nothing(
     assert await store.head(f"{key_prefix}other.html") is None
 
 
-async def test_a_part_url_is_refused_after_its_time(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_a_part_url_is_refused_after_its_time(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """As every write URL."""
     promise = film(f"{key_prefix}a.html")
     multipart_id = await store.multiparts.open(promise)
@@ -190,9 +173,7 @@ async def test_a_part_url_is_refused_after_its_time(
     assert await send(http, request, part(2)) == 403
 
 
-async def test_what_is_stored_already_is_not_overwritten(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_what_is_stored_already_is_not_overwritten(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Neither by completing over it, nor by completing twice."""
     promise = film(f"{key_prefix}a.html")
     await put(store, http, promise.key, b"I was here before")
@@ -203,9 +184,7 @@ async def test_what_is_stored_already_is_not_overwritten(
     assert await read(http, url) == (200, b"I was here before")
 
 
-async def test_a_part_url_is_dead_once_the_object_is_there(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_a_part_url_is_dead_once_the_object_is_there(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """And completing again changes nothing."""
     promise = film(f"{key_prefix}a.html")
     multipart_id, parts = await sent(store, http, promise)
@@ -216,9 +195,7 @@ async def test_a_part_url_is_dead_once_the_object_is_there(
     assert await store.head(promise.key) == before
 
 
-async def test_parts_that_are_not_there_are_told_for_good(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_parts_that_are_not_there_are_told_for_good(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """A part with another ETag is refused; the parts stay."""
     promise = film(f"{key_prefix}a.html")
     multipart_id, parts = await sent(store, http, promise)
@@ -231,7 +208,7 @@ async def test_parts_that_are_not_there_are_told_for_good(
 
 
 async def test_an_aborted_upload_takes_no_part_and_becomes_nothing(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
     """Aborting again, or what never was, is fine."""
     promise = film(f"{key_prefix}a.html")
@@ -261,3 +238,24 @@ async def test_open_uploads_are_listed_by_prefix_and_dropped_by_key(store: Objec
 def test_the_last_part_has_what_is_left() -> None:
     """The promise of this file is as it says."""
     assert [part_bytes(film("a"), number) for number in (1, 2)] == [len(part(1)), len(part(2))] == [PART, 8]
+
+
+@pytest.mark.parametrize("content_type", ["application/octet-stream", 'video/webm; codecs="vp8, opus"', "x/y"])
+async def test_an_object_of_parts_is_served_as_it_was_opened(
+    store: ObjectStore, http: Caller, key_prefix: str, content_type: str
+) -> None:
+    """Type, name and caching stay, neutral types too."""
+    name = "attachment; filename=\"_.x\"; filename*=UTF-8''%C3%BC.x"
+    promise = replace(
+        film(f"{key_prefix}original"), content_type=content_type, content_disposition=name, cache_control="private"
+    )
+    multipart_id, parts = await sent(store, http, promise)
+    assert await store.multiparts.complete(promise, multipart_id, parts) == ""
+
+    found = await store.head(promise.key)
+    assert found is not None
+    assert is_same_type(content_type, found.content_type)
+    assert found.foreign_headers == ()
+    answer = await http.send(store.presign_get(promise.key, now(), QUARTER))
+    assert answer.headers["content-disposition"] == name
+    assert answer.headers["cache-control"] == "private"

@@ -1,4 +1,4 @@
-"""What every ObjectStore must keep, proved with real HTTP requests at a real store.
+"""What every ObjectStore must keep: proved with real HTTP requests at a real store, and of the one in memory.
 
 A new adapter joins `ADAPTERS` with a function that opens it where everybody may read `OPEN_FOLDER`.
 """
@@ -10,17 +10,21 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
-from yarl import URL
+from tests.contracts.callers import Caller, caller_of
+from tests.memory.object_store import MemoryObjectStore
 
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
+from assetlane_server.uploads.endings import ENDINGS
 from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.media_types import is_same_type
+from assetlane_server.uploads.paths import object_key
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise
 
@@ -33,8 +37,9 @@ OPEN_FOLDER = f"{CONTRACT_PREFIX}public/"
 
 
 @asynccontextmanager
-async def open_s3(stack: StackAddress) -> AsyncIterator[ObjectStore]:
+async def open_s3(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
     """An S3 store, as the server opens it after `assetlane-server setup`."""
+    stack: StackAddress = request.getfixturevalue("stack")
     settings = S3Settings(
         bucket=stack.s3_bucket,
         region=stack.s3_region,
@@ -48,21 +53,28 @@ async def open_s3(stack: StackAddress) -> AsyncIterator[ObjectStore]:
         yield store
 
 
-ADAPTERS: Mapping[str, Callable[[StackAddress], AbstractAsyncContextManager[ObjectStore]]] = {"s3": open_s3}
+@asynccontextmanager
+async def open_memory(_request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
+    """The store of unit tests and simulation."""
+    yield MemoryObjectStore(open_prefix=OPEN_FOLDER, page_keys=2)
+
+
+Opening = Callable[[pytest.FixtureRequest], AbstractAsyncContextManager[ObjectStore]]
+ADAPTERS: Mapping[str, Opening] = {"s3": open_s3, "memory": open_memory}
 
 
 @pytest.fixture(params=ADAPTERS)
-async def store(request: pytest.FixtureRequest, stack: StackAddress) -> AsyncIterator[ObjectStore]:
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
     """The adapter under test."""
-    async with ADAPTERS[request.param](stack) as store:
+    async with ADAPTERS[request.param](request) as store:
         yield store
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
+async def http(store: ObjectStore) -> AsyncIterator[Caller]:
     """A caller that has nothing but URLs."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT_S)) as session:
-        yield session
+    async with caller_of(store) as caller:
+        yield caller
 
 
 def now() -> datetime:
@@ -75,30 +87,23 @@ def promise_of(key: str, content: bytes = BYTES, content_type: str = "text/plain
     return VariantPromise("original", content_type, len(content), sha256=hashlib.sha256(content).digest(), key=key)
 
 
-async def send(http: aiohttp.ClientSession, request: PresignedRequest, body: bytes | None = None) -> int:
+async def send(http: Caller, request: PresignedRequest, body: bytes = b"") -> int:
     """Sends a request as it stands and returns the status."""
-    url = URL(request.url, encoded=True)
-    async with http.request(
-        request.method, url, headers=request.headers, data=body, skip_auto_headers=["content-type"]
-    ) as answer:
-        await answer.read()
-        return answer.status
+    return (await http.send(request, body)).status
 
 
-async def read(http: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
+async def read(http: Caller, url: str) -> tuple[int, bytes]:
     """Reads a URL and returns the status and the body."""
-    async with http.get(URL(url, encoded=True)) as answer:
-        return answer.status, await answer.read()
+    answer = await http.send(PresignedRequest("GET", url, {}, now()))
+    return answer.status, answer.body
 
 
-async def put(store: ObjectStore, http: aiohttp.ClientSession, key: str, content: bytes = BYTES) -> None:
+async def put(store: ObjectStore, http: Caller, key: str, content: bytes = BYTES) -> None:
     """Stores what is promised."""
     assert await send(http, store.presign_put(promise_of(key, content), now(), QUARTER), content) == 200
 
 
-async def test_the_promised_bytes_are_accepted_and_proved(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_the_promised_bytes_are_accepted_and_proved(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """What `head` says is what was promised; the ETag comes without quotes."""
     promise = promise_of(f"{key_prefix}a.txt")
 
@@ -112,9 +117,7 @@ async def test_the_promised_bytes_are_accepted_and_proved(
     assert '"' not in found.etag
 
 
-async def test_a_promise_without_a_hash_is_accepted(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_a_promise_without_a_hash_is_accepted(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Length and type alone are a promise too."""
     promise = replace(promise_of(f"{key_prefix}a.txt"), sha256=b"")
     request = store.presign_put(promise, now(), QUARTER)
@@ -123,9 +126,7 @@ async def test_a_promise_without_a_hash_is_accepted(
     assert await send(http, request, BYTES) == 200
 
 
-async def test_an_empty_object_can_be_promised(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_an_empty_object_can_be_promised(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Zero bytes are a size."""
     await put(store, http, f"{key_prefix}empty", b"")
 
@@ -179,6 +180,10 @@ BREACHES = [
     Breach("shorter", BYTES[:-1], with_header("content-length", str(len(BYTES) - 1))),
     Breach("another type", change=with_header("content-type", "text/html")),
     Breach("no type", change=without_header("content-type")),
+    Breach("shown instead of saved", change=with_header("content-disposition", "inline")),
+    Breach("no disposition", change=without_header("content-disposition")),
+    Breach("kept by everybody", change=with_header("cache-control", "public")),
+    Breach("no caching", change=without_header("cache-control")),
     Breach("another body under the same hash", OTHER),
     Breach(
         "another body with its own hash",
@@ -208,7 +213,7 @@ BREACHES = [
 
 @pytest.mark.parametrize("breach", BREACHES, ids=str)
 async def test_a_broken_promise_stores_nothing(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, breach: Breach
+    store: ObjectStore, http: Caller, key_prefix: str, breach: Breach
 ) -> None:
     """The store refuses it, where nothing is yet."""
     request = store.presign_put(promise_of(f"{key_prefix}victim.txt"), now(), QUARTER)
@@ -221,7 +226,7 @@ async def test_a_broken_promise_stores_nothing(
 
 @pytest.mark.parametrize("breach", [Breach("the same again"), *BREACHES], ids=str)
 async def test_a_stored_object_cannot_be_touched_with_its_write_url(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, breach: Breach
+    store: ObjectStore, http: Caller, key_prefix: str, breach: Breach
 ) -> None:
     """Its URL is still valid, but the bytes are proved already."""
     key = f"{key_prefix}victim.txt"
@@ -236,7 +241,7 @@ async def test_a_stored_object_cannot_be_touched_with_its_write_url(
 
 
 async def test_a_second_write_is_told_that_something_is_there(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
     """412: the caller knows that the bytes arrived, and can complete."""
     request = store.presign_put(promise_of(f"{key_prefix}a.txt"), now(), QUARTER)
@@ -245,9 +250,7 @@ async def test_a_second_write_is_told_that_something_is_there(
     assert await send(http, request, BYTES) == 412
 
 
-async def test_of_many_writes_at_once_one_wins(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_of_many_writes_at_once_one_wins(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """The condition holds in a race too."""
     request = store.presign_put(promise_of(f"{key_prefix}a.txt"), now(), QUARTER)
 
@@ -259,6 +262,8 @@ async def test_of_many_writes_at_once_one_wins(
 
 async def test_a_body_that_breaks_off_stores_nothing(store: ObjectStore, key_prefix: str) -> None:
     """A lost connection leaves no short object."""
+    if isinstance(store, MemoryObjectStore):
+        pytest.skip("is about HTTP: in memory a body comes whole")
     promise = promise_of(f"{key_prefix}a.txt")
     request = store.presign_put(promise, now(), QUARTER)
     url = urlsplit(request.url)
@@ -278,9 +283,7 @@ async def test_a_body_that_breaks_off_stores_nothing(store: ObjectStore, key_pre
     assert await store.head(promise.key) is None
 
 
-async def test_an_expired_write_url_is_refused(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_an_expired_write_url_is_refused(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Its life counts from `signed_at`, not from when it was made."""
     promise = promise_of(f"{key_prefix}a.txt")
     request = store.presign_put(promise, now() - timedelta(hours=1), QUARTER)
@@ -291,7 +294,7 @@ async def test_an_expired_write_url_is_refused(
 
 
 async def test_a_read_url_works_until_its_instant_and_not_after(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
     """`expire_time` is the instant from which the store refuses it."""
     await put(store, http, f"{key_prefix}a.txt")
@@ -312,7 +315,7 @@ async def test_a_read_url_works_until_its_instant_and_not_after(
     assert now() >= request.expire_time
 
 
-async def test_a_read_url_only_reads(store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str) -> None:
+async def test_a_read_url_only_reads(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """It neither writes nor deletes."""
     await put(store, http, f"{key_prefix}a.txt")
     request = store.presign_get(f"{key_prefix}a.txt", now(), QUARTER)
@@ -323,7 +326,7 @@ async def test_a_read_url_only_reads(store: ObjectStore, http: aiohttp.ClientSes
     assert await read(http, request.url) == (200, BYTES)
 
 
-async def test_a_read_url_reads_no_other_key(store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str) -> None:
+async def test_a_read_url_reads_no_other_key(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """A signature is one key's."""
     await put(store, http, f"{key_prefix}a.txt")
     await put(store, http, f"{key_prefix}b.txt")
@@ -334,9 +337,7 @@ async def test_a_read_url_reads_no_other_key(store: ObjectStore, http: aiohttp.C
     assert status == 403
 
 
-async def test_a_private_object_is_closed_to_strangers(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_a_private_object_is_closed_to_strangers(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Without a signature there is nothing to see."""
     await put(store, http, f"{key_prefix}a.txt")
 
@@ -346,7 +347,7 @@ async def test_a_private_object_is_closed_to_strangers(
 
 
 async def test_a_public_object_is_open_to_read_and_closed_to_write(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
     """Its unsigned URL is permanent, and good for reading only."""
     key = f"{OPEN_FOLDER}{key_prefix}a.txt"
@@ -365,7 +366,7 @@ async def test_a_public_object_is_open_to_read_and_closed_to_write(
 )
 @pytest.mark.parametrize("folder", ["", OPEN_FOLDER], ids=["private", "public"])
 async def test_a_key_of_any_letters_goes_all_the_way(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str, folder: str, name: str
+    store: ObjectStore, http: Caller, key_prefix: str, folder: str, name: str
 ) -> None:
     """Written, found, read and deleted under exactly that key."""
     key, neighbour = f"{folder}{key_prefix}{name}", f"{folder}{key_prefix}neighbour"
@@ -415,39 +416,41 @@ async def test_what_is_not_there_is_none(store: ObjectStore, key_prefix: str) ->
     assert await store.head(f"{key_prefix}nothing") is None
 
 
-async def test_what_the_server_made_is_stored_once(store: ObjectStore, key_prefix: str) -> None:
-    """With its type and checksum; a second time nothing changes, and that is told."""
-    key = f"{key_prefix}cut.jpg"
-    stored = await store.put(key, BYTES, "image/jpeg")
-    assert stored is not None
-    assert (stored.size_bytes, stored.content_type) == (len(BYTES), "image/jpeg")
-    assert stored.sha256 == hashlib.sha256(BYTES).digest()
-    assert await store.put(key, OTHER, "image/png") is None
-    assert await store.head(key) == stored
+async def test_the_first_bytes_are_read_and_no_more(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+    """Fewer where there are fewer."""
+    await put(store, http, f"{key_prefix}a.txt")
+
+    assert await store.read_start(f"{key_prefix}a.txt", 5) == BYTES[:5]
+    assert await store.read_start(f"{key_prefix}a.txt", 4096) == BYTES
+    with pytest.raises(StoreUnavailable):
+        await store.read_start(f"{key_prefix}nothing", 5)
 
 
-async def test_a_local_copy_has_the_objects_bytes_and_goes_with_its_block(store: ObjectStore, key_prefix: str) -> None:
-    """Empty ones and large ones too."""
-    for size in (0, 1, 3_000_001):
-        key, content = f"{key_prefix}{size}", bytes(range(256)) * (size // 256) + bytes(size % 256)
-        await store.put(key, content, "text/plain")
-        async with store.local_copy(key, size) as path:
-            assert path.read_bytes() == content
-        assert not path.exists()
-
-
-async def test_a_copy_of_what_is_not_there_or_of_another_size_is_refused(store: ObjectStore, key_prefix: str) -> None:
-    """And leaves no file."""
-    await store.put(f"{key_prefix}a", BYTES, "text/plain")
-    for key, size in (("nothing", 5), ("a", len(BYTES) - 1), ("a", len(BYTES) + 1)):
-        with pytest.raises(StoreUnavailable):
-            async with store.local_copy(f"{key_prefix}{key}", size):
-                pytest.fail("there is no such copy")
-
-
-async def test_deleting_removes_those_and_no_others(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
+async def test_the_servers_own_processes_have_urls_that_work_from_here(
+    store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
+    """As good as any other: signed, for one object, once."""
+    inside, promise = store.seen_from_here(), promise_of(f"{key_prefix}cut.jpg", content_type="image/jpeg")
+
+    assert await send(http, inside.presign_put(promise, now(), QUARTER), BYTES) == 200
+    assert await send(http, inside.presign_put(promise, now(), QUARTER), BYTES) == 412
+    assert await read(http, inside.presign_get(promise.key, now(), QUARTER).url) == (200, BYTES)
+    assert await inside.head(promise.key) == await store.head(promise.key)
+
+
+async def test_a_store_that_reports_checksums_does_so_for_every_signed_one(
+    store: ObjectStore, http: Caller, key_prefix: str
+) -> None:
+    """Completion counts on it; of a store that nobody asked yet nothing is known."""
+    promise = promise_of(f"{key_prefix}a.txt")
+    await put(store, http, promise.key)
+    found = await store.head(promise.key)
+    assert found is not None
+    if store.reports_sha256:
+        assert found.sha256 == promise.sha256
+
+
+async def test_deleting_removes_those_and_no_others(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Many at once; those that are not there count as deleted."""
     for name in ("a", "b", "c"):
         await put(store, http, f"{key_prefix}{name}")
@@ -473,9 +476,7 @@ async def test_a_thousand_keys_are_deleted_at_once_and_no_more(store: ObjectStor
         await store.delete(keys)
 
 
-async def test_listing_page_by_page_finds_every_key_once(
-    store: ObjectStore, http: aiohttp.ClientSession, key_prefix: str
-) -> None:
+async def test_listing_page_by_page_finds_every_key_once(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """Also across folders whose names sort differently with their `/`; sizes and times are the objects'."""
     names = ["a/x", "a/y/z", "a b", "a-b/x", "a.b/x", "a0", "ü/x", "%2f", "a+b"]
     begun = now() - timedelta(minutes=1)
@@ -493,3 +494,100 @@ async def test_listing_page_by_page_finds_every_key_once(
     assert sorted(one.key for one in found) == sorted(f"{key_prefix}{name}" for name in names)
     assert {one.size_bytes for one in found} == {len(BYTES)}
     assert all(begun <= one.modify_time <= now() + timedelta(minutes=1) for one in found)
+
+
+ODD_TYPES = [
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/x-unheard-of",
+    "application/x-www-form-urlencoded",
+    "application/x-directory",
+    "httpd/unix-directory",
+    "message/rfc822",
+    "multipart/form-data",
+    "multipart/x-mixed-replace",
+    "multipart/mixed; boundary=abc",
+    "text/plain; charset=utf-8",
+    'video/webm; codecs="vp8, opus"',
+    r'text/plain; name="a \"quoted\" \\ name; with = and , in it"',
+    "unknown/unknown",
+    "video/x+xml",
+]
+
+
+@pytest.mark.parametrize("size_bytes", [0, 40])
+async def test_every_type_stays_as_declared(store: ObjectStore, http: Caller, key_prefix: str, size_bytes: int) -> None:
+    """Under the keys that the server gives, each type of its table, neutral and odd ones, whatever the bytes are."""
+    body = b"<!DOCTYPE html><script>x()</script>\r\n\r\n\r\n\r\n\r\n"[:size_bytes]
+    promises = [
+        promise_of(object_key(f"{key_prefix}{number}/", "original", content_type), body, content_type)
+        for number, content_type in enumerate([*ENDINGS, *ODD_TYPES])
+    ]
+    changed = {}
+    for promise in promises:
+        assert await send(http, store.presign_put(promise, now(), QUARTER), body) == 200, promise
+        found = await store.head(promise.key)
+        assert found is not None
+        if not is_same_type(promise.content_type, found.content_type) or found.size_bytes != size_bytes:
+            changed[promise.content_type] = found
+    assert changed == {}
+
+
+async def test_it_is_served_with_what_was_signed(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+    """Type, disposition and caching; `expires` is the end of the URL."""
+    name = "attachment; filename=\"Gr__e (1); 2.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%281%29%3B%202.txt"
+    promise = replace(promise_of(f"{key_prefix}a.txt"), content_disposition=name, cache_control="private")
+    assert await send(http, store.presign_put(promise, now(), QUARTER), BYTES) == 200
+
+    request = store.presign_get(promise.key, now(), QUARTER)
+    answer = await http.send(request)
+    assert answer.status == 200
+    assert answer.headers["content-type"] == promise.content_type
+    assert answer.headers["content-disposition"] == name
+    assert answer.headers["cache-control"] == "private"
+    assert parsedate_to_datetime(answer.headers["expires"]) == request.expire_time
+
+
+async def test_a_url_can_give_another_name(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+    """And that name is signed: no other can be put in its place."""
+    await put(store, http, f"{key_prefix}a.txt")
+    name = "attachment; filename=\"Gr__e.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe.txt"
+    request = store.presign_get(f"{key_prefix}a.txt", now(), QUARTER, name)
+
+    answer = await http.send(request)
+    assert answer.status == 200
+    assert answer.headers["content-disposition"] == name
+    assert answer.body == BYTES
+    assert (await read(http, request.url.replace("attachment", "inline")))[0] == 403
+    assert (await read(http, request.url.replace("response-content-disposition", "response-content-type")))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"content-encoding": "gzip"},
+        {"content-language": "de"},
+        {"expires": "Thu, 01 Jan 2099 00:00:00 GMT"},
+        {"x-amz-meta-a": "b"},
+        {"x-amz-website-redirect-location": "https://evil.example/"},
+        {"content-encoding": "gzip", "content-language": "de"},
+    ],
+    ids=lambda headers: "+".join(headers),
+)
+async def test_headers_that_nobody_signed_are_refused_or_reported(
+    store: ObjectStore, http: Caller, key_prefix: str, foreign: Mapping[str, str]
+) -> None:
+    """A store refuses them, forgets them, or says with which names an object is served."""
+    promise = promise_of(f"{key_prefix}a.txt")
+    request = store.presign_put(promise, now(), QUARTER)
+    status = await send(http, replace(request, headers={**request.headers, **foreign}), BYTES)
+    found = await store.head(promise.key)
+    if status != 200:
+        assert found is None
+        return
+    assert found is not None
+    answer = await http.send(store.presign_get(promise.key, now(), QUARTER))
+    served = {name.lower() for name in answer.headers} - {"expires"}
+    assert set(found.foreign_headers) - {"expires"} == served & foreign.keys()
+    # A URL of ours overrides `expires`: what the object itself has is what HEAD says.
+    assert ("expires" in found.foreign_headers) == ("expires" in foreign)

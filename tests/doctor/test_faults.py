@@ -1,18 +1,21 @@
 """Faults planted one at a time: doctor names each, and nothing else has FAILED."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from pydantic import SecretStr
 from tests.doctor.conftest import ORIGIN, Report, changed, examined, set_up
 from tests.objects import altered as objects
-from tests.objects.servers import http_server, nothing_listening
+from tests.objects.servers import answering_to, http_server, nothing_listening
 from tests.records import altered as records
 from tests.records.stores import mongo
+from tests.servers import prepare_bucket
 
 from assetlane_server.app import object_store
 from assetlane_server.config import Settings
@@ -20,6 +23,11 @@ from assetlane_server.doctor.finding import Verdict
 from assetlane_server.local import EmbeddedStack
 
 HOUR = timedelta(hours=1)
+# What radosgw 16.2.15 sent after `HEAD /`, its ids shortened.
+RADOSGW_ANSWER = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nx-amz-request-id: tx1-default\r\n"
+    b"Content-Type: application/xml\r\nDate: Thu, 26 Nov 2026 19:25:32 GMT\r\nConnection: Keep-Alive\r\n\r\n"
+)
 
 
 async def test_a_sound_set_up_passes_every_check_and_nothing_is_left(settings: Settings) -> None:
@@ -52,18 +60,126 @@ async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: 
     assert not left.get("DeleteMarkers")
 
 
-async def test_a_wrong_region_is_named(settings: Settings) -> None:
-    """A store that tells where its bucket is, as Amazon does; SeaweedFS accepts any region."""
+async def test_a_region_that_the_store_does_not_check_is_no_fault(settings: Settings) -> None:
+    """It names one of its own and accepts ours: radosgw says `default`, ministack and versitygw what they have."""
+    for name in ("eu-west-1", "default"):
+
+        def elsewhere(request: web.Request, answer: objects.Answer, name: str = name) -> objects.Answer:
+            is_bucket = request.method == "HEAD" and request.path == f"/{settings.s3_bucket}"
+            return answer.with_header("x-amz-bucket-region", name) if is_bucket else answer
+
+        report = await examined_through(settings, elsewhere)
+
+        assert (report.failed, report.warned) == (set(), set())
+        assert name in report.told("region")
+
+
+async def test_a_region_that_only_urls_are_refused_for_is_named(settings: Settings) -> None:
+    """As Amazon answers a URL that was signed for another region."""
 
     def elsewhere(request: web.Request, answer: objects.Answer) -> objects.Answer:
-        is_bucket = request.method == "HEAD" and request.path == f"/{settings.s3_bucket}"
-        return answer.with_header("x-amz-bucket-region", "eu-west-1") if is_bucket else answer
+        if request.method == "HEAD" and request.path == f"/{settings.s3_bucket}":
+            return answer.with_header("x-amz-bucket-region", "eu-west-1")
+        if request.method == "PUT" and "X-Amz-Signature" in request.query:
+            text = b"<Error><Code>AuthorizationQueryParametersError</Code></Error>"
+            return replace(answer.with_status(400), body=text)
+        return answer
 
     report = await examined_through(settings, elsewhere)
 
-    assert report.failed == {"region"}
+    assert {"region", "right to put"} <= report.failed
     assert "eu-west-1" in report.told("region")
     assert "ASSETLANE_S3_REGION" in report.told("region")
+
+
+@pytest.mark.parametrize(
+    "body", [b"0\r\n\r\n", b"15\r\n<ListAllMyBuckets/>\r\n\r\n0\r\n\r\n"], ids=["recorded", "longer"]
+)
+async def test_a_store_that_sends_a_body_after_head_is_examined_all_the_same(settings: Settings, body: bytes) -> None:
+    """What radosgw 16.2 sent, byte for byte: the end of a chunked body comes after the answer to `HEAD /`."""
+    assert settings.s3_endpoint is not None
+    async with answering_to(settings.s3_endpoint, b"HEAD / ", RADOSGW_ANSWER + body) as address:
+        report = await examined(changed(settings, s3_endpoint=address))
+
+    assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
+
+
+def taken_for_a_listing(name: str) -> objects.Alteration:
+    """Swift's s3api does not know this question, and answers with a listing of the bucket."""
+
+    def alter(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        if request.method == "GET" and name in request.query:
+            return replace(answer.with_status(200), body=b"<ListBucketResult><Name>lane</Name></ListBucketResult>")
+        return answer
+
+    return alter
+
+
+async def test_a_store_without_clean_up_rules_is_not_sent_to_set_up(settings: Settings) -> None:
+    """`setup` says "not supported" there; `reconcile` does the same job."""
+
+    def refusing(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        text = b"<Error><Code>NotImplemented</Code></Error>"
+        return replace(answer.with_status(501), body=text) if "lifecycle" in request.query else answer
+
+    for alter in (taken_for_a_listing("lifecycle"), refusing):
+        report = await examined_through(settings, alter)
+
+        assert (report.failed, report.warned) == (set(), {"clean-up rule"})
+        assert "reconcile --delete-orphans" in report.told("clean-up rule")
+        assert "setup" not in report.told("clean-up rule")
+
+
+async def test_block_public_access_is_named_with_the_option_that_lifts_it(settings: Settings) -> None:
+    """A fresh bucket of Amazon has it."""
+    block = (
+        b"<PublicAccessBlockConfiguration><BlockPublicPolicy>true</BlockPublicPolicy></PublicAccessBlockConfiguration>"
+    )
+
+    def blocked(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        if "publicAccessBlock" in request.query:
+            return replace(answer.with_status(200), body=block)
+        is_anybody = request.method == "GET" and "/public/" in request.path and not request.query
+        return (
+            replace(answer.with_status(403), body=b"<Error><Code>AccessDenied</Code></Error>") if is_anybody else answer
+        )
+
+    report = await examined_through(settings, blocked)
+
+    assert report.failed == {"public prefix"}
+    assert "--allow-public-policy" in report.told("public prefix")
+
+
+async def test_a_store_without_policies_is_not_sent_to_set_up_for_its_public_prefix(settings: Settings) -> None:
+    """Swift: the prefix is opened by the store's own means, or there are no public assets."""
+
+    def without(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        if "policy" in request.query or "publicAccessBlock" in request.query:
+            return replace(answer.with_status(501), body=b"<Error><Code>NotImplemented</Code></Error>")
+        is_anybody = request.method == "GET" and "/public/" in request.path and not request.query
+        return answer.with_status(400) if is_anybody else answer
+
+    report = await examined_through(settings, without)
+    private = await examined_through(changed(settings, public_assets=False), without)
+
+    assert report.failed == {"public prefix"}
+    assert "assetlane-server setup" not in report.told("public prefix")
+    assert "ASSETLANE_PUBLIC_ASSETS=false" in report.told("public prefix")
+    assert private.failed == set()
+
+
+async def test_an_unknown_key_is_no_missing_bucket(settings: Settings) -> None:
+    """Versitygw answers it with 404."""
+
+    async def refuse(_request: web.Request) -> web.StreamResponse:
+        text = "<Error><Code>XAdminUserNotFound</Code><Message>No user.</Message></Error>"
+        return web.Response(status=404, text=text, content_type="application/xml")
+
+    async with http_server(refuse) as address:
+        report = await examined(changed(settings, s3_endpoint=address))
+
+    assert "credentials" in report.failed
+    assert "bucket" in report.of(Verdict.SKIPPED)
 
 
 async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settings) -> None:
@@ -79,6 +195,37 @@ async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settin
 
     assert "region" in report.failed
     assert "eu-west-1" in report.told("region")
+
+
+async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settings: Settings) -> None:
+    """Its CORS rule knows fewer headers than write targets have now; another `setup` mends it."""
+    async with object_store(settings) as store:
+        headers = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
+        rule = {"AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": headers}
+        rules: Any = {"CORSRules": [{**rule, "ID": f"assetlane {settings.key_prefix}", "ExposeHeaders": ["ETag"]}]}
+        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+
+    report = await examined(settings)
+
+    assert report.failed == {"CORS"}
+    assert "content-disposition" in report.told("CORS")
+    assert "`assetlane-server setup`, again" in report.told("CORS")
+    await prepare_bucket(settings, is_own=True)
+    assert (await examined(settings)).failed == set()
+
+
+async def test_a_store_that_replaces_types_is_a_warning(settings: Settings) -> None:
+    """Uploads of such types end with CONTENT_TYPE_MISMATCH there."""
+
+    def guessing(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        is_neutral = answer.headers.get("content-type") == "application/octet-stream" and request.method == "HEAD"
+        return answer.with_header("content-type", "text/html") if is_neutral else answer
+
+    async with objects.altered(settings.s3_endpoint or "", guessing) as address:
+        report = await examined(changed(settings, s3_endpoint=address))
+
+    assert report.failed == set()
+    assert report.warned == {"types"}
 
 
 async def test_missing_cors_is_named(settings: Settings) -> None:
@@ -105,6 +252,7 @@ async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings)
 
     assert report.failed == {"CORS"}
     assert "if-none-match" in report.told("CORS")
+    assert "cache-control" in report.told("CORS")
     assert "ETag" in report.told("public endpoint")
 
 
@@ -256,6 +404,20 @@ async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(setting
     assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
     assert "uploads.due" in report.told("indexes")
     assert "quotas.sweep" not in report.told("indexes")
+
+
+async def test_a_store_that_obeys_unsigned_headers_is_named(settings: Settings) -> None:
+    """A failure with the setting that accepts it, then a warning."""
+
+    def obeying(request: web.Request, answer: objects.Answer) -> objects.Answer:
+        return answer.with_status(200) if request.path.endswith("/acl") else answer
+
+    refused = await examined_through(settings, obeying)
+    accepted = await examined_through(changed(settings, accept_unsigned_headers=True), obeying)
+
+    assert refused.failed == {"unsigned ACLs"}
+    assert "ASSETLANE_ACCEPT_UNSIGNED_HEADERS=true" in refused.told("unsigned ACLs")
+    assert (accepted.failed, accepted.warned) == (set(), {"unsigned ACLs"})
 
 
 async def test_a_store_that_accepts_overwrites_is_named(settings: Settings) -> None:

@@ -48,6 +48,7 @@ def environment_for(
         "s3_bucket": stack.s3_bucket,
         "s3_access_key_id": stack.s3_access_key_id,
         "s3_secret_access_key": stack.s3_secret_access_key,
+        "store_probe": "quick",
         **settings,
         **changes,
     }

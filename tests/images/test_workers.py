@@ -1,27 +1,78 @@
-"""Cuts in processes of their own: what they make, and what does not survive there."""
+"""Cuts in processes of their own: what they fetch, make and store, and what does not survive there."""
 
 import asyncio
+import hashlib
 import io
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
-from datetime import timedelta
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp import web
 from PIL import Image
+from tests.objects.servers import http_server
 
+from assetlane_server.images.worker import CPU_LIMIT_FILE, NICENESS
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
-from assetlane_server.uploads.cut_plan import CutPlan, CutSize
-from assetlane_server.uploads.errors import PictureRefused
+from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, CutSize, MadePicture
+from assetlane_server.uploads.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
+from assetlane_server.uploads.ports import PresignedRequest
 
-LIMITS = CuttingLimits(workers=2, time=timedelta(seconds=20))
+LIMITS = CuttingLimits(workers=2, cpu_time=timedelta(seconds=60), time=timedelta(seconds=300))
 PLAN = CutPlan()
-LIMIT_S = 20.0
+LIMIT_S = 120.0
+# Eight PNGs of noise, each of which takes a second or so of CPU time.
+SLOW = CutPlan(tuple(CutSize(f"c{edge}", edge) for edge in range(2000, 2008)), CutFormat.PNG)
+
+
+@dataclass
+class Shelf:
+    """A store over HTTP that looks at no signature: what is asked of it, and what it answers."""
+
+    address: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)  # of each PUT
+    faults: list[int] = field(default_factory=list)  # statuses of the next answers
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answers one request."""
+        name = request.path.strip("/")
+        if self.faults:
+            await request.read()
+            return web.Response(status=self.faults.pop(0))
+        if request.method == "PUT":
+            body = await request.read()
+            self.headers[name] = {key.lower(): value for key, value in request.headers.items()}
+            if name in self.files:
+                return web.Response(status=412)
+            self.files[name] = body
+            return web.Response()
+        if name == "elsewhere":
+            return web.Response(status=307, headers={"Location": f"{self.address}/a.jpg"})
+        return web.Response(body=self.files[name]) if name in self.files else web.Response(status=404)
+
+    def get(self, name: str) -> PresignedRequest:
+        """A request that reads a file."""
+        return PresignedRequest("GET", f"{self.address}/{name}", {}, datetime.now(UTC))
+
+    def put(self, name: str, **headers: str) -> PresignedRequest:
+        """A request that stores a file."""
+        return PresignedRequest("PUT", f"{self.address}/{name}", headers, datetime.now(UTC))
+
+
+@pytest.fixture
+async def shelf() -> AsyncIterator[Shelf]:
+    """A store with one picture, `a.jpg`."""
+    shelf = Shelf(files={"a.jpg": picture()})
+    async with http_server(shelf.answer) as shelf.address:
+        yield shelf
 
 
 @pytest.fixture
@@ -30,10 +81,43 @@ def workers() -> PictureWorkers:
     return PictureWorkers(LIMITS)
 
 
-def picture(path: Path, size: tuple[int, int] = (1200, 800), color: str = "teal") -> Path:
-    """Writes a JPEG and returns its path."""
-    Image.new("RGB", size, color).save(path, "JPEG")
-    return path
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
+    """Tells which folders of workers there are now."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return lambda: list(place.iterdir())
+
+
+def picture(size: tuple[int, int] = (1200, 800), color: str = "teal", format: str = "JPEG") -> bytes:
+    """Returns a picture of one colour."""
+    encoded = io.BytesIO()
+    Image.new("RGB", size, color).save(encoded, format)
+    return encoded.getvalue()
+
+
+def noise(edge: int) -> bytes:
+    """Returns a picture that no encoder makes small."""
+    encoded = io.BytesIO()
+    Image.effect_noise((edge, edge), 90).convert("RGB").save(encoded, "PNG", compress_level=0)
+    return encoded.getvalue()
+
+
+async def cut(
+    workers: PictureWorkers, shelf: Shelf, name: str = "a.jpg", content_type: str = "image/jpeg", plan: CutPlan = PLAN
+) -> MadePicture:
+    """Makes cuts and drops them."""
+    size = len(shelf.files.get(name, b""))
+    async with workers.cut(shelf.get(name), size, content_type, plan) as picture:
+        return picture.made
+
+
+async def begun(folders: Callable[[], list[Path]]) -> None:
+    """Waits until a worker has an original and is about to cut it."""
+    async with asyncio.timeout(LIMIT_S):
+        while not any((folder / CPU_LIMIT_FILE).exists() for folder in folders()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # another process tells no event
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -42,54 +126,43 @@ def worker_processes() -> list[psutil.Process]:
     return [one for one in children if one.is_running() and "anyio.to_process" in " ".join(one.cmdline())]
 
 
-@asynccontextmanager
-async def stuck(workers: PictureWorkers, pipe: Path) -> AsyncIterator[asyncio.Task[object]]:
-    """A cut whose worker waits for ever: for the first byte of a pipe that nobody writes to."""
-    os.mkfifo(pipe)
-    task: asyncio.Task[object] = asyncio.create_task(workers.cut(pipe, "image/jpeg", PLAN))
-    async with asyncio.timeout(LIMIT_S):
-        while (writer := opened(pipe)) is None:  # noqa: ASYNC110 - another process tells no event
-            await asyncio.sleep(0.01)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-        os.close(writer)
-
-
-def opened(pipe: Path) -> int | None:
-    """Opens a pipe to write to it, if somebody waits at its other end."""
-    try:
-        return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-
-
-async def test_cuts_are_made_in_another_process(workers: PictureWorkers, tmp_path: Path) -> None:
-    """The standard ones, with their sizes; the picture's own size and colour are told."""
-    made = await workers.cut(picture(tmp_path / "a.jpg"), "image/jpeg", PLAN)
-    assert [(cut.name, cut.width_px, cut.height_px) for cut in made.cuts] == [
-        ("small", 300, 200),
-        ("medium", 600, 400),
-        ("large", 900, 600),
-    ]
-    assert (made.width_px, made.height_px, made.color) == (1200, 800, "#008083")  # teal, as JPEG has it
-    for cut in made.cuts:
-        with Image.open(io.BytesIO(cut.data)) as image:
-            assert image.size == (cut.width_px, cut.height_px)
-            assert cut.content_type == "image/jpeg"
+async def test_cuts_are_made_and_stored_by_another_process(
+    workers: PictureWorkers, shelf: Shelf, folders: Callable[[], list[Path]]
+) -> None:
+    """The standard ones, with their sizes and hashes; each is sent with its own request as it stands."""
+    async with workers.cut(shelf.get("a.jpg"), len(shelf.files["a.jpg"]), "image/jpeg", PLAN) as found:
+        made = found.made
+        assert [(one.name, one.width_px, one.height_px) for one in made.cuts] == [
+            ("small", 300, 200),
+            ("medium", 600, 400),
+            ("large", 900, 600),
+        ]
+        assert (made.width_px, made.height_px, made.color) == (1200, 800, "#008083")  # teal, as JPEG has it
+        requests = [
+            shelf.put(one.name, **{"content-length": str(one.size_bytes), "if-none-match": "*"}) for one in made.cuts
+        ]
+        assert await found.store(requests) == [True, True, True]
+        assert await found.store(requests) == [False, False, False]
+    for one in made.cuts:
+        body = shelf.files[one.name]
+        assert (len(body), hashlib.sha256(body).digest()) == (one.size_bytes, one.sha256)
+        assert shelf.headers[one.name]["if-none-match"] == "*"
+        with Image.open(io.BytesIO(body)) as image:
+            assert image.size == (one.width_px, one.height_px)
+            assert one.content_type == "image/jpeg"
     assert worker_processes()
+    assert not folders()
 
 
-async def test_a_plan_of_ones_own_decides_names_sizes_and_quality(workers: PictureWorkers, tmp_path: Path) -> None:
-    """One size by request; less quality is fewer bytes."""
-    path = tmp_path / "noise.jpg"
-    Image.effect_noise((800, 800), 90).save(path, "JPEG")
-    plan = CutPlan(sizes=(CutSize("thumb", 128),), quality=90)
-    fine, coarse = [await workers.cut(path, "image/jpeg", replace(plan, quality=quality)) for quality in (90, 20)]
-    assert [(cut.name, cut.width_px) for cut in fine.cuts] == [("thumb", 128)]
-    assert len(coarse.cuts[0].data) < len(fine.cuts[0].data)
+async def test_a_plan_of_ones_own_decides_names_sizes_and_quality(workers: PictureWorkers, shelf: Shelf) -> None:
+    """One size by request; less quality is fewer bytes. A name of ours may be a cut's name too."""
+    shelf.files["noise.png"] = noise(800)
+    plan = CutPlan(sizes=(CutSize(CPU_LIMIT_FILE, 128),), quality=90)
+    fine, coarse = [
+        await cut(workers, shelf, "noise.png", "image/png", replace(plan, quality=quality)) for quality in (90, 20)
+    ]
+    assert [(one.name, one.width_px) for one in fine.cuts] == [(CPU_LIMIT_FILE, 128)]
+    assert coarse.cuts[0].size_bytes < fine.cuts[0].size_bytes
 
 
 @pytest.mark.parametrize(
@@ -98,76 +171,155 @@ async def test_a_plan_of_ones_own_decides_names_sizes_and_quality(workers: Pictu
         (b"\xff\xd8\xff\xe0 not a picture", "image/jpeg", "IMAGE_BROKEN"),
         (b"words", "image/jpeg", "IMAGE_UNRECOGNIZED"),
         (b"", "image/jpeg", "IMAGE_EMPTY"),
-        (None, "image/png", "IMAGE_MISLABELLED"),
+        (picture(), "image/png", "IMAGE_MISLABELLED"),
+        (picture((3000, 2000))[:-5_000], "image/jpeg", "IMAGE_BROKEN"),
     ],
 )
 async def test_what_cannot_be_cut_is_refused_with_a_reason(
-    workers: PictureWorkers, tmp_path: Path, content: bytes | None, content_type: str, reason: str
+    workers: PictureWorkers,
+    shelf: Shelf,
+    folders: Callable[[], list[Path]],
+    content: bytes,
+    content_type: str,
+    reason: str,
 ) -> None:
-    """Broken, something else, empty, mislabelled."""
-    path = tmp_path / "odd"
-    if content is None:
-        picture(path)
-    else:
-        path.write_bytes(content)
+    """Broken, something else, empty, mislabelled, truncated; nothing of it stays."""
+    shelf.files["odd"] = content
     with pytest.raises(PictureRefused) as refused:
-        await workers.cut(path, content_type, PLAN)
+        await cut(workers, shelf, "odd", content_type)
     assert refused.value.reason == reason
+    assert not folders()
 
 
-async def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path) -> None:
+async def test_a_picture_of_too_many_pixels_is_refused(shelf: Shelf) -> None:
     """By its header, before it is decoded."""
     workers = PictureWorkers(replace(LIMITS, max_pixels=1_000))
     with pytest.raises(PictureRefused, match="1200 x 800") as refused:
-        await workers.cut(picture(tmp_path / "a.jpg"), "image/jpeg", PLAN)
+        await cut(workers, shelf)
     assert refused.value.reason == "IMAGE_TOO_LARGE"
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is bounded on Linux only")
-async def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_is_cut(tmp_path: Path) -> None:
+async def test_a_picture_that_takes_too_much_memory_is_refused_and_the_next_is_cut(shelf: Shelf) -> None:
     """The limit is the worker's: what it refuses takes nothing else down."""
     workers = PictureWorkers(replace(LIMITS, memory_bytes=64 * 1024**2))
-    path = tmp_path / "large.png"
-    Image.new("RGB", (6000, 5000)).save(path, "PNG", compress_level=1)  # 90 MB of pixels
+    shelf.files["large.png"] = picture((6000, 5000), format="PNG")  # 90 MB of pixels
     with pytest.raises(PictureRefused) as refused:
-        await workers.cut(path, "image/png", PLAN)
+        await cut(workers, shelf, "large.png", "image/png")
     assert refused.value.reason == "IMAGE_TOO_LARGE"
-    assert len((await workers.cut(picture(tmp_path / "a.jpg"), "image/jpeg", PLAN)).cuts) == 3
+    assert len((await cut(workers, shelf)).cuts) == 3
 
 
-async def test_a_picture_that_takes_too_long_is_given_up_and_its_worker_killed(tmp_path: Path) -> None:
-    """No worker is left with it."""
-    workers = PictureWorkers(replace(LIMITS, time=timedelta(seconds=2)))
-    os.mkfifo(tmp_path / "pipe")
+async def test_a_picture_that_takes_too_much_cpu_time_is_refused_for_good(shelf: Shelf) -> None:
+    """Also in the middle of one long step of an encoder; the next picture has a worker again."""
+    workers = PictureWorkers(replace(LIMITS, cpu_time=timedelta(seconds=1)))
+    shelf.files["noise.png"] = noise(2100)
+    with pytest.raises(PictureRefused, match="more than 1 seconds of CPU time") as refused:
+        await cut(workers, shelf, "noise.png", "image/png", SLOW)
+    assert refused.value.reason == "CUTTING_TIMED_OUT"
+    assert not isinstance(refused.value, CuttingTimedOut), "another try takes as long"
+    assert len((await cut(workers, shelf)).cuts) == 3
+
+
+async def test_the_cpu_time_of_one_picture_is_not_charged_to_the_next(shelf: Shelf) -> None:
+    """One worker may cut pictures all its life."""
+    workers = PictureWorkers(replace(LIMITS, workers=1, cpu_time=timedelta(seconds=2)))
+    shelf.files["noise.png"] = noise(2100)
+    plan = replace(SLOW, sizes=SLOW.sizes[:1])
+    pids = set()
+    for _ in range(4):
+        assert (await cut(workers, shelf, "noise.png", "image/png", plan)).cuts
+        pids |= {one.pid for one in worker_processes()}
+    (worker,) = worker_processes()
+    assert pids == {worker.pid}
+    assert worker.cpu_times().user > 2
+
+
+async def test_a_picture_that_finds_no_time_may_be_tried_again_and_its_worker_is_killed(
+    shelf: Shelf, folders: Callable[[], list[Path]]
+) -> None:
+    """Waiting is no work: the machine, not the picture, is at fault."""
+    workers = PictureWorkers(replace(LIMITS, time=timedelta(milliseconds=1)))
     before = {one.pid for one in worker_processes()}
-    with pytest.raises(PictureRefused) as refused:
-        await workers.cut(tmp_path / "pipe", "image/jpeg", PLAN)
+    with pytest.raises(CuttingTimedOut) as refused:
+        await cut(workers, shelf)
     assert refused.value.reason == "CUTTING_TIMED_OUT"
     assert {one.pid for one in worker_processes()} <= before
+    assert not folders()
 
 
-async def test_the_death_of_a_worker_touches_no_other_picture(workers: PictureWorkers, tmp_path: Path) -> None:
+async def test_the_death_of_a_worker_touches_no_other_picture(
+    workers: PictureWorkers, shelf: Shelf, folders: Callable[[], list[Path]]
+) -> None:
     """A killed worker is replaced once; killed again, that picture is refused. Others are cut all along."""
-    async with stuck(workers, tmp_path / "pipe") as task, asyncio.timeout(LIMIT_S):
-        other = asyncio.create_task(workers.cut(picture(tmp_path / "a.jpg"), "image/jpeg", PLAN))
-        assert len((await other).cuts) == 3
+    shelf.files["noise.png"] = noise(2100)
+    task = asyncio.create_task(cut(workers, shelf, "noise.png", "image/png", SLOW))
+    await begun(folders)
+    slow = {one.pid for one in worker_processes()}
+    async with asyncio.timeout(LIMIT_S):
+        assert len((await cut(workers, shelf)).cuts) == 3
+        for one in worker_processes():
+            if one.pid in slow:
+                one.kill()
         while not task.done():
             for one in worker_processes():
-                one.kill()
+                if one.pid not in slow:
+                    one.kill()
             await asyncio.sleep(0.05)  # until there is another one to kill
-        error = task.exception()
-        assert isinstance(error, PictureRefused)
-        assert error.reason == "CUTTING_CRASHED"
-    assert len((await workers.cut(picture(tmp_path / "b.jpg"), "image/jpeg", PLAN)).cuts) == 3
+    error = task.exception()
+    assert isinstance(error, PictureRefused)
+    assert error.reason == "CUTTING_CRASHED"
+    assert len((await cut(workers, shelf)).cuts) == 3
 
 
-async def test_a_cancelled_cut_leaves_no_worker_behind(workers: PictureWorkers, tmp_path: Path) -> None:
+async def test_a_cancelled_cut_leaves_no_worker_and_no_file_behind(
+    workers: PictureWorkers, shelf: Shelf, folders: Callable[[], list[Path]]
+) -> None:
     """The process ends with the wait."""
-    async with stuck(workers, tmp_path / "pipe") as task:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert not worker_processes()
+    shelf.files["noise.png"] = noise(2100)
+    task = asyncio.create_task(cut(workers, shelf, "noise.png", "image/png", SLOW))
+    await begun(folders)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not worker_processes()
+    assert not folders()
+
+
+@pytest.mark.parametrize("name", ["nothing", "elsewhere", "a.jpg"])
+async def test_an_original_that_is_not_what_the_store_reports_is_not_cut(
+    workers: PictureWorkers, shelf: Shelf, folders: Callable[[], list[Path]], name: str
+) -> None:
+    """Not there, a redirect, too long: the store is at fault, and the upload is tried again."""
+    with pytest.raises(StoreUnavailable) as fault:
+        async with workers.cut(shelf.get(name), 1000, "image/jpeg", PLAN):
+            pytest.fail("there is nothing to cut")
+    assert shelf.address not in str(fault.value)
+    assert not folders()
+
+
+async def test_a_store_in_trouble_for_a_moment_is_asked_again(workers: PictureWorkers, shelf: Shelf) -> None:
+    """Both ways; two conditional PUTs that met are sent again too."""
+    shelf.faults += [503, 500]
+    async with AsyncExitStack() as stack:
+        found = await stack.enter_async_context(
+            workers.cut(shelf.get("a.jpg"), len(shelf.files["a.jpg"]), "image/jpeg", PLAN)
+        )
+        shelf.faults += [409, 503]
+        assert await found.store([shelf.put(one.name) for one in found.made.cuts]) == [True, True, True]
+        shelf.faults += [403]
+        with pytest.raises(StoreUnavailable, match="answers 403 to a worker that stores a cut"):
+            await found.store([shelf.put(one.name) for one in found.made.cuts])
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux alone knows it")
+async def test_workers_let_callers_go_first_and_are_not_starved(workers: PictureWorkers, shelf: Shelf) -> None:
+    """Batch work at a slightly lower priority, in a session of its own."""
+    await cut(workers, shelf)
+    for one in worker_processes():
+        assert os.sched_getscheduler(one.pid) == os.SCHED_BATCH
+        assert one.nice() == max(NICENESS, psutil.Process().nice())
+        assert os.getsid(one.pid) == one.pid
 
 
 def test_it_is_told_which_types_can_be_cut() -> None:
@@ -179,18 +331,15 @@ def test_it_is_told_which_types_can_be_cut() -> None:
 
 
 async def test_a_worker_that_dies_as_it_starts_is_replaced(
-    workers: PictureWorkers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workers: PictureWorkers, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever killed it, another one makes the cuts."""
-    picture = tmp_path / "a.png"
-    Image.new("RGB", (400, 400)).save(picture)
     python, died = tmp_path / "python", tmp_path / "died"
     python.write_text(f'#!/bin/sh\ntest -e {died} || {{ touch {died}; exit 1; }}\nexec {sys.executable} "$@"\n')
     python.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(python))
-    made = await workers.cut(picture, "image/png", PLAN)
+    assert len((await cut(workers, shelf)).cuts) == 3
     assert died.exists()
-    assert [one.name for one in made.cuts] == ["small", "medium"]
 
 
 def test_grpc_does_nothing_between_fork_and_exec() -> None:

@@ -28,17 +28,25 @@ class Bucket:
             endpoint_url=settings.s3_endpoint,
             aws_access_key_id=key_id.get_secret_value() if key_id else None,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
-            config=Config(s3={"addressing_style": "path"}),
+            # Else boto3 adds a checksum of its own choice.
+            config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"),
         )
 
     async def keys(self) -> list[str]:
         """Returns the keys of this test's objects."""
         return await asyncio.to_thread(self._list)
 
-    async def replace(self, url: str, body: bytes, content_type: str) -> None:
+    async def headers(self, key: str) -> dict[str, str]:
+        """Returns what a HEAD of an object says, names in lower case."""
+        found = await asyncio.to_thread(self._client.head_object, Bucket=self._name, Key=key)
+        return dict(found["ResponseMetadata"]["HTTPHeaders"])
+
+    async def replace(self, url: str, body: bytes, content_type: str, *, with_checksum: bool = True) -> None:
         """Puts another object where a presigned URL points."""
         key = unquote(urlsplit(url).path).removeprefix(f"/{self._name}/")
-        options: dict[str, Any] = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
+        options: dict[str, Any] = {"ContentType": content_type}
+        if with_checksum:
+            options["ChecksumAlgorithm"] = "SHA256"
         await asyncio.to_thread(self._client.put_object, Bucket=self._name, Key=key, Body=body, **options)
 
     async def open_multiparts(self) -> list[str]:
@@ -61,8 +69,10 @@ class Bucket:
             await uploads.update_one({"_id": upload_id}, {"$set": pending, "$unset": gone})
 
     def _list_open(self) -> list[str]:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name, Prefix=self._prefix)
-        return [found["Key"] for page in pages for found in page.get("Uploads", ())]
+        # Not by prefix: MinIO lists those of an exact key, or all.
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name)
+        keys = [found["Key"] for page in pages for found in page.get("Uploads", ())]
+        return [key for key in keys if key.startswith(self._prefix)]
 
     def _list(self) -> list[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name, Prefix=self._prefix)

@@ -17,7 +17,7 @@ from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import guarded
 from tests.journeys.lanes import BODY, put, request_for
 from tests.journeys.scraping import HERE, Scrape, addresses, health, scraped
-from tests.journeys.test_server_cuts import completed, picture
+from tests.journeys.test_server_cuts import REQUIRED, completed, picture
 from tests.processes import command, until
 from tests.records.stores import drop, failing
 from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
@@ -80,7 +80,7 @@ async def test_every_call_upload_and_outside_operation_is_counted(
     }
     assert found.value("assetlane_calls_in_flight") == 0
     assert found.value("assetlane_watches_open") == 0
-    for status in ("INITIALIZED", "UPLOADED", "COMPLETED"):
+    for status in ("PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"):
         assert found.value("assetlane_uploads_total", status=status, reason="") == 1
     assert found.value("assetlane_promised_bytes_total") == len(BODY)
     assert found.value("assetlane_completed_bytes_total") == len(BODY)
@@ -147,7 +147,7 @@ async def test_cuts_are_timed_and_refused_ones_counted_by_reason(
     async with served(metered(settings)) as target, grpc.aio.insecure_channel(target) as channel:
         stubs, (address,) = Stubs.on(channel), addresses(caplog.text)
         await completed(stubs, web, picture())
-        broken = await completed(stubs, web, picture()[:600])
+        broken = await completed(stubs, web, picture()[:600], plan=REQUIRED)
         found = await scraped(address)
     reason = broken.upload.failure.reason
     assert reason

@@ -72,7 +72,8 @@ async def test_parts_become_an_asset(stubs: Stubs, web: aiohttp.ClientSession, b
     assert variant.etag
     assert await get(web, variant.read_url) == (200, FILM)
     async with web.get(answer.asset.variants[0].read_url) as response:
-        assert response.headers["content-disposition"] == "attachment"
+        assert response.headers["content-disposition"] == 'attachment; filename="a.html"'
+        assert response.headers["cache-control"] == "private"
     assert await bucket.open_multiparts() == []
     assert await completed(stubs, upload_id) == answer
 

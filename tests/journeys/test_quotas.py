@@ -1,10 +1,12 @@
 """Quotas as callers meet them, on a real server and real stores."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import grpc
@@ -14,8 +16,10 @@ from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import guarded, guarded_server
 from tests.journeys.lanes import BODY, Told, put, request_for
+from tests.journeys.scraping import HERE, addresses, scraped
 from tests.records.stores import failing
-from tests.servers import served
+from tests.servers import LIMIT_S, served
+from tests.uploads.samples import requested
 
 from assetlane import Client, ResourceExhausted
 from assetlane.v1 import asset_service_pb2 as assets
@@ -235,3 +239,48 @@ async def test_the_client_waits_for_room_as_long_as_it_may_and_then_says_which_q
         with pytest.raises(ResourceExhausted) as refused:
             await lane.request_upload(request_for({"original": b"x" * 101}))
         assert (refused.value.reason, refused.value.retry_after) == ("TOO_MANY_BYTES", None)
+
+
+async def test_operations_of_quotas_are_counted(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """As all other operations on MongoDB are."""
+    caplog.set_level("INFO")
+    async with server(settings, quota_uid_uploads=3, metrics_listen=HERE) as stubs:
+        reply = await stubs.uploads.RequestUpload(request_for())
+        await stubs.uploads.CancelUpload(uploads.CancelUploadRequest(upload_id=reply.upload.upload_id))
+        (address,) = addresses(caplog.text)
+        found = await scraped(address)
+    for operation in ("claim quotas", "release quotas"):
+        assert found.value("assetlane_mongodb_call_seconds_count", operation=operation, outcome="ok") == 1
+
+
+async def test_quotas_that_are_being_given_back_are_waited_for(settings: Settings) -> None:
+    """A caller hangs up while its upload's end makes room: the server that stops does not forget the room."""
+    limited = settings.model_copy(update={"quota_uid_uploads": 3})
+    async with ledger(limited) as records:
+        may_release, is_releasing = asyncio.Event(), asyncio.Event()
+
+        class SlowAccounts:
+            """The accounts, of which one release waits."""
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(records.quotas, name)
+
+            async def release(self, *arguments: Any, **named: Any) -> bool:
+                is_releasing.set()
+                await may_release.wait()
+                return await records.quotas.release(*arguments, **named)
+
+        rationing = upload_rationing(limited, records, cast(Any, SlowAccounts()), utc_now)
+        changes = StatusChanges(records, rationing)
+        upload = await changes.insert(replace(requested(), upload_id=new_id()))
+        ending = asyncio.create_task(changes.advance(upload.cancelled(utc_now())))
+        await asyncio.wait_for(is_releasing.wait(), LIMIT_S)
+        ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+        finishing = asyncio.create_task(changes.finish())
+        await asyncio.sleep(0.05)
+        assert not finishing.done()
+        may_release.set()
+        await asyncio.wait_for(finishing, LIMIT_S)
+    assert await counted(settings) == (0, 0)

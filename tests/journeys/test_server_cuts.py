@@ -15,6 +15,7 @@ from tests.journeys.lanes import Told, get, put, request_for
 
 from assetlane import Client, UploadFailed
 from assetlane import CutSize as CutWish
+from assetlane.v1.asset_service_pb2 import GetAssetRequest
 from assetlane.v1.upload_pb2 import CutFormat, CutMaker, CutPlan, CutSize, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
     CompleteUploadRequest,
@@ -26,6 +27,7 @@ from assetlane.v1.upload_service_pb2 import (
 from assetlane_server.config import Settings
 
 SERVER = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
+REQUIRED = CutPlan(maker=CutMaker.CUT_MAKER_SERVER, required=True)
 UPRIGHT = 6  # EXIF: to be turned by a quarter
 LIMIT_S = 20.0
 LIFE = ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
@@ -118,11 +120,43 @@ async def test_watchers_are_told_of_the_cutting(stubs: Stubs, web: aiohttp.Clien
     assert told[-1] == "COMPLETED"
 
 
-async def test_a_broken_picture_fails_the_upload_and_leaves_nothing(
+CUT_OFF = picture((2000, 1000))[:3000]
+FILM = b"\0\0\0\x18ftypisom\0\0\2\0isomiso2" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "reason"),
+    [
+        (CUT_OFF, "image/jpeg", "IMAGE_BROKEN"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "image/png", "IMAGE_BROKEN"),
+        (b"words", "text/plain", "IMAGE_UNRECOGNIZED"),
+        (FILM, "video/mp4", "IMAGE_UNRECOGNIZED"),
+        (b"<svg/>", "image/svg+xml", "IMAGE_UNRECOGNIZED"),
+    ],
+    ids=["truncated", "no pixels", "text", "video", "drawing"],
+)
+async def test_what_can_have_no_cuts_is_stored_without_and_the_asset_says_why(
+    stubs: Stubs, web: aiohttp.ClientSession, body: bytes, content_type: str, reason: str
+) -> None:
+    """Cuts are an extra unless they are required. The notice is in the ledger; the upload's own are the caller's."""
+    reply = await completed(stubs, web, body, content_type)
+    assert reply.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
+    assert [one.name for one in reply.asset.variants] == ["original"]
+    assert [one.reason for one in reply.asset.notices] == [reason]
+    assert reply.asset.notices[0].message
+    assert not reply.upload.notices
+    found = await stubs.assets.GetAsset(GetAssetRequest(asset_id=reply.asset.asset_id))
+    assert found.asset == reply.asset
+    again = await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
+    assert again == reply
+
+
+async def test_where_cuts_are_required_a_broken_picture_fails_the_upload_and_leaves_nothing(
     stubs: Stubs, web: aiohttp.ClientSession, settings: Settings
 ) -> None:
-    """The reason is data; the original goes with it."""
-    reply = await completed(stubs, web, picture((2000, 1000))[:3000])
+    """The reason is data; the original goes with it. That they are required is in the upload's plan."""
+    reply = await completed(stubs, web, CUT_OFF, plan=REQUIRED)
+    assert reply.upload.cut_plan.required
     assert reply.upload.status == UploadStatus.UPLOAD_STATUS_FAILED
     assert reply.upload.failure.reason == "IMAGE_BROKEN"
     assert not reply.HasField("asset")
@@ -131,11 +165,33 @@ async def test_a_broken_picture_fails_the_upload_and_leaves_nothing(
     bucket.close()
 
 
+@pytest.mark.parametrize("plan", [SERVER, REQUIRED], ids=["", "required"])
+async def test_a_false_signature_fails_the_upload_always(
+    stubs: Stubs, web: aiohttp.ClientSession, plan: CutPlan
+) -> None:
+    """Bytes that belie their type are no picture without cuts: they are not what was promised."""
+    reply = await completed(stubs, web, picture(), "image/png", plan)
+    assert reply.upload.failure.reason == "CONTENT_TYPE_MISMATCH"
+
+
+async def test_the_false_signature_of_any_variant_fails_the_upload(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """Cuts that the client made are served as pictures too."""
+    for body in (b"<html><script>alert(1)</script></html>", b"MZ" + bytes(60), b"\x7fELF" + bytes(60)):
+        request = request_for({"original": picture(), "small": body}, content_type="image/jpeg")
+        reply = await stubs.uploads.RequestUpload(request)
+        for target, content in zip(reply.write_targets, (picture(), body), strict=True):
+            assert await put(web, target, content) == 200
+        done = await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
+        assert done.upload.failure.reason == "CONTENT_TYPE_MISMATCH"
+        assert done.upload.failure.message.startswith("small: ")
+
+
 @pytest.mark.parametrize(
     ("field", "limit", "changes"),
     [
         ("cut_plan.maker", "there is no maker 9", {"maker": 9}),
         ("cut_plan.maker", "must be CUT_MAKER_SERVER", {"maker": 0, "quality": 50}),
+        ("cut_plan.maker", "must be CUT_MAKER_SERVER", {"maker": 0, "required": True}),
         ("cut_plan.maker", "must be CUT_MAKER_SERVER", {"maker": 1, "sizes": [CutSize(name="a", max_edge_px=9)]}),
         ("cut_plan.format", "there is no format 77", {"format": 77}),
         ("cut_plan.quality", "is 96, it must be 1 to 95", {"quality": 96}),
@@ -174,14 +230,18 @@ async def test_a_plan_that_cannot_be_is_refused_by_name(
     assert not (await stubs.uploads.ListUploads(ListUploadsRequest())).uploads
 
 
-async def test_only_pictures_of_a_bearable_size_are_cut(stubs: Stubs) -> None:
-    """What no cut can be made of is refused before its bytes are sent."""
-    for field, limit, request in (
-        ("content_type", "not a picture", request_for(content_type="video/mp4", cut_plan=SERVER)),
-        ("size_bytes", "at most 67,108,864 bytes", request_for(content_type="image/png", cut_plan=SERVER)),
+async def test_required_cuts_are_refused_at_once_where_there_can_be_none(stubs: Stubs) -> None:
+    """Before the bytes are sent: no picture, or one that is too large. Not required, either goes in."""
+    for field, limit, content_type, size_bytes in (
+        ("content_type", "not a picture", "video/mp4", 5),
+        ("content_type", "not a picture", "text/plain", 5),
+        ("size_bytes", "at most 67,108,864 bytes", "image/png", 64 * 1024**2 + 1),
     ):
-        if field == "size_bytes":
-            request.variants[0].size_bytes = 64 * 1024**2 + 1
+        for plan in (SERVER, REQUIRED):
+            request = request_for(content_type=content_type, cut_plan=plan)
+            request.variants[0].size_bytes = size_bytes
+            if plan is SERVER:
+                assert (await stubs.uploads.RequestUpload(request)).write_targets
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stubs.uploads.RequestUpload(request)
         assert limit in Told(error.value).fields[f"variants[0].{field}"]

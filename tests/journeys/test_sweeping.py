@@ -6,25 +6,28 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 import aiohttp
 import pytest
 from PIL import Image
 from tests.journeys.lanes import BODY, put
+from yarl import URL
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
 from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.images.workers import can_cut
+from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import UploadRequest
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cut_plan import CutPlan
+from assetlane_server.uploads.errors import UploadNotFound
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
-from assetlane_server.uploads.ports import ObjectStore
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
@@ -39,7 +42,7 @@ class Deployment:
     """The heart on real stores, with two sweepers as of two servers, and a clock that goes forward on demand."""
 
     def __init__(
-        self, records: MongoRecords, store: ObjectStore, web: aiohttp.ClientSession, settings: Settings
+        self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, settings: Settings
     ) -> None:
         self.ahead = timedelta(0)
         self.records = records
@@ -87,6 +90,13 @@ class Deployment:
     async def put(self, target: WriteTargetMessage, body: bytes = BODY) -> None:
         """PUTs the bytes."""
         assert await put(self._web, target, body) == 200
+
+    async def put_cut(self, key: str, body: bytes) -> None:
+        """Stores a cut, as a server that died had done."""
+        promise = VariantPromise("cut", "image/jpeg", len(body), sha256(body).digest(), key=key)
+        request = self.store.presign_put(promise, utc_now(), QUARTER)
+        async with self._web.put(URL(request.url, encoded=True), headers=request.headers, data=body) as answer:
+            assert answer.status == 200
 
     async def is_stored(self, upload: Upload) -> bool:
         """Whether there is an object of the upload."""
@@ -295,7 +305,7 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
     assert upload.cut_plan is not None
     for size in upload.cut_plan.sizes[:stored]:
         key = upload.cut_plan.key(size.name, "image/jpeg")
-        assert await deployment.store.put(key, b"what an earlier version made", "image/jpeg")
+        await deployment.put_cut(key, b"what an earlier version made")
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
     asset = await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)
     assert [variant.name for variant in asset.variants] == ["original", "small", "medium", "large"]
@@ -304,6 +314,34 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
         found = await deployment.store.head(variant.key)
         assert found is not None
         assert (found.size_bytes, found.etag, found.sha256) == (variant.size_bytes, variant.etag, variant.sha256)
+
+
+async def test_a_server_that_died_over_a_broken_picture_leaves_the_same_asset_to_the_sweeper(
+    deployment: Deployment,
+) -> None:
+    """Without cuts, with the notice that its caller would have read."""
+    encoded = io.BytesIO()
+    Image.effect_noise((500, 500), 90).save(encoded, "JPEG")
+    body = encoded.getvalue()[:-2000]
+    promise = VariantPromise("original", "image/jpeg", len(body))
+    request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
+    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    await deployment.put(target_messages(targets)[0], body)
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    asset = await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)
+    assert [variant.name for variant in asset.variants] == ["original"]
+    assert [notice.reason for notice in asset.notices] == ["IMAGE_BROKEN"]
+
+
+async def test_cuts_without_time_are_counted_in_the_ledger(deployment: Deployment) -> None:
+    """By every server alike, and only of an upload that is there."""
+    upload, _ = await deployment.requested()
+    counts = await asyncio.gather(*(deployment.records.count_cut_timeout(upload.upload_id) for _ in range(3)))
+    assert sorted(counts) == [1, 2, 3]
+    assert await deployment.records.find_upload(upload.upload_id) == upload
+    with pytest.raises(UploadNotFound):
+        await deployment.records.count_cut_timeout("nobody's")
 
 
 async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: Deployment) -> None:
@@ -315,7 +353,7 @@ async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: 
     assert upload.cut_plan is not None
     keys = [upload.cut_plan.key("small", content_type) for content_type in ("image/jpeg", "image/png", "image/webp")]
     for key in keys:
-        assert await deployment.store.put(key, b"a cut", "image/jpeg")
+        await deployment.put_cut(key, b"a cut")
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
     assert await deployment.status(upload) is Status.FAILED
     assert [await deployment.store.head(key) for key in keys] == [None, None, None]

@@ -11,6 +11,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import BODY, Told, get, put, request_for
 
+from assetlane.v1.asset_service_pb2 import GetAssetRequest
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
     CancelUploadRequest,
@@ -233,6 +234,28 @@ async def test_extra_comes_back_as_it_was_sent(stubs: Stubs, web: aiohttp.Client
     assert reply.upload.details == request.details
 
 
+async def test_what_was_left_out_is_in_the_upload_and_in_the_asset(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+    """Notices of the request are stored; they count for a repeated request, and a bad one is refused by its field."""
+    request = request_for()
+    request.request_id = "with-notices"
+    request.notices.add(reason="IMAGE_BROKEN", message="The picture is damaged: grüße.")
+    upload = await uploaded(stubs, web, request)
+    reply = await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload.upload_id))
+    assert list(reply.upload.notices) == list(reply.asset.notices) == list(request.notices)
+    assert (await stubs.assets.GetAsset(GetAssetRequest(asset_id=upload.upload_id))).asset.notices == request.notices
+    assert (await stubs.uploads.RequestUpload(request)).upload.upload_id == upload.upload_id
+    request.notices[0].message = "The picture is gone."
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stubs.uploads.RequestUpload(request)
+    assert failed.value.code() is grpc.StatusCode.ALREADY_EXISTS
+    request.notices[0].reason = "image broken"
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await stubs.uploads.RequestUpload(request)
+    told = Told(failed.value)
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(told.fields) == {"notices[0].reason"}
+
+
 @pytest.mark.parametrize("method", ["CompleteUpload", "CancelUpload", "GetUpload"])
 async def test_an_unknown_upload_is_not_found(stubs: Stubs, method: str) -> None:
     """Whatever the id looks like; only an empty one is an invalid argument."""
@@ -300,5 +323,5 @@ async def test_what_could_run_in_a_browser_is_served_as_an_attachment(
     asset = (await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload.upload_id))).asset
     async with web.get(yarl.URL(asset.variants[0].read_url, encoded=True)) as response:
         assert response.status == 200
-        assert response.headers["content-disposition"] == "attachment"
+        assert response.headers["content-disposition"] == 'attachment; filename="b.jpg"'
         assert await response.read() == drawing

@@ -6,7 +6,7 @@ operation first gives others a turn, as one that waits for a server does, and th
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,10 +15,10 @@ from datetime import datetime
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import RecordUnreadable
-from assetlane_server.uploads.errors import LedgerUnavailable
+from assetlane_server.uploads.errors import LedgerUnavailable, UploadNotFound
 from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import WORK_LEASE, Asset, Details, LedgerTime, Status, Upload
+from assetlane_server.uploads.upload import WORK_LEASE, Asset, LedgerTime, Status, Upload
 
 
 class MemoryLedger:
@@ -35,6 +35,7 @@ class MemoryLedger:
         self.is_readable = True
         self.is_writable = True
         self.operations = 0
+        self._cut_timeouts: Counter[str] = Counter()
         self._feeds: set[MemoryFeed] = set()
         self._time = LedgerTime(int(time.time()) << 32)
         self.clock.learn(self._time)
@@ -151,6 +152,14 @@ class MemoryLedger:
         await self._writing()
         return self._if_due(upload, lambda stored: replace(stored.without_places(), sweep_time=sweep_time))
 
+    async def count_cut_timeout(self, upload_id: str) -> int:
+        """See SweepRecords."""
+        await self._writing()
+        if upload_id not in self.uploads:
+            raise UploadNotFound(upload_id)
+        self._cut_timeouts[upload_id] += 1
+        return self._cut_timeouts[upload_id]
+
     async def purge_upload(self, upload: Upload) -> bool:
         """See SweepRecords."""
         await self._writing()
@@ -184,7 +193,7 @@ class MemoryLedger:
         if stored is None or stored.asset is None or stored.asset.revision != asset.revision - 1:
             return False
         if asset.delete_time is not None:
-            stored = replace(stored, details=Details(), sweep_time=asset.delete_time + WORK_LEASE)
+            stored = replace(stored.without_words(), sweep_time=asset.delete_time + WORK_LEASE)
         self._store(replace(stored, asset=asset), is_status=False, is_asset=True)
         return True
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from tests.objects.settings import SECRET
@@ -13,17 +15,17 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def http_server(handler: Handler) -> AsyncIterator[str]:
+async def http_server(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """A small server that answers everything with one handler; yields its address."""
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", handler)
     runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        yield f"{'https' if tls else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 
@@ -50,6 +52,43 @@ async def never_answering() -> AsyncIterator[str]:
             yield address
         finally:
             closing.set()
+
+
+@asynccontextmanager
+async def answering_to(endpoint: str, start: bytes, answer: bytes) -> AsyncIterator[str]:
+    """Passes connections on to an HTTP server, but for those whose first request begins so: they get these bytes.
+
+    For answers that no library would send.
+    """
+    url = urlsplit(endpoint)
+    assert url.hostname is not None
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while piece := await reader.read(65_536):
+                writer.write(piece)
+                await writer.drain()
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first = await reader.read(65_536)
+            if first.startswith(start):
+                writer.write(answer)
+                await writer.drain()
+                return
+            inward, outward = await asyncio.open_connection(url.hostname, url.port)
+            outward.write(first)
+            await asyncio.gather(copy(reader, outward), copy(inward, writer), return_exceptions=True)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
 
 
 class CredentialsSource:

@@ -4,6 +4,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -169,7 +170,6 @@ def answering(status: int, code: str) -> Callable[[web.Request], Any]:
         (501, "NotImplemented", Outcome.UNSUPPORTED),
         (405, "MethodNotAllowed", Outcome.UNSUPPORTED),
         (403, "AccessDenied", Outcome.REFUSED),
-        (400, "MalformedXML", Outcome.REFUSED),
     ],
 )
 async def test_what_the_store_does_not_do_is_told_step_by_step(status: int, code: str, outcome: Outcome) -> None:
@@ -184,6 +184,175 @@ async def test_what_the_store_does_not_do_is_told_step_by_step(status: int, code
     assert all(code in step.detail for step in steps[1:])
     if status == 403:
         assert "GetBucketPolicy" in steps[1].detail
+
+
+def recorded(answers: dict[tuple[str, str], tuple[int, str]], asked: list[str] | None = None) -> Any:
+    """A store that answers by method and the first name of the query; 501 to all else."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        name = next(iter(request.query), "")
+        if asked is not None:
+            asked.append(f"{request.method} {name}")
+        status, text = answers.get((request.method, name), (501, error("NotImplemented")))
+        return web.Response(status=status, text=text, content_type="application/xml")
+
+    return answer
+
+
+def error(code: str, message: str = "<Message>Not here.</Message>") -> str:
+    """An error as S3 writes it; radosgw writes no message."""
+    return f"<Error><Code>{code}</Code>{message}</Error>"
+
+
+LISTING = "<ListBucketResult><Name>lane</Name><KeyCount>0</KeyCount></ListBucketResult>"
+THERE = {("HEAD", ""): (200, "")}
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcomes_of"),
+    [
+        pytest.param(  # Swift 2.38 with s3api
+            {("GET", "lifecycle"): (200, LISTING), ("PUT", "lifecycle"): (400, error("MalformedXML"))},
+            {"public read": Outcome.UNSUPPORTED, "CORS": Outcome.UNSUPPORTED, "clean-up": Outcome.UNSUPPORTED},
+            id="Swift",
+        ),
+        pytest.param(  # a store that takes every such question for a listing
+            {("GET", name): (200, LISTING) for name in ("policy", "cors", "lifecycle")},
+            {"public read": Outcome.UNSUPPORTED, "CORS": Outcome.UNSUPPORTED, "clean-up": Outcome.UNSUPPORTED},
+            id="listings only",
+        ),
+        pytest.param(  # MinIO
+            {
+                ("GET", "policy"): (404, error("NoSuchBucketPolicy")),
+                ("PUT", "policy"): (204, ""),
+                ("GET", "cors"): (404, error("NoSuchCORSConfiguration")),
+                ("GET", "lifecycle"): (404, error("NoSuchLifecycleConfiguration")),
+                ("PUT", "lifecycle"): (400, error("InvalidArgument")),
+            },
+            {"public read": Outcome.CREATED, "CORS": Outcome.UNSUPPORTED, "clean-up": Outcome.UNSUPPORTED},
+            id="MinIO",
+        ),
+        pytest.param(  # a policy that the store does not like is no missing function
+            {
+                ("GET", "policy"): (404, error("NoSuchBucketPolicy", "")),
+                ("PUT", "policy"): (400, error("MalformedPolicy", "")),
+            },
+            {"public read": Outcome.REFUSED, "CORS": Outcome.UNSUPPORTED, "clean-up": Outcome.UNSUPPORTED},
+            id="malformed policy",
+        ),
+    ],
+)  # fmt: skip
+async def test_set_up_survives_what_other_makers_answer(
+    answers: dict[tuple[str, str], tuple[int, str]], outcomes_of: dict[str, Outcome]
+) -> None:
+    """Nothing is written over an answer that is none, and no step ends the others."""
+    asked: list[str] = []
+    async with (
+        http_server(recorded(THERE | answers, asked)) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        steps = await store.set_up(PLAN)
+
+    assert outcomes(steps) == {"bucket": Outcome.UNCHANGED, **outcomes_of}
+    assert all(step.detail for step in steps)
+    for name in ("policy", "cors", "lifecycle"):
+        if answers.get(("GET", name)) == (200, LISTING):
+            assert f"PUT {name}" not in asked
+
+
+class FreshAmazonBucket:
+    """A bucket as Amazon makes it since 2023: Block Public Access on, and its word when a policy is refused."""
+
+    def __init__(self, *, of_account: bool = False, notices_after: int = 0) -> None:
+        self.switches = dict.fromkeys(
+            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), not of_account
+        )
+        self.of_account = of_account
+        self.notices_after = notices_after  # so many tries, as Amazon takes some seconds
+        self.policies: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        name = next(iter(request.query), "")
+        body = (await request.read()).decode()
+        if request.method == "HEAD":
+            return web.Response()
+        if name == "publicAccessBlock":
+            if request.method == "PUT":
+                self.switches = {switch: f"<{switch}>true" in body for switch in self.switches}
+                return web.Response()
+            told = "".join(f"<{switch}>{str(on).lower()}</{switch}>" for switch, on in self.switches.items())
+            return xml(f"<PublicAccessBlockConfiguration>{told}</PublicAccessBlockConfiguration>")
+        if name == "policy" and request.method == "GET":
+            return xml(error("NoSuchBucketPolicy"), 404)
+        if name == "policy":
+            self.notices_after -= 1
+            if self.of_account or self.switches["BlockPublicPolicy"] or self.notices_after >= 0:
+                message = "public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
+                return xml(error("AccessDenied", f"<Message>{message}</Message>"), 403)
+            self.policies.append(body)
+            return web.Response(status=204)
+        return xml(error("NotImplemented"), 501)
+
+
+def xml(text: str, status: int = 200) -> web.Response:
+    """An answer."""
+    return web.Response(status=status, text=text, content_type="application/xml")
+
+
+async def set_up_on(amazon: FreshAmazonBucket, *, allow_public_policy: bool) -> SetupStep:
+    """Returns the step that makes the prefix public."""
+    limit = timedelta(seconds=20)
+    async with (
+        http_server(amazon.answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address, call_timeout=limit)) as store,
+    ):
+        steps = await store.set_up(replace(PLAN, allow_public_policy=allow_public_policy))
+    return next(step for step in steps if step.name == "public read")
+
+
+async def test_a_fresh_bucket_of_amazon_is_told_how_to_be_opened() -> None:
+    """By an option of `setup`, a CDN, or no public assets; nothing is changed before."""
+    amazon = FreshAmazonBucket()
+    step = await set_up_on(amazon, allow_public_policy=False)
+
+    assert step.outcome == Outcome.REFUSED
+    for advice in (
+        "Block Public Access",
+        "--allow-public-policy",
+        "ASSETLANE_PUBLIC_BASE_URL",
+        "ASSETLANE_PUBLIC_ASSETS",
+    ):
+        assert advice in step.detail
+    assert "credentials" not in step.detail
+    assert all(amazon.switches.values())
+    assert amazon.policies == []
+
+
+async def test_block_public_access_is_lifted_as_far_as_the_policy_needs() -> None:
+    """What it says of ACLs stays; Amazon takes a while to notice."""
+    amazon = FreshAmazonBucket(notices_after=2)
+    step = await set_up_on(amazon, allow_public_policy=True)
+
+    assert step.outcome == Outcome.CREATED
+    assert "Block Public Access" in step.detail
+    assert amazon.switches == {
+        "BlockPublicAcls": True,
+        "IgnorePublicAcls": True,
+        "BlockPublicPolicy": False,
+        "RestrictPublicBuckets": False,
+    }
+    assert len(amazon.policies) == 1
+
+
+@pytest.mark.parametrize("allow_public_policy", [False, True])
+async def test_a_block_of_the_whole_account_is_not_the_buckets(allow_public_policy: bool) -> None:
+    """`setup` cannot lift it."""
+    step = await set_up_on(FreshAmazonBucket(of_account=True), allow_public_policy=allow_public_policy)
+
+    assert step.outcome == Outcome.REFUSED
+    assert "Block Public Access" in step.detail
+    assert ("account" in step.detail) is allow_public_policy
 
 
 async def test_a_bucket_that_cannot_be_made_ends_the_set_up(stack: StackAddress, bucket: str) -> None:

@@ -129,6 +129,112 @@ async def test_of_a_part_that_is_listed_twice_the_newest_counts() -> None:
     assert [(one.part_number, one.etag) for one in page.parts] == [(1, "one"), (2, "new"), (4, "same"), (5, "z")]
 
 
+@pytest.mark.parametrize("code", ["NoSuchUpload", "NoSuchKey"])
+async def test_a_multipart_upload_that_is_not_open_is_none_whatever_the_store_calls_it(code: str) -> None:
+    """NoSuchKey: radosgw of one that it completed, Swift when one is aborted that it completed."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return xml(f"<Error><Code>{code}</Code></Error>", 404)
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        assert await store.multiparts.list_parts("a/film", "m-1", after=0, limit=1000) is None
+        assert await store.multiparts.complete(FILM, "m-1", [StoredPart(1, MIN_PART_BYTES, "e")]) == ""
+        await store.multiparts.abort("a/film", "m-1")
+
+
+async def test_a_bucket_that_is_not_there_is_no_closed_multipart_upload() -> None:
+    """It is trouble, of the same status."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return xml("<Error><Code>NoSuchBucket</Code></Error>", 404)
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        with pytest.raises(StoreUnavailable, match="setup"):
+            await store.multiparts.list_parts("a/film", "m-1", after=0, limit=1000)
+
+
+async def test_a_precondition_that_failed_within_a_200_is_told_as_such() -> None:
+    """The status of CompleteMultipartUpload goes out before the store has put the parts together."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        return xml("<Error><Code>PreconditionFailed</Code></Error>")
+
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        assert await store.multiparts.complete(FILM, "m-1", [StoredPart(1, MIN_PART_BYTES, "e")]) == ""
+
+
+@dataclass
+class OpenUploads:
+    """Lists open multipart uploads by prefix as Amazon does, or as MinIO: of an exact key, or all."""
+
+    keys: set[str]
+    by_folder: bool
+    page: int = 2
+    asked: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """One request."""
+        await request.read()
+        key = request.path.removeprefix(f"/{SETTINGS.bucket}/")
+        if request.method == "POST":
+            self.keys.add(key)
+            return xml(f"<InitiateMultipartUploadResult><UploadId>{key}</UploadId></InitiateMultipartUploadResult>")
+        if request.method == "DELETE":
+            self.keys.discard(key)
+            return web.Response(status=204)
+        prefix = request.query["prefix"]
+        self.asked.append(prefix)
+        found = sorted(one for one in self.keys if one.startswith(prefix) and (self.by_folder or prefix in ("", one)))
+        found = [one for one in found if one > request.query.get("key-marker", "")]
+        listed = "".join(
+            f"<Upload><Key>{one}</Key><UploadId>{one}</UploadId><Initiated>2026-11-21T12:00:00Z</Initiated></Upload>"
+            for one in found[: self.page]
+        )
+        more = len(found) > self.page
+        marks = f"<NextKeyMarker>{found[self.page - 1]}</NextKeyMarker>" if more else ""
+        return xml(
+            f"<ListMultipartUploadsResult><IsTruncated>{str(more).lower()}</IsTruncated>{marks}{listed}"
+            "</ListMultipartUploadsResult>"
+        )
+
+
+@pytest.mark.parametrize("by_folder", [True, False], ids=["Amazon", "MinIO"])
+async def test_open_uploads_of_a_folder_are_found_on_every_store(by_folder: bool) -> None:
+    """Page by page, without those of other folders; a store that lists by folder is not asked for all."""
+    ours = {f"app/private/{number}" for number in range(5)}
+    uploads = OpenUploads(ours | {"other/a", "zoo/b"}, by_folder)
+    async with (
+        http_server(uploads.answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
+    ):
+        for _ in range(2):
+            found, after = [], ""
+            while True:
+                page = await store.multiparts.list_open("app/", after)
+                found += [one.key for one in page.open]
+                after = page.after
+                if not after:
+                    break
+            assert sorted(found) == sorted(ours)
+        assert (await store.multiparts.list_open("nothing/", "")).open == ()
+        exact = await store.multiparts.list_open("app/private/3", "")
+        assert [one.key for one in exact.open] == ["app/private/3"]
+        assert (await store.multiparts.list_open("app/private/9", "")).open == ()
+    assert ("" in uploads.asked) is not by_folder
+    assert uploads.keys == ours | {"other/a", "zoo/b"}, "what was opened to find out is gone"
+
+
 async def test_a_checksum_that_is_none_is_trouble_of_the_store() -> None:
     """It is not taken for an empty one."""
     amazon = Amazon(listed=part(1, told="<ChecksumSHA256>?</ChecksumSHA256>"))

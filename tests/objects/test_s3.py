@@ -16,14 +16,18 @@ from tests.objects.servers import CredentialsSource, http_server, never_answerin
 from tests.objects.settings import SECRET, SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
+from assetlane_server.objects.headers import UPLOAD_HEADERS, check_signed_headers
 from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.wire import open_wire
 from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.parts import PartPromise
 from assetlane_server.uploads.upload import VariantPromise
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
 LIMIT_S = 20.0
+KMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PROMISE = VariantPromise("original", "image/jpeg", 5, sha256=bytes(32), key="private/a b.jpg")
 
 
@@ -39,10 +43,16 @@ def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.Mo
 
 
 @asynccontextmanager
-async def store_with(source: CredentialsSource, environment: pytest.MonkeyPatch) -> AsyncIterator[S3ObjectStore]:
+async def store_with(
+    source: CredentialsSource, environment: pytest.MonkeyPatch, endpoint: str = SETTINGS.endpoint
+) -> AsyncIterator[S3ObjectStore]:
     """A store whose credentials come from that source and are looked at all the time."""
     settings = replace(
-        SETTINGS, access_key_id="", secret_access_key="", credentials_interval=timedelta(milliseconds=10)
+        SETTINGS,
+        access_key_id="",
+        secret_access_key="",
+        credentials_interval=timedelta(milliseconds=10),
+        endpoint=endpoint,
     )
     async with http_server(source.answer) as address:
         environment.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{address}/role")
@@ -70,6 +80,8 @@ async def test_the_headers_to_send_are_all_that_is_signed_but_host() -> None:
     assert request.headers == {
         "content-type": "image/jpeg",
         "content-length": "5",
+        "content-disposition": "attachment",
+        "cache-control": "private",
         "if-none-match": "*",
         "x-amz-checksum-sha256": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
     }
@@ -171,6 +183,39 @@ async def test_temporary_credentials_are_renewed_before_they_end(no_credentials:
     source = CredentialsSource(timedelta(minutes=5))  # botocore renews what lives less than ten
     async with store_with(source, no_credentials) as store:
         await until(lambda: "AKID3" in store.presign_get("key", datetime.now(UTC), QUARTER).url)
+
+
+async def test_reading_goes_on_with_renewed_credentials(no_credentials: pytest.MonkeyPatch) -> None:
+    """Each HEAD has the token of the newest ones, and no HEAD waits for a source that takes its time."""
+    seen: list[tuple[str, str]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        seen.append((request.headers["authorization"], request.headers["x-amz-security-token"]))
+        return web.Response(headers={"Content-Length": "7"})
+
+    source = CredentialsSource(timedelta(minutes=5))
+    async with http_server(answer) as endpoint, store_with(source, no_credentials, endpoint=endpoint) as store:
+        await until(lambda: source.answers >= 3)
+        source.open.clear()
+        source.asked.clear()
+        await source.asked.wait()
+        assert await store.head("key") == StoredObject(7, "")
+        source.open.set()
+    ((authorization, token),) = seen
+    number = int(token.removeprefix("token "))
+    assert number >= 2
+    assert f"Credential=AKID{number}/" in authorization
+    assert "x-amz-security-token" in authorization
+
+
+async def test_nothing_is_read_with_credentials_that_have_ended(no_credentials: pytest.MonkeyPatch) -> None:
+    """It is told before the store answers a riddle."""
+    source = CredentialsSource(timedelta(minutes=20))
+    async with store_with(source, no_credentials) as store:
+        source.life, source.broken = timedelta(seconds=-1), True
+        store._credentials = replace(store._credentials, expire_time=datetime.now(UTC))
+        with pytest.raises(StoreUnavailable, match="have expired"):
+            await store.head("key")
 
 
 async def test_signing_goes_on_while_credentials_are_renewed(no_credentials: pytest.MonkeyPatch) -> None:
@@ -277,6 +322,28 @@ async def test_deleting_in_a_bucket_that_is_not_there_is_no_success(stack: Stack
             await store.delete(keys)
 
 
+async def test_a_thousand_deletions_of_a_slow_store_are_each_within_a_limit() -> None:
+    """Swift takes some ten milliseconds for each: in one request that is longer than a call may take."""
+    sizes: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        sizes.append((await request.read()).count(b"<Key>"))
+        await asyncio.sleep(sizes[-1] * 0.008)
+        return web.Response(text="<DeleteResult></DeleteResult>", content_type="application/xml")
+
+    limit = timedelta(seconds=6)
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address, call_timeout=limit)) as store,
+    ):
+        begun = asyncio.get_running_loop().time()
+        await store.delete([f"key-{number}" for number in range(1000)])
+        assert asyncio.get_running_loop().time() - begun > limit.total_seconds()
+
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 100
+
+
 async def test_keys_that_the_store_did_not_delete_are_counted() -> None:
     """A 200 may hold refusals; what was not there is not one of them."""
 
@@ -342,3 +409,74 @@ async def test_a_store_in_trouble_is_unavailable() -> None:
     ):
         with pytest.raises(StoreUnavailable, match="SlowDown"):
             await store.delete(["key"])
+
+
+def test_what_no_browser_could_send_is_never_signed() -> None:
+    """A header that CORS does not allow, and a value that a signature would change."""
+    check_signed_headers(dict.fromkeys((*UPLOAD_HEADERS, "content-length"), "x"))
+    with pytest.raises(ValueError, match="x-amz-acl"):
+        check_signed_headers({"x-amz-acl": "private"})
+    for value in ("two  blanks", " first", "last ", "ü", "a\nb", "a\tb"):
+        with pytest.raises(ValueError, match="content-disposition"):
+            check_signed_headers({"content-disposition": value})
+
+
+async def test_every_header_of_a_write_url_is_one_that_cors_allows() -> None:
+    """With all that can be promised and a KMS key."""
+    async with S3ObjectStore.open(replace(SETTINGS, sse_kms_key_id=KMS_KEY)) as store:
+        request = store.presign_put(PROMISE, NOON, QUARTER)
+    assert set(UPLOAD_HEADERS) == request.headers.keys() - {"content-length"}
+    assert query_of(request.url)["X-Amz-SignedHeaders"].split(";") == sorted(["host", *request.headers])
+    assert request.headers["x-amz-server-side-encryption"] == "aws:kms"
+    assert request.headers["x-amz-server-side-encryption-aws-kms-key-id"] == KMS_KEY
+
+
+@pytest.mark.parametrize("kms_key", [KMS_KEY, ""])
+async def test_every_write_of_the_server_names_the_kms_key(kms_key: str) -> None:
+    """A cut that it stores, a multipart upload that it opens, and the trial before; without a key none does."""
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await request.read()
+        if request.method in ("PUT", "POST") and "partNumber" not in request.query:
+            encryption = request.headers.get("x-amz-server-side-encryption")
+            key_id = request.headers.get("x-amz-server-side-encryption-aws-kms-key-id")
+            asked.append((request.path.rpartition("/")[2], encryption, key_id))
+        if request.method == "POST":
+            text = "<InitiateMultipartUploadResult><UploadId>m-1</UploadId></InitiateMultipartUploadResult>"
+            return web.Response(text=text, content_type="application/xml")
+        if request.method == "GET":
+            return web.Response(text="<ListPartsResult></ListPartsResult>", content_type="application/xml")
+        return web.Response(headers={"ETag": '"e"'})
+
+    film = replace(PROMISE, key="a/film", part_size_bytes=5, promises_parts=True)
+    async with (
+        http_server(answer) as address,
+        S3ObjectStore.open(replace(SETTINGS, endpoint=address, sse_kms_key_id=kms_key)) as store,
+    ):
+        async with open_wire(QUARTER) as wire:  # as a process that makes cuts
+            cut = replace(PROMISE, key="a/cut")
+            await wire.send(store.seen_from_here().presign_put(cut, datetime.now(UTC), QUARTER), b"five!")
+        await store.multiparts.open(film)
+        part = store.multiparts.presign_part(film, "m-1", PartPromise(1), NOON, QUARTER)
+    wanted = ("aws:kms", kms_key) if kms_key else (None, None)
+    assert asked == [("cut", *wanted), ("trial", *wanted), ("film", *wanted)]
+    # A part is encrypted as its upload was opened; S3 refuses these headers there.
+    assert part.headers == {"content-length": "5"}
+
+
+async def test_names_of_foreign_headers_are_reported() -> None:
+    """As the store says them, empty ones apart; what was promised is not foreign."""
+    headers = {
+        "Content-Type": "text/plain", "Content-Encoding": "gzip", "Content-Language": "", "Expires": "0",
+        "Content-Length": "5", "x-amz-meta-a": "b", "X-Amz-Website-Redirect-Location": "/x",
+        "Cache-Control": "private", "ETag": '"e"',
+    }  # fmt: skip
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(headers=headers)
+
+    async with http_server(answer) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
+        found = await store.head("a")
+    assert found is not None
+    assert found.foreign_headers == ("content-encoding", "expires", "x-amz-meta-a", "x-amz-website-redirect-location")

@@ -191,8 +191,10 @@ def test_every_url_is_the_one_that_botocore_signs(
     signed_at=instants,
     lifetime=lifetimes,
     size_bytes=st.integers(0, 5 * 1024**3),
-    content_type=st.sampled_from(["image/jpeg", "text/plain; charset=utf-8", "application/octet-stream"]),
+    content_type=st.sampled_from(["image/jpeg", 'video/webm; codecs="vp8, opus"', "application/octet-stream"]),
     sha256=st.none() | st.binary(min_size=32, max_size=32).map(lambda digest: digest.hex()),
+    name=st.sampled_from(["attachment", "inline; filename=\"a b;_.txt\"; filename*=UTF-8''a%20b%3B%C3%BC.txt"]),
+    kms_key_id=st.sampled_from(["", "1234abcd-12ab-34cd-56ef-1234567890ab", "arn:aws:kms:x:1:key/x", "alias/x"]),
 )
 def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     endpoint: str,
@@ -205,10 +207,27 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     size_bytes: int,
     content_type: str,
     sha256: str | None,
+    name: str,
+    kms_key_id: str,
 ) -> None:
     """The whole way from bucket and key: addressing and the encoding of the key are boto3's too."""
-    headers = {"content-type": content_type, "content-length": str(size_bytes), "if-none-match": "*"}
-    wish = {"ContentType": content_type, "ContentLength": size_bytes, "IfNoneMatch": "*"}
+    headers = {
+        "content-type": content_type,
+        "content-length": str(size_bytes),
+        "if-none-match": "*",
+        "content-disposition": name,
+        "cache-control": "private",
+    }
+    wish = {
+        "ContentType": content_type,
+        "ContentLength": size_bytes,
+        "IfNoneMatch": "*",
+        "ContentDisposition": name,
+        "CacheControl": "private",
+    }
+    if kms_key_id:
+        headers["x-amz-server-side-encryption"] = wish["ServerSideEncryption"] = "aws:kms"
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = wish["SSEKMSKeyId"] = kms_key_id
     if sha256 is not None:
         headers["x-amz-checksum-sha256"] = wish["ChecksumSHA256"] = sha256
 
@@ -297,3 +316,44 @@ def test_an_ip_address_has_no_virtual_hosts() -> None:
 def test_secrets_are_not_in_the_text_of_credentials() -> None:
     """Logs and tracebacks print values."""
     assert "secret" not in repr(Credentials("AKID", "secret", "secret token"))
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["HEAD", "GET"]), keys, buckets, regions, addresses, credentials, instants, header_sets
+)  # fmt: skip
+def test_signed_headers_are_botocores(
+    method: str,
+    key: str,
+    bucket: str,
+    region: str,
+    address: tuple[str, Addressing],
+    signer: Credentials,
+    signed_at: datetime,
+    headers: dict[str, str],
+) -> None:
+    """Byte for byte, whatever the key, the credentials and the headers."""
+    presigner = Presigner(address[0], bucket, region, address[1])
+    request = AWSRequest(method=method, url=presigner.url(key), headers=dict(headers))
+    patch = frozen(signed_at)
+    try:
+        botocore.auth.S3SigV4Auth(as_botocore(signer), "s3", region).add_auth(request)
+    finally:
+        patch.undo()
+
+    signed = presigner.signed_headers(method, key, signer, signed_at, headers)
+
+    told = {name.lower(): value for name, value in request.headers.items()}
+    assert signed["authorization"] == told["Authorization".lower()]
+    for name in ("x-amz-date", "x-amz-content-sha256"):
+        assert signed[name] == told[name]
+    assert signed.get("x-amz-security-token", "") == told.get("x-amz-security-token", "")
+
+
+def test_headers_are_signed_for_a_key_at_an_instant() -> None:
+    """Anything else would be another request."""
+    presigner = Presigner("https://s3.eu-west-1.amazonaws.com", "bucket", "eu-west-1")
+    with pytest.raises(ValueError, match="a key is needed"):
+        presigner.signed_headers("HEAD", "", EXAMPLE, NOON)
+    with pytest.raises(ValueError, match="time zone"):
+        presigner.signed_headers("HEAD", "key", EXAMPLE, NOON.replace(tzinfo=None))

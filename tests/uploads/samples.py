@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit
 from assetlane_server.uploads.asset import StoredObject, asset_of
-from assetlane_server.uploads.upload import Details, Status, Upload, VariantPromise
+from assetlane_server.uploads.upload import Details, Notice, Status, Upload, VariantPromise
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)  # the life of a write URL
@@ -23,6 +23,7 @@ PICTURE = UploadRequest(
         VariantPromise("original", "image/jpeg", 5_000_000, b"\x01" * 32, 4000, 3000),
         VariantPromise("small", "image/jpeg", 20_000, b"", 300, 225),
     ),
+    notices=(Notice("IMAGE_TOO_LARGE", "There is no large cut."),),
 )
 
 

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from tests.uploads.samples import ID, NOW, PICTURE, requested
 
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit
+from assetlane_server.uploads.endings import ENDINGS
 from assetlane_server.uploads.errors import InvalidRequest
-from assetlane_server.uploads.paths import fault_in_path
-from assetlane_server.uploads.upload import Details, Status, VariantPromise
+from assetlane_server.uploads.media_types import parse_media_type
+from assetlane_server.uploads.parts import MAX_OBJECT_BYTES
+from assetlane_server.uploads.paths import fault_in_path, object_key, upload_id_of
+from assetlane_server.uploads.upload import Details, Notice, Status, VariantPromise, request_digest
 
 ORIGINAL = VariantPromise("original", "image/jpeg", 1)
 
@@ -75,14 +78,23 @@ BAD: list[tuple[str, str, dict[str, Any]]] = [
     ("variants[0].content_type", "media type", variant(content_type="")),
     ("variants[0].content_type", "media type", variant(content_type="image")),
     ("variants[0].content_type", "media type", variant(content_type="image/jpeg\r\nx-evil: 1")),
-    ("variants[0].content_type", "media type", variant(content_type="image/jpeg;  q=1")),
+    ("variants[0].content_type", "wildcard", variant(content_type="image/*")),
     ("variants[0].content_type", "media type", variant(content_type="image/bild-größe")),
     ("variants[0].content_type", "media type", variant(content_type="text/" + "x" * 251)),
     ("variants[0].size_bytes", "is -5,", variant(size_bytes=-5)),
-    ("variants[0].size_bytes", "5,497,558,138,880", variant(size_bytes=5 * 1024**4 + 1)),
+    ("variants[0].size_bytes", "53,687,091,200,000", variant(size_bytes=MAX_OBJECT_BYTES + 1)),
     ("variants[0].sha256", "is 31 bytes", variant(sha256=b"x" * 31)),
     ("variants[0].width_px", "from 0", variant(width_px=-1)),
     ("variants[0].height_px", "to 1,000,000", variant(height_px=1_000_001)),
+    ("notices", "there are 17, the limit is 16", {"notices": (Notice("A", ""),) * 17}),
+    ("notices[1].reason", "1 to 64 of A-Z", {"notices": (Notice("A", ""), Notice("", "No reason."))}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("A" * 65, ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("image_broken", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("_A", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("A\n", ""),)}),
+    ("notices[0].reason", "1 to 64 of A-Z", {"notices": (Notice("Ä", ""),)}),
+    ("notices[0].message", "is 1,025 bytes long, the limit is 1,024", {"notices": (Notice("A", "ö" * 512 + "."),)}),
+    ("notices[0].message", "NUL", {"notices": (Notice("A", "a\0"),)}),
 ]
 
 
@@ -93,6 +105,17 @@ def test_a_bad_field_is_named_with_its_limit(field: str, limit: str, changes: di
         requested(**changes)
     assert [violation.field for violation in refused.value.violations] == [field]
     assert limit in refused.value.violations[0].limit
+
+
+def test_without_public_assets_none_may_be_public() -> None:
+    """The field and the way out are named; all else is admitted."""
+    private = Terms(public_assets=False)
+    with pytest.raises(InvalidRequest) as refused:
+        admit(replace(PICTURE, expiration_hours=0.0), private, ID, NOW)
+    assert [violation.field for violation in refused.value.violations] == ["expiration_hours"]
+    assert "private assets only" in refused.value.violations[0].limit
+    assert admit(replace(PICTURE, expiration_hours=168.0), private, ID, NOW).status is Status.PENDING
+    assert admit(replace(PICTURE, expiration_hours=None), private, ID, NOW).status is Status.PENDING
 
 
 def test_all_bad_fields_are_named_at_once() -> None:
@@ -114,8 +137,10 @@ def test_all_bad_fields_are_named_at_once() -> None:
         {"details": Details(extra=nested(32))},
         {"extra_size_bytes": 16_384},
         variant(size_bytes=0),
-        variant(size_bytes=5 * 1024**4),
+        variant(size_bytes=MAX_OBJECT_BYTES),
         variant(content_type='text/plain; charset="utf-8";format=flowed'),
+        {"notices": (Notice("A" * 64, "ö" * 512), Notice("A_1", "")) * 8},
+        variant(content_type="image/jpeg;  q=1"),
         variant(name="a" * 32) | {"variants": (ORIGINAL, replace(ORIGINAL, name="a" * 32))},
     ],
 )
@@ -145,25 +170,58 @@ def test_keys_are_the_servers() -> None:
     assert public.variants[0].key == f"prod/public/team/42/albums/2026/{ID}/original.jpg"
 
 
-def test_a_name_without_extension_stays_in_its_place() -> None:
-    """The extension is the file's own if plain, else the type's, else none."""
+def test_a_key_ends_as_its_declared_type_does() -> None:
+    """The caller's ending never gets into a key; neutral and unknown types have none."""
     keys = {
         path: requested(file_path=path, **variant(content_type=kind)).variants[0].key.rpartition("/")[2]
         for path, kind in [
             ("photo", "image/png"),
             ("photo.JPEG", "image/png"),
-            (".hidden", "text/plain"),
+            (".hidden", "Text/Plain; charset=utf-8"),
             ("a.b c", "application/x-unheard-of"),
             ("archive.tar.gz", "application/gzip"),
+            ("p.html", "application/octet-stream"),
+            ("p.svg", "binary/octet-stream"),
+            ("page.html", "image/jpeg"),
+            ("clip.webm", "video/webm;codecs=vp8,opus"),
         ]
     }
     assert keys == {
         "photo": "original.png",
-        "photo.JPEG": "original.jpeg",
+        "photo.JPEG": "original.png",
         ".hidden": "original.txt",
         "a.b c": "original",
         "archive.tar.gz": "original.gz",
+        "p.html": "original",
+        "p.svg": "original",
+        "page.html": "original.jpg",
+        "clip.webm": "original.webm",
     }
+
+
+def test_keys_of_earlier_versions_are_still_ours() -> None:
+    """They end as the file did."""
+    for ending in (".html", ".JPG", ".x7", ""):
+        assert upload_id_of(f"p/private/user/u/{ID}/original{ending}", "p/") == ID
+
+
+def test_every_ending_is_one_that_a_key_can_have() -> None:
+    """`upload_id_of` finds the upload of every key that this version makes, and the neutral types have none."""
+    for content_type, ending in ENDINGS.items():
+        assert str(parse_media_type(content_type)) == content_type
+        assert upload_id_of(object_key(f"private/p/{ID}/", "original", content_type), "") == ID
+        assert ending.startswith(".")
+    assert not {"application/octet-stream", "binary/octet-stream"} & ENDINGS.keys()
+
+
+def test_media_types_are_kept_in_one_form() -> None:
+    """A repeat of a request in other words for the same type is the same request, records of old included."""
+    upload = requested(**variant(content_type=" Video/WebM ;codecs=vp8,opus;"))
+    assert upload.variants[0].content_type == 'video/webm; codecs="vp8,opus"'
+    older = replace(upload, variants=(replace(upload.variants[0], content_type='video/webm;codecs="vp8,opus"'),))
+    assert request_digest(upload) == request_digest(older)
+    other = replace(upload, variants=(replace(upload.variants[0], content_type="video/webm"),))
+    assert request_digest(upload) != request_digest(other)
 
 
 @given(st.text(max_size=80), st.text(max_size=40))

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.uploads.samples import PICTURE, requested
+from tests.uploads.samples import ID, NOW, PICTURE, requested
 
+from assetlane_server.uploads.admission import Terms, admit
 from assetlane_server.uploads.errors import InvalidRequest
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
@@ -19,12 +20,13 @@ from assetlane_server.uploads.parts import (
     StoredPart,
     are_whole,
     check_promises,
+    largest_object,
     multipart_variant,
     part_bytes,
     part_count,
     part_size_for,
 )
-from assetlane_server.uploads.upload import VariantPromise, request_digest
+from assetlane_server.uploads.upload import Upload, VariantPromise, request_digest
 
 FILM = VariantPromise("original", "video/mp4", 64 * MIB + 1, promises_parts=True)
 SUM = b"\x01" * 32
@@ -35,15 +37,42 @@ def cut(size_bytes: int = 40 * MIB + 1, wanted_bytes: int = 16 * MIB) -> Variant
     return replace(FILM, size_bytes=size_bytes, part_size_bytes=part_size_for(size_bytes, wanted_bytes))
 
 
-@given(size_bytes=st.integers(1, MAX_OBJECT_BYTES), wanted_bytes=st.integers(MIN_PART_BYTES, MAX_SINGLE_PUT_BYTES))
-def test_any_object_is_cut_into_parts_that_every_store_takes(size_bytes: int, wanted_bytes: int) -> None:
-    """At most 10,000, each within S3's limits, and together exactly the object."""
-    variant = cut(size_bytes, wanted_bytes)
+@given(
+    share=st.floats(0, 1),
+    wanted_bytes=st.integers(MIN_PART_BYTES, MAX_SINGLE_PUT_BYTES),
+    max_parts=st.sampled_from([1, 3, 1_000, 9_999, MAX_PARTS]),
+)
+def test_any_object_is_cut_into_parts_that_the_store_takes(share: float, wanted_bytes: int, max_parts: int) -> None:
+    """At most so many, each within S3's limits, and together exactly the object."""
+    size_bytes = max(1, round(share * largest_object(max_parts)))
+    variant = replace(FILM, size_bytes=size_bytes, part_size_bytes=part_size_for(size_bytes, wanted_bytes, max_parts))
     count = part_count(variant)
-    assert 1 <= count <= MAX_PARTS
+    assert 1 <= count <= max_parts
     assert wanted_bytes <= variant.part_size_bytes <= MAX_SINGLE_PUT_BYTES
     assert 1 <= part_bytes(variant, count) <= variant.part_size_bytes
     assert (count - 1) * variant.part_size_bytes + part_bytes(variant, count) == size_bytes
+
+
+def admitted(terms: Terms, size_bytes: int) -> Upload:
+    """Returns the upload of a film of this size."""
+    return admit(replace(PICTURE, variants=(replace(FILM, size_bytes=size_bytes),)), terms, ID, NOW)
+
+
+def test_the_largest_object_of_s3_is_48_8_tib() -> None:
+    """10,000 parts of 5 GiB, exactly."""
+    assert MAX_OBJECT_BYTES == 53_687_091_200_000
+    assert cut(MAX_OBJECT_BYTES).part_size_bytes == MAX_SINGLE_PUT_BYTES
+    assert part_count(cut(MAX_OBJECT_BYTES)) == MAX_PARTS
+    assert part_count(cut(5 * 1024**4)) <= MAX_PARTS
+
+
+def test_a_store_of_a_thousand_parts_gets_a_thousand_at_most() -> None:
+    """Its parts are larger, and an object that does not fit is refused with the limit."""
+    terms = Terms(multipart_max_parts=1_000, max_upload_bytes=largest_object(1_000))
+    (variant,) = admitted(terms, 100 * 1024**3).variants
+    assert (part_count(variant), variant.part_size_bytes) == (995, 103 * MIB)
+    with pytest.raises(InvalidRequest, match="5,368,709,120,000"):
+        admitted(terms, largest_object(1_000) + 1)
 
 
 def test_a_variant_arrives_in_parts_from_the_threshold_on() -> None:

@@ -153,6 +153,7 @@ def test_requests_in_the_same_words_are_alike_whatever_the_server_added() -> Non
     assert request_digest(one) == request_digest(other) == one.request_sha256
     assert request_digest(one) != request_digest(requested(file_path="albums/2026/other.jpg"))
     assert request_digest(one) != request_digest(requested(expiration_hours=1))
+    assert request_digest(one) != request_digest(requested(notices=()))
     assert request_digest(one) == request_digest(requested(session_id="of the process after the crash"))
     assert requested(request_id="").request_sha256 == b""
 

@@ -1,34 +1,72 @@
-"""The commands: each says what to do with a client and how to tell it."""
+"""The `assetlane` command: what it connects to, and the commands about single assets."""
 
-from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assetlane.cli.output import Bars, complain, note, printable, say, say_json, say_table, sized, timed
+from assetlane.cli.commanding import AsJson, Command, Commands, examples
+from assetlane.cli.completion import complete_asset, complete_upload
+from assetlane.cli.finding import found
+from assetlane.cli.identity import login_name
+from assetlane.cli.listing import app as listing
+from assetlane.cli.output import Bars, complain, note, printable, say, say_json, sized, timed
 from assetlane.cli.session import FAILED, Connection, Tls, run
+from assetlane.cli.status import app as status
 from assetlane.cli.uploading import app as uploading
 from assetlane.cli.watching import app as watching
-from assetlane.client import DEFAULT_TARGET, Client
-from assetlane.errors import AssetlaneError
-from assetlane.parcel import ORIGINAL
-from assetlane.sources import guessed_ending
-from assetlane.v1.asset_pb2 import Asset
 from assetlane.version import __version__
 
+if TYPE_CHECKING:
+    from assetlane.client import Client
+    from assetlane.v1.asset_pb2 import Asset
+
+DEFAULT_TARGET = "127.0.0.1:50151"
+ORIGINAL = "original"
+STDOUT = Path("-")
+
+
+class _Commands(Commands):
+    order = (
+        "upload", "ls", "show", "get", "open", "watch", "uploads", "cancel", "refresh", "rm", "status", "version",
+    )  # fmt: skip
+
+
 app = typer.Typer(
-    help="Bring files into object storage through Assetlane, and get them out again.",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(uploading)
 app.add_typer(watching)
+app.add_typer(listing)
+app.add_typer(status)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
-AssetId = Annotated[str, typer.Argument(metavar="ASSET_ID", show_default=False)]
-AssetIds = Annotated[list[str], typer.Argument(metavar="ASSET_ID...", show_default=False)]
+AssetName = Annotated[
+    str, typer.Argument(metavar="ASSET", help="Its id or its path.", show_default=False, autocompletion=complete_asset)
+]
+AssetIds = Annotated[
+    list[str], typer.Argument(metavar="ASSET_ID...", show_default=False, autocompletion=complete_asset)
+]
+
+
+def connection_from(
+    *,
+    target: str,
+    uid: str,
+    timeout: float,
+    token: str = "",
+    token_file: Path | None = None,
+    plaintext: bool = False,
+    tls: Tls | None = None,
+) -> Connection:
+    """Returns the connection of these options; where no token says who calls, it is the user of this machine."""
+    if not (uid or token or token_file):
+        uid = login_name()
+    return Connection(target or DEFAULT_TARGET, uid, timeout, token, token_file, plaintext, tls)
 
 
 def _version(asked: bool) -> None:
@@ -40,136 +78,203 @@ def _version(asked: bool) -> None:
 @app.callback()
 def connect(
     context: typer.Context,
-    target: Annotated[str, typer.Option(envvar="ASSETLANE_TARGET", help="The server, HOST:PORT.")] = DEFAULT_TARGET,
-    uid: Annotated[str, typer.Option(envvar="ASSETLANE_UID", help="Who you are.")] = "",
+    target: Annotated[
+        str, typer.Option(envvar="ASSETLANE_TARGET", show_envvar=False, metavar="HOST:PORT", help="The server.")
+    ] = DEFAULT_TARGET,
+    uid: Annotated[
+        str,
+        typer.Option(
+            envvar="ASSETLANE_UID",
+            show_envvar=False,
+            metavar="UID",
+            help="Who you are. Default: as your token says; without one, your login name.",
+        ),
+    ] = "",
     token: Annotated[
-        str, typer.Option(envvar="ASSETLANE_TOKEN", help="Your token. Better out of sight: --token-file.")
+        str,
+        typer.Option(
+            envvar="ASSETLANE_TOKEN",
+            show_envvar=False,
+            metavar="TOKEN",
+            help="Your token. Better out of sight: --token-file.",
+        ),
     ] = "",
     token_file: Annotated[
         Path | None,
-        typer.Option(envvar="ASSETLANE_TOKEN_FILE", help="A file with your token, read again before each call."),
+        typer.Option(
+            envvar="ASSETLANE_TOKEN_FILE",
+            show_envvar=False,
+            metavar="FILE",
+            help="A file with your token, read again before each call.",
+        ),
     ] = None,
-    tls: Annotated[bool, typer.Option("--tls", envvar="ASSETLANE_TLS", help="Connect with TLS.")] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", envvar="ASSETLANE_TLS", show_envvar=False, help="Connect with TLS.")
+    ] = False,
     ca_file: Annotated[
         Path | None,
-        typer.Option(envvar="ASSETLANE_CA_FILE", help="Authorities to trust, in PEM; means --tls. Default: the usual."),
+        typer.Option(
+            envvar="ASSETLANE_CA_FILE",
+            show_envvar=False,
+            metavar="FILE",
+            help="Authorities to trust, in PEM; means --tls. Default: the usual.",
+        ),
     ] = None,
     client_cert_file: Annotated[
-        Path | None, typer.Option(envvar="ASSETLANE_CLIENT_CERT_FILE", help="Your certificate, in PEM; means --tls.")
+        Path | None,
+        typer.Option(
+            envvar="ASSETLANE_CLIENT_CERT_FILE",
+            show_envvar=False,
+            metavar="FILE",
+            help="Your certificate, in PEM; means --tls.",
+        ),
     ] = None,
     client_key_file: Annotated[
-        Path | None, typer.Option(envvar="ASSETLANE_CLIENT_KEY_FILE", help="Its private key, in PEM.")
+        Path | None,
+        typer.Option(
+            envvar="ASSETLANE_CLIENT_KEY_FILE", show_envvar=False, metavar="FILE", help="Its private key, in PEM."
+        ),
     ] = None,
+    plaintext: Annotated[
+        bool,
+        typer.Option(
+            "--plaintext",
+            envvar="ASSETLANE_PLAINTEXT",
+            show_envvar=False,
+            help="Send the token in the clear, also beyond this machine.",
+        ),
+    ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to keep trying a call while the server is unavailable.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Keep trying a call that long while the server is away.")
     ] = 10.0,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Bring files into object storage through Assetlane, and get them out again."""
+    """Bring files into object storage through Assetlane, and get them out again.
+
+    \b
+    Examples:
+      assetlane status                      is there a server, and who am I?
+      assetlane upload photo.jpg --public   store it, print its URL
+      assetlane ls                          what is in my partition
+      assetlane get ASSET -o -              its bytes, to standard output
+
+    Each option has a variable: --token-file is ASSETLANE_TOKEN_FILE.
+
+    Completion for bash, zsh and fish: assetlane --install-completion
+    """  # noqa: D301 - the backspace keeps the lines as they are
     if token and token_file:
-        raise typer.BadParameter("tell one of --token and --token-file")
+        raise typer.BadParameter("give one of --token and --token-file")
     if (client_cert_file is None) != (client_key_file is None):
         raise typer.BadParameter("--client-cert-file and --client-key-file go together")
     secure = tls or ca_file is not None or client_cert_file is not None
-    context.obj = Connection(
+    context.obj = connection_from(
         target=target,
         uid=uid,
         timeout=timeout,
         token=token,
         token_file=token_file,
+        plaintext=plaintext,
         tls=Tls(ca_file, client_cert_file, client_key_file) if secure else None,
     )
 
 
-@app.command()
-def ls(
-    context: typer.Context,
-    partition: Annotated[str, typer.Argument(metavar="PARTITION", show_default=False)],
-    limit: Annotated[int, typer.Option(min=0, help="At most so many, newest first; 0: all.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """List the assets of a partition, newest first."""
+@app.command(
+    cls=Command,
+    short_help="Show an asset with read URLs that work.",
+    epilog=examples(
+        "assetlane", "show ASSET", "show public/photo.jpg", "show ASSET --json | jq -r .variants[0].read_url"
+    ),
+)
+def show(context: typer.Context, asset: AssetName, as_json: AsJson = False) -> None:
+    """Show an asset with URLs that work: of each variant one that shows it and one that saves it."""
+    own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: Client) -> int:
-        rows: list[tuple[str, ...]] = []
-        async with aclosing(lane.list_assets(partition, page_size=min(limit, 1000))) as assets:
-            count = 0
-            async for asset in assets:
-                count += 1
-                if as_json:
-                    say_json(asset)
-                else:
-                    rows.append(_row(asset))
-                if count == limit:
-                    break
-        if rows:
-            say_table(("ASSET", "CREATED", "SIZE", "TYPE", "PATH", "TITLE"), rows)
-        return 0
-
-    run(context, work)
-
-
-def _row(asset: Asset) -> tuple[str, ...]:
-    original = asset.variants[0]
-    return (
-        asset.asset_id,
-        timed(asset.create_time),
-        sized(original.size_bytes),
-        original.content_type,
-        asset.file_path,
-        asset.details.title,
-    )
-
-
-@app.command()
-def show(context: typer.Context, asset_id: AssetId, as_json: AsJson = False) -> None:
-    """Show an asset with read URLs that work."""
-
-    async def work(lane: Client) -> int:
-        asset = await lane.get_asset(asset_id)
-        await lane.read_url(asset)  # renews all of them when they are about to expire
+    async def work(lane: "Client") -> int:
+        there = await found(lane, asset, own)
+        await lane.read_url(there)  # renews all of them when they are about to expire
         if as_json:
-            say_json(asset)
-            return 0
-        seconds = asset.details.duration.ToTimedelta().total_seconds()
-        facts = {
-            "asset": asset.asset_id,
-            "path": asset.file_path,
-            "partition": asset.partition,
-            "uid": asset.uid,
-            "title": asset.details.title,
-            "caption": asset.details.caption,
-            "color": asset.details.color,
-            "duration": f"{seconds:.1f} s" if seconds else "",
-            "created": timed(asset.create_time),
-            "expires": timed(asset.expire_time) if asset.HasField("expire_time") else "never",
-        }
-        for name, fact in facts.items():
-            if fact:
-                say(f"{name + ':':<11}{fact}")
-        for variant in asset.variants:
-            size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
-            say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")
-            say(f"{'':<11}{variant.read_url}")
+            say_json(there)
+        else:
+            _show(there)
         return 0
 
     run(context, work)
 
 
-@app.command()
+def _show(asset: "Asset") -> None:
+    seconds = asset.details.duration.ToTimedelta().total_seconds()
+    facts = {
+        "asset": asset.asset_id,
+        "path": asset.file_path,
+        "partition": asset.partition,
+        "uid": asset.uid,
+        "title": asset.details.title,
+        "caption": asset.details.caption,
+        "color": asset.details.color,
+        "duration": f"{seconds:.1f} s" if seconds else "",
+        "created": timed(asset.create_time),
+        "expires": timed(asset.expire_time) if asset.HasField("expire_time") else "never: PUBLIC",
+    }
+    for name, fact in facts.items():
+        if fact:
+            say(f"{name + ':':<11}{fact}")
+    for variant in asset.variants:
+        size = f"  {variant.width_px} x {variant.height_px}" if variant.width_px else ""
+        say(f"{variant.name + ':':<11}{sized(variant.size_bytes)}  {variant.content_type}{size}")
+        say(f"  {variant.read_url}")
+        if variant.download_url:  # empty: the server is of an earlier version
+            say("save under its name:")
+            say(f"  {variant.download_url}")
+    for notice in asset.notices:
+        say(f"notice:    {notice.message} [{notice.reason}]")
+
+
+@app.command(
+    "open",
+    cls=Command,
+    short_help="Open an asset in the browser.",
+    epilog=examples("assetlane", "open ASSET", "open public/photo.jpg --variant small"),
+)
+def open_(
+    context: typer.Context,
+    asset: AssetName,
+    variant: Annotated[str, typer.Option(metavar="NAME", help="Which variant.")] = ORIGINAL,
+) -> None:
+    """Open a read URL of an asset in the browser, and print it."""
+    own = context.ensure_object(Connection).own_partition()
+
+    async def work(lane: "Client") -> int:
+        import webbrowser
+
+        url = await lane.read_url(await found(lane, asset, own), variant)
+        say(url)
+        if webbrowser.open(url):
+            return 0
+        note("assetlane: there is no browser here that could be started: open the URL yourself")
+        return FAILED
+
+    run(context, work)
+
+
+@app.command(
+    cls=Command,
+    short_help="Renew the read URLs of assets.",
+    epilog=examples("assetlane", "refresh ASSET_ID", "refresh ASSET_ID ASSET_ID --if-expires-within 3600"),
+)
 def refresh(
     context: typer.Context,
     asset_ids: AssetIds,
     if_expires_within: Annotated[
-        float | None, typer.Option(min=0, help="Leave URLs alone that live longer than so many seconds.")
+        float | None,
+        typer.Option(min=0, metavar="SECONDS", help="Leave URLs alone that live longer than that."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Renew the read URLs of assets."""
+    """Renew the read URLs of assets, and print when they end."""
 
-    async def work(lane: Client) -> int:
+    async def work(lane: "Client") -> int:
         within = None if if_expires_within is None else timedelta(seconds=if_expires_within)
         failed = False
         for result in await lane.refresh_assets(asset_ids, within):
@@ -186,15 +291,15 @@ def refresh(
     run(context, work)
 
 
-@app.command()
+@app.command(cls=Command, short_help="Give an upload up.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
 def cancel(
     context: typer.Context,
-    upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", show_default=False)],
+    upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", show_default=False, autocompletion=complete_upload)],
     as_json: AsJson = False,
 ) -> None:
-    """Give an upload up."""
+    """Give an upload up: nothing of it can become an asset any more."""
 
-    async def work(lane: Client) -> int:
+    async def work(lane: "Client") -> int:
         upload = await lane.cancel_upload(upload_id)
         if as_json:
             say_json(upload)
@@ -205,51 +310,88 @@ def cancel(
     run(context, work)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    short_help="Delete assets and their objects for good.",
+    epilog=examples("assetlane", "rm ASSET_ID", "ls public/old --json | jq -r .asset_id | xargs assetlane rm"),
+)
 def rm(context: typer.Context, asset_ids: AssetIds) -> None:
-    """Delete assets and their objects for good."""
+    """Delete assets and their objects for good. What is gone already is no error, and is said to be."""
 
-    async def work(lane: Client) -> int:
+    async def work(lane: "Client") -> int:
+        from assetlane.errors import AssetlaneError, NotFound
+
         failed = False
         for asset_id in asset_ids:
             try:
+                was_there = True
+                try:
+                    await lane.get_asset(asset_id)
+                except NotFound:
+                    was_there = False  # deleted before, or never there: only the deletion knows
                 await lane.delete_asset(asset_id)
             except AssetlaneError as error:
                 failed = True
                 complain(error, asset_id)
             else:
-                say(f"deleted {asset_id}")
+                say(f"{'deleted' if was_there else 'was deleted before:'} {asset_id}")
         return FAILED if failed else 0
 
     run(context, work)
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    short_help="Download a variant of an asset.",
+    epilog=examples(
+        "assetlane",
+        "get ASSET",
+        "get public/photo.jpg --variant small",
+        "get ASSET -o - | sha256sum",
+        "get ASSET -o copy.jpg",
+    ),
+)
 def get(
     context: typer.Context,
-    asset_id: AssetId,
-    variant: Annotated[str, typer.Option(help="Which variant.")] = ORIGINAL,
+    asset: AssetName,
+    variant: Annotated[str, typer.Option(metavar="NAME", help="Which variant.")] = ORIGINAL,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to. Default: the asset's own name, here."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to; - is standard output. Default: the asset's own name, here.",
+        ),
     ] = None,
 ) -> None:
-    """Download one variant of an asset."""
+    """Download one variant of an asset, checked against its hash."""
+    own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: Client) -> int:
-        asset = await lane.get_asset(asset_id)
-        to = output or _free_name(asset, variant)
-        size = next((stored.size_bytes for stored in asset.variants if stored.name == variant), None)
+    async def work(lane: "Client") -> int:
+        import sys
+
+        there = await found(lane, asset, own)
+        size = next((stored.size_bytes for stored in there.variants if stored.name == variant), None)
+        if output == STDOUT:
+            with Bars(shown=not sys.stdout.isatty()) as bars:
+                received = bars.add(there.file_path, size).received
+                await lane.download_into(there, sys.stdout.buffer, variant, on_received=received)
+                sys.stdout.buffer.flush()
+            return 0
+        to = output or _free_name(there, variant)
         with Bars(shown=True) as bars:
-            await lane.download(asset, variant, to=to, on_received=bars.add(to.name, size).received)
+            await lane.download(there, variant, to=to, on_received=bars.add(to.name, size).received)
         say(str(to))
         return 0
 
     run(context, work)
 
 
-def _free_name(asset: Asset, variant: str) -> Path:
+def _free_name(asset: "Asset", variant: str) -> Path:
     """Returns a name in the working directory, never that of a file there: another person chose it."""
+    from assetlane.media_types import guessed_ending
+
     name = PurePosixPath(printable(asset.file_path)).name or asset.asset_id
     if variant != ORIGINAL:
         kinds = [stored.content_type for stored in asset.variants if stored.name == variant]
@@ -258,3 +400,9 @@ def _free_name(asset: Asset, variant: str) -> Path:
     if path.exists():
         raise FileExistsError(17, "there is a file of that name, choose one with -o", name)
     return path
+
+
+@app.command(cls=Command, short_help="Print the version.")
+def version() -> None:
+    """Print the version."""
+    say(f"assetlane {__version__}")

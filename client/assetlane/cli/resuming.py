@@ -4,21 +4,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assetlane.cli.selection import Item
-from assetlane.client import Client
 from assetlane.errors import PreconditionFailed, UploadFailed
 from assetlane.progress import OnProgress, Progress
-from assetlane.v1.asset_pb2 import Asset
+
+if TYPE_CHECKING:
+    from assetlane.client import Client
+    from assetlane.v1.asset_pb2 import Asset
 
 _ATTEMPTS = 100  # at the same file, over all runs
 _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED"})
 
 
 async def resumed(
-    lane: Client, item: Item, options: Mapping[str, Any], on_progress: OnProgress | None
-) -> tuple[Asset, bool]:
+    lane: "Client", item: Item, options: Mapping[str, Any], on_progress: OnProgress | None
+) -> "tuple[Asset, bool]":
     """Returns the asset of a file, and whether an earlier run had brought it in already.
 
     The request id is made from the file's path, size and time of change, and from the options: the same command

@@ -2,19 +2,24 @@
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import grpc
 import typer
 
-from assetlane.calls import Token
+from assetlane.cli.identity import Claims, claims_of
 from assetlane.cli.output import complain, note
-from assetlane.client import Client
-from assetlane.errors import AssetlaneError
-from assetlane.parcel import first
+
+if TYPE_CHECKING:
+    import grpc
+
+    from assetlane.calls import Token
+    from assetlane.client import Client
 
 FAILED = 1
 INTERRUPTED = 130
@@ -29,7 +34,24 @@ class Connection:
     timeout: float
     token: str = ""
     token_file: Path | None = None
+    plaintext: bool = False  # whether a token may travel in the clear
     tls: "Tls | None" = None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether calls carry a token."""
+        return bool(self.token) or self.token_file is not None
+
+    def claims(self) -> Claims:
+        """Returns what the token says of itself. Raises OSError when it cannot be read."""
+        if self.token_file is not None:
+            return claims_of(_token_in(self.token_file))
+        return claims_of(self.token)
+
+    def own_partition(self) -> str:
+        """Returns the partition of whoever calls, empty when that is not known here."""
+        uid = self.uid or (self.claims().subject if self.has_token else "")
+        return f"user/{uid}" if uid else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +62,10 @@ class Tls:
     cert_file: Path | None = None
     key_file: Path | None = None
 
-    def credentials(self) -> grpc.ChannelCredentials:
+    def credentials(self) -> "grpc.ChannelCredentials":
         """Returns what a channel takes. Raises OSError when a file cannot be read."""
+        import grpc
+
         ca, key, cert = (
             None if file is None else file.read_bytes() for file in (self.ca_file, self.key_file, self.cert_file)
         )
@@ -50,45 +74,104 @@ class Tls:
 
 async def read_token(file: Path) -> str:
     """Returns what the file holds now: whoever keeps it fresh replaces it before the token expires."""
-    token = (await asyncio.to_thread(file.read_text)).strip()
+    return await asyncio.to_thread(_token_in, file)
+
+
+def _token_in(file: Path) -> str:
+    try:
+        token = file.read_text().strip()
+    except UnicodeDecodeError:
+        raise OSError(errno.EINVAL, "there is no token in it, but something that is not text", str(file)) from None
     if not token:
         raise OSError(errno.EINVAL, "there is no token in it", str(file))
     return token
 
 
-def run(context: typer.Context, work: Callable[[Client], Awaitable[int]], *, session_id: str | None = None) -> None:
+def client_of(connection: Connection, *, session_id: str | None = None) -> "Client":
+    """Returns a client that is not open yet. Raises AssetlaneError, and OSError when a file cannot be read."""
+    from assetlane.client import Client
+    from assetlane.diagnosis import is_loopback
+    from assetlane.errors import Unauthenticated
+
+    token: Token | None = connection.token or None
+    if connection.token_file is not None:
+        token = partial(read_token, connection.token_file)
+    if token is not None and connection.tls is None and not (connection.plaintext or is_loopback(connection.target)):
+        raise Unauthenticated(
+            f"The token would travel to {connection.target} in the clear: connect with --tls,"
+            " or with --plaintext where nobody can listen.",
+            reason="TOKEN_IN_THE_CLEAR",
+        )
+    return Client(
+        connection.target,
+        uid=connection.uid,
+        token=token,
+        credentials=None if connection.tls is None else connection.tls.credentials(),
+        session_id=session_id,
+        call_timeout=connection.timeout,
+    )
+
+
+def run(
+    context: typer.Context,
+    work: "Callable[[Client], Awaitable[int]]",
+    *,
+    session_id: str | None = None,
+    on_interrupt: Callable[[], Iterable[str]] = tuple,
+) -> None:
     """Runs `work` with a client and exits with the code it returns, 1 for an error, 130 for Ctrl-C.
 
-    Ctrl-C cancels the work, which gives its uploads up before this returns.
+    Ctrl-C cancels the work, which gives its uploads up before this returns; then the lines of `on_interrupt` are
+    printed.
     """
-    raise typer.Exit(_code(context.ensure_object(Connection), work, session_id))
+    _pass_on_warnings()
+    raise typer.Exit(_code(context.ensure_object(Connection), work, session_id, on_interrupt))
 
 
-def _code(connection: Connection, work: Callable[[Client], Awaitable[int]], session_id: str | None) -> int:
+def _code(
+    connection: Connection,
+    work: "Callable[[Client], Awaitable[int]]",
+    session_id: str | None,
+    on_interrupt: Callable[[], Iterable[str]],
+) -> int:
+    from assetlane.errors import AssetlaneError
+
     async def connected() -> int:
-        token: Token | None = connection.token or None
-        if connection.token_file is not None:
-            token = partial(read_token, connection.token_file)
-        async with Client(
-            connection.target,
-            uid=connection.uid,
-            token=token,
-            credentials=None if connection.tls is None else connection.tls.credentials(),
-            session_id=session_id,
-            call_timeout=connection.timeout,
-        ) as lane:
+        async with client_of(connection, session_id=session_id) as lane:
             return await work(lane)
 
     try:
         return asyncio.run(connected())
     except KeyboardInterrupt:
         note("assetlane: interrupted")
+        for line in on_interrupt():
+            note(line)
         return INTERRUPTED
     except (AssetlaneError, OSError, ExceptionGroup) as caught:
-        error = first(caught) if isinstance(caught, ExceptionGroup) else caught
+        error: Exception = caught
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
         if isinstance(error, BrokenPipeError):
             raise error from None  # whoever read us hung up: the caller of the command ends quietly
         if not isinstance(error, AssetlaneError | OSError):
             raise error from caught
         complain(error)
         return FAILED
+
+
+class _Notes(logging.Handler):
+    """Prints what the client logs as lines of the command's own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints one record."""
+        note(f"assetlane: {record.getMessage()}")
+
+
+def _pass_on_warnings() -> None:
+    """Shows the client's warnings, and to a person also that a call is being repeated."""
+    log = logging.getLogger("assetlane")
+    if not log.handlers:
+        log.addHandler(_Notes())
+        log.propagate = False
+        if sys.stderr.isatty():
+            logging.getLogger("assetlane.calls").setLevel(logging.INFO)

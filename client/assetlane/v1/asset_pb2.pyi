@@ -86,7 +86,9 @@ class AssetVariant(_message.Message):
     name: _builtins.str
     """`original`, `preview`, or the name of a cut such as `small`. Unique in its asset."""
     content_type: _builtins.str
-    """The media type the object is stored and served with, such as `image/jpeg`."""
+    """The media type the object is stored and served with, such as `image/jpeg`, in the form of
+    `VariantPromise.content_type`.
+    """
     size_bytes: _builtins.int
     """The object's length in bytes."""
     sha256: _builtins.bytes
@@ -103,7 +105,8 @@ class AssetVariant(_message.Message):
     """The store's version id of the object. Empty when the bucket keeps no versions."""
     read_url: _builtins.str
     """The URL that reads the object. It is the same for everybody until the asset is refreshed,
-    stops at the asset's `expire_time`, and is unsigned and permanent for a public asset.
+    stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers show what nothing
+    can run in (pictures, sound, video, PDF, plain text) and save everything else.
     """
     part_size_bytes: _builtins.int
     """The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole."""
@@ -115,7 +118,7 @@ class AssetVariant(_message.Message):
     download_url: _builtins.str
     """The URL that saves the object under the name of the file that was uploaded: the same object as `read_url`, always
     as an attachment. It lives as long as `read_url`. For a public asset it is signed too: it is the same for
-    everybody for a day, and lives at least 6 days.
+    everybody for a day (UTC), and lives at least 6 days, unless the server's own temporary credentials end sooner.
     """
     def __init__(
         self,

@@ -37,12 +37,13 @@ class AssetServiceStub:
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
 
     The name BatchDeleteAssets is kept for a later version.
     """
@@ -113,12 +114,13 @@ class AssetServiceAsyncStub(AssetServiceStub):
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
 
     The name BatchDeleteAssets is kept for a later version.
     """
@@ -185,12 +187,13 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
 
     The name BatchDeleteAssets is kept for a later version.
     """

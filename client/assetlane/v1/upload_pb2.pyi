@@ -146,9 +146,13 @@ class VariantPromise(_message.Message):
     Unique in its upload; exactly one is `original`. Required.
     """
     content_type: _builtins.str
-    """The media type, such as `image/jpeg`, with parameters if any. At most 255 bytes. Required."""
+    """The media type, such as `image/jpeg`, with parameters if any: visible ASCII characters and blanks, at most 255
+    bytes, no wildcard such as `image/*`, no run of blanks in a quoted value. It is read as browsers write it
+    (`video/webm;codecs=vp8,opus`) and returned, signed and stored in one form (`video/webm; codecs="vp8,opus"`).
+    The first bytes of pictures, sound, video and PDF have to fit it, of every variant. Required.
+    """
     size_bytes: _builtins.int
-    """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0."""
+    """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0."""
     sha256: _builtins.bytes
     """The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
     against it. No store can check it of an object that arrives in parts: it is not kept then, see
@@ -292,7 +296,9 @@ class PresignedRequest(_message.Message):
     """The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The signed headers. Send every one of them unchanged (`content-length` as the body's length)."""
+        """The signed headers. Send every one of them unchanged (`content-length` as the body's length), and none of
+        `content-encoding`, `content-language`, `expires` and `x-amz-…` besides: they fail the upload.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -361,7 +367,7 @@ class MultipartTarget(_message.Message):
     part_size_bytes: _builtins.int
     """The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`."""
     part_count: _builtins.int
-    """How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte."""
+    """How many parts there are, 1 to 10,000 (or fewer, as the store allows). The last one has what is left, at least 1 byte."""
     def __init__(
         self,
         *,

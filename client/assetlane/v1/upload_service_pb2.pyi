@@ -101,14 +101,15 @@ class RequestUploadRequest(_message.Message):
 
     @_builtins.property
     def cut_plan(self) -> _upload_pb2.CutPlan:
-        """The cuts of the original, when the server is to make them. The original must then be a picture of a kind
-        that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
+        """The cuts of the original, when the server is to make them. With `CutPlan.required` the original must be a
+        picture of a kind that the server reads, and not larger than it takes for that. Default: absent, it makes none.
         """
 
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
-        """What the caller left out on purpose, and why, such as the cuts of a picture that it could not read: they become
-        `Asset.notices`. At most 16. Default: empty, nothing.
+        """What the caller left out, and why, such as the cuts of a picture that it could not read: they become
+        `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
+        message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
         """
 
     def __init__(

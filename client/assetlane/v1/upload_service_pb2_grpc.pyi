@@ -37,12 +37,13 @@ class UploadServiceStub:
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
@@ -79,7 +80,8 @@ class UploadServiceStub:
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+    upload's newest revision.
     """
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
     """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -120,11 +122,16 @@ class UploadServiceStub:
     completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-    that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-    CUTTING_TIMED_OUT, CUTTING_CRASHED.
+    that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+    IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+    `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
     The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+    reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+    fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+    `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+    PARTS_REFUSED or VARIANT_LOST.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -164,12 +171,13 @@ class UploadServiceAsyncStub(UploadServiceStub):
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
@@ -203,7 +211,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+    OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+    upload's newest revision.
     """
     ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
     """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
@@ -244,11 +253,16 @@ class UploadServiceAsyncStub(UploadServiceStub):
     completes the upload.
 
     Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-    that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-    CUTTING_TIMED_OUT, CUTTING_CRASHED.
+    that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+    IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+    `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
     The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+    not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+    reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+    fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+    `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+    PARTS_REFUSED or VARIANT_LOST.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -287,12 +301,13 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
     TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
     that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract.
+    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
 
     Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. UNAVAILABLE (KEYS_UNAVAILABLE) says that
-    tokens cannot be verified right now.
+    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
+    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     An upload is its owner's alone: to anybody else it is as if there were none.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
@@ -336,7 +351,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        OUT_OF_RANGE (REVISION_AHEAD) `after_revision` is later than the upload's newest revision.
+        OUT_OF_RANGE (REVISION_AHEAD) `after_revision`, or that of an upload in `after_revisions`, is later than the
+        upload's newest revision.
         """
 
     @_abc_1.abstractmethod
@@ -401,11 +417,16 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         completes the upload.
 
         Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-        that cannot be cut fails the upload: IMAGE_UNRECOGNIZED, IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE,
-        CUTTING_TIMED_OUT, CUTTING_CRASHED.
+        that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+        IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
+        `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
 
         The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
-        not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call.
+        not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
+        reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
+        fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
+        `x-amz-website-redirect-location` or `x-amz-meta-…`, which the write target does not have), CHECKSUM_MISMATCH,
+        PARTS_REFUSED or VARIANT_LOST.
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.

@@ -112,7 +112,8 @@ type AssetVariant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// `original`, `preview`, or the name of a cut such as `small`. Unique in its asset.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The media type the object is stored and served with, such as `image/jpeg`.
+	// The media type the object is stored and served with, such as `image/jpeg`, in the form of
+	// `VariantPromise.content_type`.
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The object's length in bytes.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
@@ -128,7 +129,8 @@ type AssetVariant struct {
 	// The store's version id of the object. Empty when the bucket keeps no versions.
 	VersionId string `protobuf:"bytes,8,opt,name=version_id,json=versionId,proto3" json:"version_id,omitempty"`
 	// The URL that reads the object. It is the same for everybody until the asset is refreshed,
-	// stops at the asset's `expire_time`, and is unsigned and permanent for a public asset.
+	// stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers show what nothing
+	// can run in (pictures, sound, video, PDF, plain text) and save everything else.
 	ReadUrl string `protobuf:"bytes,9,opt,name=read_url,json=readUrl,proto3" json:"read_url,omitempty"`
 	// The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole.
 	PartSizeBytes int64 `protobuf:"varint,10,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
@@ -138,7 +140,7 @@ type AssetVariant struct {
 	PartsSha256 []byte `protobuf:"bytes,11,opt,name=parts_sha256,json=partsSha256,proto3" json:"parts_sha256,omitempty"`
 	// The URL that saves the object under the name of the file that was uploaded: the same object as `read_url`, always
 	// as an attachment. It lives as long as `read_url`. For a public asset it is signed too: it is the same for
-	// everybody for a day, and lives at least 6 days.
+	// everybody for a day (UTC), and lives at least 6 days, unless the server's own temporary credentials end sooner.
 	DownloadUrl   string `protobuf:"bytes,12,opt,name=download_url,json=downloadUrl,proto3" json:"download_url,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

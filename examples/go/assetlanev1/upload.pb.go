@@ -220,9 +220,12 @@ type VariantPromise struct {
 	// `original`, `preview`, or the name of a cut: 1 to 32 characters of `a-z 0-9 _ -`, a letter first.
 	// Unique in its upload; exactly one is `original`. Required.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The media type, such as `image/jpeg`, with parameters if any. At most 255 bytes. Required.
+	// The media type, such as `image/jpeg`, with parameters if any: visible ASCII characters and blanks, at most 255
+	// bytes, no wildcard such as `image/*`, no run of blanks in a quoted value. It is read as browsers write it
+	// (`video/webm;codecs=vp8,opus`) and returned, signed and stored in one form (`video/webm; codecs="vp8,opus"`).
+	// The first bytes of pictures, sound, video and PDF have to fit it, of every variant. Required.
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 5 TiB. Default: 0.
+	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
 	// against it. No store can check it of an object that arrives in parts: it is not kept then, see
@@ -468,7 +471,8 @@ type PresignedRequest struct {
 	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	// The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
-	// The signed headers. Send every one of them unchanged (`content-length` as the body's length).
+	// The signed headers. Send every one of them unchanged (`content-length` as the body's length), and none of
+	// `content-encoding`, `content-language`, `expires` and `x-amz-…` besides: they fail the upload.
 	Headers map[string]string `protobuf:"bytes,3,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// When the store stops accepting the request, exact to the second.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -635,7 +639,7 @@ type MultipartTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`.
 	PartSizeBytes int64 `protobuf:"varint,1,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
-	// How many parts there are, 1 to 10,000. The last one has what is left, at least 1 byte.
+	// How many parts there are, 1 to 10,000 (or fewer, as the store allows). The last one has what is left, at least 1 byte.
 	PartCount     int32 `protobuf:"varint,2,opt,name=part_count,json=partCount,proto3" json:"part_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -105,11 +105,12 @@ type RequestUploadRequest struct {
 	Details *AssetDetails `protobuf:"bytes,8,opt,name=details,proto3" json:"details,omitempty"`
 	// What the caller is going to store, 1 to 16 variants, exactly one named `original`.
 	Variants []*VariantPromise `protobuf:"bytes,9,rep,name=variants,proto3" json:"variants,omitempty"`
-	// The cuts of the original, when the server is to make them. The original must then be a picture of a kind
-	// that the server reads, and not larger than it takes for that. Default: absent, the server makes none.
+	// The cuts of the original, when the server is to make them. With `CutPlan.required` the original must be a
+	// picture of a kind that the server reads, and not larger than it takes for that. Default: absent, it makes none.
 	CutPlan *CutPlan `protobuf:"bytes,10,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
-	// What the caller left out on purpose, and why, such as the cuts of a picture that it could not read: they become
-	// `Asset.notices`. At most 16. Default: empty, nothing.
+	// What the caller left out, and why, such as the cuts of a picture that it could not read: they become
+	// `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
+	// message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
 	Notices       []*Notice `protobuf:"bytes,11,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -238,7 +238,7 @@ func assetOf(asset *pb.Asset) any {
 		variants = append(variants, result{
 			"name": variant.Name, "content_type": variant.ContentType, "size_bytes": variant.SizeBytes,
 			"sha256": hex.EncodeToString(variant.Sha256), "width_px": variant.WidthPx, "height_px": variant.HeightPx,
-			"read_url": variant.ReadUrl,
+			"read_url": variant.ReadUrl, "download_url": variant.DownloadUrl,
 		})
 	}
 	var expires any // null: never

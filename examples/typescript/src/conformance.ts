@@ -133,6 +133,7 @@ function assetOf(asset: Asset | undefined) {
       width_px: variant.widthPx,
       height_px: variant.heightPx,
       read_url: variant.readUrl,
+      download_url: variant.downloadUrl,
     })),
   };
 }

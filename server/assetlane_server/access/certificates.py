@@ -1,6 +1,6 @@
 """The server's certificate and key, and the authorities of its clients: read, and checked against each other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,9 @@ class Certificates:
     chain: bytes
     key: bytes
     client_ca: bytes | None
-    expire_time: datetime  # of the server's own certificate
+    begin_time: datetime  # of the server's own certificate
+    expire_time: datetime
+    client_ca_expire_time: datetime | None  # of the authority that lasts longest
     names: tuple[str, ...]  # hosts and addresses that it is for
 
 
@@ -37,15 +39,37 @@ def read_certificates(files: CertificateFiles) -> Certificates:
     key_pem = _content("ASSETLANE_TLS_KEY_FILE", files.key)
     ca_pem = None if files.client_ca is None else _content("ASSETLANE_TLS_CLIENT_CA_FILE", files.client_ca)
     own = _certificates("ASSETLANE_TLS_CERT_FILE", chain_pem)[0]
-    if ca_pem is not None:
-        _certificates("ASSETLANE_TLS_CLIENT_CA_FILE", ca_pem)
+    authorities = [] if ca_pem is None else _certificates("ASSETLANE_TLS_CLIENT_CA_FILE", ca_pem)
     try:
         key = load_pem_private_key(key_pem, None)
     except Exception as error:  # whatever the parser makes of it, a password that it wants included
         raise NotReady("ASSETLANE_TLS_KEY_FILE: this is not a private key in PEM without a password") from error
     if _public_bytes(key) != _public_bytes(own):
         raise NotReady("ASSETLANE_TLS_KEY_FILE: this key does not belong to the certificate in ASSETLANE_TLS_CERT_FILE")
-    return Certificates(chain_pem, key_pem, ca_pem, own.not_valid_after_utc, tuple(_names(own)))
+    return Certificates(
+        chain=chain_pem,
+        key=key_pem,
+        client_ca=ca_pem,
+        begin_time=own.not_valid_before_utc,
+        expire_time=own.not_valid_after_utc,
+        client_ca_expire_time=max((one.not_valid_after_utc for one in authorities), default=None),
+        names=tuple(_names(own)),
+    )
+
+
+def current_certificates(files: CertificateFiles, now: Callable[[], datetime]) -> Certificates:
+    """Reads and checks them. Raises NotReady also when no client would accept them now, or no client is acceptable."""
+    found, instant = read_certificates(files), now()
+    if found.expire_time <= instant:
+        told = f"the certificate expired on {found.expire_time:%Y-%m-%d %H:%M} UTC: renew it"
+        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {told}")
+    if found.begin_time > instant:
+        told = f"the certificate is not valid before {found.begin_time:%Y-%m-%d %H:%M} UTC: look at the clock"
+        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {told}")
+    if found.client_ca_expire_time is not None and found.client_ca_expire_time <= instant:
+        told = f"every authority in it has expired, the last on {found.client_ca_expire_time:%Y-%m-%d %H:%M} UTC"
+        raise NotReady(f"ASSETLANE_TLS_CLIENT_CA_FILE: {told}: no client could connect")
+    return found
 
 
 def _content(setting: str, path: Path) -> bytes:

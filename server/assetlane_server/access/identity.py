@@ -17,7 +17,14 @@ from assetlane_server.access.keys import ALGORITHMS, Key, KeySet
 from assetlane_server.access.policy import Caller, Policy
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import MAX_ID_BYTES
-from assetlane_server.uploads.errors import TokenExpired, TokenInvalid, TokenMissing, TokenNotYetValid
+from assetlane_server.uploads.errors import (
+    TokenExpired,
+    TokenInvalid,
+    TokenMissing,
+    TokenNotYetValid,
+    TokenRefused,
+    TokenTooLarge,
+)
 from assetlane_server.uploads.ports import Access
 
 MAX_TOKEN_BYTES = 16 * 1024
@@ -25,6 +32,7 @@ MAX_CANDIDATES = 8  # keys tried for one token: an issuer that turns its keys ha
 _MAX_KEPT = 4096  # verified tokens, of some hundred bytes each
 _LAST_INSTANT = datetime(9000, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_SECOND = (_LAST_INSTANT - _EPOCH).total_seconds()
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +92,9 @@ class TokenAuthenticator:
             self._verified[digest] = caller
         if caller.expire_time <= self._now():
             del self._verified[digest]
-            raise TokenExpired
+            expired = TokenExpired()
+            expired.caller_uid = caller.uid
+            raise expired
         return caller
 
     async def _verify(self, token: str) -> Caller:
@@ -93,7 +103,12 @@ class TokenAuthenticator:
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise _refused("it cannot be read", error) from error
         claims = self._claims(token, await self._candidates(header))
-        return self._policy.caller(_subject(claims), claims, self._expiry(claims))
+        subject = _subject(claims)
+        try:
+            return self._policy.caller(subject, claims, self._expiry(claims))
+        except TokenRefused as refusal:
+            refusal.caller_uid = subject  # the signature is good: it is known who calls
+            raise
 
     async def _candidates(self, header: Mapping[str, Any]) -> tuple[Key, ...]:
         kid, algorithm = header.get("kid", ""), header.get("alg")
@@ -116,7 +131,7 @@ class TokenAuthenticator:
                 )
             except jwt.InvalidSignatureError:
                 continue
-            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            except Exception as error:  # whatever the library makes of claims that anybody can write
                 raise _refused("its claims are not as they should be", error) from error
             else:
                 return claims
@@ -135,8 +150,10 @@ def _bearer(authorization: str | None) -> str:
         raise TokenMissing
     scheme, _, token = authorization.partition(" ")
     token = token.strip(" ")
-    if scheme.lower() != "bearer" or not token or not token.isascii() or len(token) > MAX_TOKEN_BYTES:
+    if scheme.lower() != "bearer" or not token or not token.isascii():
         raise TokenInvalid
+    if len(token) > MAX_TOKEN_BYTES:
+        raise TokenTooLarge(len(token), MAX_TOKEN_BYTES)
     return token
 
 
@@ -153,13 +170,15 @@ def _subject(claims: Mapping[str, Any]) -> str:
 
 
 def _instant(seconds: object) -> datetime:
-    """Returns a NumericDate (RFC 7519, 2), the far future for all that lie beyond it."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+    """Returns a NumericDate (RFC 7519, 2): 1970 for all before it, the year 9000 for all after it."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise _refused("a time of it is no number")
-    try:
-        return min(_EPOCH + timedelta(seconds=seconds), _LAST_INSTANT)
-    except OverflowError:
-        return _LAST_INSTANT if seconds > 0 else _EPOCH
+    if isinstance(seconds, float) and not math.isfinite(seconds):
+        raise _refused("a time of it is not finite")
+    # Compared as it stands: an int may be larger than any float.
+    if seconds <= 0:
+        return _EPOCH
+    return _LAST_INSTANT if seconds >= _LAST_SECOND else _EPOCH + timedelta(seconds=seconds)
 
 
 def _refused(why: str, error: Exception | None = None) -> TokenInvalid:

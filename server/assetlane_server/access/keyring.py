@@ -16,6 +16,8 @@ READ_LIMIT_S = 5.0
 # Between two readings that tokens ask for: whoever makes up names of keys must not make us ask the issuer each time.
 COOLDOWN = timedelta(seconds=10)
 
+_MOST_TOLD = 20  # lines about keys that are skipped
+
 _log = logging.getLogger(__name__)
 
 Read = Callable[[], Awaitable[bytes]]
@@ -120,9 +122,15 @@ class Keyring:
             raise ReadingFailed(f"there was no answer within {2 * READ_LIMIT_S:g} s") from error
         finally:
             self._read_at = self._clock()
-        if _names(keys) != (None if self._keys is None else _names(self._keys)):
+        known = self._keys
+        if known is None or _names(keys) != _names(known):
             _log.info("tokens are verified with %d keys", len(keys.keys))
             self.generation += 1
+        if keys.unusable != (() if known is None else known.unusable):
+            for fault in keys.unusable[:_MOST_TOLD]:
+                _log.warning("skipped, tokens signed with it are refused: %s", fault)
+            if len(keys.unusable) > _MOST_TOLD:
+                _log.warning("%d more keys are skipped", len(keys.unusable) - _MOST_TOLD)
         self._keys = keys
 
     async def run(self) -> None:

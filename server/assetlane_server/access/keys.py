@@ -85,9 +85,13 @@ def keys_of_jwks(content: bytes, *, allows_secrets: bool) -> KeySet:
 
 
 def _usable(entry: Any, allows_secrets: bool) -> Key | str:
-    """Returns the key, or why it is none: one that is odd must not spoil the others."""
+    """Returns the key, or why it is none: one that is odd must not spoil the others.
+
+    A member that is null counts as absent: some issuers write those that they do not use.
+    """
     if not isinstance(entry, dict):
         return "a key is no JSON object"
+    entry = {member: value for member, value in entry.items() if value is not None}
     name = f"key {str(entry.get('kid', ''))[:64]!r}"
     try:
         if fault := next(_faults(entry, allows_secrets), None):

@@ -16,7 +16,7 @@ from assetlane_server.access.quotas import (
     never_fits,
     shortage,
 )
-from assetlane_server.uploads.errors import LedgerBusy, LedgerUnavailable, QuotaExceeded
+from assetlane_server.uploads.errors import CallRateExceeded, LedgerBusy, LedgerUnavailable, QuotaExceeded
 from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
 from assetlane_server.uploads.upload import Upload
 
@@ -45,7 +45,11 @@ class RatedCallers:
         """See Gatekeeper. Raises CallRateExceeded too."""
         access = await self._gatekeeper.access_of(authorization)
         if access.uid is not None:
-            self._rate.take(access.uid)
+            try:
+                self._rate.take(access.uid)
+            except CallRateExceeded as refusal:
+                refusal.caller_uid = access.uid
+                raise
         return access
 
 

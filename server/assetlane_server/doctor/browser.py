@@ -1,7 +1,7 @@
 """Checks of the store as a user's browser meets it: the public endpoint, CORS, and who may read without a URL."""
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
@@ -16,6 +16,8 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.doctor.store import Ground
+from assetlane_server.objects.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
+from assetlane_server.objects.inspection import Inspection
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 from assetlane_server.uploads.errors import StoreUnavailable
@@ -23,11 +25,13 @@ from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look from outside"
-_HEADERS = ("content-type", "if-none-match", "x-amz-checksum-sha256")
 _ANY_ORIGIN = "https://any.example"
 
 _REACH = "Set ASSETLANE_S3_PUBLIC_ENDPOINT to the store's address as callers reach it."
-_CORS = "Run `assetlane-server setup`, or allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
+_CORS = (
+    "`assetlane-server setup` (again if an earlier version did) adds the rule where the store has such; where it does"
+    " not, let the store or the proxy before it allow ASSETLANE_CORS_ORIGINS to PUT with the headers of a write target."
+)
 
 NAMES = ("public endpoint", "CORS", "public prefix", "private prefix")
 
@@ -46,6 +50,8 @@ class BrowserChecks:
         self._origins = [origin.replace("*", "any") for origin in settings.cors_origins if origin != "*"]
         if "*" in settings.cors_origins:
             self._origins.append(_ANY_ORIGIN)
+        unused = frozenset() if settings.s3_sse_kms_key_id else ENCRYPTION_HEADERS
+        self._headers = [name for name in UPLOAD_HEADERS if name not in unused]
         word = secrets.token_hex(8)
         self._folders = [f"{settings.key_prefix}{place}/doctor-{word}/" for place in ("private", "public")]
         self._private_key, self._public_key = [f"{folder}look" for folder in self._folders]
@@ -69,7 +75,10 @@ class BrowserChecks:
                 for finding in skipped(NAMES[2:], "it takes the right to put"):
                     yield finding
                 return
-            yield await checked("public prefix", self._public_prefix(), _REACH)
+            if self._settings.public_assets:
+                yield await checked("public prefix", self._public_prefix(), _REACH)
+            else:
+                yield ok("public prefix", "ASSETLANE_PUBLIC_ASSETS=false: there are no public assets.")
             yield await checked("private prefix", self._private_prefix(), _REACH)
         finally:
             if self._ground.can_put:
@@ -94,7 +103,7 @@ class BrowserChecks:
             return failed(name, f"{place} does not give back what was put ({got.told}).", mend)
         if headers and not _exposes_etag(put):
             return warning(name, "PUT and GET work, but pages may not see the ETag, which multipart uploads need.",
-                           "Run `assetlane-server setup`, or expose the header ETag in the bucket's CORS.")  # fmt: skip
+                           f"Let the answers expose the header ETag: {_CORS}")  # fmt: skip
         if any(_is_blocked(place, origin) for origin in self._origins if origin != _ANY_ORIGIN):
             return warning(name, f"PUT and GET work at {place}, but pages on https may not call http.",
                            "Set ASSETLANE_S3_PUBLIC_ENDPOINT to an address of the store on https.")  # fmt: skip
@@ -107,11 +116,11 @@ class BrowserChecks:
             {
                 "origin": origin,
                 "access-control-request-method": "PUT",
-                "access-control-request-headers": ",".join(_HEADERS),
+                "access-control-request-headers": ",".join(self._headers),
             },
         )
         whose = "any origin" if origin == _ANY_ORIGIN else origin
-        if fault := _preflight_fault(reply, origin):
+        if fault := _preflight_fault(reply, origin, self._headers):
             return failed("CORS", f"A page of {whose} may not upload: {fault}.", _CORS)
         return ok("CORS", f"A page of {whose} may upload.")
 
@@ -123,12 +132,19 @@ class BrowserChecks:
         place = f"{self._settings.key_prefix}public/"
         if reply.is_success and reply.body == _BODY:
             return ok(name, f"Everybody may read {place}, as public assets promise.")
-        mend = (
-            "Let the CDN behind ASSETLANE_PUBLIC_BASE_URL read that prefix."
-            if self._settings.public_base_url
-            else "Run `assetlane-server setup`; on Amazon S3 Block Public Access must let a bucket have such a policy."
-        )
+        mend = await self._advice_on_public_prefix()
         return failed(name, f"Nobody can read {place} without a signature ({reply.told}).", mend)
+
+    async def _advice_on_public_prefix(self) -> str:
+        if self._settings.public_base_url:
+            return "Let the CDN behind ASSETLANE_PUBLIC_BASE_URL read that prefix."
+        inspection = Inspection(self._store)
+        others = "let a CDN read it (ASSETLANE_PUBLIC_BASE_URL), or set ASSETLANE_PUBLIC_ASSETS=false."
+        if await inspection.blocks_public_policies():
+            return f"Block Public Access is on: run `assetlane-server setup --allow-public-policy`, {others}"
+        if not await inspection.has_policies():
+            return f"The store has no bucket policies: open the prefix by the store's own means, {others}"
+        return f"Run `assetlane-server setup`, {others}"
 
     async def _private_prefix(self) -> Finding:
         name = "private prefix"
@@ -171,7 +187,7 @@ def _exposes_etag(reply: Reply) -> bool:
     return bool(exposed & {"etag", "*"})
 
 
-def _preflight_fault(reply: Reply, origin: str) -> str:
+def _preflight_fault(reply: Reply, origin: str, names: Sequence[str]) -> str:
     """Returns what a browser would object to, nothing if it would go on. The rules are the Fetch Standard's."""
     if not reply.is_success:
         return f"the preflight is answered with {reply.told}"
@@ -179,7 +195,7 @@ def _preflight_fault(reply: Reply, origin: str) -> str:
         return "the origin is not allowed"
     missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]
     headers = _listed(reply, "access-control-allow-headers")
-    missing += [f"the header {name}" for name in _HEADERS if not headers & {name, "*"}]
+    missing += [f"the header {name}" for name in names if not headers & {name, "*"}]
     return f"it does not allow {', '.join(missing)}" if missing else ""
 
 

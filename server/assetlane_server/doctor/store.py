@@ -20,24 +20,29 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.objects.inspection import Inspection, Word
-from assetlane_server.objects.probe import ACCEPTING, StoreCapabilities, probe_store
+from assetlane_server.objects.probe import (
+    BAD_CLOCK,
+    BAD_CREDENTIALS,
+    BAD_REGION,
+    StoreCapabilities,
+    StoreTerms,
+    probe_store,
+)
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.objects.wire import Wire
+from assetlane_server.objects.wire import Reply, Wire
 from assetlane_server.uploads.errors import StoreUnavailable
 from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look at the rights"
 
-# What S3 and its kin say of a key pair that they do not know, or of a signature made with another secret.
-_BAD_CREDENTIALS = frozenset(
-    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "InvalidClientTokenId"}
-)
-_BAD_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
-_BAD_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"})
-
 _REACH = "Look at ASSETLANE_S3_ENDPOINT and at the network between."
+_REGION = "Set ASSETLANE_S3_REGION to the bucket's region: it is part of every signature."
 _SETUP = "Run `assetlane-server setup`."
+_NO_RULE = (
+    "`assetlane-server setup` adds the rule where the store knows such; where it does not, run"
+    " `assetlane-server reconcile --delete-orphans` from time to time."
+)
 
 RIGHTS = {
     "put": "s3:PutObject",
@@ -59,6 +64,7 @@ class Ground:
 
     has_bucket: bool = False
     can_put: bool = False
+    put: Reply | None = None  # what the store answered to a PUT that was as it should be
     keeps_versions: bool = False  # a deletion only hides: what was put must be purged
 
 
@@ -78,7 +84,8 @@ class StoreChecks:
         """Yields what is found."""
         try:
             before = datetime.now(UTC)
-            reply = await self._wire.ask("HEAD", self._store.endpoint)
+            # Not HEAD: radosgw sends a body after it, which breaks the connection.
+            reply = await self._wire.ask("GET", f"{self._store.endpoint}/")
             middle = before + (datetime.now(UTC) - before) / 2
         except StoreUnavailable as error:
             yield failed("object store", str(error), _REACH)
@@ -102,9 +109,11 @@ class StoreChecks:
                 yield finding
             return
         self.ground.has_bucket = True
-        yield await checked("region", self._region(word), _REACH)
         is_allowed = True
-        async for finding in self._rights(word):
+        rights = [finding async for finding in self._rights(word)]
+        # Whether the store accepts what is signed for this region shows when something is put.
+        yield await checked("region", self._region(word), _REACH)
+        for finding in rights:
             is_allowed = is_allowed and finding.verdict is not Verdict.FAILED
             yield finding
         if is_allowed:
@@ -113,20 +122,20 @@ class StoreChecks:
         else:
             for finding in skipped(["store promises"], "it takes the rights that are missing"):
                 yield finding
-        yield await checked("clean-up rule", self._clean_up_rule(), _SETUP)
+        yield await checked("clean-up rule", self._clean_up_rule(), _NO_RULE)
 
     def _credentials(self, word: Word) -> Finding:
-        if word.code in _BAD_CREDENTIALS:
+        if word.code in BAD_CREDENTIALS:
             mend = "Look at ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
             return failed("credentials", f"The store does not accept them ({word.told}).", mend)
-        if word.code in _BAD_CLOCK:
+        if word.code in BAD_CLOCK:
             mend = "Synchronise the clocks of this machine and the store (NTP)."
             return failed("credentials", f"The clocks are too far apart to sign ({word.told}).", mend)
         return ok("credentials", "The store accepts them.")
 
     def _bucket(self, word: Word) -> Finding:
         name = self._settings.s3_bucket
-        if word.status == 404:
+        if word.status == 404 and word.code in ("", "NoSuchBucket"):
             return failed("bucket", f"There is no bucket {name}.", f"{_SETUP} Or look at ASSETLANE_S3_BUCKET.")
         if word.status >= 500:
             return failed("bucket", f"The store cannot say whether {name} is there ({word.told}).", "Try again.")
@@ -134,12 +143,18 @@ class StoreChecks:
 
     async def _region(self, listed: Word) -> Finding:
         ours = self._settings.s3_region
-        mend = "Set ASSETLANE_S3_REGION to the bucket's region: it is part of every signature."
+        mend = _REGION
         word = await self._inspection.look_at_bucket()
-        if word.region and word.region != ours:
+        refused = next((one for one in (self.ground.put, listed) if one is not None and one.code in BAD_REGION), None)
+        is_elsewhere = bool(word.region) and word.region != ours
+        if refused is not None and is_elsewhere:
             return failed("region", f"The bucket is in {word.region}, and URLs are signed for {ours}.", mend)
-        if listed.code in _BAD_REGION:
-            return failed("region", f"The store does not accept URLs signed for {ours} ({listed.told}).", mend)
+        if refused is not None:
+            return failed("region", f"The store does not accept URLs signed for {ours} ({refused.told}).", mend)
+        if is_elsewhere and self.ground.can_put:
+            return ok("region", f"The store calls its own {word.region}, and accepts URLs signed for {ours}.")
+        if is_elsewhere:
+            return warning("region", f"The store calls its own {word.region}, and URLs are signed for {ours}.", mend)
         if word.region:
             return ok("region", f"The bucket is in {ours}.")
         return ok("region", f"The store names none; {ours} is signed.")
@@ -152,8 +167,12 @@ class StoreChecks:
         try:
             put = await self._wire.send(self._inner.presign_put(promise, self._now(), _LIFETIME), _BODY)
             self.ground.can_put = put.is_success
+            self.ground.put = put
             self.ground.keeps_versions = put.headers.get("x-amz-version-id", "null") != "null"
-            yield _right("put", is_allowed=put.is_success, told=put.told)
+            if put.code in BAD_REGION:
+                yield failed("right to put", f"The store refuses it ({put.told}).", _REGION)
+            else:
+                yield _right("put", is_allowed=put.is_success, told=put.told)
             # Where nothing could be put, "not there" says as well that one may look.
             fine = (200,) if put.is_success else (200, 404)
             got = await self._wire.send(self._inner.presign_get(key, self._now(), _LIFETIME))
@@ -194,17 +213,17 @@ class StoreChecks:
             yield failed("store promises", str(error), _REACH)
             return
         weaknesses = capabilities.weaknesses()
+        terms = StoreTerms(self._settings.accept_overwrites, self._settings.accept_unsigned_headers)
         for weakness in weaknesses:
-            if weakness.name == "overwrites":
-                if self._settings.accept_overwrites:
-                    yield warning(weakness.name, weakness.told, f"It was accepted with {ACCEPTING}.")
-                else:
-                    mend = f"Use a store with conditional writes, or accept it with {ACCEPTING}."
-                    yield failed(weakness.name, weakness.told, mend)
+            if terms.accepts(weakness):
+                yield warning(weakness.name, weakness.told, f"It was accepted with {weakness.accepting}.")
+            elif weakness.accepting:
+                mend = f"{weakness.instead.rstrip('.')}, or accept it with {weakness.accepting}."
+                yield failed(weakness.name, weakness.told, mend)
             elif weakness.is_grave:
                 yield failed(weakness.name, weakness.told, "Use another store: this one does not check its requests.")
             else:
-                yield warning(weakness.name, weakness.told, "Use a store that checks what is signed.")
+                yield warning(weakness.name, weakness.told, weakness.instead)
         if not weaknesses:
             yield ok("store promises", f"It refuses all that it should; {_also(capabilities)}.")
 
@@ -216,8 +235,11 @@ class StoreChecks:
         if word.status == 403:
             return warning(name, f"The credentials may not read it ({word.told}).",
                            "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip
+        if word.status in (405, 501):
+            return warning(name, f"The store has no rules that drop unfinished multipart uploads ({word.told}).",
+                           "Run `assetlane-server reconcile --delete-orphans` from time to time.")  # fmt: skip
         return warning(name, "No rule drops unfinished multipart uploads: they cost and are seen in no listing.",
-                       _SETUP)  # fmt: skip
+                       _NO_RULE)  # fmt: skip
 
 
 def _clock(date: str, middle: datetime) -> Finding:

@@ -1,6 +1,7 @@
 """The embedded stack as a whole: one directory, two stores, one address."""
 
 import asyncio
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from assetlane_server.local.directory import (
     load_settings,
     remember_port,
     turn_log,
+    write_private,
 )
 from assetlane_server.local.errors import LocalStackError, StoreFailedError
 from assetlane_server.local.mongo import mongo_launch, mongo_uri
@@ -181,3 +183,16 @@ async def embedded_stack(
         yield stack
     finally:
         await stack.stop()
+
+
+def keep_keys(directory: Path, address: StackAddress) -> Path:
+    """Writes what the tools of AWS read from their environment, for this user's eyes, and returns where."""
+    file = directory / "aws.env"
+    variables = {
+        "AWS_ACCESS_KEY_ID": address.s3_access_key_id,
+        "AWS_SECRET_ACCESS_KEY": address.s3_secret_access_key,
+        "AWS_ENDPOINT_URL_S3": address.s3_endpoint,
+        "AWS_REGION": address.s3_region,
+    }
+    write_private(file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    return file

@@ -2,25 +2,34 @@
 
 Needs s3:ListBucket and s3:CreateBucket, and for each step the Get and Put right of what it sets:
 s3:GetBucketPolicy, s3:PutBucketPolicy, s3:GetBucketCORS, s3:PutBucketCORS, s3:GetLifecycleConfiguration,
-s3:PutLifecycleConfiguration. What others configured in the same bucket stays, another Assetlane with another
+s3:PutLifecycleConfiguration; where Block Public Access is to be looked at or lifted, s3:GetBucketPublicAccessBlock
+and s3:PutBucketPublicAccessBlock. What others configured in the same bucket stays, another Assetlane with another
 prefix included: ours carries ids of its own, made from the prefix.
 """
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from assetlane_server.objects.headers import EXPOSED_HEADERS, READ_HEADERS, UPLOAD_HEADERS
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CORSRuleTypeDef, LifecycleRuleOutputTypeDef
 
-# What a browser must be allowed to send and see; `content-length` and `host` are its own business.
-_REQUEST_HEADERS = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
-_EXPOSED_HEADERS = ["ETag"]
 _PREFLIGHT_AGE_S = 3600
+# What a store answers 400 with to a rule whose grammar is right and whose kind it does not know. MinIO:
+# InvalidArgument; Swift, which takes `?lifecycle` for nothing: MalformedXML.
+_UNKNOWN_RULE = frozenset({"MalformedXML", "InvalidArgument", "InvalidRequest", "NotImplemented"})
+# The two switches of Block Public Access that stand against a public policy; the other two are about ACLs.
+_AGAINST_POLICIES = ("BlockPublicPolicy", "RestrictPublicBuckets")
+_LIFTING_TRIES = 5  # a lifted block takes Amazon some seconds to notice
+_LIFTING_PAUSE_S = 1.0
+_RULES = ("CORS", "clean-up")
 
 
 class Outcome(StrEnum):
@@ -31,6 +40,14 @@ class Outcome(StrEnum):
     CHANGED = "changed"
     UNSUPPORTED = "not supported by this store"
     REFUSED = "refused"
+
+
+class _NotSupportedError(Exception):
+    """The store answers a question about a configuration with something else."""
+
+
+class _PublicPolicyBlockedError(Exception):
+    """Block Public Access stands against a public policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +65,7 @@ class BucketPlan:
 
     prefix: str = ""  # what all our keys start with, `/` at its end included
     public_read: bool = True  # everybody may read `<prefix>public/*`; False: a CDN with its own right does
+    allow_public_policy: bool = False  # lift the bucket's Block Public Access where it forbids that
     browser_origins: tuple[str, ...] = ()  # such as `https://app.example`; none: CORS is left alone
     abort_multipart_after_days: int = 2
 
@@ -83,10 +101,15 @@ def set_up_bucket(client: "S3Client", bucket: str, region: str, plan: BucketPlan
 def _step(client: "S3Client", name: str, act: Callable[[], tuple[Outcome, str]]) -> SetupStep:
     try:
         outcome, detail = act()
+    except _NotSupportedError as error:
+        return SetupStep(name, Outcome.UNSUPPORTED, str(error))
+    except _PublicPolicyBlockedError as error:
+        return SetupStep(name, Outcome.REFUSED, str(error))
     except client.exceptions.ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        said = f"{error.response['Error']['Code']}: {error.response['Error']['Message']}"
-        if status in (405, 501):
+        code = error.response["Error"]["Code"]
+        said = f"{code}: {error.response['Error'].get('Message') or 'no message'}"
+        if status in (405, 501) or (status == 400 and code in _UNKNOWN_RULE and name in _RULES):
             return SetupStep(name, Outcome.UNSUPPORTED, said)
         if status == 403:
             right = f"The credentials need the right for {error.operation_name}."
@@ -124,19 +147,103 @@ def _allow_public_read(client: "S3Client", bucket: str, plan: BucketPlan) -> tup
         "Resource": f"arn:{client.meta.partition}:s3:::{bucket}/{plan.prefix}public/*",
     }
     detail = f"Everybody may read {plan.prefix}public/*."
-    try:
-        policy: dict[str, Any] = json.loads(client.get_bucket_policy(Bucket=bucket)["Policy"])
-    except client.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
-            raise
-        policy = {"Version": "2012-10-17"}
+    is_lifted = _lift_public_access_block(client, bucket, plan)
+    if is_lifted:
+        detail += f" Block Public Access: {' and '.join(_AGAINST_POLICIES)} are off for {bucket} now."
+    policy = _bucket_policy(client, bucket)
     statements = _listed(policy.get("Statement", []))
     ours = [statement for statement in statements if statement.get("Sid") == plan.statement_id]
     if len(ours) == 1 and _meaning(ours[0]) == _meaning(wanted):
-        return Outcome.UNCHANGED, detail
+        return Outcome.CHANGED if is_lifted else Outcome.UNCHANGED, detail
     others = [statement for statement in statements if statement.get("Sid") != plan.statement_id]
-    client.put_bucket_policy(Bucket=bucket, Policy=json.dumps({**policy, "Statement": [*others, wanted]}))
+    text = json.dumps({**policy, "Statement": [*others, wanted]})
+    for tries_left in reversed(range(_LIFTING_TRIES if is_lifted else 1)):
+        try:
+            client.put_bucket_policy(Bucket=bucket, Policy=text)
+            break
+        except client.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] != 403:
+                raise
+            if not tries_left:
+                raise _policy_fault(error, bucket, plan) from error
+            time.sleep(_LIFTING_PAUSE_S)
     return _written(ours), detail
+
+
+def _bucket_policy(client: "S3Client", bucket: str) -> dict[str, Any]:
+    try:
+        text = client.get_bucket_policy(Bucket=bucket)["Policy"]
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
+            raise
+        return {"Version": "2012-10-17"}
+    try:
+        policy = json.loads(text)
+    except ValueError as error:
+        raise _NotSupportedError("The store answers a question about the policy with something else.") from error
+    if not isinstance(policy, dict):
+        raise _NotSupportedError("The store answers a question about the policy with something else.")
+    return policy
+
+
+def public_access_block(client: "S3Client", bucket: str) -> dict[str, bool] | None:
+    """Returns the bucket's Block Public Access, switch by switch; None where there is none or nobody may ask."""
+    try:
+        found: Any = client.get_public_access_block(Bucket=bucket)
+    except client.exceptions.ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in (400, 403, 404, 405, 501):
+            return None
+        raise
+    switches: dict[str, bool] | None = found.get("PublicAccessBlockConfiguration")
+    return switches
+
+
+def blocks_policies(switches: dict[str, bool] | None) -> bool:
+    """Returns whether these switches keep a bucket's policy from letting everybody read."""
+    return any((switches or {}).get(name) for name in _AGAINST_POLICIES)
+
+
+def _lift_public_access_block(client: "S3Client", bucket: str, plan: BucketPlan) -> bool:
+    """Lifts what stands against a public policy, and nothing else; returns whether there was something to lift."""
+    switches = public_access_block(client, bucket)
+    if switches is None or not blocks_policies(switches):
+        return False
+    if not plan.allow_public_policy:
+        on = " and ".join(name for name in _AGAINST_POLICIES if switches.get(name))
+        raise _PublicPolicyBlockedError(
+            f"Block Public Access of {bucket} forbids a public policy ({on})."
+            f" {_advice(plan, 'Run `assetlane-server setup --allow-public-policy` to lift it for this bucket')}"
+        )
+    client.put_public_access_block(
+        Bucket=bucket,
+        PublicAccessBlockConfiguration={**switches, **dict.fromkeys(_AGAINST_POLICIES, False)},  # type: ignore[typeddict-item]
+    )
+    return True
+
+
+def _policy_fault(error: Any, bucket: str, plan: BucketPlan) -> Exception:
+    """Returns what a refused policy means: a block, seen or likely, or the missing right."""
+    message = error.response["Error"].get("Message") or ""
+    if "BlockPublicPolicy" not in message and "Block Public Access" not in message:
+        return error  # type: ignore[no-any-return]  # a ClientError, whose class this file does not import
+    if plan.allow_public_policy:
+        return _PublicPolicyBlockedError(
+            f"Block Public Access forbids a public policy of {bucket}, and it is not the bucket's own: lift it for"
+            f" the account or organisation. {_advice(plan, '')}"
+        )
+    return _PublicPolicyBlockedError(
+        f"Block Public Access forbids a public policy of {bucket}."
+        f" {_advice(plan, 'Run `assetlane-server setup --allow-public-policy` to lift it for this bucket')}"
+    )
+
+
+def _advice(plan: BucketPlan, first: str) -> str:
+    others = (
+        f"et a CDN read {plan.prefix}public/* and name it in ASSETLANE_PUBLIC_BASE_URL,"
+        " or set ASSETLANE_PUBLIC_ASSETS=false."
+    )
+    return f"{first}, l{others}" if first else f"Or l{others}"
 
 
 def _allow_browsers(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[Outcome, str]:
@@ -144,13 +251,13 @@ def _allow_browsers(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple[
         "ID": plan.rule_id,
         "AllowedOrigins": sorted(set(plan.browser_origins)),
         "AllowedMethods": ["GET", "HEAD", "PUT"],
-        "AllowedHeaders": _REQUEST_HEADERS,
-        "ExposeHeaders": _EXPOSED_HEADERS,
+        "AllowedHeaders": [*UPLOAD_HEADERS, *READ_HEADERS],
+        "ExposeHeaders": list(EXPOSED_HEADERS),
         "MaxAgeSeconds": _PREFLIGHT_AGE_S,
     }
     detail = f"Pages of {', '.join(wanted['AllowedOrigins'])} may upload and read."
     try:
-        rules = client.get_bucket_cors(Bucket=bucket)["CORSRules"]
+        rules = _rules(client.get_bucket_cors(Bucket=bucket), "CORSRules", "CORS")
     except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
             raise
@@ -180,7 +287,7 @@ def _abort_multipart(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple
             raise
         rules = []
     else:
-        rules = found["Rules"]
+        rules = _rules(found, "Rules", "lifecycle")
         # Belongs to the others' rules and falls back to its default when it is not sent along.
         if size := found.get("TransitionDefaultMinimumObjectSize"):
             options["TransitionDefaultMinimumObjectSize"] = size
@@ -192,6 +299,13 @@ def _abort_multipart(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple
         Bucket=bucket, LifecycleConfiguration={"Rules": [*others, wanted]}, **options
     )
     return _written(ours), detail
+
+
+def _rules(answer: Any, name: str, kind: str) -> Any:
+    """Returns the rules in an answer. Swift answers a question about the lifecycle with a listing of the bucket."""
+    if name not in answer:
+        raise _NotSupportedError(f"The store answers a question about the bucket's {kind} with something else.")
+    return answer[name]
 
 
 def _written(ours: list[Any]) -> Outcome:

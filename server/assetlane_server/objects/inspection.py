@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from assetlane_server.objects.bucket import blocks_policies, public_access_block
 from assetlane_server.objects.s3 import S3ObjectStore
 
 if TYPE_CHECKING:
@@ -87,16 +88,32 @@ class Inspection:
             lambda client, bucket: client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, MaxUploads=1)
         )
 
+    async def blocks_public_policies(self) -> bool:
+        """Returns whether the bucket's Block Public Access stands against a public policy, as far as one may ask."""
+        return await self._store.ask(lambda client, bucket: blocks_policies(public_access_block(client, bucket)))
+
+    async def has_policies(self) -> bool:
+        """Returns whether the store answers a question about the bucket's policy as one that has such."""
+        word = await self._ask(lambda client, bucket: client.get_bucket_policy(Bucket=bucket))
+        return word.status not in (405, 501)
+
     async def aborts_multipart(self, prefix: str) -> tuple[Word, bool]:
-        """Returns whether a rule of the bucket drops unfinished multipart uploads under the prefix."""
+        """Returns whether a rule of the bucket drops unfinished multipart uploads under the prefix.
+
+        A store without lifecycles may answer with a listing of the bucket, as Swift does: status 501 then.
+        """
         rules: list[Any] = []
+        is_answer: list[bool] = []
 
         def read(client: "S3Client", bucket: str) -> Any:
             answer = client.get_bucket_lifecycle_configuration(Bucket=bucket)
-            rules.extend(answer["Rules"])
+            rules.extend(answer.get("Rules", []))
+            is_answer.append("Rules" in answer)
             return answer
 
         word = await self._ask(read)
+        if word.is_success and is_answer != [True]:
+            word = Word(501, "NotImplemented")
         return word, any(_aborts(rule, prefix) for rule in rules)
 
     async def _ask(self, call: Callable[["S3Client", str], Any]) -> Word:

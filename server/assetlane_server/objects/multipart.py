@@ -12,7 +12,9 @@ SeaweedFS (4.48) does not; it checks the signed ones all the same.
 import base64
 import binascii
 import hashlib
+import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +31,22 @@ if TYPE_CHECKING:
 _TRIAL = b"does the store tell?"
 _COMPLETE_CALLS = 12  # as long as so many others: a store may copy terabytes before it answers
 _TRIAL_CALLS = 4
+_LISTING_CALLS = 3
+_OBJECT = b"there already"
+_PRECONDITION = "PreconditionFailed"  # also within a 200, whose status was sent before the store knew
 # What S3 says of parts that it will never put together.
 _REFUSALS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "EntityTooLarge"})
-_NONE = "NoSuchUpload"
+# What it says when no such multipart upload is open. NoSuchKey: radosgw of one that it has completed or never had,
+# Swift when a completed one is aborted.
+_NONE = frozenset({"NoSuchUpload", "NoSuchKey"})
+
+
+@dataclass(frozen=True, slots=True)
+class MultipartTrial:
+    """What a store was seen to do when an object in parts is completed."""
+
+    refuses_overwrites: bool  # under if-none-match
+    refuses_small_parts: bool
 
 
 class S3Multiparts:
@@ -40,6 +55,7 @@ class S3Multiparts:
     def __init__(self, store: "S3ObjectStore") -> None:
         self._store = store
         self._tells_checksums: bool | None = None  # None: nobody has asked yet
+        self._lists_folders: bool | None = None  # likewise
 
     async def learn(self, folder: str) -> bool:
         """Returns whether the store tells the SHA-256 of parts; the first time it finds out in that folder."""
@@ -47,16 +63,34 @@ class S3Multiparts:
             self._tells_checksums = await self._store.call(
                 "take an object in parts",
                 "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
-                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial"),
+                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial", self._store.encryption),
                 calls=_TRIAL_CALLS,
             )
         return self._tells_checksums
 
+    async def learn_listing(self, folder: str) -> bool:
+        """Returns whether the store lists open uploads by a prefix that is no key; the first time it finds out there.
+
+        MinIO lists those of an exact key, or all.
+        """
+        if self._lists_folders is None:
+            place = f"{folder}{secrets.token_hex(8)}/"
+            self._lists_folders = await self._store.call(
+                "list multipart uploads",
+                "s3:PutObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads",
+                lambda client, bucket: _lists_folders(client, bucket, place),
+                calls=_LISTING_CALLS,
+            )
+        return self._lists_folders
+
     async def open(self, promise: VariantPromise) -> str:
         """See MultipartStore."""
-        options: Any = {"ContentType": promise.content_type}
-        if promise.disposition:
-            options["ContentDisposition"] = promise.disposition
+        options: Any = {
+            "ContentType": promise.content_type,
+            "ContentDisposition": promise.content_disposition,
+            "CacheControl": promise.cache_control,
+            **self._store.encryption,
+        }
         if promise.promises_parts and await self.learn(f"{promise.key.rpartition('/')[0]}/"):
             options["ChecksumAlgorithm"] = "SHA256"
 
@@ -89,7 +123,7 @@ class S3Multiparts:
                     Bucket=bucket, Key=key, UploadId=multipart_id, PartNumberMarker=after, MaxParts=limit
                 )
             except client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] == _NONE:
+                if error.response["Error"]["Code"] in _NONE:
                     return None
                 raise
             found: list[Any] = answer.get("Parts", [])
@@ -119,7 +153,8 @@ class S3Multiparts:
                 code = error.response["Error"]["Code"]
                 if code in _REFUSALS:
                     return code
-                if code == _NONE or error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
+                status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+                if code in _NONE or code == _PRECONDITION or status == 412:
                     return ""
                 raise
             return ""
@@ -135,19 +170,30 @@ class S3Multiparts:
         await self._store.call("abort a multipart upload", "s3:AbortMultipartUpload", call)
 
     async def list_open(self, prefix: str, after: str) -> OpenMultipartPage:
-        """See MultipartStore."""
+        """See MultipartStore. Where the store does not list by a folder, all that is open in the bucket is read."""
+        if self._lists_folders is False and prefix.endswith("/"):
+            return await self._list_open("", prefix, after)
+        page = await self._list_open(prefix, prefix, after)
+        # No key of ours ends with "/": an empty answer about a key is one from every store.
+        if page.open or after or not prefix.endswith("/") or await self.learn_listing(f"{prefix}probe/"):
+            return page
+        return await self._list_open("", prefix, after)
 
+    async def _list_open(self, asked: str, wanted: str, after: str) -> OpenMultipartPage:
         def call(client: "S3Client", bucket: str) -> OpenMultipartPage:
             options: Any = {}
             if after:
                 options["UploadIdMarker"], _, options["KeyMarker"] = after.partition(" ")
-            answer = client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, **options)
+            answer = client.list_multipart_uploads(Bucket=bucket, Prefix=asked, **options)
+            listed: list[Any] = answer.get("Uploads", [])
             found = tuple(
-                OpenMultipart(one["Key"], one["UploadId"], one["Initiated"]) for one in answer.get("Uploads", [])
+                OpenMultipart(one["Key"], one["UploadId"], one["Initiated"])
+                for one in listed
+                if one["Key"].startswith(wanted)
             )
             # SeaweedFS goes on from the id alone, and sends no key along.
             marks = f"{answer.get('NextUploadIdMarker', '')} {answer.get('NextKeyMarker', '')}"
-            return OpenMultipartPage(found, marks if answer.get("IsTruncated") and found else "")
+            return OpenMultipartPage(found, marks if answer.get("IsTruncated") and listed else "")
 
         return await self._store.call("list multipart uploads", "s3:ListBucketMultipartUploads", call)
 
@@ -174,13 +220,14 @@ def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:
     )
 
 
-def _tells_checksums(client: "S3Client", bucket: str, key: str) -> bool:
+def _tells_checksums(client: "S3Client", bucket: str, key: str, encryption: Any) -> bool:
     try:
-        multipart_id = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256")["UploadId"]
+        opened = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **encryption)
     except client.exceptions.ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 501):
             return False  # it knows no checksums of parts at all
         raise
+    multipart_id = opened["UploadId"]
     try:
         digest = base64.b64encode(hashlib.sha256(_TRIAL).digest()).decode()
         client.upload_part(
@@ -196,8 +243,54 @@ def _abort(client: "S3Client", bucket: str, key: str, multipart_id: str) -> None
     try:
         client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=multipart_id)
     except client.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] != _NONE:
+        if error.response["Error"]["Code"] not in _NONE:
             raise
+
+
+def try_multipart(client: "S3Client", bucket: str, key: str, small_key: str) -> MultipartTrial:
+    """Completes a part where an object is, under if-none-match, and two small parts where none is.
+
+    Blocks. Leaves the objects behind that it stores.
+    """
+    client.put_object(Bucket=bucket, Key=key, Body=_OBJECT)
+    # What is there afterwards says more than the status: radosgw answers 200 either way.
+    _is_completed(client, bucket, key, 1)
+    size_bytes = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+    return MultipartTrial(
+        refuses_overwrites=size_bytes == len(_OBJECT),
+        refuses_small_parts=not _is_completed(client, bucket, small_key, 2),
+    )
+
+
+def _is_completed(client: "S3Client", bucket: str, key: str, parts: int) -> bool:
+    """Whether the store puts so many parts of a few bytes together, under if-none-match."""
+    multipart_id = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    try:
+        listed: Any = []
+        for number in range(1, parts + 1):
+            sent = client.upload_part(Bucket=bucket, Key=key, UploadId=multipart_id, PartNumber=number, Body=_TRIAL)
+            listed.append({"PartNumber": number, "ETag": sent["ETag"]})
+        client.complete_multipart_upload(
+            Bucket=bucket, Key=key, UploadId=multipart_id, MultipartUpload={"Parts": listed}, IfNoneMatch="*"
+        )
+    except client.exceptions.ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status in (400, 409, 412, 501) or error.response["Error"]["Code"] == _PRECONDITION:
+            return False
+        raise
+    finally:
+        _abort(client, bucket, key, multipart_id)
+    return True
+
+
+def _lists_folders(client: "S3Client", bucket: str, folder: str) -> bool:
+    key = f"{folder}trial"
+    multipart_id = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    try:
+        listed = client.list_multipart_uploads(Bucket=bucket, Prefix=folder)
+        return any(one.get("Key") == key for one in listed.get("Uploads", []))
+    finally:
+        _abort(client, bucket, key, multipart_id)
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The object store on S3 and whatever speaks its API. The only file with boto3.
+"""The object store on S3 and whatever speaks its API. The only file with boto3; reader.py reads objects.
 
 Needs from outside: a bucket, and credentials (the settings' own, else of boto3's default chain) with
     s3:PutObject      what write URLs are signed with
@@ -13,29 +13,44 @@ more: see bucket.py. The store must refuse what breaks a signed header and honou
 import asyncio
 import base64
 import logging
-import tempfile
+import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
-from hashlib import sha256
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import boto3
 import botocore.credentials
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
+from assetlane_server.objects.headers import (
+    CACHE_CONTROL,
+    CHECKSUM_SHA256,
+    CONTENT_DISPOSITION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    ENCRYPTION,
+    ENCRYPTION_KEY,
+    IF_NONE_MATCH,
+    check_signed_headers,
+)
 from assetlane_server.objects.multipart import S3Multiparts
-from assetlane_server.objects.settings import S3Settings
-from assetlane_server.objects.sigv4 import Credentials, Presigner
+from assetlane_server.objects.reader import ObjectReader
+from assetlane_server.objects.settings import Route, S3Settings
+from assetlane_server.objects.sigv4 import Addressing, Credentials, Presigner, is_ip_address
 from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
 from assetlane_server.uploads.upload import VariantPromise, whole_second
@@ -43,13 +58,12 @@ from assetlane_server.uploads.upload import VariantPromise, whole_second
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-MAX_DELETED_KEYS = 1000  # as many as one DeleteObjects call takes
+MAX_DELETED_KEYS = 1000  # in one call of `delete`
 
 _T = TypeVar("_T")
 _SECOND = timedelta(seconds=1)
-_PIECE_BYTES = 1024 * 1024
-_COPY_CALLS = 6  # how many times a call's limit the copy of a whole object has
-_SETUP_CALLS = 8  # that set-up makes one after the other
+_DELETED_AT_ONCE = 100  # in one request: some stores take 50 ms for each object, and each request has a limit
+_SETUP_CALLS = 12  # that set-up makes one after the other
 _CREDENTIALS_LIMIT = timedelta(seconds=30)  # a chain of sources, roles to assume, retries with pauses
 _STORE = "the object store"
 _SOURCE = "the source of S3 credentials"
@@ -57,7 +71,10 @@ _log = logging.getLogger(__name__)
 
 
 class S3ObjectStore:
-    """An ObjectStore in one bucket. Made by `open`; signing is pure CPU, all else runs in a bounded pool."""
+    """An ObjectStore in one bucket. Made by `open`.
+
+    Signing is pure CPU, `head` and `read_start` run on the event loop, all else in a bounded pool of threads.
+    """
 
     def __init__(
         self,
@@ -65,6 +82,7 @@ class S3ObjectStore:
         client: "S3Client",
         source: botocore.credentials.Credentials,
         credentials: Credentials,
+        route: Route,
         pool: ThreadPoolExecutor,
         meter: Meter = UNMETERED,
     ) -> None:
@@ -76,6 +94,9 @@ class S3ObjectStore:
         self._pool = pool
         endpoint = settings.public_endpoint or client.meta.endpoint_url
         self._presigner = Presigner(endpoint, settings.bucket, settings.region, settings.addressing)
+        self._reader: ObjectReader | None = None
+        self.route = route
+        self.reports_sha256: bool | None = None  # None: not known; the probe at the start finds out
         self.multiparts = S3Multiparts(self)
 
     @classmethod
@@ -93,7 +114,15 @@ class S3ObjectStore:
             # Not a TaskGroup: it would wrap whatever the body raises in an ExceptionGroup.
             refresher = asyncio.create_task(store._keep_credentials_fresh())
             try:
-                yield store
+                async with ObjectReader.open(
+                    _own_presigner(settings, store.endpoint),
+                    lambda: store._credentials,
+                    route=store.route,
+                    connections=settings.pool_size,
+                    limit=settings.call_timeout,
+                    meter=meter,
+                ) as store._reader:
+                    yield store
             finally:
                 refresher.cancel()
                 await asyncio.wait([refresher])
@@ -107,39 +136,47 @@ class S3ObjectStore:
         """The URL of the store as this server calls it."""
         return self._client.meta.endpoint_url
 
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket."""
+        return self._settings.bucket
+
+    @property
+    def region(self) -> str:
+        """The region that is signed."""
+        return self._settings.region
+
     def seen_from_here(self) -> "S3ObjectStore":
-        """Returns the store with URLs that this server itself can call. For a short while: it shares the
-        connections, and its credentials are those of this moment.
-        """
-        settings = replace(self._settings, public_endpoint="")
-        return S3ObjectStore(settings, self._client, self._source, self._credentials, self._pool)
+        """See ObjectStore. It shares the connections."""
+        settings = replace(self._settings, public_endpoint="", addressing=_own_addressing(self._settings))
+        store = S3ObjectStore(settings, self._client, self._source, self._credentials, self.route, self._pool)
+        store._reader, store.reports_sha256 = self._reader, self.reports_sha256
+        return store
 
-    def presign_put(
-        self,
-        promise: VariantPromise,
-        signed_at: datetime,
-        lifetime: timedelta,
-        extra_headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> PresignedRequest:
-        """See ObjectStore; `extra_headers` are signed along.
-
-        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
-        """
-        headers = {
-            **extra_headers,
-            "content-type": promise.content_type,
-            "content-length": str(promise.size_bytes),
-            "if-none-match": "*",
-        }
-        if promise.disposition:
-            headers["content-disposition"] = promise.disposition
-        if promise.sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(promise.sha256).decode()
+    def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        headers = put_headers(promise)
+        if key_id := self._settings.sse_kms_key_id:
+            headers[ENCRYPTION] = "aws:kms"
+            headers[ENCRYPTION_KEY] = key_id
         return self.presign("PUT", promise.key, signed_at, lifetime, headers)
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
         """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
-        return self.presign("GET", key, signed_at, lifetime, {})
+        start, lifetime = self._life(signed_at, lifetime)
+        query = {"response-expires": _http_date(start + lifetime)}
+        if content_disposition:
+            query["response-content-disposition"] = content_disposition
+        return self.presign("GET", key, start, lifetime, {}, query)
+
+    @property
+    def encryption(self) -> Mapping[str, str]:
+        """What boto3's writes need for the objects to be encrypted with the settings' key: empty without one."""
+        if not self._settings.sse_kms_key_id:
+            return {}
+        return {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self._settings.sse_kms_key_id}
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""
@@ -149,104 +186,49 @@ class S3ObjectStore:
 
     async def head(self, key: str) -> StoredObject | None:
         """See ObjectStore. To S3 an object in a missing bucket is a missing object too."""
-
-        def call() -> StoredObject | None:
-            try:
-                found = self._client.head_object(Bucket=self._settings.bucket, Key=key, ChecksumMode="ENABLED")
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return None
-                raise
-            # Of an object that arrived in parts it is one of their checksums, with their count: `…=-3`.
-            sha256, dash, _ = found.get("ChecksumSHA256", "").partition("-")
-            is_of_parts = bool(dash) or found.get("ChecksumType") == "COMPOSITE"
-            digest = base64.b64decode(sha256)
-            return StoredObject(
-                size_bytes=found["ContentLength"],
-                content_type=found.get("ContentType", ""),
-                etag=found.get("ETag", "").strip('"'),
-                version_id=_version_id(found.get("VersionId", "")),
-                sha256=b"" if is_of_parts else digest,
-                parts_sha256=digest if is_of_parts else b"",
-            )
-
-        return await self._call("look at an object", "s3:GetObject and s3:ListBucket", call)
+        return await self._opened_reader.head(key)
 
     async def read_start(self, key: str, length_bytes: int) -> bytes:
         """See ObjectStore."""
-        bucket, span = self._settings.bucket, f"bytes=0-{length_bytes - 1}"
+        return await self._opened_reader.read_start(key, length_bytes)
 
-        def call() -> bytes:
-            with closing(self._client.get_object(Bucket=bucket, Key=key, Range=span)["Body"]) as body:
-                return body.read(length_bytes)
-
-        return await self._call("read the start of an object", "s3:GetObject", call)
-
-    @asynccontextmanager
-    async def local_copy(self, key: str, size_bytes: int) -> AsyncIterator[Path]:
-        """See ObjectStore. The file lies in the system's folder for temporary ones."""
-        bucket = self._settings.bucket
-        with tempfile.TemporaryDirectory(prefix="assetlane-", ignore_cleanup_errors=True) as folder:
-            path = Path(folder, "object")
-
-            def call() -> int:
-                body = self._client.get_object(Bucket=bucket, Key=key)["Body"]
-                with closing(body), path.open("xb") as file:
-                    # One byte more than expected shows that there is too much.
-                    while file.tell() <= size_bytes and (piece := body.read(_PIECE_BYTES)):
-                        file.write(piece)
-                    return file.tell()
-
-            found_bytes = await self._call("read an object", "s3:GetObject", call, calls=_COPY_CALLS)
-            if found_bytes != size_bytes:
-                raise StoreUnavailable("The store sent an object of another size than it has told.")
-            yield path
-
-    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
-        """See ObjectStore. The store compares the bytes with their SHA-256 before it takes them."""
-        bucket, digest = self._settings.bucket, sha256(data).digest()
-        checksum = base64.b64encode(digest).decode()
-
-        def call() -> StoredObject | None:
-            try:
-                stored = self._client.put_object(
-                    Bucket=bucket,
-                    Key=key,
-                    Body=data,
-                    ContentType=content_type,
-                    ChecksumSHA256=checksum,
-                    IfNoneMatch="*",
-                )
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 412:
-                    return None
-                raise
-            version_id = _version_id(stored.get("VersionId", ""))
-            return StoredObject(len(data), content_type, stored.get("ETag", "").strip('"'), version_id, digest)
-
-        return await self._call("store a cut", "s3:PutObject", call)
+    @property
+    def _opened_reader(self) -> ObjectReader:
+        if self._reader is None:
+            raise RuntimeError("an S3ObjectStore is made by `open`")
+        return self._reader
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""
+        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay.
+
+        Goes in batches, each with a call's limit; what raises leaves the batches after it undone.
+        """
         if len(keys) > MAX_DELETED_KEYS:
             raise ValueError(f"at most {MAX_DELETED_KEYS:,} keys are deleted at once, not {len(keys):,}")
         if not keys:
             return
+        codes: list[str] = []
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            batch = [{"Key": key} for key in keys[start : start + _DELETED_AT_ONCE]]
+            codes += await self._delete_batch(batch, "delete objects", "s3:DeleteObject")
+        if codes:
+            reasons = ", ".join(sorted(set(codes)))
+            raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
+
+    async def _delete_batch(self, batch: Sequence[Mapping[str, str]], wish: str, rights: str) -> list[str]:
+        """Deletes these keys or versions and returns the store's word for each that it did not delete."""
         bucket = self._settings.bucket
 
         def call() -> list[str]:
-            if len(keys) == 1:
-                self._client.delete_object(Bucket=bucket, Key=keys[0])
+            if len(batch) == 1:
+                self._client.delete_object(Bucket=bucket, **batch[0])  # type: ignore[arg-type]
                 return []
-            objects = {"Quiet": True, "Objects": [{"Key": key} for key in keys]}
+            objects = {"Quiet": True, "Objects": batch}
             answer = self._client.delete_objects(Bucket=bucket, Delete=objects)  # type: ignore[arg-type]
             codes = [error.get("Code", "unknown") for error in answer.get("Errors", [])]
             return [code for code in codes if code != "NoSuchKey"]
 
-        codes = await self._call("delete objects", "s3:DeleteObject", call)
-        if codes:
-            reasons = ", ".join(sorted(set(codes)))
-            raise StoreUnavailable(f"The store did not delete {len(codes)} of {len(keys)} objects: {reasons}.")
+        return await self._call(wish, rights, call)
 
     async def list_keys(self, prefix: str, after: str) -> ObjectPage:
         """See ObjectStore. `after` is S3's continuation token: not every store lists in the order of keys."""
@@ -268,13 +250,16 @@ class S3ObjectStore:
         if not folder.endswith("/"):
             raise ValueError(f"a folder ends with '/', unlike {folder!r}")
 
-        def call() -> None:
-            bucket = self._settings.bucket
-            listed = self._client.list_object_versions(Bucket=bucket, Prefix=folder)
-            for found in (*listed.get("Versions", []), *listed.get("DeleteMarkers", [])):
-                self._client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+        def call() -> list[dict[str, str]]:
+            listed = self._client.list_object_versions(Bucket=self._settings.bucket, Prefix=folder)
+            found: list[Any] = [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]
+            return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
-        await self._call("delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion", call, calls=4)
+        wish, rights = "delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion"
+        versions = await self._call(wish, rights, call)
+        for start in range(0, len(versions), _DELETED_AT_ONCE):
+            if codes := await self._delete_batch(versions[start : start + _DELETED_AT_ONCE], wish, rights):
+                raise StoreUnavailable(f"The store did not delete {len(codes)} versions: {', '.join(set(codes))}.")
 
     async def ask(self, question: Callable[["S3Client", str], _T]) -> _T:
         """Puts a question to the client about the bucket, in the pool. What fails becomes StoreUnavailable."""
@@ -314,16 +299,20 @@ class S3ObjectStore:
 
         Raises StoreUnavailable when temporary credentials ended before `signed_at`.
         """
-        start = whole_second(signed_at)
-        credentials = self._credentials
-        if credentials.expire_time is not None:
-            left = credentials.expire_time - start
-            if left < _SECOND:
-                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
-            lifetime = min(lifetime, left)
-        lifetime -= lifetime % _SECOND
-        url = self._presigner.presign(method, key, credentials, start, lifetime, headers, query)
+        if method == "PUT":
+            check_signed_headers(headers)
+        start, lifetime = self._life(signed_at, lifetime)
+        url = self._presigner.presign(method, key, self._credentials, start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)
+
+    def _life(self, signed_at: datetime, lifetime: timedelta) -> tuple[datetime, timedelta]:
+        """Returns from when and for how long a URL lives: whole seconds, and no longer than the credentials."""
+        start = whole_second(signed_at)
+        if (end := self._credentials.expire_time) is not None:
+            if end - start < _SECOND:
+                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            lifetime = min(lifetime, end - start)
+        return start, lifetime - lifetime % _SECOND
 
     async def _call(self, wish: str, rights: str, call: Callable[[], _T], calls: int = 1) -> _T:
         """Runs what makes so many calls to the store in the pool. What fails becomes StoreUnavailable."""
@@ -331,7 +320,10 @@ class S3ObjectStore:
             try:
                 return await _within(self._settings.call_timeout * calls, self._pool, call)
             except ClientError as error:
-                raise StoreUnavailable(_refusal(error, wish, rights)) from error
+                is_final = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or _code(error) == "NoSuchBucket"
+                raise (StoreRefused if is_final else StoreUnavailable)(_refusal(error, wish, rights)) from error
+            except RecursionError as error:  # botocore's, when every answer is a redirect to another region
+                raise StoreUnavailable("The store redirects in a circle.") from error
             except BotoCoreError as error:
                 # Its own text holds URLs: that stays in the cause.
                 raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
@@ -351,6 +343,20 @@ class S3ObjectStore:
                 )
 
 
+def put_headers(promise: VariantPromise) -> dict[str, str]:
+    """Returns the headers that are signed with a PUT of a variant in one piece."""
+    headers = {
+        CONTENT_TYPE: promise.content_type,
+        CONTENT_LENGTH: str(promise.size_bytes),
+        CONTENT_DISPOSITION: promise.content_disposition,
+        CACHE_CONTROL: promise.cache_control,
+        IF_NONE_MATCH: "*",
+    }
+    if promise.sha256:
+        headers[CHECKSUM_SHA256] = base64.b64encode(promise.sha256).decode()
+    return headers
+
+
 async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[], _T], whom: str = _STORE) -> _T:
     seconds = limit.total_seconds()
     try:
@@ -360,15 +366,17 @@ async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[],
         raise StoreUnavailable(f"No answer from {whom} within {seconds:g} s.") from error
 
 
-def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Credentials, Credentials]:
+def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Credentials, Credentials, Route]:
     # Two sessions: what signs must be renewed by us alone, see _frozen.
+    core = botocore.session.get_session()
     signing, calling = (
         boto3.session.Session(
             aws_access_key_id=settings.access_key_id or None,
             aws_secret_access_key=settings.secret_access_key or None,
             region_name=settings.region,
+            botocore_session=session,
         )
-        for _ in range(2)
+        for session in (botocore.session.get_session(), core)
     )
     try:
         source = signing.get_credentials()
@@ -398,12 +406,34 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
             retries={"mode": "standard", "total_max_attempts": 2},
         ),
     )
-    return client, source, credentials
+    return client, source, credentials, _route(client.meta.endpoint_url, core.get_config_variable("ca_bundle"))
 
 
-def _version_id(told: str) -> str:
-    """Returns a version id, empty for that of an object from before the bucket kept versions."""
-    return "" if told == "null" else told
+def _route(endpoint: str, ca_bundle: str | None) -> Route:
+    """Returns what boto3 itself would use, by botocore's own rules (botocore/endpoint.py, httpsession.py)."""
+    scheme = urlsplit(endpoint).scheme
+    proxy: str = get_environ_proxies(endpoint).get(scheme, "")
+    if proxy and "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if scheme != "https":
+        return Route(proxy=proxy)
+    return Route(ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or str(get_cert_path(True)), proxy)
+
+
+def _own_presigner(settings: S3Settings, endpoint: str) -> Presigner:
+    return Presigner(endpoint, settings.bucket, settings.region, _own_addressing(settings))
+
+
+def _own_addressing(settings: S3Settings) -> Addressing:
+    """Returns how this server addresses the bucket; boto3, too, puts none in front of an IP address."""
+    host = urlsplit(settings.endpoint).hostname
+    return "path" if host and is_ip_address(host) else settings.addressing
+
+
+@lru_cache(maxsize=256)
+def _http_date(instant: datetime) -> str:
+    """Returns an instant as HTTP headers write it: the variants of an asset, and all who read it, share it."""
+    return format_datetime(instant.astimezone(UTC), usegmt=True)
 
 
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:
@@ -415,8 +445,12 @@ def _frozen(source: botocore.credentials.Credentials) -> Credentials:
     return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)
 
 
+def _code(error: ClientError) -> str:
+    return error.response["Error"]["Code"]
+
+
 def _refusal(error: ClientError, wish: str, rights: str) -> str:
-    code = error.response["Error"]["Code"]
+    code = _code(error)
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
         return f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
     if code == "NoSuchBucket":

@@ -17,6 +17,7 @@ class S3Settings:
     access_key_id: str = ""  # with its secret: boto3's default chain (environment, profile, role …)
     secret_access_key: str = field(default="", repr=False)
     addressing: Addressing = "path"
+    sse_kms_key_id: str = ""  # the KMS key that every object is encrypted with: what the bucket does by itself
     public_base_url: str = ""  # what public URLs start with: the bucket at the public endpoint
     pool_size: int = 32  # calls to the store under way at once
     page_keys: int = 1000  # in one page of a listing: S3 gives no more
@@ -28,3 +29,11 @@ class S3Settings:
             raise ValueError("set both an access key id and its secret, or neither")
         if self.public_base_url and not self.public_base_url.startswith(("https://", "http://")):
             raise ValueError(f"public_base_url is http(s)://…, not {self.public_base_url!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How this process reaches the store: the trust and the proxy that boto3 uses."""
+
+    ca_bundle: str = ""  # the file of accepted certificate authorities; empty: the store is called without TLS
+    proxy: str = ""  # its URL; empty: none

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import aiohttp
 from yarl import URL
 
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.ports import PresignedRequest
 
 _MAX_BODY_BYTES = 64 * 1024  # what we sent is short, and so is an error's XML
@@ -36,10 +36,15 @@ class Reply:
         return 200 <= self.status < 300
 
     @property
+    def code(self) -> str:
+        """S3's own word for a refusal, empty when there is none."""
+        code = _CODE.search(self.body)
+        return code[1].decode() if code else ""
+
+    @property
     def told(self) -> str:
         """The status with S3's own word for it, such as `403 AccessDenied`."""
-        code = _CODE.search(self.body)
-        return f"{self.status} {code[1].decode()}" if code else str(self.status)
+        return f"{self.status} {self.code}".rstrip()
 
 
 class Wire:
@@ -59,7 +64,10 @@ class Wire:
         return await self.ask(request.method, request.url, {**request.headers, **headers}, body)
 
     async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NONE, body: bytes | None = None) -> Reply:
-        """Sends one request and returns the answer. Raises StoreUnavailable when there is none in time."""
+        """Sends one request and returns the answer.
+
+        Raises StoreUnavailable when there is none in time, StoreRefused for a certificate that cannot be trusted.
+        """
         where = URL(url, encoded=True)
         place = f"{where.scheme}://{where.authority}"  # a URL's query is a secret
         try:
@@ -78,6 +86,9 @@ class Wire:
                 return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
         except TimeoutError as error:
             raise StoreUnavailable(f"No answer from {place} within {self._limit.total_seconds():g} s.") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            told = getattr(error.certificate_error, "verify_message", "") or type(error).__name__
+            raise StoreRefused(f"The certificate of {place} is not accepted ({told}).") from error
         except aiohttp.ClientSSLError as error:
             raise StoreUnavailable(f"The certificate of {place} is not accepted ({type(error).__name__}).") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

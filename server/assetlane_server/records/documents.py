@@ -38,6 +38,7 @@ from assetlane_server.uploads.upload import (
     Status,
     StatusChange,
     Upload,
+    VariantPromise,
 )
 
 Document = dict[str, Any]
@@ -116,7 +117,7 @@ def asset_advance(asset: Asset) -> Change:
     if asset.delete_time is not None:
         assignments["asset.delete_time"] = asset.delete_time
         assignments["sweep_time"] = asset.delete_time + WORK_LEASE
-        update["$unset"] = {"listed_in": "", "details": "", "asset.details": ""}
+        update["$unset"] = dict.fromkeys(("listed_in", "details", "notices", "asset.details", "asset.notices"), "")
     return Change({"_id": asset.asset_id, "asset.revision": asset.revision - 1}, update, change_id)
 
 
@@ -332,6 +333,17 @@ _converter.register_unstructure_hook(
         _cattrs_omit_if_default=True,
         duration=override(rename="duration_us", unstruct_hook=_microseconds),
         extra=override(unstruct_hook=_as_it_is),
+    ),
+)
+# How an object is served is worked out whenever something is signed.
+_converter.register_unstructure_hook(
+    VariantPromise,
+    make_dict_unstructure_fn(
+        VariantPromise,
+        _converter,
+        _cattrs_omit_if_default=True,
+        content_disposition=_LEFT_OUT,
+        cache_control=_LEFT_OUT,
     ),
 )
 # Its defaults are choices, which a later version may change: they are written.

@@ -169,7 +169,7 @@ class Migration:
             # Swept for good or not: the sweeper sees to it that nothing stays.
             asset = replace(asset, details=Details())
             sweep_time = old_asset.get("sweep_time") or self._now
-            whole = replace(whole, asset=asset, details=Details(), sweep_time=sweep_time, is_swept=False)
+            whole = replace(whole.without_words(), asset=asset, sweep_time=sweep_time, is_swept=False)
         elif not whole.is_multipart:
             whole = replace(whole, sweep_time=None)
         changed = min(old_asset["update_time"], self._now)

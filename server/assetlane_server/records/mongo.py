@@ -17,7 +17,7 @@ from typing import Any, Final, Self, cast
 import pymongo
 from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING
+from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
@@ -41,7 +41,7 @@ from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, Order
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.records.writer import LedgerWriter
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
+from assetlane_server.uploads.errors import LedgerUnavailable, NotReady, UploadNotFound
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Asset, LedgerTime, Status, Upload
@@ -77,7 +77,7 @@ class MongoRecords:
         self._writer = LedgerWriter(
             self._uploads, asking=self._metered, unavailable=_unavailable, max_waiting=_MOST_WAITING
         )
-        self.quotas = MongoQuotas(database["quotas"], _unavailable)
+        self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         self.form = Form(database, _unavailable)
         self.clock = LedgerClock()
         self.token_key = b""  # what tokens are authenticated with, on every server of this ledger
@@ -319,6 +319,20 @@ class MongoRecords:
         """See SweepRecords."""
         query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
         return await self._update(query, erasure_of_places(upload, sweep_time))
+
+    async def count_cut_timeout(self, upload_id: str) -> int:
+        """See SweepRecords."""
+        with self._asking("update", self._uploads):
+            document = await self._uploads.find_one_and_update(
+                {"_id": upload_id},
+                {"$inc": {"cut_timeouts": 1}},
+                projection={"cut_timeouts": True},
+                return_document=ReturnDocument.AFTER,
+            )
+        if document is None:
+            raise UploadNotFound(upload_id)
+        count: int = document["cut_timeouts"]
+        return count
 
     async def purge_upload(self, upload: Upload) -> bool:
         """See SweepRecords."""

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from assetlane_server.records.documents import Document
 from assetlane_server.uploads.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
+from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
 
 _BALANCE = {"open_uploads": 1, "open_bytes": 1, "sweep_time": 1}
@@ -23,9 +24,12 @@ _BALANCE = {"open_uploads": 1, "open_bytes": 1, "sweep_time": 1}
 class MongoQuotas:
     """QuotaRecords in one collection. Opened by `MongoRecords`."""
 
-    def __init__(self, accounts: Any, unavailable: Callable[[PyMongoError], LedgerUnavailable]) -> None:
+    def __init__(
+        self, accounts: Any, unavailable: Callable[[PyMongoError], LedgerUnavailable], meter: Meter = UNMETERED
+    ) -> None:
         self._accounts = accounts
         self._unavailable = unavailable
+        self._meter = meter
 
     async def claim(self, subject: str, claim: Claim, ration: Ration, sweep_time: datetime) -> Balance | None:
         """See QuotaRecords."""
@@ -43,7 +47,7 @@ class MongoQuotas:
             "$set": {f"{place}.time": claim.time},
             "$addToSet": {f"{place}.upload_ids": {"$each": list(claim.upload_ids)}},
         }
-        async with self._translated():
+        async with self._asking("claim quotas"):
             for _ in range(MAX_ROUNDS):
                 try:
                     await self._accounts.update_one(has_room, addition, upsert=True)
@@ -67,7 +71,7 @@ class MongoQuotas:
     async def settle_claim(self, subject: str, claim: Claim) -> None:
         """See QuotaRecords."""
         place = f"claims.{claim.key}"
-        async with self._translated():
+        async with self._asking("settle quotas"):
             await self._accounts.update_one(
                 {"_id": subject, place: {"$exists": True}},
                 {"$set": {f"{place}.upload_ids": list(claim.upload_ids)}},
@@ -77,7 +81,7 @@ class MongoQuotas:
         """See QuotaRecords."""
         place = f"claims.{claim.key}"
         is_there = {place: {"$exists": True}} if only_as_of is None else {f"{place}.time": only_as_of}
-        async with self._translated():
+        async with self._asking("release quotas"):
             result = await self._accounts.update_one(
                 {"_id": subject, **is_there},
                 {"$inc": {"open_uploads": -1, "open_bytes": -claim.size_bytes}, "$unset": {place: ""}},
@@ -87,19 +91,19 @@ class MongoQuotas:
 
     async def find_account(self, subject: str) -> Account | None:
         """See QuotaRecords."""
-        async with self._translated():
+        async with self._asking("find quotas"):
             document = await self._accounts.find_one({"_id": subject})
         return None if document is None else _account_of(document)
 
     async def accounts_to_sweep(self, *, until: datetime, limit: int) -> list[Balance]:
         """See QuotaRecords."""
         due = self._accounts.find({"sweep_time": {"$lte": until}}, _BALANCE, limit=limit)
-        async with self._translated():
+        async with self._asking("list quotas"):
             return [_balance_of(document) for document in await due.sort("sweep_time", ASCENDING).to_list(None)]
 
     async def reschedule_account(self, balance: Balance, sweep_time: datetime) -> bool:
         """See QuotaRecords."""
-        async with self._translated():
+        async with self._asking("reschedule quotas"):
             result = await self._accounts.update_one(
                 {"_id": balance.subject, "sweep_time": balance.sweep_time}, {"$set": {"sweep_time": sweep_time}}
             )
@@ -108,13 +112,15 @@ class MongoQuotas:
 
     async def close_account(self, subject: str) -> None:
         """See QuotaRecords."""
-        async with self._translated():
+        async with self._asking("delete quotas"):
             await self._accounts.delete_one({"_id": subject, "open_uploads": 0})
 
     @asynccontextmanager
-    async def _translated(self) -> AsyncIterator[None]:
+    async def _asking(self, operation: str) -> AsyncIterator[None]:
+        """Counts what is asked of MongoDB, under the method's name, and translates what goes wrong."""
         try:
-            yield
+            with self._meter.asking("mongodb", operation):
+                yield
         except PyMongoError as error:
             raise self._unavailable(error) from error
 

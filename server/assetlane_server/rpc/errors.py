@@ -37,6 +37,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.TokenExpired: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenNotYetValid: grpc.StatusCode.UNAUTHENTICATED,
     errors.TokenInvalid: grpc.StatusCode.UNAUTHENTICATED,
+    errors.TokenTooLarge: grpc.StatusCode.UNAUTHENTICATED,
     errors.RequestIdReused: grpc.StatusCode.ALREADY_EXISTS,
     errors.VariantsMissing: grpc.StatusCode.FAILED_PRECONDITION,
     errors.WrongStatus: grpc.StatusCode.FAILED_PRECONDITION,
@@ -44,12 +45,14 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.ResumeExpired: grpc.StatusCode.OUT_OF_RANGE,
     errors.TooManyCalls: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatches: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooManyProbes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyUploads: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyBytes: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CallRateExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.TooManyWatchesOfOne: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.MessageTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.MessageMalformed: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerBusy: grpc.StatusCode.UNAVAILABLE,
@@ -81,7 +84,8 @@ def answer_to(error: Exception, method: str, request_id: str) -> Answer:
     message = _TOLD_CALLERS.get(type(error), str(error))
     if type(error) in _TOLD_CALLERS:
         _log.warning("%s: %s", method, error)
-    return _answer(_CODES[type(error)], error.reason, message, *_details(error))
+    code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    return _answer(code, error.reason, message, *_details(error))
 
 
 def _details(error: errors.Refusal) -> tuple[Message, ...]:
@@ -121,6 +125,7 @@ def _details(error: errors.Refusal) -> tuple[Message, ...]:
             | errors.ShuttingDown()
             | errors.TooManyCalls()
             | errors.TooManyWatches()
+            | errors.TooManyProbes()
         ):
             return (RetryInfo(retry_delay=_RETRY_AFTER),)
     return ()

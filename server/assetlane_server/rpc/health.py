@@ -12,16 +12,24 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer as HealthService
 
+# Asked for by probes that restart what does not answer. An outage outside is no reason for that: what is restarted
+# then finds the same outage, and loses the calls that it still serves.
+LIVENESS = "livez"
+READINESS = "readyz"
+
 _SERVING = HealthCheckResponse(status=HealthCheckResponse.SERVING)
 _NOT_SERVING = HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING)
 _SERVICE_UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
 
 
 class HealthServicer(HealthService):
-    """One answer for the server and all its services: NOT_SERVING until told otherwise."""
+    """One answer for the server, all its services and `readyz`: NOT_SERVING until `say` changes it.
+
+    `livez` is SERVING for as long as anything answers.
+    """
 
     def __init__(self, services: Iterable[str]) -> None:
-        self._services = frozenset(("", *services))
+        self._services = frozenset(("", LIVENESS, READINESS, *services))
         self.is_serving = False
         self._is_closed = False
         self._changed = asyncio.Event()
@@ -60,6 +68,8 @@ class HealthServicer(HealthService):
     def _answer(self, service: str) -> HealthCheckResponse:
         if service not in self._services:
             return _SERVICE_UNKNOWN
+        if service == LIVENESS:
+            return _SERVING
         return _SERVING if self.is_serving else _NOT_SERVING
 
     def _ring(self) -> None:

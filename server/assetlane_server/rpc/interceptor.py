@@ -1,4 +1,4 @@
-"""What every RPC of ours passes: who calls, the limits of the process, and what it raises turned into a status."""
+"""What every RPC passes: who calls, the limits of the process, and what it raises turned into a status."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,10 +11,10 @@ from grpc import aio
 
 from assetlane_server.rpc.call import Authenticator, Call, admitted
 from assetlane_server.rpc.errors import answer_to
-from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.limits import MAX_PROBE_BYTES, Limits
 from assetlane_server.rpc.observation import REQUEST_ID, CallObserver, ObservedCall
 from assetlane_server.rpc.reading import check_read, reading
-from assetlane_server.uploads.errors import TokenExpired
+from assetlane_server.uploads.errors import MessageLate, MessageMalformed, Refusal, TokenExpired
 from assetlane_server.uploads.ports import Access
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a generic class in the stubs only
@@ -23,7 +23,12 @@ _LONGEST_S = 365 * 86_400.0  # what a timer of the event loop takes for certain
 
 
 class RefusalInterceptor(aio.ServerInterceptor):
-    """Wraps every handler of ours once. CancelledError and GeneratorExit pass: grpcio leaks a call that hides them."""
+    """Wraps every handler once. CancelledError and GeneratorExit pass: grpcio leaks a call that hides them.
+
+    Handlers are given to gRPC as if their clients streamed, which looks the same on the wire: so it is known who
+    calls, and a place is taken, before the request message is waited for. Else a client that begins calls and never
+    sends a message would hold as many as it likes, past all limits.
+    """
 
     def __init__(self, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> None:
         self._authenticator = authenticator
@@ -41,33 +46,41 @@ class RefusalInterceptor(aio.ServerInterceptor):
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            # Health and reflection answer for themselves, to anybody.
-            if handler is None or not method.startswith("/assetlane."):
-                return handler
-            wrapped = self._wrapped[method] = _wrap(handler, method, self._authenticator, self._limits, self._observer)
+            if handler is None:
+                return None
+            if method.startswith("/assetlane."):
+                wrapped = _wrap(handler, method, self._authenticator, self._limits, self._observer)
+            else:
+                # Health and reflection answer anybody, within a budget of their own.
+                wrapped = _wrap_probe(handler, method, self._limits, self._observer)
+            self._wrapped[method] = wrapped
         return wrapped
 
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
     read = reading(handler.request_deserializer, limits.max_message_bytes)
 
-    async def received(request: Any, context: Any, seen: ObservedCall, metadata: Any) -> Call:
+    async def admit(context: Any, seen: ObservedCall, metadata: Any) -> Call:
         context.set_trailing_metadata(((REQUEST_ID, seen.request_id),))
         # Before the limits: who is nobody takes nobody's place.
         call = await admitted(authenticator, metadata)
-        seen.admitted(call.access.uid, request)
-        check_read(request)
+        seen.admitted(call.access.uid)
         return call
+
+    async def receive(context: Any, seen: ObservedCall) -> Any:
+        request = await _message(context, limits.request_seconds)
+        seen.asked(request)
+        return request
 
     if handler.unary_unary is not None:
 
-        async def unary(request: Any, context: Any) -> Any:
+        async def unary(_requests: Any, context: Any) -> Any:
             metadata = context.invocation_metadata() or ()
             seen = observer.began(method, metadata, is_watch=False)
             try:
-                call = await received(request, context, seen, metadata)
+                call = await admit(context, seen, metadata)
                 with limits.calls.passed():
-                    response = await handler.unary_unary(request, call)
+                    response = await handler.unary_unary(await receive(context, seen), call)
             except Exception as error:
                 await _refuse(context, error, method, seen)
             except BaseException:
@@ -76,16 +89,17 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
             seen.ended(grpc.StatusCode.OK, response=response)
             return response
 
-        return grpc.unary_unary_rpc_method_handler(unary, read, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(unary, read, handler.response_serializer)
     if handler.unary_stream is not None:
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def stream(_requests: Any, context: Any) -> AsyncIterator[Any]:
             metadata = context.invocation_metadata() or ()
             seen = observer.began(method, metadata, is_watch=True)
             try:
-                call = await received(request, context, seen, metadata)
+                call = await admit(context, seen, metadata)
                 with limits.watches.passed(), limits.watches_of_one.passed(call.access.uid):
-                    async with aclosing(_until_expired(handler.unary_stream(request, call), call.access)) as responses:
+                    watch = handler.unary_stream(await receive(context, seen), call)
+                    async with aclosing(_until_expired(watch, call.access)) as responses:
                         async for response in responses:
                             yield response
                             del response  # else it stays in memory until the next one
@@ -96,8 +110,72 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
                 raise
             seen.ended(grpc.StatusCode.OK)
 
-        return grpc.unary_stream_rpc_method_handler(stream, read, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(stream, read, handler.response_serializer)
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
+
+
+def _wrap_probe(handler: Any, method: str, limits: Limits, observer: CallObserver) -> Handler:
+    """Wraps a method of health or reflection. Only what is refused is observed: load balancers ask all the time."""
+    read = reading(handler.request_deserializer, MAX_PROBE_BYTES)
+
+    async def refuse(context: Any, error: Exception) -> NoReturn:
+        seen = observer.began(method, context.invocation_metadata() or (), is_watch=False)
+        await _refuse(context, error, method, seen)
+
+    if handler.unary_unary is not None:
+
+        async def check(_requests: Any, context: Any) -> Any:
+            try:
+                with limits.health_checks.passed(), limits.probes_of_one.passed(context.peer()):
+                    return await handler.unary_unary(await _message(context, limits.request_seconds), context)
+            except aio.AbortError:
+                raise
+            except Exception as error:
+                await refuse(context, error)
+
+        return grpc.stream_unary_rpc_method_handler(check, read, handler.response_serializer)
+
+    places = limits.reflections if handler.unary_stream is None else limits.health_watches
+
+    async def probe(_requests: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            with places.passed(), limits.probes_of_one.passed(context.peer()):
+                if handler.unary_stream is not None:
+                    answers = handler.unary_stream(await _message(context, limits.request_seconds), context)
+                else:
+                    answers = handler.stream_stream(_messages(context), context)
+                async with aclosing(answers):
+                    async for answer in answers:
+                        yield answer
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            await refuse(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(probe, read, handler.response_serializer)
+
+
+async def _message(context: Any, limit_s: float) -> Any:
+    """Returns the request message of a call. Raises MessageLate, MessageMalformed and what the reading refuses."""
+    limit = asyncio.timeout(limit_s)
+    try:
+        async with limit:
+            message = await context.read()
+    except TimeoutError:
+        if limit.expired():
+            raise MessageLate(limit_s) from None
+        raise
+    if message is aio.EOF:
+        raise MessageMalformed
+    check_read(message)
+    return message
+
+
+async def _messages(context: Any) -> AsyncIterator[Any]:
+    """Yields the messages of a client that streams."""
+    while (message := await context.read()) is not aio.EOF:
+        check_read(message)
+        yield message
 
 
 def _until_expired(responses: Any, access: Access) -> Any:
@@ -129,6 +207,8 @@ async def _ending(responses: Any, expire_time: datetime) -> AsyncIterator[Any]:
 
 
 async def _refuse(context: Any, error: Exception, method: str, seen: ObservedCall) -> NoReturn:
+    if isinstance(error, Refusal) and error.caller_uid:
+        seen.admitted(error.caller_uid)
     answer = answer_to(error, method, seen.request_id)
     seen.ended(answer.code, answer.reason)
     # What is given here replaces what was set before.

@@ -16,10 +16,11 @@ from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
 from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, Details, Status, Upload, VariantPromise
+from assetlane_server.uploads.upload import Asset, Details, Notice, Status, Upload, VariantPromise
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_MOST_SECONDS = 315_576_000_000
 
 _NUMBERS = {status: upload_pb2.UploadStatus.Value(f"UPLOAD_STATUS_{status}") for status in Status}
 _FORMATS = {upload_pb2.CutFormat.Value(f"CUT_FORMAT_{name}"): name for name in CutFormat} | {
@@ -56,6 +57,7 @@ def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_
             for variant in message.variants
         ),
         cut_plan=_cut_plan_of(message.cut_plan) if message.HasField("cut_plan") else None,
+        notices=tuple(Notice(notice.reason, notice.message) for notice in message.notices),
     )
 
 
@@ -65,11 +67,13 @@ def part_promises_of(messages: Iterable[upload_service_pb2.PartPromise]) -> tupl
 
 
 def duration_of(field: str, message: Duration) -> timedelta:
-    """Returns a duration. Raises InvalidRequest for one that is not."""
-    try:
-        return message.ToTimedelta()
-    except (OverflowError, ValueError) as error:
-        raise InvalidRequest([FieldViolation(field, "is not a valid duration")]) from error
+    """Returns a duration. Raises InvalidRequest for one that is not (google/protobuf/duration.proto)."""
+    seconds, nanos = message.seconds, message.nanos
+    is_valid = abs(seconds) <= _MOST_SECONDS and abs(nanos) < 1_000_000_000 and seconds * nanos >= 0
+    if not is_valid:
+        limit = "is not a valid duration: at most 10,000 years, less than 1e9 nanos, both of the same sign"
+        raise InvalidRequest([FieldViolation(field, limit)])
+    return message.ToTimedelta()
 
 
 def statuses_of(numbers: Iterable[upload_pb2.UploadStatus.ValueType]) -> tuple[Status, ...]:
@@ -99,14 +103,19 @@ def _cut_plan_of(message: upload_pb2.CutPlan) -> CutPlan | None:
     if message.format not in upload_pb2.CutFormat.values():
         violations.append(FieldViolation("cut_plan.format", f"there is no format {message.format}"))
     is_servers = message.maker == upload_pb2.CUT_MAKER_SERVER
-    if not is_servers and (message.sizes or message.format or message.quality):
+    if not is_servers and (message.sizes or message.format or message.quality or message.required):
         violations.append(FieldViolation("cut_plan.maker", "must be CUT_MAKER_SERVER for the server to make cuts"))
     if violations:
         raise InvalidRequest(violations)
     if not is_servers:
         return None
     sizes = tuple(CutSize(size.name, size.max_edge_px) for size in message.sizes)
-    return CutPlan(sizes or STANDARD_SIZES, _FORMATS[message.format], message.quality or DEFAULT_QUALITY)
+    return CutPlan(
+        sizes or STANDARD_SIZES,
+        _FORMATS[message.format],
+        message.quality or DEFAULT_QUALITY,
+        required=message.required,
+    )
 
 
 def _struct_of(message: Struct) -> dict[str, object]:
@@ -165,6 +174,7 @@ def upload_message(upload: Upload) -> upload_pb2.Upload:
         create_time=_timestamp(upload.create_time),
         update_time=_timestamp(upload.history[-1].time),
         expire_time=_timestamp(upload.expire_time),
+        notices=_notice_messages(upload.notices),
     )
     if upload.cut_plan is not None:
         message.cut_plan.CopyFrom(_cut_plan_message(upload.cut_plan))
@@ -227,14 +237,18 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
                 height_px=variant.height_px,
                 etag=variant.etag,
                 version_id=variant.version_id,
-                read_url=url,
+                read_url=read_url,
+                download_url=download_url,
                 part_size_bytes=variant.part_size_bytes,
                 parts_sha256=variant.parts_sha256,
             )
-            for variant, url in zip(asset.variants, read_urls.urls, strict=True)
+            for variant, read_url, download_url in zip(
+                asset.variants, read_urls.urls, read_urls.download_urls, strict=True
+            )
         ],
         create_time=_timestamp(asset.create_time),
         revision=asset.revision,
+        notices=_notice_messages(asset.notices),
     )
     if read_urls.expire_time is not None:
         message.refresh_time.CopyFrom(_timestamp(asset.refresh_time))
@@ -259,6 +273,10 @@ def progress_message(progress: Progress) -> upload_service_pb2.ProgressEvent:
     )
 
 
+def _notice_messages(notices: Iterable[Notice]) -> list[asset_pb2.Notice]:
+    return [asset_pb2.Notice(reason=notice.reason, message=notice.message) for notice in notices]
+
+
 def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:
     return upload_pb2.PresignedRequest(
         method=request.method,
@@ -274,6 +292,7 @@ def _cut_plan_message(plan: CutPlan) -> upload_pb2.CutPlan:
         sizes=[upload_pb2.CutSize(name=size.name, max_edge_px=size.max_edge_px) for size in plan.sizes],
         format=upload_pb2.CutFormat.Value(f"CUT_FORMAT_{plan.format}"),
         quality=plan.quality,
+        required=plan.required,
     )
 
 

@@ -18,8 +18,12 @@ class ObservedCall(Protocol):
         """What the caller, the log and the traces call it."""
         ...
 
-    def admitted(self, uid: str | None, request: Any) -> None:
-        """It is known who calls, None where nobody has to prove it, and what for."""
+    def admitted(self, uid: str | None) -> None:
+        """It is known who calls; None where nobody has to prove it."""
+        ...
+
+    def asked(self, request: Any) -> None:
+        """It is known what for."""
         ...
 
     def ended(self, code: grpc.StatusCode, reason: str = "", response: Any = None) -> None:

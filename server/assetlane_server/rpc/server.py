@@ -21,6 +21,11 @@ from assetlane_server.rpc.reading import CORE_LIMIT_FACTOR
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.uploads.errors import NotReady
 
+# Four times the largest token that is read: so one that is too large is refused by us, with a reason.
+MAX_METADATA_BYTES = 64 * 1024
+_MAX_PENDING = 10_000_000
+_MAX_PENDING_S = 3600
+
 _SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
     for module, name in ((upload_service_pb2, "UploadService"), (asset_service_pb2, "AssetService"))
@@ -34,15 +39,29 @@ def server_options(
     shares_port: bool,
     min_ping_seconds: float = 10,
     handshake_seconds: float = 20,
+    max_connections: int = 20_000,
+    max_streams_per_connection: int = 16_384,
 ) -> list[tuple[str, int]]:
     """Returns the options of the channel core.
 
     Each end pings a silent peer and drops one that does not answer: the defaults notice a dead one after hours.
     Clients may ping every `min_ping_seconds`, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
+    What the core itself would refuse has no details for the caller: its own limits lie beyond ours.
     """
     keepalive_ms = round(keepalive_seconds * 1000)
     return [
         ("grpc.max_receive_message_length", max_message_bytes * CORE_LIMIT_FACTOR),
+        # By default 1,000 and 3,000, above which calls of a burst are cancelled at random, without details. What
+        # may wait here is bounded by connections and streams.
+        ("grpc.server.max_pending_requests", _MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+        # By default 30 s, after which what waits is cancelled, also without details.
+        ("grpc.server_max_unrequested_time_in_server", _MAX_PENDING_S),
+        # Both the same: between the soft and the hard limit the core refuses at random.
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_allowed_incoming_connections", max_connections),
+        ("grpc.max_concurrent_streams", max_streams_per_connection),
         # By default two minutes, in which a connection that says nothing costs a descriptor and 20 KiB.
         ("grpc.server_handshake_timeout_ms", round(handshake_seconds * 1000)),
         # Else a second server on the same port would take half of the callers instead of being refused.

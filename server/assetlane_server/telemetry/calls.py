@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _SANE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_ANYBODY = "anonymous"
 _LONGEST = 128  # characters of what a caller sent, in a line
 
 
@@ -27,9 +28,14 @@ class CallFacts:
             if value := getattr(self, field):
                 yield field, value
 
-    def asks(self, uid: str | None, request: Any) -> None:
-        """Takes in who calls, and what the request is about."""
-        self.uid = _bounded(uid or str(getattr(request, "uid", "")))
+    def is_made_by(self, uid: str | None) -> None:
+        """Takes in who calls; None where nobody has to prove it."""
+        self.uid = uid or _ANYBODY
+
+    def asks(self, request: Any) -> None:
+        """Takes in what the request is about, and the uid that it names if nobody had to prove one."""
+        if self.uid == _ANYBODY and (named := getattr(request, "uid", "")):
+            self.uid = _bounded(str(named))
         self.upload_id = _bounded(getattr(request, "upload_id", ""))
         self.asset_id = _bounded(getattr(request, "asset_id", ""))
 

@@ -9,7 +9,9 @@ from aiohttp import web
 from assetlane_server.telemetry.metrics import CONTENT_TYPE, Metrics
 from assetlane_server.uploads.errors import NotReady
 
-_KEEPALIVE_S = 75.0
+MAX_CONNECTIONS = 64
+_MAX_HEADERS = 64
+_KEEPALIVE_S = 75.0  # also the time in which a new connection has to send its first request
 _STOP_LIMIT_S = 1.0
 
 
@@ -17,31 +19,95 @@ _STOP_LIMIT_S = 1.0
 async def exposed(
     metrics: Metrics, listen: str, *, refresh: Callable[[], None], is_serving: Callable[[], bool]
 ) -> AsyncIterator[str]:
-    """Answers `/metrics` and `/healthz` (200, or 503) until the block ends, and yields its address.
+    """Answers `/metrics`, `/readyz` (200, or 503 while calls are better sent elsewhere; `/healthz` is the same) and
+    `/livez` (200 as long as it answers) until the block ends, and yields its address.
 
     `refresh` is called before every reading. Raises NotReady when the address cannot be had.
     """
+    expositions = _Expositions(metrics, refresh)
 
     async def tell_metrics(request: web.Request) -> web.Response:
-        refresh()
-        # Off the event loop: a thousand lines take as long as ten calls.
-        body = await asyncio.to_thread(metrics.exposition)
-        return web.Response(body=body, headers={"content-type": CONTENT_TYPE})
+        return web.Response(body=await expositions.newest(), headers={"content-type": CONTENT_TYPE})
 
-    async def tell_health(request: web.Request) -> web.Response:
+    async def tell_readiness(request: web.Request) -> web.Response:
         return web.Response(text="SERVING\n") if is_serving() else web.Response(status=503, text="NOT_SERVING\n")
 
-    app = web.Application()
-    app.add_routes([web.get("/metrics", tell_metrics), web.get("/healthz", tell_health)])
-    runner = web.AppRunner(app, access_log=None, keepalive_timeout=_KEEPALIVE_S, shutdown_timeout=_STOP_LIMIT_S)
+    async def tell_liveness(request: web.Request) -> web.Response:
+        return web.Response(text="ALIVE\n")
+
+    app = web.Application(client_max_size=1024)
+    app.add_routes(
+        [
+            web.get("/metrics", tell_metrics),
+            web.get("/livez", tell_liveness),
+            web.get("/readyz", tell_readiness),
+            web.get("/healthz", tell_readiness),
+        ]
+    )
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        shutdown_timeout=_STOP_LIMIT_S,
+        max_headers=_MAX_HEADERS,
+        lingering_time=0,
+    )
     await runner.setup()
+    connections = _Connections(runner, MAX_CONNECTIONS)
     try:
         host, _, port = listen.rpartition(":")
-        site = web.TCPSite(runner, host.strip("[]"), int(port))
         try:
-            await site.start()
+            server = await asyncio.get_running_loop().create_server(connections, host.strip("[]"), int(port))
         except OSError as error:
             raise NotReady(f"ASSETLANE_METRICS_LISTEN: cannot listen on {listen}: {error.strerror or error}") from error
-        yield f"{host}:{runner.addresses[0][1]}"
+        try:
+            yield f"{host}:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
+
+
+class _Connections:
+    """Makes the protocol of each new connection; closes the oldest one when there are too many.
+
+    Not the newest: whoever opens connections and says nothing would keep Prometheus out.
+    """
+
+    def __init__(self, runner: web.AppRunner, limit: int) -> None:
+        self._runner = runner
+        self._limit = limit
+
+    def __call__(self) -> asyncio.Protocol:
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - the runner was set up
+        # In the order in which they came.
+        excess = len(server.connections) + 1 - self._limit
+        for connection in server.connections[: max(0, excess)]:
+            if connection.transport is not None:
+                connection.transport.abort()
+        return server()
+
+
+class _Expositions:
+    """One reading at a time, which all who ask meanwhile share."""
+
+    def __init__(self, metrics: Metrics, refresh: Callable[[], None]) -> None:
+        self._metrics = metrics
+        self._refresh = refresh
+        self._reading: asyncio.Task[bytes] | None = None
+
+    async def newest(self) -> bytes:
+        """Returns the metrics as of now."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(), name="metrics")
+            self._reading.add_done_callback(self._forget)
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> bytes:
+        self._refresh()
+        # Off the event loop: a thousand lines take as long as ten calls.
+        return await asyncio.to_thread(self._metrics.exposition)
+
+    def _forget(self, reading: "asyncio.Task[bytes]") -> None:
+        self._reading = None

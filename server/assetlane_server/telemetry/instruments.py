@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import grpc
 
 from assetlane_server.telemetry.calls import CallFacts, enter, request_id_of
+from assetlane_server.telemetry.line_budget import LineBudget
 from assetlane_server.telemetry.metrics import Metrics
 from assetlane_server.uploads.errors import PictureRefused
 from assetlane_server.uploads.meter import Server
@@ -28,6 +29,10 @@ _LEVELS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: logging.WARNING,
     grpc.StatusCode.RESOURCE_EXHAUSTED: logging.WARNING,
 }
+
+
+# What strangers, or more load than a server takes, cause by the thousand.
+_MANY = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENTICATED})
 
 
 class Span(Protocol):
@@ -61,6 +66,7 @@ class Instruments:
         self._metrics = metrics
         self._tracer = tracer
         self._levels = _LEVELS | {grpc.StatusCode.OK: logging.INFO} if logs_all_calls else _LEVELS
+        self._refusals = None if logs_all_calls else LineBudget(_calls_log)
 
     # CallObserver
 
@@ -70,7 +76,7 @@ class Instruments:
         facts = CallFacts(method.rpartition(".")[2], request_id_of(asked))
         enter(facts)
         span = None if self._tracer is None else self._tracer.call(method, metadata)
-        return SeenCall(facts, self._metrics, span, self._levels, is_watch=is_watch)
+        return SeenCall(facts, self._metrics, span, self._levels, self._refusals, is_watch=is_watch)
 
     # Meter
 
@@ -133,7 +139,7 @@ class Instruments:
 class SeenCall:
     """An ObservedCall."""
 
-    __slots__ = ("_begun", "_facts", "_gauge", "_is_watch", "_levels", "_metrics", "_span")
+    __slots__ = ("_begun", "_facts", "_gauge", "_is_watch", "_levels", "_metrics", "_refusals", "_span")
 
     def __init__(
         self,
@@ -141,6 +147,7 @@ class SeenCall:
         metrics: Metrics | None,
         span: Span | None,
         levels: dict[grpc.StatusCode, int],
+        refusals: LineBudget | None,
         *,
         is_watch: bool,
     ) -> None:
@@ -148,6 +155,7 @@ class SeenCall:
         self._metrics = metrics
         self._span = span
         self._levels = levels
+        self._refusals = refusals
         self._is_watch = is_watch
         self._begun = perf_counter()
         self._gauge = None
@@ -160,9 +168,13 @@ class SeenCall:
         """See ObservedCall."""
         return self._facts.request_id
 
-    def admitted(self, uid: str | None, request: Any) -> None:
+    def admitted(self, uid: str | None) -> None:
         """See ObservedCall."""
-        self._facts.asks(uid, request)
+        self._facts.is_made_by(uid)
+
+    def asked(self, request: Any) -> None:
+        """See ObservedCall."""
+        self._facts.asks(request)
 
     def ended(self, code: grpc.StatusCode, reason: str = "", response: Any = None) -> None:
         """See ObservedCall."""
@@ -179,7 +191,7 @@ class SeenCall:
             facts.is_answered(response)
         if self._span is not None:
             self._tell_span(self._span, code, reason)
-        if is_logged:
+        if is_logged and (self._refusals is None or code not in _MANY or self._refusals.allows(reason or code.name)):
             more: dict[str, object] = {"code": code.name, "duration_ms": round(seconds * 1000, 3)}
             if reason:
                 more["reason"] = reason

@@ -12,10 +12,14 @@ import structlog
 from structlog.types import Processor
 
 from assetlane_server.telemetry.calls import current_call
+from assetlane_server.telemetry.pretty import PrettyRenderer
 from assetlane_server.telemetry.redaction import HIDDEN, SECRET_NAMES, Redaction
 
 Format = Literal["auto", "json", "pretty"]
 Event = MutableMapping[str, Any]
+
+# What native libraries write to file descriptor 2 comes from this logger.
+NATIVE_LOGGER = "grpc.core"
 
 # Below this they tell what nobody asked for, some of it with headers and URLs.
 _NOISY = (
@@ -36,17 +40,20 @@ def log_to(stream: TextIO, *, level: str, form: Format, secrets: Iterable[str] =
     root.setLevel(level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(NATIVE_LOGGER).setLevel(level.upper())  # GRPC_VERBOSITY says how much the core tells
     logging.captureWarnings(capture=True)
+
+
+def log_handlers() -> list[logging.StreamHandler[TextIO]]:
+    """Returns what writes the log of this process, as `log_to` has set it."""
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
 
 
 def formatter(*, is_pretty: bool, has_colors: bool, redaction: Redaction) -> logging.Formatter:
     """Returns what makes a line of a record. The redaction comes last: nothing is written past it."""
-    renderer: Processor
+    renderer: Processor = structlog.processors.JSONRenderer(default=str)
     if is_pretty:
-        plain = structlog.dev.plain_traceback  # the pretty one shows the values of variables
-        renderer = structlog.dev.ConsoleRenderer(colors=has_colors, exception_formatter=plain, pad_event_to=0)
-    else:
-        renderer = structlog.processors.JSONRenderer(default=str)
+        renderer = PrettyRenderer(has_colors=has_colors, clean=redaction.clean)
 
     def redacted(logger: Any, name: str, event: Event) -> str:
         return redaction.clean(str(renderer(logger, name, event)))
@@ -64,7 +71,7 @@ def formatter(*, is_pretty: bool, has_colors: bool, redaction: Redaction) -> log
             _hide_by_name,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.StackInfoRenderer(),
-            structlog.processors.format_exc_info,
+            structlog.processors.format_exc_info,  # the pretty one of structlog shows the values of variables
             *([] if is_pretty else [_first_things_first]),
             redacted,
         ],
@@ -75,6 +82,8 @@ class _Handler(logging.StreamHandler[TextIO]):
     """A line that cannot be written is told of without what it says: `logging` itself would print all of it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if record.name == NATIVE_LOGGER:
+            return  # what is written to stderr comes back from that logger, and would never end
         error = sys.exc_info()[0]
         sys.stderr.write(f"a line of {record.name} could not be logged ({error.__name__ if error else 'unknown'})\n")
 

@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
+from assetlane_server.uploads.media_types import canonical, parse_media_type
 from assetlane_server.uploads.parts import (
     MAX_OBJECT_BYTES,
+    MAX_PARTS,
     MULTIPART_PART_BYTES,
     MULTIPART_THRESHOLD_BYTES,
     part_size_for,
@@ -27,6 +29,7 @@ from assetlane_server.uploads.upload import (
     ORIGINAL,
     WORK_LEASE,
     Details,
+    Notice,
     Status,
     StatusChange,
     Upload,
@@ -42,16 +45,15 @@ MAX_CAPTION_BYTES = 8192
 MAX_EXTRA_BYTES = 16 * 1024
 MAX_EXTRA_DEPTH = 32
 MAX_VARIANTS = 16
-MAX_CONTENT_TYPE_BYTES = 255
+MAX_NOTICES = 16
+MAX_NOTICE_MESSAGE_BYTES = 1024
 MAX_EDGE_PX = 1_000_000
 MAX_DURATION = timedelta(days=365)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NUL = "\0"
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
-# RFC 9110, 8.3.1, with one blank at most where the RFC allows any: SigV4 folds blanks before it signs.
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - a token of the grammar
-_CONTENT_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(; ?{_TOKEN}=({_TOKEN}|"[!#-\[\]-~]*"))*')
+_NOTICE_REASON = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 def _nothing(_content_type: str) -> bool:
@@ -66,12 +68,25 @@ class Terms:
     max_upload_bytes: int = MAX_OBJECT_BYTES  # of one variant
     multipart_threshold_bytes: int = MULTIPART_THRESHOLD_BYTES  # from which size on a variant arrives in parts
     multipart_part_bytes: int = MULTIPART_PART_BYTES  # of a part, unless there would be too many
+    multipart_max_parts: int = MAX_PARTS  # that the store takes of one object
+    public_assets: bool = True  # whether an upload may become a public asset
     write_url_lifetime: timedelta = timedelta(minutes=15)
     upload_lifetime: timedelta = timedelta(hours=24)  # from the request to the deadline
-    accept_mislabelled: bool = False  # whether an original may be something else than its declared type
+    accept_mislabelled: bool = False  # whether a variant may be something else than its declared type
     upload_retention: timedelta = timedelta(days=30)  # from an upload's end until its record goes
     max_cut_bytes: int = 64 * 1024**2  # of an original that the server makes cuts of
     can_cut: Callable[[str], bool] = _nothing  # whether the server can read pictures of a media type
+
+
+class BeyondTerms(InvalidRequest):
+    """Only the operator's terms forbid the request: a server with other settings may have accepted it.
+
+    `upload` is what it would become, to be compared with what is stored. It is not to be stored itself.
+    """
+
+    def __init__(self, violations: Sequence[FieldViolation], upload: Upload) -> None:
+        super().__init__(violations)
+        self.upload = upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +104,14 @@ class UploadRequest:
     details: Details = field(default_factory=Details)
     extra_size_bytes: int = 0  # of `details.extra` as encoded on the wire
     cut_plan: CutPlan | None = None  # None: the server makes no cuts
+    notices: tuple[Notice, ...] = ()  # what the caller left out
 
 
 def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -> Upload:
-    """Returns the PENDING upload that the request becomes. Raises InvalidRequest naming every bad field."""
+    """Returns the PENDING upload that the request becomes.
+
+    Raises InvalidRequest naming every bad field: BeyondTerms where nothing but these terms is against it.
+    """
     partition = request.partition or f"user/{request.uid}"
     asset_partition = request.asset_partition or partition
     hours = DEFAULT_EXPIRATION_HOURS if request.expiration_hours is None else request.expiration_hours
@@ -102,13 +121,15 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         *_place("partition", partition if request.uid or request.partition else "unset", MAX_PARTITION_BYTES),
         *_place("asset_partition", request.asset_partition or "unset", MAX_PARTITION_BYTES),
         *_place("file_path", request.file_path, MAX_FILE_PATH_BYTES),
-        *_expiration(hours),
+        *_expiration(hours, terms.public_assets),
         *_details(request.details, request.extra_size_bytes),
         *_variants(request.variants, terms.max_upload_bytes),
-        *_cuts(request, terms),
+        *_cuts(request),
+        *_notices(request.notices),
     ]
+    beyond_terms = [*_sizes(request.variants, terms.max_upload_bytes), *_cuttable(request, terms)]
     if violations:
-        raise InvalidRequest(violations)
+        raise InvalidRequest([*violations, *beyond_terms])
 
     place = key_place(
         prefix=terms.key_prefix,
@@ -120,8 +141,9 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     variants = tuple(
         replace(
             variant,
+            content_type=canonical(variant.content_type),
             part_size_bytes=_part_size(variant, terms),
-            key=object_key(place, request.file_path, variant.name, variant.content_type),
+            key=object_key(place, variant.name, variant.content_type),
         )
         for variant in sorted(request.variants, key=lambda variant: variant.name != ORIGINAL)
     )
@@ -130,7 +152,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
     longest = max(len(key.encode()) for key in keys)
     if longest > MAX_KEY_BYTES:
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
-        raise InvalidRequest([FieldViolation("file_path", limit)])
+        beyond_terms.append(FieldViolation("file_path", limit))  # the operator's prefix is a part of it
 
     upload = Upload(
         upload_id=upload_id,
@@ -144,19 +166,24 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         details=request.details,
         variants=variants,
         cut_plan=cut_plan,
+        notices=request.notices,
         create_time=now,
         expire_time=now + terms.upload_lifetime,
         history=(StatusChange(1, Status.PENDING, now),),
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
-    return replace(upload, request_sha256=request_digest(upload)) if upload.request_id else upload
+    if upload.request_id:
+        upload = replace(upload, request_sha256=request_digest(upload))
+    if beyond_terms:
+        raise BeyondTerms(beyond_terms, upload)
+    return upload
 
 
 def _part_size(variant: VariantPromise, terms: Terms) -> int:
     if variant.size_bytes < max(1, terms.multipart_threshold_bytes):
         return 0
-    return part_size_for(variant.size_bytes, terms.multipart_part_bytes)
+    return part_size_for(variant.size_bytes, terms.multipart_part_bytes, terms.multipart_max_parts)
 
 
 def required(name: str, value: str) -> str:
@@ -180,10 +207,13 @@ def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:
         yield FieldViolation(name, fault)
 
 
-def _expiration(hours: float) -> Iterator[FieldViolation]:
+def _expiration(hours: float, public_assets: bool) -> Iterator[FieldViolation]:
     # A NaN fails every comparison: ask for what is right, not for what is wrong.
     if not (hours == 0 or (math.isfinite(hours) and 1 / 3600 <= hours <= MAX_EXPIRATION_HOURS)):
         limit = f"is {hours:g}, it must be 0 (public) or from 1 second to {MAX_EXPIRATION_HOURS:g} hours"
+        yield FieldViolation("expiration_hours", limit)
+    elif hours == 0 and not public_assets:
+        limit = f"is 0 (public), this server keeps private assets only: it must be up to {MAX_EXPIRATION_HOURS:g} hours"
         yield FieldViolation("expiration_hours", limit)
 
 
@@ -227,12 +257,12 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         elif variant.name in seen:
             yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
         seen.add(variant.name)
-        if len(variant.content_type) > MAX_CONTENT_TYPE_BYTES or not _CONTENT_TYPE.fullmatch(variant.content_type):
-            limit = f"must be a media type such as image/jpeg of at most {MAX_CONTENT_TYPE_BYTES} bytes"
-            yield FieldViolation(f"{here}.content_type", limit)
-        if not 0 <= variant.size_bytes <= max_upload_bytes:
-            limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
-            yield FieldViolation(f"{here}.size_bytes", limit)
+        try:
+            parse_media_type(variant.content_type)
+        except ValueError as fault:
+            yield FieldViolation(f"{here}.content_type", str(fault))
+        if not 0 <= variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
         if len(variant.sha256) not in (0, 32):
             yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
         for edge in ("width_px", "height_px"):
@@ -242,20 +272,47 @@ def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> It
         yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
 
 
-def _cuts(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+def _sizes(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
+    for index, variant in enumerate(variants[:MAX_VARIANTS]):
+        if max_upload_bytes < variant.size_bytes <= MAX_OBJECT_BYTES:
+            yield _size(index, variant, max_upload_bytes)
+
+
+def _size(index: int, variant: VariantPromise, max_upload_bytes: int) -> FieldViolation:
+    limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
+    return FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
     plan = request.cut_plan
     if plan is None:
         return
     yield from faults_in_plan(plan, frozenset(variant.name for variant in request.variants))
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
         yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
+
+
+def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
+    if request.cut_plan is None or not request.cut_plan.required:
+        return  # without cuts it is stored all the same, and the asset says why
     for index, variant in enumerate(request.variants):
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
-            limit = "is not a picture that the server can make cuts of: leave cut_plan out"
+            limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
             yield FieldViolation(f"variants[{index}].content_type", limit)
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
             yield FieldViolation(f"variants[{index}].size_bytes", limit)
+
+
+def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
+    if len(notices) > MAX_NOTICES:
+        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}")
+        return
+    for index, notice in enumerate(notices):
+        if not _NOTICE_REASON.fullmatch(notice.reason):
+            limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
+            yield FieldViolation(f"notices[{index}].reason", limit)
+        yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
 
 
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:

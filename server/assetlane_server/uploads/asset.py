@@ -4,7 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from assetlane_server.uploads.upload import Asset, AssetVariant, Failure, Upload, VariantPromise, whole_second
+from assetlane_server.uploads.media_types import is_same_type
+from assetlane_server.uploads.upload import (
+    Asset,
+    AssetVariant,
+    Failure,
+    Notice,
+    Upload,
+    VariantPromise,
+    whole_second,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,27 +26,43 @@ class StoredObject:
     version_id: str = ""  # empty: the bucket keeps no versions
     sha256: bytes = b""  # empty: the store does not tell
     parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not tell
+    foreign_headers: tuple[str, ...] = ()  # names of headers it is served with that no write target asked for
 
 
-def difference(promise: VariantPromise, stored: StoredObject) -> Failure | None:
-    """Returns how a stored object differs from its promise, None if it does not."""
+def difference(promise: VariantPromise, stored: StoredObject, *, reports_sha256: bool | None = None) -> Failure | None:
+    """Returns how a stored object differs from its promise, None if it does not.
+
+    A store that `reports_sha256` has to report a promised one: without it the object did not come through its
+    write URL. Of an object that arrived in parts it never reports the SHA-256 of the whole.
+    """
     if stored.size_bytes != promise.size_bytes:
         return Failure(
             "SIZE_MISMATCH",
             f"{promise.name}: {promise.size_bytes} bytes were promised, {stored.size_bytes} arrived.",
         )
-    if stored.content_type.lower() != promise.content_type.lower():
+    if not is_same_type(promise.content_type, stored.content_type):
         return Failure(
             "CONTENT_TYPE_MISMATCH",
             f"{promise.name}: {promise.content_type!r} was promised, {stored.content_type!r} arrived.",
         )
+    if stored.foreign_headers:
+        return Failure(
+            "HEADER_NOT_PROMISED",
+            f"{promise.name}: it was sent with {', '.join(stored.foreign_headers)}, which the write target does not"
+            " have. Send exactly the headers of the write target.",
+        )
     if promise.sha256 and stored.sha256 and stored.sha256 != promise.sha256:
         return Failure("CHECKSUM_MISMATCH", f"{promise.name}: the SHA-256 is not the promised one.")
+    if promise.sha256 and reports_sha256 and not (stored.sha256 or promise.part_size_bytes):
+        return Failure("CHECKSUM_MISSING", f"{promise.name}: the store reports no SHA-256, and it was promised.")
     return None
 
 
-def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> Asset:
-    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants."""
+def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime, notices: Sequence[Notice] = ()) -> Asset:
+    """Returns the asset that a proved upload becomes; `stored` is in the order of its variants.
+
+    `notices` are what the server left out, beside what its caller did.
+    """
     variants = tuple(
         AssetVariant(
             name=promise.name,
@@ -66,4 +91,5 @@ def asset_of(upload: Upload, stored: Sequence[StoredObject], now: datetime) -> A
         variants=variants,
         create_time=now,
         refresh_time=whole_second(now),
+        notices=(*upload.notices, *notices),
     )

@@ -1,14 +1,13 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from assetlane_server.uploads.access import check_may_write, owned_upload
-from assetlane_server.uploads.admission import Terms, UploadRequest, admit
-from assetlane_server.uploads.asset import StoredObject, asset_of, difference
-from assetlane_server.uploads.cutting import CutRoom
+from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit
+from assetlane_server.uploads.asset import asset_of
+from assetlane_server.uploads.cutting import CutOutcome, CutRoom
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
     RequestIdReused,
@@ -28,11 +27,11 @@ from assetlane_server.uploads.multipart import (
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.ports import Access, ObjectStore, UploadRecords
 from assetlane_server.uploads.progress import ProgressBoard, progress_of
-from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.tokens import TokenSigner
 from assetlane_server.uploads.upload import Failure, Status, Upload
-from assetlane_server.uploads.work import Work
+from assetlane_server.uploads.work import Work, all_settled
 
 
 class UploadBroker:
@@ -60,6 +59,7 @@ class UploadBroker:
         self._cut_room = cut_room
         self._terms = terms
         self._signer = signer
+        self._prover = Prover(store, accept_mislabelled=terms.accept_mislabelled)
         self._new_id = new_id
         self._now = now
         self._completions: Work[Upload] = Work()
@@ -73,7 +73,10 @@ class UploadBroker:
         if access.uid not in (None, request.uid):
             raise UidMismatch
         now = self._now()
-        upload = admit(request, self._terms, self._new_id(), now)
+        try:
+            upload = admit(request, self._terms, self._new_id(), now)
+        except BeyondTerms as refusal:
+            return await self._accepted_before(request, refusal, access)
         check_may_write(access, upload.partition)
         check_may_write(access, upload.asset_partition)
         targets: tuple[WriteTarget, ...] = ()
@@ -89,6 +92,22 @@ class UploadBroker:
             raise RequestIdReused(request.request_id)
         if opened := await self._opened(stored):
             return opened, self._lanes.write_targets(opened)
+        return await self._renewed(stored.upload_id, access)
+
+    async def _accepted_before(
+        self, request: UploadRequest, refusal: BeyondTerms, access: Access
+    ) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        """Renews the targets of a request that this server would refuse and one with other settings has accepted.
+
+        Raises the refusal when there is no such upload, otherwise as request_upload does.
+        """
+        check_may_write(access, refusal.upload.partition)
+        check_may_write(access, refusal.upload.asset_partition)
+        stored = await self._uploads.find_requested(request.uid, request.request_id) if request.request_id else None
+        if stored is None:
+            raise refusal
+        if stored.request_sha256 != refusal.upload.request_sha256:
+            raise RequestIdReused(request.request_id)
         return await self._renewed(stored.upload_id, access)
 
     async def _opened(self, upload: Upload) -> Upload | None:
@@ -132,7 +151,12 @@ class UploadBroker:
         """
         # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
         upload = await self.get_upload(upload_id, access)
-        return await self._completions.run(upload_id, lambda: self._complete(upload, access))
+        return await self._completions.run(
+            upload_id,
+            lambda: self._complete(upload, access),
+            # Whoever joins may have stored the last variant after those at work had looked for it.
+            stale=(VariantsMissing,),
+        )
 
     async def _complete(self, upload: Upload, access: Access) -> Upload:
         upload_id = upload.upload_id
@@ -150,7 +174,7 @@ class UploadBroker:
 
     async def _prove(self, upload: Upload) -> Upload | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        stored = await self._stored(upload)
+        stored = await self._prover.stored(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
         parts = await whole_multiparts(self._store, upload, missing)
@@ -169,27 +193,22 @@ class UploadBroker:
         failure = None
         if parts:
             failure = await assemble(self._store, upload, parts)
-            stored = await self._stored(upload)
-        if failure := failure or _broken_promise(upload, stored) or await self._mislabelled(upload):
+            stored = await self._prover.stored(upload.variants)
+        if failure := failure or await self._prover.broken_promise(upload, stored):
             return await self._failed(upload, known, failure)
 
         proofs = [stored[variant.name] for variant in upload.variants]
-        whole = upload
+        made = CutOutcome(upload)
         if upload.cut_plan is not None:
             self._board.cutting(upload, self._now())
-            cut = await self._cut_room.cut(upload, upload.cut_plan)
-            if isinstance(cut, Failure):
-                return await self._failed(upload, known, cut)
-            whole, cuts = cut
-            proofs += cuts
+            outcome = await self._cut_room.cut(upload, upload.cut_plan)
+            if isinstance(outcome, Failure):
+                return await self._failed(upload, known, outcome)
+            made = outcome
 
         now = self._now()
-        completed = upload.completed(now, asset_of(whole, proofs, now))
+        completed = upload.completed(now, asset_of(made.upload, [*proofs, *made.stored], now, made.notices))
         return completed if await self._changes.advance(completed, after_revision=known) else None
-
-    async def _stored(self, upload: Upload) -> dict[str, StoredObject]:
-        found = await asyncio.gather(*(self._store.head(variant.key) for variant in upload.variants))
-        return {variant.name: it for variant, it in zip(upload.variants, found, strict=True) if it is not None}
 
     async def _failed(self, upload: Upload, known: int, failure: Failure) -> Upload | None:
         upload = upload.failed(self._now(), failure)
@@ -197,13 +216,6 @@ class UploadBroker:
             return None
         await discard_upload(self._store, upload)
         return upload
-
-    async def _mislabelled(self, upload: Upload) -> Failure | None:
-        original = upload.variants[0]
-        if self._terms.accept_mislabelled or not is_sniffed(original.content_type):
-            return None
-        start = await self._store.read_start(original.key, SNIFFED_BYTES) if original.size_bytes else b""
-        return mislabelled(original, start)
 
     async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
@@ -253,15 +265,5 @@ class UploadBroker:
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
-        await asyncio.gather(self._openings.finish(), self._completions.finish())
+        await all_settled(self._openings.finish(), self._completions.finish())
         await self._board.finish()
-
-
-def _broken_promise(upload: Upload, stored: Mapping[str, StoredObject]) -> Failure | None:
-    for variant in upload.variants:
-        found = stored.get(variant.name)
-        if found is None:
-            return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
-        if failure := difference(variant, found):
-            return failure
-    return None

@@ -50,6 +50,7 @@ class CutPlan:
     sizes: tuple[CutSize, ...] = STANDARD_SIZES
     format: CutFormat = CutFormat.AUTO
     quality: int = DEFAULT_QUALITY  # of JPEG and WebP, 1 to 95
+    required: bool = False  # whether the upload fails when there can be no cuts; else the asset says why there are none
     place: str = ""  # what the keys of its cuts begin with: the server's choice
 
     def key(self, name: str, content_type: str) -> str:
@@ -64,11 +65,12 @@ class CutPlan:
 
 @dataclass(frozen=True, slots=True)
 class MadeCut:
-    """One encoded cut."""
+    """One encoded cut; its bytes are in the hands of the process that made it."""
 
     name: str
     content_type: str
-    data: bytes
+    size_bytes: int
+    sha256: bytes
     width_px: int
     height_px: int
 

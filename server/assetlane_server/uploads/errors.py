@@ -9,6 +9,8 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
     """A call that cannot be carried out, told in the caller's own terms."""
 
     reason: str = "REFUSED"
+    caller_uid: str = ""
+    """Who called, where that was proved before the call was refused: for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,15 @@ class TokenInvalid(TokenRefused):
         super().__init__("The token is not one that this server accepts.")
 
 
+class TokenTooLarge(TokenInvalid):
+    """The token is longer than the server reads."""
+
+    reason = "TOKEN_TOO_LARGE"
+
+    def __init__(self, size_bytes: int, max_bytes: int) -> None:
+        TokenRefused.__init__(self, f"The token has {size_bytes:,} bytes, it may have {max_bytes:,}: put less into it.")
+
+
 class KeysUnavailable(Refusal):
     """The keys that tokens are verified with have never been read. Repeat the call after a while."""
 
@@ -155,8 +166,8 @@ class RevisionAhead(Refusal):
 
     reason = "REVISION_AHEAD"
 
-    def __init__(self, asked: int, newest: int) -> None:
-        super().__init__(f"after_revision is {asked}, but the upload's newest revision is {newest}.")
+    def __init__(self, asked: int, newest: int, field: str = "after_revision") -> None:
+        super().__init__(f"{field} is {asked}, but the upload's newest revision is {newest}.")
 
 
 class ResumeExpired(Refusal):
@@ -169,17 +180,28 @@ class ResumeExpired(Refusal):
 
 
 class PictureRefused(Exception):  # noqa: N818 - an answer, not a fault
-    """No cuts can be made of a picture: it, not the call, is at fault. The upload fails with the reason."""
+    """No cuts can be made of a picture: it, not the call, is at fault."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
         super().__init__(message)
 
 
+class CuttingTimedOut(PictureRefused):
+    """The machine had no time for a picture. Another time it may: try again, a few times."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("CUTTING_TIMED_OUT", message)
+
+
 class StoreUnavailable(Refusal):
     """The object store did not answer, or not in time. Repeat the call after a while."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class StoreRefused(StoreUnavailable):
+    """The object store answered, and will answer the same until an operator corrects a right or a setting."""
 
 
 class LedgerUnavailable(Refusal):
@@ -221,6 +243,15 @@ class TooManyWatches(Refusal):
 
     def __init__(self) -> None:
         super().__init__("This server has as many watches open as it takes: watch again after a while.")
+
+
+class TooManyProbes(Refusal):
+    """This process, or this connection, has as many health checks or reflection streams open as it may."""
+
+    reason = "TOO_MANY_PROBES"
+
+    def __init__(self) -> None:
+        super().__init__("Too many health checks or reflection streams are open: close some, or call again later.")
 
 
 class QuotaExceeded(Refusal):
@@ -273,6 +304,15 @@ class MessageMalformed(Refusal):
 
     def __init__(self) -> None:
         super().__init__("The request cannot be read: it is not the message that this method takes.")
+
+
+class MessageLate(Refusal):
+    """The request message did not arrive in time after its call began."""
+
+    reason = "MESSAGE_LATE"
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The request message did not arrive within {limit_s:g} s after the call began.")
 
 
 class ShuttingDown(Refusal):

@@ -18,8 +18,10 @@ from assetlane_server.uploads.parts import (
     part_number_of,
 )
 from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
+from assetlane_server.uploads.serving import served
 from assetlane_server.uploads.tokens import TokenSigner
 from assetlane_server.uploads.upload import Asset, Failure, Status, Upload, VariantPromise
+from assetlane_server.uploads.work import all_at_once, all_settled
 
 Parts = tuple[StoredPart, ...]
 
@@ -97,7 +99,7 @@ async def open_multiparts(store: ObjectStore, upload: Upload) -> dict[str, str]:
     names = [variant.name for variant in upload.variants if variant.part_size_bytes]
     # Not a TaskGroup: it would stop the others in the middle, and what they opened would be in nobody's hands.
     outcomes = await asyncio.gather(
-        *(store.multiparts.open(variant) for variant in upload.variants if variant.part_size_bytes),
+        *(store.multiparts.open(served(upload, variant)) for variant in upload.variants if variant.part_size_bytes),
         return_exceptions=True,
     )
     opened = {name: it for name, it in zip(names, outcomes, strict=True) if isinstance(it, str)}
@@ -113,13 +115,13 @@ async def drop_multiparts(
 ) -> None:
     """Aborts these multipart uploads; those that are not there count as aborted."""
     keys = {variant.name: variant.key for variant in variants}
-    await asyncio.gather(*(store.multiparts.abort(keys[name], one) for name, one in multipart_ids.items()))
+    await all_settled(*(store.multiparts.abort(keys[name], one) for name, one in multipart_ids.items()))
 
 
 async def whole_multiparts(store: ObjectStore, upload: Upload, missing: Sequence[str]) -> dict[str, Parts]:
     """Returns those of the missing variants of which the store has every part, with the parts."""
     loose = [variant for variant in upload.variants if variant.name in missing and variant.name in upload.multipart_ids]
-    listed = await asyncio.gather(
+    listed = await all_at_once(
         *(_all_parts(store, variant.key, upload.multipart_ids[variant.name]) for variant in loose)
     )
     return {variant.name: parts for variant, parts in zip(loose, listed, strict=True) if are_whole(variant, parts)}
@@ -145,13 +147,13 @@ async def assemble(store: ObjectStore, upload: Upload, whole: Mapping[str, Parts
     will never take the parts of one, None otherwise.
     """
     variants = [variant for variant in upload.variants if variant.name in whole]
-    refusals = await asyncio.gather(
+    refusals = await all_settled(
         *(
             store.multiparts.complete(variant, upload.multipart_ids[variant.name], whole[variant.name])
             for variant in variants
         )
     )
-    await asyncio.gather(*(abort_all(store, variant.key) for variant in variants))
+    await all_settled(*(abort_all(store, variant.key) for variant in variants))
     for variant, refusal in zip(variants, refusals, strict=True):
         if refusal:
             return Failure("PARTS_REFUSED", f"{variant.name}: the store does not put its parts together ({refusal}).")
@@ -164,13 +166,13 @@ async def discard_upload(store: ObjectStore, upload: Upload) -> None:
     The known ones by their ids, and whatever a listing finds: a server may have died after it opened one.
     """
     await drop_multiparts(store, upload.variants, upload.multipart_ids)
-    await asyncio.gather(*(abort_all(store, variant.key) for variant in upload.variants if variant.part_size_bytes))
+    await all_settled(*(abort_all(store, variant.key) for variant in upload.variants if variant.part_size_bytes))
     await store.delete(upload.keys)
 
 
 async def discard_asset(store: ObjectStore, asset: Asset) -> None:
     """Deletes the objects of an asset, and what else was ever opened in their places."""
-    await asyncio.gather(*(abort_all(store, variant.key) for variant in asset.variants if variant.part_size_bytes))
+    await all_settled(*(abort_all(store, variant.key) for variant in asset.variants if variant.part_size_bytes))
     await store.delete([variant.key for variant in asset.variants])
 
 
@@ -179,7 +181,7 @@ async def abort_all(store: ObjectStore, key: str) -> None:
     after = ""
     while True:
         page = await store.multiparts.list_open(key, after)
-        await asyncio.gather(*(store.multiparts.abort(key, one.multipart_id) for one in page.open if one.key == key))
+        await all_settled(*(store.multiparts.abort(key, one.multipart_id) for one in page.open if one.key == key))
         after = page.after
         if not after:
             return

@@ -11,10 +11,10 @@ from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.upload import Upload, VariantPromise
 
 MIB = 1024**2
-MAX_OBJECT_BYTES = 5 * 1024**4
-MAX_SINGLE_PUT_BYTES = 5 * 1024**3
+MAX_SINGLE_PUT_BYTES = 5 * 1024**3  # also of a part
 MIN_PART_BYTES = 5 * MIB  # but for the last
-MAX_PARTS = 10_000
+MAX_PARTS = 10_000  # some stores take fewer: a setting
+MAX_OBJECT_BYTES = MAX_PARTS * MAX_SINGLE_PUT_BYTES  # 48.8 TiB
 MULTIPART_THRESHOLD_BYTES = 64 * MIB  # below, one PUT is faster even where nothing is lost
 MULTIPART_PART_BYTES = 16 * MIB
 MAX_SIGNED_PARTS = 100  # in one call: a few milliseconds of the event loop
@@ -41,10 +41,18 @@ class StoredPart:
     sha256: bytes = b""  # empty: the store does not tell
 
 
-def part_size_for(size_bytes: int, wanted_bytes: int) -> int:
-    """Returns the size of a part: `wanted_bytes`, or as many whole MiB as make MAX_PARTS of the object."""
-    least = -(-size_bytes // MAX_PARTS)
+def part_size_for(size_bytes: int, wanted_bytes: int, max_parts: int = MAX_PARTS) -> int:
+    """Returns the size of a part: `wanted_bytes`, or more, in whole MiB, where that would make more than `max_parts`.
+
+    A part is within S3's limits if the object has at most `largest_object(max_parts)` bytes.
+    """
+    least = -(-size_bytes // max_parts)
     return max(wanted_bytes, -(-least // MIB) * MIB)
+
+
+def largest_object(max_parts: int) -> int:
+    """Returns the size of the largest object that a store takes in at most so many parts."""
+    return max_parts * MAX_SINGLE_PUT_BYTES
 
 
 def part_count(variant: VariantPromise) -> int:

@@ -1,13 +1,15 @@
 """Paths, partitions and object keys: what a caller may name, and where the server files it. Pure.
 
 Keys are the server's:
-`<prefix><private|public>/<partition>/<folders of file_path>/<upload_id>/<variant>.<extension>`.
-The upload id in every key makes it unique for ever; no caller text reaches a key unchecked.
+`<prefix><private|public>/<partition>/<folders of file_path>/<upload_id>/<variant><.ending>`.
+The upload id in every key makes it unique for ever; no caller text reaches a key unchecked. The ending is that of the
+declared type, see endings.py; the name of the file itself travels in `content-disposition`.
 """
 
-import mimetypes
 import re
 import unicodedata
+
+from assetlane_server.uploads.endings import ending_of
 
 MAX_FILE_PATH_BYTES = 1024
 MAX_PARTITION_BYTES = 256
@@ -16,14 +18,13 @@ MAX_KEY_BYTES = 1024  # S3's own limit
 # Control characters (C0, DEL, C1), the line and paragraph separators, and the backslash that some stores
 # and every Windows client take for a `/`.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\\]")
-_EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 _VARIANT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-# An upload id is a ULID in lower case; a variant's name is what `fault_in_variant_name` lets through.
+# An upload id is a ULID in lower case; a variant's name is what `fault_in_variant_name` lets through. Earlier versions
+# took the ending from the name of the file.
 _KEY = re.compile(
     r"(private|public)/(?P<place>[^\x00-\x1f]+)/(?P<upload_id>[0-7][0-9a-hjkmnp-tv-z]{25})"
     r"/[a-z][a-z0-9_-]{0,31}(\.[A-Za-z0-9+-]{1,16})?"
 )
-_TYPES = mimetypes.MimeTypes()  # Python's own table: the same on every machine
 
 
 def fault_in_path(path: str, max_bytes: int) -> str | None:
@@ -57,10 +58,9 @@ def key_place(*, prefix: str, is_public: bool, partition: str, file_path: str, u
     return f"{place}{folders}/{upload_id}/" if folders else f"{place}{upload_id}/"
 
 
-def object_key(place: str, file_path: str, variant: str, content_type: str) -> str:
+def object_key(place: str, variant: str, content_type: str) -> str:
     """Returns the key of one variant of the upload whose keys begin with `place`."""
-    file_name = file_path.rpartition("/")[2]
-    return f"{place}{variant}{_extension(file_name if variant == 'original' else '', content_type)}"
+    return f"{place}{variant}{ending_of(content_type)}"
 
 
 def upload_id_of(key: str, prefix: str) -> str | None:
@@ -69,11 +69,3 @@ def upload_id_of(key: str, prefix: str) -> str | None:
         return None
     match = _KEY.fullmatch(key[len(prefix) :])
     return match["upload_id"] if match else None
-
-
-def _extension(file_name: str, content_type: str) -> str:
-    """Returns `.jpg` or the like: the file's own if it is a plain one, else its type's, else nothing."""
-    stem, _, own = file_name.rpartition(".")
-    if stem and _EXTENSION.fullmatch(own):
-        return f".{own.lower()}"
-    return _TYPES.guess_extension(content_type.partition(";")[0].strip().lower()) or ""

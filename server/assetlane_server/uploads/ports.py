@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from assetlane_server.uploads.asset import StoredObject
@@ -114,7 +113,7 @@ class MultipartStore(Protocol):
     """Objects that arrive in parts: what a PUT in one piece promises holds for the object that becomes of them."""
 
     async def open(self, promise: VariantPromise) -> str:
-        """Opens a multipart upload of `promise.key` with the promised type and disposition; returns its id."""
+        """Opens a multipart upload of `promise.key` with the promised type, disposition and caching; returns its id."""
         ...
 
     def presign_part(
@@ -177,21 +176,37 @@ class ObjectStore(Protocol):
     """Signs the ways in and out, proves what is there, deletes. Never carries a byte."""
 
     @property
+    def reports_sha256(self) -> bool | None:
+        """Whether `head` reports the SHA-256 that a PUT was signed with; None: it is not known."""
+        ...
+
+    def seen_from_here(self) -> "ObjectStore":
+        """Returns the store with URLs that this server's own processes can call.
+
+        For a short while: its credentials are those of this moment.
+        """
+        ...
+
+    @property
     def multiparts(self) -> MultipartStore:
         """The part of it that takes objects in parts."""
         ...
 
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
         """Signs one PUT of `promise.key` that the store accepts only with the promised length, type,
-        disposition (when there is one) and SHA-256 (when promised), and only while nothing is stored there.
+        `content_disposition`, `cache_control` and SHA-256 (when promised), and only while nothing is stored there.
 
         It lives from `signed_at`, cut to the second, for `lifetime` or as long as the credentials do,
         whichever ends first. Pure CPU. The same arguments give the same URL.
         """
         ...
 
-    def presign_get(self, key: str, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """Signs one GET, with the same life as a `presign_put`."""
+    def presign_get(
+        self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
+    ) -> PresignedRequest:
+        """Signs one GET, with the same life as a `presign_put`. The store answers with an `expires` header of the
+        URL's end, and with this `content_disposition` (empty: the stored one).
+        """
         ...
 
     def public_url(self, key: str) -> str:
@@ -204,17 +219,6 @@ class ObjectStore(Protocol):
 
     async def read_start(self, key: str, length_bytes: int) -> bytes:
         """Returns the first bytes of an object that is not empty, at most so many: to see what it is."""
-        ...
-
-    def local_copy(self, key: str, size_bytes: int) -> AbstractAsyncContextManager[Path]:
-        """Lends a file with the object's bytes, for as long as the block runs: to make cuts of it.
-
-        Raises StoreUnavailable when the object is not there, or not of that size.
-        """
-        ...
-
-    async def put(self, key: str, data: bytes, content_type: str) -> StoredObject | None:
-        """Stores what the server itself made, and returns what is there now; None if something was there before."""
         ...
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -230,14 +234,33 @@ class ObjectStore(Protocol):
         ...
 
 
-class PictureCutter(Protocol):
-    """Makes cuts, away from the event loop."""
+class CutPicture(Protocol):
+    """The cuts of one picture, made and not stored yet."""
 
-    async def cut(self, path: Path, content_type: str, plan: CutPlan) -> MadePicture:
-        """Returns what the picture in the file is, and the plan's cuts of it.
+    @property
+    def made(self) -> MadePicture:
+        """What the picture is, and its cuts."""
+        ...
+
+    async def store(self, requests: Sequence[PresignedRequest]) -> list[bool]:
+        """Sends each cut with its PUT, in their order; returns whether it was stored now.
+
+        False: something was stored under its key before, and is still. Raises StoreUnavailable.
+        """
+        ...
+
+
+class PictureCutter(Protocol):
+    """Makes cuts, away from the event loop and without the server touching a byte."""
+
+    def cut(
+        self, original: PresignedRequest, size_bytes: int, content_type: str, plan: CutPlan
+    ) -> AbstractAsyncContextManager[CutPicture]:
+        """Fetches the original and makes the plan's cuts of it; they are there for as long as the block runs.
 
         Raises PictureRefused for one that cannot be cut: broken, something else, too large, or one that takes too
-        long or too much memory, or ends the process that cuts it.
+        much CPU time or memory, or ends the process that cuts it; CuttingTimedOut for one that got no time; and
+        StoreUnavailable when the original cannot be fetched or is not of that size.
         """
         ...
 
@@ -354,6 +377,13 @@ class SweepRecords(Protocol):
         """Stores `upload.without_places()` with this `sweep_time` if the stored `sweep_time` is still the upload's.
 
         Returns whether it did.
+        """
+        ...
+
+    async def count_cut_timeout(self, upload_id: str) -> int:
+        """Counts that there was once more no time for an upload's cuts; returns how often that was. Durable.
+
+        Raises UploadNotFound.
         """
         ...
 

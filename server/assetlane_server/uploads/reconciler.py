@@ -10,6 +10,7 @@ from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
 from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
 from assetlane_server.uploads.upload import Asset, Status
+from assetlane_server.uploads.work import all_at_once
 
 _HEADS_AT_ONCE = 16
 
@@ -152,7 +153,7 @@ class Reconciler:
             after_id = uploads[-1].upload_id
             assets = [asset for upload in uploads if (asset := upload.readable_asset) is not None]
             self.tally.assets += len(assets)
-            heads = await asyncio.gather(*(self._heads(asset) for asset in assets))
+            heads = await all_at_once(*(self._heads(asset) for asset in assets))
             suspects = {
                 asset.asset_id: found
                 for asset, stored in zip(assets, heads, strict=True)

@@ -40,7 +40,8 @@ class StatusChanges:
         """Stores a new upload, or returns the one of the same request; see UploadRecords. Raises QuotaExceeded."""
         stored = await (self._rationing or self._uploads).insert_upload(upload)
         if stored.upload_id == upload.upload_id:
-            self._meter.moved(stored)
+            for change in stored.after(0):  # PENDING and INITIALIZED may come in one write
+                self._meter.moved(change)
         return stored
 
     async def advance(self, upload: Upload, *, after_revision: int | None = None) -> bool:
@@ -57,6 +58,11 @@ class StatusChanges:
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
         return True
+
+    async def finish(self) -> None:
+        """Waits for what is being given back; the caller bounds the wait."""
+        if self._releasing:
+            await asyncio.wait(set(self._releasing))
 
     async def _release(self, rationing: Rationing, upload: Upload) -> None:
         try:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -28,6 +28,14 @@ _AT_ONCE: Final = 8  # settled at the same time
 _LONGEST_BACKOFF: Final = timedelta(hours=1)
 _MOST_BACKED_OFF: Final = 1000  # uploads that this process leaves alone for a while
 _MOST_DOUBLINGS: Final = 5  # of the interval, while nothing can be settled
+
+
+@dataclass
+class _Batch:
+    """How far one sweep is."""
+
+    settled: int = 0
+    is_ledger_away: bool = False
 
 
 class Sweeper:
@@ -56,47 +64,57 @@ class Sweeper:
         self._meter = meter
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._backed_off: dict[str, tuple[int, datetime]] = {}  # failures so far, and when it is looked at again
+        self._failures = 0
+        self._doublings = 0
 
     async def run(self) -> None:
         """Sweeps until it is cancelled."""
-        doublings = 0
         while True:
-            await asyncio.sleep(self._interval_s * 2**doublings * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            failures = len(self._backed_off)
-            is_failing = False
-            try:
-                while await self.sweep():
-                    failures = len(self._backed_off)
-                is_failing = len(self._backed_off) > failures
-            except LedgerUnavailable as error:
-                _log.warning("nothing swept: %s", error)
-                is_failing = True
-            doublings = min(doublings + 1, _MOST_DOUBLINGS) if is_failing else 0
+            pause_s = self._interval_s * 2**self._doublings
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await self.look()
+
+    async def look(self) -> None:
+        """Sweeps for as long as something is settled, and notes how long to wait until it looks again."""
+        failures = self._failures
+        try:
+            while await self.sweep():
+                failures = self._failures
+        except LedgerUnavailable as error:
+            _log.warning("nothing swept: %s", error)
+            self._failures += 1
+        is_failing = self._failures > failures
+        self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS) if is_failing else 0
 
     async def sweep(self) -> int:
         """Settles one batch of what has come up; returns how many it settled. Raises LedgerUnavailable."""
         now = self._now()
         self._backed_off = {one: entry for one, entry in self._backed_off.items() if entry[1] + _LONGEST_BACKOFF > now}
         left_alone = {one for one, (_, again) in self._backed_off.items() if again > now}
+        batch = _Batch()
         with self._meter.sweeping():
             due = await self._records.uploads_to_sweep(until=now, limit=_BATCH + len(left_alone))
             async with asyncio.TaskGroup() as tasks:
-                settling = [
-                    tasks.create_task(self._guarded(upload)) for upload in due if upload.upload_id not in left_alone
-                ]
-        return sum(task.result() for task in settling)
+                for upload in due:
+                    if upload.upload_id not in left_alone:
+                        tasks.create_task(self._guarded(upload, batch))
+        return batch.settled
 
-    async def _guarded(self, upload: Upload) -> bool:
+    async def _guarded(self, upload: Upload, batch: "_Batch") -> None:
         is_deleted = upload.asset is not None and upload.asset.is_deleted
         kind = "asset" if is_deleted else upload.status.lower()
         async with self._turn:
+            if batch.is_ledger_away:
+                return  # the others would fail too
             is_settled = False
             try:
                 if not await self._take(upload):
-                    return False  # another server has taken it
+                    return  # another server has taken it
                 is_settled = True
+                batch.settled += 1
                 self._backed_off.pop(upload.upload_id, None)
             except Refusal as error:
+                batch.is_ledger_away = isinstance(error, LedgerUnavailable)
                 _log.warning("%s could not be settled yet: %s", upload.upload_id, error)
                 self._back_off(upload.upload_id)
             except Exception:
@@ -104,9 +122,9 @@ class Sweeper:
                 _log.exception("%s cannot be settled", upload.upload_id)
                 self._back_off(upload.upload_id)
             self._meter.swept(kind, is_settled=is_settled)
-            return is_settled
 
     def _back_off(self, upload_id: str) -> None:
+        self._failures += 1
         failures = self._backed_off.pop(upload_id, (0,))[0] + 1
         self._backed_off[upload_id] = (failures, self._now() + min(WORK_LEASE * 2 ** (failures - 1), _LONGEST_BACKOFF))
         if len(self._backed_off) > _MOST_BACKED_OFF:

@@ -16,6 +16,8 @@ from enum import StrEnum
 from typing import NewType
 
 from assetlane_server.uploads.cut_plan import CutPlan
+from assetlane_server.uploads.media_types import canonical
+from assetlane_server.uploads.media_types import essence as essence
 
 ORIGINAL = "original"
 
@@ -31,18 +33,6 @@ DELETED_KEPT_FOR = timedelta(days=8)
 
 LedgerTime = NewType("LedgerTime", int)
 """An instant of the ledger's own clock, which no server's clock can shift: seconds since 1970 << 32, and a counter."""
-
-
-# Types that a browser would run as a page of the store's origin (typebot #2429).
-_ACTIVE = frozenset(
-    {"text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript",
-     "application/javascript"}
-)  # fmt: skip
-
-
-def essence(content_type: str) -> str:
-    """Returns a media type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 class Status(StrEnum):
@@ -88,6 +78,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that was left out of an asset, and why: a stable reason and a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What people and programs say about an asset; stored and handed back unchanged."""
 
@@ -111,11 +109,10 @@ class VariantPromise:
     promises_parts: bool = False  # whether the SHA-256 of every part is promised, should there be parts
     key: str = ""  # the object's key: the server's choice, see paths.py
     part_size_bytes: int = 0  # of every part but the last: the server's choice, see parts.py; 0: a single PUT
-
-    @property
-    def disposition(self) -> str:
-        """How browsers are told to take the object: what could run in one is saved, not shown. Else empty."""
-        return "attachment" if essence(self.content_type) in _ACTIVE else ""
+    # What the object is stored and served with. Not kept: `serving.served` fills them in when something is signed;
+    # where it was forgotten nothing is shown, and no cache shares it.
+    content_disposition: str = "attachment"
+    cache_control: str = "private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +149,7 @@ class Asset:
     revision: int = 1  # rises by one with every refresh, and with the deletion
     delete_time: datetime | None = None  # set: deleted, its objects too or about to be
     change_time: LedgerTime | None = field(default=None, compare=False)  # of the newest revision; None: not read yet
+    notices: tuple[Notice, ...] = ()  # what was left out when it was made
 
     @property
     def is_public(self) -> bool:
@@ -170,8 +168,10 @@ class Asset:
         )
 
     def deleted(self, now: datetime) -> "Asset":
-        """It is out of the ledger, and what people said about it is erased."""
-        return replace(self, revision=self.revision + 1, delete_time=now, details=Details(), change_time=None)
+        """It is out of the ledger, and what was said about it is erased."""
+        return replace(
+            self, revision=self.revision + 1, delete_time=now, details=Details(), notices=(), change_time=None
+        )
 
     @property
     def read_url_lifetime(self) -> timedelta:
@@ -202,6 +202,7 @@ class Upload:
     expiration_hours: float = 24.0  # 0: public
     details: Details = field(default_factory=Details)
     cut_plan: CutPlan | None = None  # the cuts that the server makes; None: none
+    notices: tuple[Notice, ...] = ()  # what the caller left out
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
@@ -338,6 +339,10 @@ class Upload:
             return max(self.asset.delete_time + DELETED_KEPT_FOR, self.write_end + LONGEST_PUT)
         return self.history[-1].time + self.kept_for
 
+    def without_words(self) -> "Upload":
+        """What was said about it is erased: for a record whose asset is deleted."""
+        return replace(self, details=Details(), notices=())
+
     def without_places(self) -> "Upload":
         """Where it was filed is erased: for a record whose asset is deleted, and whose objects cannot come back."""
         return replace(
@@ -364,7 +369,7 @@ def request_digest(upload: Upload) -> bytes:
     for as long as its record: what is added to a request later may count only where it is not the default.
     """
     details, plan = upload.details, upload.cut_plan
-    words = {
+    words: dict[str, object] = {
         "uid": upload.uid,
         "partition": upload.partition,
         "asset_partition": upload.asset_partition,
@@ -378,7 +383,7 @@ def request_digest(upload: Upload) -> bytes:
         "variants": [
             [
                 variant.name,
-                variant.content_type,
+                canonical(variant.content_type),
                 variant.size_bytes,
                 variant.sha256.hex(),
                 variant.width_px,
@@ -389,6 +394,10 @@ def request_digest(upload: Upload) -> bytes:
         ],
         "cut_plan": plan and [[[size.name, size.max_edge_px] for size in plan.sizes], plan.format, plan.quality],
     }
+    if upload.notices:
+        words["notices"] = [[notice.reason, notice.message] for notice in upload.notices]
+    if plan is not None and plan.required:
+        words["cut_plan.required"] = True
     return hashlib.sha256(json.dumps(words, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 

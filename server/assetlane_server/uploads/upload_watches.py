@@ -16,6 +16,7 @@ from assetlane_server.uploads.upload import Status, Upload
 # An id is older than the record that has it by the quotas' claims and the writer's queue, never by minutes; and ids
 # of two servers differ by the accuracy of LedgerClock. So once an id was sent, no upload appears that is so much older.
 SETTLED_AFTER: Final = timedelta(minutes=5)
+_NOTHING: Final[Mapping[str, int]] = {}
 _OPEN: Final = tuple(status for status in Status if not status.is_final)
 _PAGE: Final = 100  # uploads read at once where a session has many
 _PRUNE_AT: Final = 1000  # remembered uploads that are worth a look
@@ -73,14 +74,14 @@ class UploadWatches:
         """Yields every change of every upload of the caller's in a session, in order; never ends by itself.
 
         Yields progress between them, newest only, and None when nothing happened for a heartbeat. What it has to
-        catch up on is read page by page, as the caller takes it.
+        catch up on is read page by page, as the caller takes it. Raises InvalidRequest, RevisionAhead.
         """
         for upload_id, revision in after_revisions.items():
             _check(f"after_revisions[{upload_id!r}]", revision)
         position = SessionPosition(after_revisions)
         uid = access.uid or ""
         async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
-            async with aclosing(self._caught_up(session_id, uid, position)) as changes:
+            async with aclosing(self._caught_up(session_id, uid, position, named=after_revisions)) as changes:
                 async for change in changes:
                     yield change
                     del change
@@ -104,9 +105,13 @@ class UploadWatches:
                     yield None
                 del delivery  # as in watch_upload
 
-    async def _caught_up(self, session_id: str, uid: str, position: "SessionPosition") -> AsyncGenerator[Upload]:
+    async def _caught_up(
+        self, session_id: str, uid: str, position: "SessionPosition", named: Mapping[str, int] = _NOTHING
+    ) -> AsyncGenerator[Upload]:
         async with aclosing(self._to_catch_up_on(session_id, uid, position)) as uploads:
             async for upload in uploads:
+                if (asked := named.get(upload.upload_id, 0)) > upload.revision:
+                    raise RevisionAhead(asked, upload.revision, f"after_revisions[{upload.upload_id!r}]")
                 for change in position.unsent(upload):
                     yield change
                 position.sent(upload)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from assetlane_server.uploads.errors import Refusal, ShuttingDown
@@ -21,15 +21,33 @@ class Work(Generic[T]):
         self._tasks: dict[str, asyncio.Task[T]] = {}
         self._is_closed = False
 
-    async def run(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Returns or raises what the task does; a caller that is cancelled leaves the task running."""
+    async def run(
+        self,
+        key: str,
+        start: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        stale: tuple[type[Refusal], ...] = (),
+    ) -> T:
+        """Returns or raises what the task does; a caller that is cancelled leaves the task running.
+
+        A caller that joins a task begun before it called may get a refusal that is out of date by now: for one of
+        the `stale` types the work is done once more, after the call.
+        """
         task = self._tasks.get(key)
         if task is None:
-            if self._is_closed:
-                raise ShuttingDown
-            task = self._tasks[key] = asyncio.get_running_loop().create_task(start(), name=f"work {key}")
-            task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(task)
+            return await asyncio.shield(self._begun(key, start))
+        try:
+            return await asyncio.shield(task)
+        except stale:
+            # Whatever runs now began after the one that is over, and so after this call.
+            return await asyncio.shield(self._tasks.get(key) or self._begun(key, start))
+
+    def _begun(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        if self._is_closed:
+            raise ShuttingDown
+        task = self._tasks[key] = asyncio.get_running_loop().create_task(start(), name=f"work {key}")
+        task.add_done_callback(lambda done: self._forget(key, done))
+        return task
 
     async def finish(self) -> None:
         """Accepts nothing new and waits for what runs. The caller bounds the wait; cancelled, it gives up."""
@@ -44,9 +62,38 @@ class Work(Generic[T]):
             raise
 
     def _forget(self, key: str, task: asyncio.Task[T]) -> None:
-        self._tasks.pop(key, None)
+        if self._tasks.get(key) is task:  # else a caller that joined has begun the next one already
+            del self._tasks[key]
         if task.cancelled():
             return
         error = task.exception()  # fetched here: nobody may be left to fetch it
         if error is not None and not isinstance(error, Refusal):
             _log.error("work on %s failed", key, exc_info=error)
+
+
+async def all_at_once(*waiting: Awaitable[T]) -> list[T]:
+    """Returns all results in order. When one fails, ends the others, and then raises what failed, as it is.
+
+    Not a TaskGroup, which wraps it; not `gather` alone, which leaves the others running.
+    """
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def all_settled(*waiting: Awaitable[T]) -> list[T]:
+    """Returns all results in order. When one fails, waits for the others, and then raises the first failure.
+
+    For what has to be done as far as it can be: a clean-up that fails must not end the clean-ups beside it, nor leave
+    them to nobody.
+    """
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]

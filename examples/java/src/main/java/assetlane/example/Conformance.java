@@ -223,6 +223,7 @@ public final class Conformance {
         "sha256", hex(variant.getSha256().toByteArray()),
         "width_px", variant.getWidthPx(),
         "height_px", variant.getHeightPx(),
-        "read_url", variant.getReadUrl());
+        "read_url", variant.getReadUrl(),
+        "download_url", variant.getDownloadUrl());
   }
 }

@@ -1,0 +1,1 @@
+"""Sites that use the synchronous client."""

@@ -1,0 +1,46 @@
+"""How many lines of one kind the log takes: thousands of refusals must not fill a disk, or hide what else is told."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+LINES: Final = 20
+WINDOW_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class _Window:
+    """What became of the lines of one reason since it began."""
+
+    told: int = 0
+    untold: int = 0
+
+
+class LineBudget:
+    """Lets LINES lines for each reason through in WINDOW_S seconds. At the window's end, one line counts the others."""
+
+    def __init__(self, log: logging.Logger, *, lines: int = LINES, window_s: float = WINDOW_S) -> None:
+        self._log = log
+        self._lines = lines
+        self._window_s = window_s
+        self._windows: dict[str, _Window] = {}
+
+    def allows(self, reason: str) -> bool:
+        """Returns whether one more line for this reason may be written. Call it in the event loop."""
+        window = self._windows.get(reason)
+        if window is None:
+            window = self._windows[reason] = _Window()
+            asyncio.get_running_loop().call_later(self._window_s, self._close, reason)
+        if window.told < self._lines:
+            window.told += 1
+            return True
+        window.untold += 1
+        return False
+
+    def _close(self, reason: str) -> None:
+        window = self._windows.pop(reason)
+        if window.untold:
+            more = {"reason": reason, "count": window.untold}
+            text = "%d more calls ended with %s within %g s"
+            self._log.warning(text, window.untold, reason, self._window_s, extra=more)

@@ -1,0 +1,184 @@
+"""What is said when no server can be reached: one sentence, what to do, a stable reason. Real servers, real TLS."""
+
+import asyncio
+
+import grpc
+import pytest
+from tests.client.lane_server import LaneServer
+from tests.client.wrong_servers import OTHERS, OURS, grpc_server, mail, talker, tls, trusting, web
+
+from assetlane import (
+    AssetlaneError,
+    Client,
+    DeadlineExceeded,
+    InvalidArgument,
+    ServerFailed,
+    Unauthenticated,
+    Unavailable,
+)
+from assetlane.diagnosis import is_loopback, target_fault
+
+
+async def failure(target: str, credentials: grpc.ChannelCredentials | None = None, **options: object) -> AssetlaneError:
+    """Returns what a call to that target raises."""
+    with pytest.raises(AssetlaneError) as raised:
+        async with Client(target, credentials=credentials, call_timeout=2, **options) as lane:  # type: ignore[arg-type]
+            await lane.get_asset("A1")
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("http://127.0.0.1:50151", "give 127.0.0.1:50151 instead"),
+        ("https://files.example.com", "give files.example.com:50151 and TLS"),
+        ("grpc://host:1/path", "give host:1 instead"),
+        ("127.0.0.1", "has no port: give 127.0.0.1:50151"),
+        ("host:99999", "not between 1 and 65535"),
+        ("host:0", "not between 1 and 65535"),
+        ("::1", "needs brackets"),
+        ("", "is not HOST:PORT"),
+        ("host:port", "is not HOST:PORT"),
+        ("user@host:50151", "is not HOST:PORT"),
+        ("host:50151/", "is not HOST:PORT"),
+        ("two words:1", "is not HOST:PORT"),
+    ],
+)
+async def test_a_target_that_is_none_is_refused_at_once(target: str, said: str) -> None:
+    """Before anything is sent, with the target as it should be written."""
+    error = await failure(target)
+    assert isinstance(error, InvalidArgument)
+    assert error.reason == "TARGET_INVALID"
+    assert list(error.fields) == ["target"]
+    assert said in str(error)
+    assert str(error).count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:1", "[::1]:50151", "a.b-c.example:443", "dns:///host:1", "unix:/run/a.sock", "ipv4:1.2.3.4:5"]
+)
+def test_a_target_that_grpc_knows_is_taken(target: str) -> None:
+    """Names, addresses, and gRPC's own schemes."""
+    assert target_fault(target) == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "is_it"),
+    [
+        ("127.0.0.1:1", True),
+        ("localhost:1", True),
+        ("[::1]:1", True),
+        ("unix:/a", True),
+        ("127.0.0.1.example.com:1", False),
+        ("10.0.0.1:1", False),
+        ("localhost.example.com:1", False),
+        ("[2001:db8::1]:1", False),
+    ],
+)
+def test_loopback_is_what_only_this_machine_reaches(target: str, is_it: bool) -> None:
+    """By the whole host, not by how it begins."""
+    assert is_loopback(target) is is_it
+
+
+async def test_nobody_listens() -> None:
+    """A refused connection is repeated for as long as the call may take, then reported."""
+    error = await failure("127.0.0.1:1")
+    assert isinstance(error, Unavailable)
+    assert (error.reason, str(error)) == (
+        "UNAVAILABLE",
+        "No server at 127.0.0.1:1. Is it running (make run), and is the address right?",
+    )
+
+
+async def test_a_host_that_is_not_there() -> None:
+    """The name is in the message."""
+    error = await failure("nowhere.invalid:50151")
+    assert (error.reason, "nowhere.invalid" in str(error)) == ("HOST_UNKNOWN", True)
+
+
+async def test_tls_against_a_plain_server_and_the_reverse() -> None:
+    """Each says what to do, without waiting: no repeat would help."""
+    async with grpc_server() as plain, grpc_server(tls()) as secure:
+        assert (await failure(plain, trusting())).reason == "TLS_NOT_SPOKEN"
+        error = await failure(secure)
+        assert error.reason == "TLS_REQUIRED"
+        assert "--tls" in str(error)
+
+
+async def test_certificates_that_do_not_fit() -> None:
+    """An unknown authority, another name, an unreadable file."""
+    async with grpc_server(tls()) as secure:
+        for credentials in (trusting(OTHERS), grpc.ssl_channel_credentials()):
+            error = await failure(secure, credentials)
+            assert (error.reason, "--ca-file" in str(error)) == ("CERTIFICATE_UNTRUSTED", True)
+        assert (await failure(secure, grpc.ssl_channel_credentials(b"no PEM"))).reason == "CERTIFICATE_UNREADABLE"
+        port = secure.rpartition(":")[2]
+        assert (await failure(f"ip6-localhost.invalid:{port}", trusting())).reason == "HOST_UNKNOWN"
+    elsewhere = OURS.signed("elsewhere", names=("elsewhere.example",))
+    async with grpc_server(tls(elsewhere)) as secure:
+        assert (await failure(secure, trusting())).reason == "CERTIFICATE_NAME_MISMATCH"
+
+
+async def test_a_server_that_wants_a_certificate() -> None:
+    """None is shown, or one of another authority; and a client in the clear learns of TLS first."""
+    async with grpc_server(tls(client_ca=OURS.pem)) as secure:
+        for credentials in (trusting(), trusting(pair=OTHERS.signed("client"))):
+            assert (await failure(secure, credentials)).reason == "CLIENT_CERTIFICATE_REQUIRED"
+        assert (await failure(secure)).reason == "TLS_REQUIRED"
+
+
+async def test_servers_of_another_kind() -> None:
+    """A web server, a mail server, another gRPC server, and one that says nothing."""
+    for talk in (web, mail):
+        async with talker(talk) as target:
+            error = await failure(target)
+            assert (error.reason, str(error)) == (
+                "NOT_GRPC",
+                f"What answers at {target} is not an Assetlane server: look at the port.",
+            )
+    async with grpc_server() as target:
+        foreign = await failure(target)
+        assert isinstance(foreign, ServerFailed)
+        assert "does not know this call" in str(foreign)
+    over = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+
+    async with talker(silent) as target:
+        late = await failure(target)
+        over.set()
+        assert isinstance(late, DeadlineExceeded)
+        assert str(late).startswith(f"No answer from {target} within 2 s")
+
+
+@pytest.mark.parametrize("token", ["two\nlines", "se cret", "umläut", "tab\t"])
+async def test_a_token_that_is_none_is_never_sent(server: LaneServer, token: str) -> None:
+    """GRPC's own words for it are names of classes. The token is not in ours."""
+    error = await failure(server.target, token=token)
+    assert isinstance(error, Unauthenticated)
+    assert error.reason == "TOKEN_MALFORMED"
+    assert token not in str(error)
+    assert server.calls == []
+
+
+async def test_a_token_of_the_wrong_size_is_reported(server: LaneServer) -> None:
+    """A whole file by mistake."""
+    error = await failure(server.target, token="x" * 20_000)
+    assert (error.reason, "too long" in str(error)) == ("TOKEN_TOO_LARGE", True)
+
+
+async def test_a_watch_ends_where_no_repeat_would_help() -> None:
+    """It goes on through what may pass, for ever; a wrong kind of connection does not pass."""
+    async with grpc_server(tls()) as secure, Client(secure) as lane:
+        with pytest.raises(Unavailable) as raised:
+            await anext(lane.watch_upload("U1"))
+        assert raised.value.reason == "TLS_REQUIRED"
+
+
+async def test_a_token_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Beyond this machine, once for each client."""
+    async with Client("10.255.255.1:50151", token="t"), Client("127.0.0.1:50151", token="t"):
+        pass
+    told = [record.message for record in caplog.records if record.name == "assetlane.calls"]
+    assert told == ["the token travels in the clear to 10.255.255.1:50151: give credentials for TLS"]

@@ -1,0 +1,162 @@
+"""What counts as a proof, on a store in memory."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+from tests.memory.object_store import MemoryObject, MemoryObjectStore
+from tests.uploads.samples import NOW, QUARTER, requested
+
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.proving import Prover
+from assetlane_server.uploads.upload import Upload, VariantPromise
+
+JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)
+HTML = b"<!DOCTYPE html><html><body>a page</body></html>"
+LIMIT_S = 20.0
+
+
+class CountingStore(MemoryObjectStore):
+    """Counts what is asked; with a gate set, HEADs are answered when so many wait."""
+
+    heads = 0
+    starts = 0
+    waiting = 0
+    gate: asyncio.Barrier | None = None
+
+    async def head(self, key: str):  # type: ignore[no-untyped-def]
+        """See ObjectStore."""
+        self.heads += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        return await super().head(key)
+
+    async def read_start(self, key: str, length_bytes: int) -> bytes:
+        """See ObjectStore."""
+        self.starts += 1
+        return await super().read_start(key, length_bytes)
+
+
+def promised(name: str, content: bytes, content_type: str = "image/jpeg", *, hashed: bool = True) -> VariantPromise:
+    """A promise that the content keeps."""
+    return VariantPromise(name, content_type, len(content), hashlib.sha256(content).digest() if hashed else b"")
+
+
+def upload_of(*variants: VariantPromise) -> Upload:
+    """An upload of these variants."""
+    return requested(variants=variants, notices=())
+
+
+async def put(store: MemoryObjectStore, upload: Upload, *contents: bytes) -> None:
+    """Sends each variant as its write URL wants it."""
+    for variant, content in zip(upload.variants, contents, strict=True):
+        request = store.presign_put(variant, store.now, QUARTER)
+        assert (await store.send(request, content)).status == 200
+
+
+async def proof(store: MemoryObjectStore, upload: Upload, *, accept_mislabelled: bool = False) -> str:
+    """The reason why there is no proof; empty: there is."""
+    prover = Prover(store, accept_mislabelled=accept_mislabelled)
+    failure = await prover.broken_promise(upload, await prover.stored(upload.variants))
+    return "" if failure is None else f"{failure.reason} {failure.message.partition(':')[0]}"
+
+
+async def test_what_was_promised_and_sent_is_proved() -> None:
+    """One HEAD a variant; first bytes only where a type can be told by them and there are any."""
+    store = CountingStore()
+    upload = upload_of(
+        promised("original", JPEG),
+        promised("text", b"words", "text/plain"),
+        promised("empty", b"", "text/css"),
+    )
+    await put(store, upload, JPEG, b"words", b"")
+    assert await proof(store, upload) == ""
+    assert (store.heads, store.starts) == (3, 1)
+
+
+async def test_all_variants_are_looked_at_at_once() -> None:
+    """No HEAD waits for another one's answer."""
+    store = CountingStore()
+    upload = upload_of(*(promised(name, JPEG) for name in ("original", "small", "medium", "large")))
+    await put(store, upload, *[JPEG] * 4)
+    store.gate = asyncio.Barrier(4)
+    async with asyncio.timeout(LIMIT_S):
+        assert await proof(store, upload) == ""
+
+
+@pytest.mark.parametrize("name", ["original", "small", "preview"])
+async def test_the_first_bytes_of_any_variant_belie_its_type(name: str) -> None:
+    """A page, a program: under a picture's type nobody may store them. Where mislabelling is accepted they pass."""
+    names = ["original", "small", "preview"]
+    for content in (HTML, b"MZ" + bytes(60), b"\x7fELF" + bytes(60)):
+        store = CountingStore()
+        contents = [content if one == name else JPEG for one in names]
+        upload = upload_of(*(promised(one, body) for one, body in zip(names, contents, strict=True)))
+        await put(store, upload, *contents)
+        assert await proof(store, upload) == f"CONTENT_TYPE_MISMATCH {name}"
+        before = store.starts
+        assert await proof(store, upload, accept_mislabelled=True) == ""
+        assert store.starts == before
+
+
+async def test_a_variant_that_is_gone_is_lost() -> None:
+    """It was there when somebody said so."""
+    store = CountingStore()
+    upload = upload_of(promised("original", JPEG), promised("small", JPEG))
+    await put(store, upload, JPEG, JPEG)
+    await store.delete([upload.variants[1].key])
+    assert await proof(store, upload) == "VARIANT_LOST small"
+
+
+def altered(store: MemoryObjectStore, upload: Upload, **changes: object) -> None:
+    """Puts another object in the place of the first variant, as nothing that keeps to its write URL can."""
+    key = upload.variants[0].key
+    found: MemoryObject = store.objects[key]
+    store.objects[key] = replace(found, **changes)  # type: ignore[arg-type]  # a test's fields
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": JPEG + b"!"}, "SIZE_MISMATCH original"),
+        ({"headers": {"content-type": "text/html"}}, "CONTENT_TYPE_MISMATCH original"),
+        ({"sha256": bytes(32)}, "CHECKSUM_MISMATCH original"),
+        ({"sha256": b""}, "CHECKSUM_MISSING original"),
+    ],
+    ids=["size", "type", "checksum", "no checksum"],
+)
+async def test_another_object_than_the_promised_one_is_no_proof(changes: dict[str, object], reason: str) -> None:
+    """Each with its reason. A checksum that was promised, and that the store reports of others, has to be there."""
+    store = CountingStore()
+    upload = upload_of(promised("original", JPEG))
+    await put(store, upload, JPEG)
+    altered(store, upload, **changes)
+    assert await proof(store, upload) == reason
+
+
+async def test_a_checksum_that_nobody_can_expect_is_not_missed() -> None:
+    """Not promised; a store that reports none; an object that arrived in parts."""
+    upload = upload_of(promised("original", JPEG, hashed=False))
+    store = CountingStore()
+    await put(store, upload, JPEG)
+    assert await proof(store, upload) == ""
+
+    upload = upload_of(promised("original", JPEG))
+    silent = CountingStore(reports_sha256=False)
+    await put(silent, upload, JPEG)
+    assert await proof(silent, upload) == ""
+
+    in_parts = replace(upload, variants=(replace(upload.variants[0], part_size_bytes=5 * 1024**2),))
+    altered(store, replace(upload), sha256=b"")
+    assert await proof(store, in_parts) == ""
+
+
+async def test_a_store_that_is_down_is_no_proof_of_anything() -> None:
+    """It is to be done again."""
+    store = CountingStore(lambda: NOW)
+    upload = upload_of(promised("original", JPEG), promised("small", JPEG))
+    await put(store, upload, JPEG, JPEG)
+    store.is_down = True
+    with pytest.raises(StoreUnavailable):
+        await proof(store, upload)
