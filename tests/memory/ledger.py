@@ -210,6 +210,22 @@ class MemoryLedger:
         ]
         return [asset for _, _, asset in sorted(changed, key=lambda entry: entry[:2])][:limit]
 
+    # OwnerRecords
+
+    async def erase_words(self, upload: Upload) -> bool:
+        """See OwnerRecords."""
+        await self._writing()
+        stored = self.uploads.get(upload.upload_id)
+        if stored is None or stored.revision != upload.revision:
+            return False
+        self.uploads[upload.upload_id] = replace(stored.without_words(), kept_for=upload.kept_for)
+        return True
+
+    async def erase_progress(self, uid: str) -> None:
+        """See OwnerRecords."""
+        await self._writing()
+        self.progress = {one: progress for one, progress in self.progress.items() if progress.uid != uid}
+
     # ProgressRecords
 
     async def put_progress(self, progress: Progress) -> None:
@@ -399,6 +415,11 @@ class MemoryQuotas:
         await asyncio.sleep(0)
         if subject in self.accounts and not self.accounts[subject][0]:
             del self.accounts[subject]
+
+    async def remove_account(self, subject: str) -> None:
+        """See QuotaRecords."""
+        await asyncio.sleep(0)
+        self.accounts.pop(subject, None)
 
     def _balance(self, subject: str) -> Balance:
         claims, due = self.accounts[subject]

@@ -20,8 +20,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from operator import is_
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from cattrs import Converter
@@ -136,6 +135,14 @@ def erasure_of_places(upload: Upload, sweep_time: datetime) -> Document:
     return {"$set": assignments, "$unset": {"multipart_ids": ""}}
 
 
+def erasure_of_words(upload: Upload) -> Document:
+    """Returns the update that stores `upload.without_words()` and how long its record outlives it."""
+    return {
+        "$set": {"kept_for_s": upload.kept_for.total_seconds()},
+        "$unset": dict.fromkeys(("details", "notices"), ""),
+    }
+
+
 def change_ids_of(document: Mapping[str, Any]) -> set[bytes]:
     """Returns the ids of all changes of a document that can still be recognised."""
     history = {entry.get("id") for entry in document.get("history", ())}
@@ -201,6 +208,7 @@ def _state(upload: Upload) -> Document:
         state["sweep_time"] = upload.sweep_time
     if upload.targets_signed_at is not None:
         state["targets_signed_at"] = upload.targets_signed_at
+    if upload.targets_expire_time is not None:
         state["targets_expire_time"] = upload.targets_expire_time
     if upload.multipart_ids:
         state["multipart_ids"] = dict(upload.multipart_ids)
@@ -314,8 +322,9 @@ _NOT_FIELDS_OF_ASSETS: Final = ("asset_id", "uid", "session_id", "partition", "f
 
 _converter = Converter(detailed_validation=False, omit_if_default=True)
 for _kind in (str, bytes, datetime):
-    # By identity: a hook for a class is one for its subclasses too, and our enumerations are strings.
-    _converter.register_structure_hook_func(partial(is_, _kind), _exactly(_kind))
+    _converter.register_structure_hook(_kind, _exactly(_kind))
+# A hook for a class is one for its subclasses too, and our enumerations are strings.
+_converter.register_structure_hook(StrEnum, lambda value, kind: kind(value))
 _converter.register_structure_hook(
     Details,
     make_dict_structure_fn(

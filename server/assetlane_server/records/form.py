@@ -12,7 +12,7 @@ from typing import Any, Final
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from assetlane_server.records.documents import SCHEMA
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
+from assetlane_server.uploads.errors import LedgerIsOld, LedgerUnavailable, NotReady
 
 _LEDGER: Final = "ledger"
 _TOKEN_KEY: Final = "token_key"  # noqa: S105 - the name of a document
@@ -41,7 +41,7 @@ class Form:
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {self._unavailable(error)}") from error
         if is_old:
-            raise NotReady(
+            raise LedgerIsOld(
                 f"the ledger in the database {self._database.name!r} was written by version 0.1.0: stop all servers,"
                 " back it up, and run `assetlane-server migrate` once."
             )

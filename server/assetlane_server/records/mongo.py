@@ -29,6 +29,7 @@ from assetlane_server.records.documents import (
     RecordUnreadable,
     asset_advance,
     erasure_of_places,
+    erasure_of_words,
     progress_document,
     upload_advance,
     upload_document,
@@ -340,6 +341,18 @@ class MongoRecords:
             result = await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
         deleted: int = result.deleted_count
         return deleted == 1
+
+    # An owner's right to be forgotten
+
+    async def erase_words(self, upload: Upload) -> bool:
+        """See OwnerRecords."""
+        query = {"_id": upload.upload_id, "revision": upload.revision}
+        return await self._update(query, erasure_of_words(upload))
+
+    async def erase_progress(self, uid: str) -> None:
+        """See OwnerRecords."""
+        with self._asking("delete", self._progress):
+            await self._progress.delete_many({"uid": uid})
 
     # Progress
 

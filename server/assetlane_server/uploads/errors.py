@@ -326,3 +326,7 @@ class ShuttingDown(Refusal):
 
 class NotReady(Exception):  # noqa: N818 - the name says what the operator wants to know
     """Something outside is not as the server needs it; the message says how to mend it."""
+
+
+class LedgerIsOld(NotReady):
+    """The ledger has the form of an older version."""

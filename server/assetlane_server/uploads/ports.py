@@ -361,6 +361,10 @@ class QuotaRecords(Protocol):
         """Removes the account if nothing is open in it."""
         ...
 
+    async def remove_account(self, subject: str) -> None:
+        """Removes the account with all its claims."""
+        ...
+
 
 class SweepRecords(Protocol):
     """What the sweeper of every server takes its work from; taking it is a conditional update."""
