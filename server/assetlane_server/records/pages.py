@@ -25,7 +25,7 @@ LOWEST_ID: Final = "0" * 26
 HIGHEST_ID: Final = "8"  # a ULID begins with 0 to 7
 _MARK_DIGITS: Final = ("0", "00")  # the last characters of the ids that are marks, and marks of marks
 _MARK_INTERVAL: Final = 32  # documents between two marks, on average
-_MOST_INTERVALS: Final = 64  # read at once
+_MOST_INTERVALS: Final = 512  # read at once; it bounds what is read in vain where few gives way to many
 _ID: Final[Document] = {"_id": 1}
 
 
@@ -100,9 +100,10 @@ class WindowPages:
         async for bound in self._bounds(listing, ids, len(_MARK_DIGITS) - 1):
             bounds.append(bound)
             if len(bounds) > count:
-                yield await self._between(listing, bounds[0], bounds[-1], ids)
+                yield (page := await self._between(listing, bounds[0], bounds[-1], ids))
                 bounds = bounds[-1:]
-                count = min(2 * count, _MOST_INTERVALS)  # it is not enough yet
+                if len(page) < size // 2:  # few of the documents there are listed: of some other status, mostly
+                    count = min(2 * count, _MOST_INTERVALS)
         if len(bounds) > 1:
             yield await self._between(listing, bounds[0], bounds[-1], ids)
 
