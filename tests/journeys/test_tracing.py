@@ -168,7 +168,7 @@ def test_traces_that_are_asked_for_without_the_extra_are_a_sentence(monkeypatch:
     assert run.returncode == 1
     assert run.stderr == (
         "assetlane-server: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and OpenTelemetry is not installed:"
-        " pip install 'dist/assetlane-0.1.0-py3-none-any.whl[otel]' (make dist builds it), or unset it\n"
+        " pip install 'dist/assetlane-0.2.0-py3-none-any.whl[otel]' (make dist builds it), or unset it\n"
     )
 
 
