@@ -1,8 +1,12 @@
 """What the web gateway refuses before a call reaches its method."""
 
+import re
 from urllib.parse import unquote
 
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
+
+# How protobuf's JSON parser names the field that it cannot take.
+_NAMED = re.compile(r"(?:Failed to parse |no field named \")([A-Za-z_][\w.\[\]]{0,127})")
 
 
 class MethodUnknown(Refusal):
@@ -66,8 +70,8 @@ class FieldUnreadable(InvalidRequest):
     """The JSON of a request does not fit the message of the contract."""
 
     def __init__(self, what: str) -> None:
-        self.violations = ()
-        Refusal.__init__(self, f"The request is not the JSON of the message that this method takes: {what}")
+        named = _NAMED.search(what)
+        super().__init__([FieldViolation(named[1] if named else "request", what)])
 
 
 class FieldRefused(InvalidRequest):
