@@ -86,12 +86,13 @@ async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
     assert all(line["duration_ms"] > 0 for line in calls)
     changes = [line for line in logged if line["logger"] == "assetlane_server.uploads"]
     assert [(line["level"], line["status"], line["owner"], line["upload_id"]) for line in changes] == [
+        ("debug", "PENDING", "ann", upload_id),
         ("debug", "INITIALIZED", "ann", upload_id),
         ("debug", "UPLOADED", "ann", upload_id),
         ("info", "COMPLETED", "ann", upload_id),
     ]
     # What goes on in the background is done in the name of the call that began it.
-    assert [line["request_id"] for line in changes] == ["from-the-gateway.7", made, made]
+    assert [line["request_id"] for line in changes] == ["from-the-gateway.7"] * 2 + [made] * 2
     urls = [reply.write_targets[0].single_put.url, asset.variants[0].read_url]
     secrets = [token, token.split(".")[2], stack.s3_secret_access_key, *(url.partition("?")[2] for url in urls)]
     assert not any(secret in server.told for secret in secrets)

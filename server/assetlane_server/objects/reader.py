@@ -1,6 +1,6 @@
 """HEAD and the first bytes of objects, on the event loop: what proving an upload costs.
 
-boto3 takes about ten times the CPU for a HEAD, in threads that all wait for the GIL. Requests are signed by our own
+boto3 takes four to nine times the CPU for a HEAD, in threads that all wait for the GIL. Requests are signed by our own
 signer and sent by aiohttp over one pool of connections per process. What boto3 did for its caller is done here:
 limits of time, retries with backoff under a quota, its CA bundle and its proxies.
 """
