@@ -48,13 +48,15 @@ class RefusalInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            if method.startswith("/assetlane."):
-                wrapped = _wrap(handler, method, self._authenticator, self._limits, self._observer)
-            else:
-                # Health and reflection answer anybody, within a budget of their own.
-                wrapped = _wrap_probe(handler, method, self._limits, self._observer)
-            self._wrapped[method] = wrapped
+            wrapped = self._wrapped[method] = self.wrapped(handler, method)
         return wrapped
+
+    def wrapped(self, handler: Any, method: str) -> Handler:
+        """Returns a handler behind all that a call passes: also for the web gateway, which calls it itself."""
+        if method.startswith("/assetlane."):
+            return _wrap(handler, method, self._authenticator, self._limits, self._observer)
+        # Health and reflection answer anybody, within a budget of their own.
+        return _wrap_probe(handler, method, self._limits, self._observer)
 
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
