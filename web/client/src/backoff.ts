@@ -54,6 +54,17 @@ export async function sleepOrOnline(ms: number, signal?: AbortSignal): Promise<v
   }
 }
 
+/** Whether the browser says that there is no network at all. */
+export function isOffline(): boolean {
+  return typeof navigator !== "undefined" && navigator.onLine === false;
+}
+
+/** Waits until the browser says that it is online. */
+export async function untilOnline(signal?: AbortSignal): Promise<void> {
+  while (isOffline()) await sleepOrOnline(LOOK_AGAIN_MS, signal);
+}
+
+const LOOK_AGAIN_MS = 5_000; // an event may have come before anybody listened
 const WOKEN = new Error("online");
 
 /** AbortSignal.any, which React Native does not have, of those that are given. */

@@ -3,7 +3,7 @@
 import { Code, createClient, type CallOptions, type Client, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/connect-web";
 
-import { anySignal, Backoff, sleepOrOnline } from "./backoff.js";
+import { anySignal, Backoff, isOffline, sleepOrOnline, untilOnline } from "./backoff.js";
 import { CallFailed, callFailed, Cancelled } from "./errors.js";
 import { AssetService } from "./gen/assetlane/v1/asset_service_pb.js";
 import { UploadService } from "./gen/assetlane/v1/upload_service_pb.js";
@@ -27,6 +27,8 @@ export interface LimitOptions {
   readonly signal?: AbortSignal | undefined;
   /** How long the call may take in all, repeats included. Default: 30,000. */
   readonly timeoutMs?: number | undefined;
+  /** Whether time without a network does not count: the call waits until the browser is online. Default: false. */
+  readonly waitsForNetwork?: boolean | undefined;
 }
 
 /** The services of one server, as generated, and what every call of them needs. */
@@ -57,8 +59,8 @@ export class Connection {
    * the token was refused. Throws CallFailed, and Cancelled when the signal aborts.
    */
   async call<Response>(work: (options: CallOptions) => Promise<Response>, limits: LimitOptions = {}): Promise<Response> {
-    const { signal, timeoutMs = CALL_LIMIT_MS } = limits;
-    const deadline = Date.now() + timeoutMs;
+    const { signal, timeoutMs = CALL_LIMIT_MS, waitsForNetwork = false } = limits;
+    let deadline = Date.now() + timeoutMs;
     const backoff = new Backoff(FIRST_DELAY_MS, LONGEST_DELAY_MS);
     for (let renewed = false; ; ) {
       if (signal?.aborted) throw new Cancelled();
@@ -78,11 +80,19 @@ export class Connection {
         await this.tokens.refused(token);
         continue;
       }
-      const pauseMs = backoff.next(failed.retryAfterMs);
-      if (!failed.isTemporary || Date.now() + pauseMs >= deadline) throw failed;
-      await sleepOrOnline(pauseMs, anySignal([signal])).catch(() => {
-        throw new Cancelled();
-      });
+      if (!failed.isTemporary) throw failed;
+      try {
+        if (waitsForNetwork && isOffline()) {
+          await untilOnline(signal);
+          deadline = Date.now() + timeoutMs;
+          continue;
+        }
+        const pauseMs = backoff.next(failed.retryAfterMs);
+        if (Date.now() + pauseMs >= deadline) throw failed;
+        await sleepOrOnline(pauseMs, anySignal([signal]));
+      } catch (error) {
+        throw signal?.aborted ? new Cancelled() : error;
+      }
     }
   }
 }

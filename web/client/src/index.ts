@@ -6,7 +6,7 @@ export { canCut, cutsOf, stillOf, STANDARD_CUTS, type Cut, type CutSize, type Lo
 export { Outbox, type OutboxEntry, type OutboxHandlers, type OutboxOptions, type OutboxSettings } from "./outbox.js";
 export { prepare, type CutsBy, type Prepared, type PreparedVariant, type PrepareOptions } from "./prepare.js";
 export { variantOf } from "./read-urls.js";
-export { UploadTask, type UploadOptions, type UploadProgress, type UploadServer, type UploadState } from "./upload.js";
+export { UploadTask, uuid as newRequestId, type UploadOptions, type UploadProgress, type UploadServer, type UploadState } from "./upload.js";
 export { FINAL_STATUSES, type AssetEvent, type UploadEvent, type WatchOptions } from "./watch.js";
 export type { Token } from "./tokens.js";
 export { AssetSchema, type Asset, type AssetDetails, type AssetVariant, type Notice } from "./gen/assetlane/v1/asset_pb.js";

@@ -1,6 +1,6 @@
 // A body into the store, repeated when that helps.
 
-import { Backoff, sleepOrOnline } from "./backoff.js";
+import { Backoff, isOffline, sleepOrOnline, untilOnline } from "./backoff.js";
 import { StoreFailed } from "./errors.js";
 import type { PresignedRequest } from "./gen/assetlane/v1/upload_pb.js";
 import type { OnSent, SendToStore, StoreAnswer } from "./store.js";
@@ -50,6 +50,11 @@ export async function put(first: PresignedRequest, body: Blob, transfer: Transfe
     }
     if (!isRepeatable(answer)) {
       throw new StoreFailed("STORE_REFUSED", `The store answered ${answer.status} ${answer.code}`.trim(), answer.status, answer.code);
+    }
+    if (answer.status === 0 && isOffline()) {
+      onSent(0);
+      await untilOnline(signal); // is no try: it takes as long as it takes
+      continue;
     }
     failures += 1;
     if (failures >= attempts) throw unreachable(answer, failures);

@@ -156,6 +156,10 @@ export class UploadTask {
     if (this.#uploadId) await this.server.cancelUpload(this.#uploadId);
   }
 
+  get #calls(): LimitOptions {
+    return { signal: this.#cancel.signal, waitsForNetwork: true };
+  }
+
   get #isOver(): boolean {
     return this.#state === "completed" || this.#state === "failed" || this.#state === "cancelled";
   }
@@ -183,7 +187,7 @@ export class UploadTask {
     const request = requestOf(this.requestId, this.file, this.options, this.prepared);
     this.#enterUnlessPaused("requesting");
     // Not aborted half-way: an upload that was accepted unheard could not be cancelled.
-    const requested = this.#unpaused(() => this.server.requestUpload(request));
+    const requested = this.#unpaused(() => this.server.requestUpload(request, { waitsForNetwork: true }));
     this.#accepted = requested.then(({ upload }) => (this.#uploadId = upload?.uploadId ?? ""));
     let { upload, writeTargets } = await requested;
     this.#note(upload);
@@ -197,12 +201,12 @@ export class UploadTask {
       this.#cancel.signal.throwIfAborted();
       this.#enter("completing");
       try {
-        return this.#assetOf(await this.server.completeUpload(this.#uploadId, { signal: this.#cancel.signal, timeoutMs: COMPLETE_LIMIT_MS }));
+        return this.#assetOf(await this.server.completeUpload(this.#uploadId, { ...this.#calls, timeoutMs: COMPLETE_LIMIT_MS }));
       } catch (error) {
         if (!hasReason(error, "VARIANTS_MISSING") || attempt === COMPLETE_ATTEMPTS) throw error;
         // What was sent is not there, as after a store's failover: the same request signs the ways in again.
         const missing = new Set((error as AssetlaneError as CallFailed).subjects);
-        ({ upload, writeTargets } = await this.server.requestUpload(request, { signal: this.#cancel.signal }));
+        ({ upload, writeTargets } = await this.server.requestUpload(request, this.#calls));
         this.#note(upload);
         if (missing.size) writeTargets = writeTargets.filter(({ variant }) => missing.has(variant));
       }
@@ -238,7 +242,7 @@ export class UploadTask {
   async #sendWhole(request: RequestUploadRequest, variant: string, first: PresignedRequest, body: Blob, startedMs: number, ended: AbortSignal): Promise<void> {
     let signed = first;
     const renew = async () => {
-      const { writeTargets, upload } = await this.server.requestUpload(request, { signal: this.#cancel.signal });
+      const { writeTargets, upload } = await this.server.requestUpload(request, this.#calls);
       this.#note(upload);
       const way = writeTargets.find((target) => target.variant === variant)?.way;
       if (way?.case !== "singlePut") throw new CallFailed("UPLOAD_UPLOADED", "The upload is not open any more", Code.FailedPrecondition);
@@ -249,7 +253,7 @@ export class UploadTask {
 
   async #sendParts(variant: string, target: MultipartTarget, body: Blob, startedMs: number, ended: AbortSignal): Promise<void> {
     const size = Number(target.partSizeBytes);
-    const stored = new Map((await this.#unpaused((signal) => this.server.listParts(this.#uploadId, variant, { signal }), ended)).map((part) => [part.partNumber, part]));
+    const stored = new Map((await this.#unpaused((signal) => this.server.listParts(this.#uploadId, variant, { signal, waitsForNetwork: true }), ended)).map((part) => [part.partNumber, part]));
     const replaceableAt = Date.now() + REPLACE_DELAY_MS;
     const numbers = Array.from({ length: target.partCount }, (_, index) => index + 1);
     const sendNext = async () => {
@@ -264,7 +268,7 @@ export class UploadTask {
               if (there && isSame(there, part, digest)) return this.#onSent(`${variant}/${partNumber}`, part.size, startedMs);
               if (there) await sleep(Math.max(0, replaceableAt - Date.now()), signal);
               const sign = async () => {
-                const [signed] = await this.server.signParts(this.#uploadId, variant, [digest ? { partNumber, sha256: digest } : { partNumber }], { signal });
+                const [signed] = await this.server.signParts(this.#uploadId, variant, [digest ? { partNumber, sha256: digest } : { partNumber }], { signal, waitsForNetwork: true });
                 if (!signed?.request) throw new AssetlaneError("CLIENT_TOO_OLD", `The server signed no request for part ${partNumber}`);
                 return signed.request;
               };
