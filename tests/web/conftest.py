@@ -132,7 +132,9 @@ async def chromium(profile: Path) -> AsyncIterator[BrowserContext]:
             pytest.fail(missing)
         pytest.skip(missing)
     async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(profile, executable_path=executable, args=ARGUMENTS)
+        context = await playwright.chromium.launch_persistent_context(
+            profile, executable_path=executable, args=ARGUMENTS
+        )
         context.set_default_timeout(LIMIT_MS)
         yield context
         await context.close()
@@ -152,7 +154,9 @@ CLIENT: Final = """([url, sub]) => {
 }"""
 
 
-async def open_page(context: BrowserContext, place: WebPlace, sub: str = "ann", errors: list[str] | None = None) -> Page:
+async def open_page(
+    context: BrowserContext, place: WebPlace, sub: str = "ann", errors: list[str] | None = None
+) -> Page:
     """Opens a page with a client in `window.client`; `errors` collects what goes wrong in it."""
     page = await context.new_page()
     if errors is not None:
@@ -166,7 +170,7 @@ async def open_page(context: BrowserContext, place: WebPlace, sub: str = "ann", 
 async def until(page: Page, condition: str, argument: Any = None) -> None:
     """Returns when a condition of the page, which may be a promise, holds. Raises TimeoutError."""
     async with asyncio.timeout(LIMIT_S):
-        while not await page.evaluate(condition, argument):
+        while not await page.evaluate(condition, argument):  # noqa: ASYNC110 - a page has no event for it
             await asyncio.sleep(_POLL_S)
 
 

@@ -40,6 +40,7 @@ def parts_put(page: Page) -> list[int]:
 
 
 async def entries(page: Page) -> list[dict[str, Any]]:
+    """Returns what is in the outbox of a page: names, and reasons of those that were refused."""
     found: list[dict[str, Any]] = await page.evaluate(
         "async () => (await outbox.entries()).map(({name, failure}) => ({name, reason: failure?.reason ?? ''}))"
     )

@@ -1,4 +1,4 @@
-"""The npm packages: generated code is that of the contract, two builds are identical, no machine's names are in them."""
+"""The npm packages: generated code is that of the contract, two builds are identical, no registry is named."""
 
 import hashlib
 import json
@@ -21,12 +21,14 @@ pytestmark = [pytest.mark.web, pytest.mark.timeout(2 * LIMIT_S)]
 
 
 def run(*command: str, cwd: Path) -> str:
+    """Returns what a command wrote. It must succeed."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """Returns every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -29,6 +29,7 @@ INPUT = ".uppy-Dashboard-input >> nth=0"
 
 
 async def open_uppy(context: BrowserContext, place: WebPlace, more: str = "") -> Page:
+    """Opens a page with Uppy and our plugin."""
     page = await context.new_page()
     token = place.issuer.token("ann")
     await page.add_init_script(f"window.token = {token!r};")
@@ -38,11 +39,17 @@ async def open_uppy(context: BrowserContext, place: WebPlace, more: str = "") ->
 
 
 async def events(page: Page, kind: str) -> list[list[Any]]:
-    found: list[list[Any]] = await page.evaluate("kind => JSON.parse(JSON.stringify(log.filter((line) => line[0] === kind), (key, value) => typeof value === 'bigint' ? Number(value) : value))", kind)
+    """Returns what the page has logged of a kind."""
+    found: list[list[Any]] = await page.evaluate(
+        """kind => JSON.parse(JSON.stringify(log.filter((line) => line[0] === kind),
+            (key, value) => typeof value === "bigint" ? Number(value) : value))""",
+        kind,
+    )
     return found
 
 
 async def add(page: Page, *paths: Path) -> None:
+    """Adds files as the Dashboard's button does."""
     await page.set_input_files(INPUT, list(paths))
     await until(page, "count => window.uppy.getFiles().length >= count", len(paths))
 
@@ -52,7 +59,9 @@ async def test_single_and_multipart_files(place: WebPlace, browser: BrowserConte
     page = await open_uppy(browser, place)
     small, large = place.file("small.bin", 1000), place.file("large.bin", 3 * PART_BYTES)
     await add(page, small, large)
-    result = await page.evaluate("async () => { const {successful, failed} = await uppy.upload(); return [successful.length, failed.length]; }")
+    result = await page.evaluate(
+        "async () => { const {successful, failed} = await uppy.upload(); return [successful.length, failed.length]; }"
+    )
     assert result == [2, 0]
     urls = {name: url for _, name, _, url in await events(page, "success")}
     for path in (small, large):
@@ -61,10 +70,15 @@ async def test_single_and_multipart_files(place: WebPlace, browser: BrowserConte
 
 
 async def read_back_uppy(page: Page, url: str) -> str:
-    digest: str = await page.evaluate("""async (url) => {
+    """Returns the SHA-256 of what a URL reads."""
+    digest: str = await page.evaluate(
+        """async (url) => {
         const body = await (await fetch(url)).arrayBuffer();
-        return [...new Uint8Array(await crypto.subtle.digest("SHA-256", body))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-    }""", url)
+        const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", body));
+        return [...hash].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    }""",
+        url,
+    )
     return digest
 
 
@@ -92,10 +106,13 @@ async def test_cancel(place: WebPlace, browser: BrowserContext) -> None:
     await page.evaluate("() => { void uppy.upload().catch(() => undefined); }")
     await until(page, f"window.log.some((line) => line[0] === 'progress' && line[2] > {PART_BYTES})")
     await page.evaluate("uppy.cancelAll()")
-    await until(page, """async () => {
+    await until(
+        page,
+        """async () => {
         for await (const upload of client.listUploads()) return upload.status === 6;
         return false;
-    }""")
+    }""",
+    )
     assert await events(page, "error") == []
 
 
@@ -121,7 +138,11 @@ async def test_golden_retriever_goes_on_after_a_reload(place: WebPlace, tmp_path
         }""")
         await until(page, "window.log.some((line) => line[0] === 'success')")
         assert len(before) <= 1
-        ids = await page.evaluate("async () => { const ids = []; for await (const upload of client.listUploads()) ids.push(upload.requestId); return ids; }")
+        ids = await page.evaluate(
+            """async () => {
+                const ids = [];
+                for await (const upload of client.listUploads()) ids.push(upload.requestId);
+                return ids;
+            }"""
+        )
         assert ids == [request_id]
-
-
