@@ -84,8 +84,8 @@ def measure(folder: Path, figures: Figures) -> None:
                 f"the server's last line does not work as pasted: {command!r}\n{pasted.stdout}{pasted.stderr}"
             )
         print(f"  {pasted.stdout.strip()}")
-        server.send_signal(signal.SIGINT)
-        server.wait(LIMIT_S)
+        os.killpg(server.pid, signal.SIGINT)  # as a terminal does: make alone would wait for its child
+        server.wait(60)
 
 
 def bare_environment(folder: Path) -> dict[str, str]:
@@ -132,7 +132,7 @@ def lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 def megabytes(folder: Path) -> float:
-    """Returns what a folder takes on the disk; a file with two names counts once."""
+    """Returns what a folder takes on the disk, as `du -sm` counts; a file with two names counts once."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for place, folders, names in os.walk(folder):

@@ -2,7 +2,7 @@
 
 Needs nothing but Python 3.11 with its own venv and pip. pip fetches the wheel of uv, whose hash is checked, and uv
 installs the rest, whose hashes are checked too; where uv cannot be had, pip installs it all, which takes longer.
-uv is removed again: it takes 40 MB and is needed for a few seconds.
+Both live in a folder of their own that is removed again: they take 60 MB and are needed for a few seconds.
 """
 
 from __future__ import annotations  # else an older Python could not even say that it is too old
@@ -49,6 +49,8 @@ def main(venv: Path, what: str) -> None:
     _say(f"Installing {WHAT[what]}: {count} packages at most, each checked against its hash")
     installer = _Installer(python, venv / "installer")
     try:
+        if what == "dev" and subprocess.run([str(python), "-m", "pip", "--version"], capture_output=True).returncode:
+            subprocess.run([str(python), "-m", "ensurepip"], capture_output=True, check=True)  # the Makefile calls it
         installer.install("--require-hashes", "-r", str(pins))
         if what == "dev":
             # The other major of protobuf that the stubs support, beside the environment: only a test imports it.
@@ -69,14 +71,18 @@ def _environment(venv: Path) -> Path:
     if python.exists():
         return python
     _say(f"Making an environment for Python {sys.version.split()[0]} in {venv}/")
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True)
-    if made.returncode:
-        hint = "On Debian and Ubuntu: apt install python3-venv" if "ensurepip" in made.stdout + made.stderr else ""
-        raise InstallError(f"python3 -m venv failed. {hint}\n{made.stdout}{made.stderr}".strip())
-    # Python 3.11 brings setuptools along: nobody pinned it and nobody needs it.
-    drop = [str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools"]
-    subprocess.run(drop, capture_output=True, check=False)
+    _make_venv(venv, "--without-pip")
     return python
+
+
+def _make_venv(folder: Path, *options: str) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", *options, str(folder)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        said = made.stdout + made.stderr
+        hint = "On Debian and Ubuntu: apt install python3-venv" if "ensurepip" in said else ""
+        raise InstallError(f"python3 -m venv failed. {hint}\n{said}".strip())
 
 
 class _Installer:
@@ -86,11 +92,11 @@ class _Installer:
         self._python = python
         self._home = home
         self._uv: Path | None = None
-        self._pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-        shutil.rmtree(home, ignore_errors=True)
-        fetch = [*self._pip, "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
+        _make_venv(home)
+        self._pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
+        fetch = ["install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
         fetched = subprocess.run(
-            [*fetch, "--target", str(home), "-r", str(LISTS / "uv.txt")], capture_output=True, text=True, check=False
+            [*self._pip, *fetch, "-r", str(LISTS / "uv.txt")], capture_output=True, text=True, check=False
         )
         if fetched.returncode:
             why = (fetched.stderr.strip() or "pip failed").splitlines()[-1]
@@ -108,14 +114,14 @@ class _Installer:
                 return
             _say(f"uv failed, so pip tries, which takes longer:\n{failure}")
             self._uv = None
-        failure = _ran([*self._pip, "install", "--quiet", *arguments], os.environ)
+        failure = _ran([*self._pip, "--python", str(self._python), "install", "--quiet", *arguments], os.environ)
         if failure is not None:
             raise InstallError(
                 f"pip could not install the packages. Is the package registry reachable from here?\n{failure}"
             )
 
     def close(self) -> None:
-        """Removes uv."""
+        """Removes both."""
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _settings(self) -> dict[str, str]:

@@ -17,7 +17,8 @@ from google.protobuf.descriptor_pool import Default
 from prometheus_client.metrics import MetricWrapperBase
 
 from assetlane_server.cli import _STOP_MARGIN_S
-from assetlane_server.config import PREFIX, Settings
+from assetlane_server.config import CLIENTS, PREFIX, SECRETS, Settings
+from assetlane_server.config_sources import SETTINGS_FILE
 from assetlane_server.rpc.server import _SERVICES
 from assetlane_server.telemetry.metrics import Metrics
 from assetlane_server.uploads.upload import Status
@@ -165,13 +166,10 @@ def test_the_check_itself_finds_what_is_wrong(query: str) -> None:
 def test_every_setting_that_is_named_exists(text: str) -> None:
     """The client's own aside."""
     settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    clients = {
-        "ASSETLANE_TARGET", "ASSETLANE_UID", "ASSETLANE_TOKEN", "ASSETLANE_TOKEN_FILE", "ASSETLANE_TLS",
-        "ASSETLANE_CA_FILE", "ASSETLANE_CLIENT_CERT_FILE", "ASSETLANE_CLIENT_KEY_FILE",
-    }  # fmt: skip
+    known = settings | CLIENTS | {SETTINGS_FILE} | {f"{PREFIX}{name.upper()}_FILE" for name in SECRETS}
     named = set(re.findall(r"\bASSETLANE_[A-Z0-9_]*[A-Z0-9]\b(?!_?\*)", text))
     assert named
-    assert {name for name in named if name not in settings | clients} <= {"ASSETLANE_JWT", "ASSETLANE_CUT"}
+    assert {name for name in named if name not in known} <= {"ASSETLANE_JWT", "ASSETLANE_CUT"}
 
 
 def test_the_units_times_fit_the_servers() -> None:

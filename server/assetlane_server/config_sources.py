@@ -142,6 +142,8 @@ def phrase(fault: Mapping[str, Any]) -> str:
             return "must not be empty" if least == 1 else f"must have at least {least} characters"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"
+        case "string_pattern_mismatch":
+            return f"must match {context['pattern']}"
         case "literal_error":
             return f"must be {str(context['expected']).replace(chr(39), '')}"
         case "string_type" | "path_type" | "secret_str_type":

@@ -87,7 +87,7 @@ async def test_the_story_of_an_upload_is_told_to_its_end(target: str, folder: Pa
     assert lines.code == 0
     assert [line.split("  ")[1:] for line in lines.lines] == [[text["asset_id"], status] for status in LIFE]
     events = [json.loads(line) for line in (await ran(target, "watch", text["asset_id"], "--json")).lines]
-    assert [event["upload"]["revision"] for event in events] == ["1", "2", "3", "4"]
+    assert [event["upload"]["revision"] for event in events] == [1, 2, 3, 4]
     assert events[-1]["asset"]["asset_id"] == text["asset_id"]
 
 
@@ -121,9 +121,9 @@ async def test_a_session_and_a_partition_are_watched_live(target: str, folder: P
         if "UPLOADING" not in words and "VERIFYING" not in words:  # progress, if it took long enough
             story.append(words)
     assert story == [[asset_id, status] for status in LIFE]
-    assert await line_of(partition) == f"ADDED  {asset_id}  5 B  text/plain  notes.txt"
+    assert await line_of(partition) == f"ADDED  {asset_id}  5  text/plain  notes.txt"
     added = json.loads(await line_of(partition_json))
-    assert (added["asset"]["change"], added["asset"]["asset"]["asset_id"]) == ("ASSET_CHANGE_ADDED", asset_id)
+    assert (added["kind"], added["change"], added["asset"]["asset_id"]) == ("asset", "ASSET_CHANGE_ADDED", asset_id)
 
     resumed = await started(target, "watch", "--partition", "team/42", "--resume-token", added["resume_token"])
     await ran(target, "rm", asset_id)

@@ -37,7 +37,7 @@ async def two_servers(settings: Settings, changes: dict[str, Any]) -> AsyncItera
         ({"max_upload_bytes": 4}, None, {}, "variants[0].size_bytes"),
         ({"cut_max_bytes": 4}, PICTURE, CUTS, "variants[0].size_bytes"),
         ({"multipart_threshold_bytes": 1, "multipart_part_bytes": 5 * 1024**2}, None, {}, ""),
-        ({"key_prefix": "p" * 120 + "/"}, None, {"file_path": LONG}, "file_path"),
+        ({"key_prefix": "p" * 120 + "/", "public_assets": False}, None, {"file_path": LONG}, "file_path"),
         ({"quota_uid_bytes": 1}, None, {}, "quota"),
         ({"quota_uid_uploads": 1}, None, {}, ""),
         ({"quota_partition_bytes": 1}, None, {}, "quota"),

@@ -372,4 +372,4 @@ def test_without_the_wheels_the_error_says_what_to_install(tmp_path: Path) -> No
     )
     assert outcome.returncode != 0
     assert "StoreMissingError" in outcome.stderr
-    assert "assetlane-0.1.0-py3-none-any.whl[local]'" in outcome.stderr
+    assert 'pip install "$(echo dist/assetlane-*.whl)[local]"' in outcome.stderr

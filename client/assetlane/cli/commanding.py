@@ -89,6 +89,13 @@ class Commands(TyperGroup):
             error.message = _plainly(error.message)
             raise
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes the options without ranges, then the commands."""
+        records = [param.get_help_record(ctx) for param in self.get_params(ctx)]
+        with formatter.section("Options"):
+            formatter.write_dl([(name, _RANGE.sub("", told)) for name, told in filter(None, records)])
+        self.format_commands(ctx, formatter)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Returns their names."""
         return sorted(super().list_commands(ctx), key=lambda name: (*self.order, name).index(name))

@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Final
 
-from assetlane.version import install_command
 from assetlane_server.local import guard
 from assetlane_server.local.directory import last_lines
 from assetlane_server.local.errors import StoreFailedError, StoreMissingError
@@ -204,5 +203,6 @@ def find_program(distribution_name: str, program: str) -> str:
         if Path(file).stem == program and (path := Path(str(file.locate())).resolve()).is_file():
             return str(path)
     raise StoreMissingError(
-        f"{program} of {distribution_name} is not installed, the embedded stack needs it: {install_command('local')}"
+        f"{program} of {distribution_name} is not installed, the embedded stack needs it: "
+        'pip install "$(echo dist/assetlane-*.whl)[local]" (make dist builds it)'
     )
