@@ -42,7 +42,7 @@ fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs and docs/api.md, links and commands of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links and commands of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,6 +52,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/reference.py --check
+	$(BIN)/python protos/openapi.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
@@ -112,9 +113,10 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 clean:  ## remove what set-up and runs left
 	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target web/node_modules web/*/dist web/*/dist-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installed, the stubs of examples/go
+proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go is installed, the stubs of examples/go
 	$(BIN)/python protos/generate.py
 	$(BIN)/python protos/reference.py
+	$(BIN)/python protos/openapi.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with

@@ -59,8 +59,11 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     refusals.MethodUnknown: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.HttpMethodRefused: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.ContentTypeRefused: grpc.StatusCode.INVALID_ARGUMENT,
     refusals.EncodingRefused: grpc.StatusCode.UNIMPLEMENTED,
-    refusals.SecondMessage: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.NotOneMessage: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.EncodingMissing: grpc.StatusCode.INTERNAL,  # as gRPC's compression.md and Connect want it
     refusals.OriginRefused: grpc.StatusCode.PERMISSION_DENIED,
     refusals.HostRefused: grpc.StatusCode.PERMISSION_DENIED,
     refusals.HeadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -56,7 +56,7 @@ class RefusalInterceptor(aio.ServerInterceptor):
         if method.startswith("/assetlane."):
             return _wrap(handler, method, self._authenticator, self._limits, self._observer)
         # Health and reflection answer anybody, within a budget of their own.
-        return _wrap_probe(handler, method, self._limits, self._observer)
+        return wrapped_probe(handler, method, self._limits, self._observer)
 
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
@@ -116,9 +116,11 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
 
 
-def _wrap_probe(handler: Any, method: str, limits: Limits, observer: CallObserver) -> Handler:
+def wrapped_probe(
+    handler: Any, method: str, limits: Limits, observer: CallObserver, max_bytes: int = MAX_PROBE_BYTES
+) -> Handler:
     """Wraps a method of health or reflection. Only what is refused is observed: load balancers ask all the time."""
-    read = reading(handler.request_deserializer, MAX_PROBE_BYTES)
+    read = reading(handler.request_deserializer, max_bytes)
 
     async def refuse(context: Any, error: Exception) -> NoReturn:
         seen = observer.began(method, context.invocation_metadata() or (), is_watch=False)

@@ -24,6 +24,7 @@ from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.rpc.web.calls import Recorder
 from assetlane_server.rpc.web.gateway import Gateway
+from assetlane_server.rpc.web.rest import bindings_of
 from assetlane_server.rpc.web.server import WebServer, WebTerms, gateway_limits, web_access, web_serving
 from assetlane_server.uploads.errors import NotReady
 
@@ -164,6 +165,9 @@ async def serving(
             add_UploadServiceServicer_to_server(uploads, recorder)
             add_AssetServiceServicer_to_server(assets, recorder)
             health_pb2_grpc.add_HealthServicer_to_server(health, recorder)
-            gateway = Gateway(recorder.methods, web_access(web), gateway_limits(web), lambda: health.is_serving)
+            bindings = [binding for service in _SERVICES for binding in bindings_of(service)]
+            gateway = Gateway(
+                recorder.methods, bindings, web_access(web), gateway_limits(web), lambda: health.is_serving
+            )
             rpc_server.web = await ports.enter_async_context(web_serving(gateway, web, tls))
         yield rpc_server

@@ -11,11 +11,12 @@ import zlib
 from aiohttp import StreamReader, web
 from aiohttp.client_exceptions import ClientPayloadError
 
-from assetlane_server.rpc.web.refusals import EncodingRefused, SecondMessage
+from assetlane_server.rpc.web.refusals import EncodingMissing, EncodingRefused, NotOneMessage
 from assetlane_server.uploads.errors import MessageMalformed, MessageTooLarge
 
 PREFIX_BYTES = 5  # a byte of flags and four of length
 COMPRESSED = 0x01
+_AS_IT_IS = ("", "identity")
 _TEXT_RUN = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 
 
@@ -46,13 +47,14 @@ def envelope_in_text(text: bytes) -> bytes:
         raise MessageMalformed from None
 
 
-def message_in_envelope(body: bytes, max_bytes: int, encoding: str) -> bytes | None:
-    """Returns the one message of an enveloped body, None where there is none.
+def message_in_envelope(body: bytes, max_bytes: int, encoding: str) -> bytes:
+    """Returns the one message of an enveloped body.
 
-    Raises MessageTooLarge, MessageMalformed for half a message, SecondMessage, EncodingRefused.
+    Raises MessageTooLarge, MessageMalformed for half a message, NotOneMessage, EncodingRefused, EncodingMissing.
     """
+    check_encoding(encoding)
     if not body:
-        return None
+        raise NotOneMessage("no message")
     flags, size = body[0], int.from_bytes(body[1:PREFIX_BYTES])
     if len(body) < PREFIX_BYTES or flags & ~COMPRESSED:
         raise MessageMalformed
@@ -62,16 +64,25 @@ def message_in_envelope(body: bytes, max_bytes: int, encoding: str) -> bytes | N
     if len(data) < size:
         raise MessageMalformed
     if len(body) > PREFIX_BYTES + size:
-        raise SecondMessage
-    return inflated(data, encoding, max_bytes) if flags & COMPRESSED else data
+        raise NotOneMessage("more than one message")
+    if not flags & COMPRESSED:
+        return data
+    if encoding in _AS_IT_IS:
+        raise EncodingMissing
+    return inflated(data, encoding, max_bytes)
+
+
+def check_encoding(encoding: str) -> None:
+    """Raises EncodingRefused for one that is not read."""
+    if encoding not in (*_AS_IT_IS, "gzip"):
+        raise EncodingRefused(encoding[:64])
 
 
 def inflated(data: bytes, encoding: str, max_bytes: int) -> bytes:
     """Returns the message. Raises MessageTooLarge once more comes out than one may have, whatever goes in."""
-    if encoding in ("", "identity"):
+    check_encoding(encoding)
+    if encoding in _AS_IT_IS:
         return data
-    if encoding != "gzip":
-        raise EncodingRefused(encoding[:64])
     out = bytearray()
     while data:  # gzip may have several members
         inflating = zlib.decompressobj(wbits=31)

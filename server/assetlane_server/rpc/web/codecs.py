@@ -21,9 +21,19 @@ def decode(method: Method, data: bytes, max_bytes: int, *, is_json: bool) -> Any
     if len(data) > max_bytes:
         raise MessageTooLarge(len(data), max_bytes)
     # As in the binary form, what a newer client sends beside what is known is ignored.
-    return from_json(method.request_class, lambda message: json_format.Parse(
-        data or b"{}", message, ignore_unknown_fields=True, max_recursion_depth=_MAX_DEPTH
-    ))  # fmt: skip
+    return message_in_json(method.request_class, data, ignores_unknown=True)
+
+
+def message_in_json(cls: type[Message], data: bytes, *, ignores_unknown: bool) -> Message:
+    """Returns the message that a JSON object stands for; nothing at all is an empty one. Raises FieldUnreadable."""
+    text = data.strip() or b"{}"
+    if not text.startswith(b"{"):  # protobuf's parser takes `[]` for an empty message
+        raise FieldUnreadable("it must be an object: {…}.")
+
+    def fill(message: Message) -> None:
+        json_format.Parse(text, message, ignore_unknown_fields=ignores_unknown, max_recursion_depth=_MAX_DEPTH)
+
+    return from_json(cls, fill)
 
 
 def from_json(cls: type[Message], fill: Callable[[Message], object]) -> Message:

@@ -1,7 +1,7 @@
 """Serves one request: who may send it, which call it is, and its answer in the protocol's own form."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +12,21 @@ from assetlane_server.rpc.web.access import WebAccess
 from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, metadata_of, seconds_given
 from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
 from assetlane_server.rpc.web.refusals import (
+    ContentTypeRefused,
     DeadlinePassed,
     FieldUnreadable,
     HostRefused,
     HttpMethodRefused,
     MethodUnknown,
 )
+from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
 from assetlane_server.uploads.errors import Refusal, ShuttingDown
 
 _LIVENESS = "/livez"
 _READINESS = "/readyz"
+# Whoever sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
+_HTTP_ONLY = (ContentTypeRefused, HttpMethodRefused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,15 @@ class Gateway:
     """The handler of every request of the web port."""
 
     def __init__(
-        self, methods: Mapping[str, Method], access: WebAccess, limits: GatewayLimits, is_serving: Callable[[], bool]
+        self,
+        methods: Mapping[str, Method],
+        bindings: Iterable[Binding],
+        access: WebAccess,
+        limits: GatewayLimits,
+        is_serving: Callable[[], bool],
     ) -> None:
         self._methods = methods
+        self._routes = Routes(bindings, methods)
         self._access = access
         self._limits = limits
         self._is_serving = is_serving
@@ -83,18 +93,21 @@ class Gateway:
                 raise ShuttingDown
             method = self._methods.get(path)
             if method is None:
-                raise MethodUnknown(path[:128])
-            if request.method != "POST":
+                call = self._routes.find(request.method, path, request.headers.get(hdrs.ACCEPT, ""))
+                if call is None:
+                    raise MethodUnknown(path[:128])
+                method, protocol = call.method, call
+            elif request.method != "POST":
                 raise HttpMethodRefused(request.method, ("POST",))
-            protocol = protocol_of(content_type, method)
+            else:
+                protocol = protocol_of(content_type, method)
             try:
                 seconds = seconds_given(request.headers)
             except ValueError as error:
                 raise FieldUnreadable(f"{error}.") from None
         except Refusal as refusal:
             failure = Failure.of_refusal(refusal, path)
-            form = protocol or protocol_for_refusal(content_type)
-            return await self._send(request, _refused(refusal, failure, form), cors)
+            return await self._send(request, _refused(refusal, failure, protocol, path, content_type), cors)
         return await self._call(request, method, protocol, seconds, cors)
 
     async def _call(
@@ -150,7 +163,8 @@ class Gateway:
     async def _begin(
         self, request: web.BaseRequest, protocol: WebProtocol, context: WebContext, cors: dict[str, str]
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers=protocol.stream_headers(context.leading) | cors)
+        response = web.StreamResponse(headers=protocol.stream_headers(context.leading))
+        response.headers.update(cors)
         await response.prepare(request)
         return response
 
@@ -190,11 +204,20 @@ class Gateway:
         return web.Response(text="SERVING\n") if is_serving else web.Response(status=503, text="NOT_SERVING\n")
 
 
-def _refused(refusal: Refusal, failure: Failure, form: WebProtocol) -> web.Response:
-    response = form.failed(failure)
-    if response.headers[hdrs.CONTENT_TYPE].startswith("application/json"):
-        # No protocol's client has asked, or one that looks at the status of HTTP first.
-        response.set_status(failure.rest_status)
+def _refused(
+    refusal: Refusal, failure: Failure, protocol: WebProtocol | None, path: str, content_type: str
+) -> web.Response:
+    """Returns a refusal in the form of the protocol that the caller speaks, as far as it can be told."""
+    if path.startswith(REST_PREFIX):
+        response = rest_failure(failure)
+    elif isinstance(refusal, _HTTP_ONLY):
+        response = web.Response(status=failure.rest_status, text=f"{refusal.reason}: {refusal}\n")
+    elif (form := protocol or protocol_for_refusal(content_type)) is None:
+        response = rest_failure(failure)
+    else:
+        response = form.failed(failure)
+        if response.headers[hdrs.CONTENT_TYPE] == "application/json":
+            response.set_status(failure.rest_status)
     if isinstance(refusal, HttpMethodRefused):
         response.headers["allow"] = ", ".join(refusal.allowed)
     return response

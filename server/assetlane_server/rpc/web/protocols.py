@@ -9,7 +9,7 @@ import struct
 from typing import Any, Protocol
 
 from aiohttp import web
-from grpc import aio
+from multidict import CIMultiDict
 
 from assetlane_server.rpc.web.body import PREFIX_BYTES, body_of, envelope_in_text, inflated, message_in_envelope
 from assetlane_server.rpc.web.calls import Method, Trailers, header_value
@@ -21,7 +21,8 @@ _ENVELOPE = struct.Struct(">BI")
 _END_OF_CONNECT = 0x02
 _TRAILERS_OF_GRPC_WEB = 0x80
 # Proxies must keep nothing and hold nothing back.
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_UNSTORED = {"cache_control": "no-store"}
+_HEADERS = {**_UNSTORED, "x_accel_buffering": "no"}
 
 
 class WebProtocol(Protocol):
@@ -39,7 +40,7 @@ class WebProtocol(Protocol):
         """Returns the response of a call that failed before it had a message."""
         ...
 
-    def stream_headers(self, leading: Trailers) -> dict[str, str]:
+    def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
         """Returns the headers of a response with several messages."""
         ...
 
@@ -71,7 +72,7 @@ class GrpcWeb:
         if self._is_text:
             body = envelope_in_text(body)
         data = message_in_envelope(body, max_bytes, request.headers.get("grpc-encoding", ""))
-        return _message(method, data, max_bytes, is_json=self._is_json)
+        return decode(method, data, max_bytes, is_json=self._is_json)
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""
@@ -81,9 +82,9 @@ class GrpcWeb:
         """See WebProtocol."""
         return web.Response(body=self.broken(failure), headers=self.stream_headers(leading))
 
-    def stream_headers(self, leading: Trailers) -> dict[str, str]:
+    def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
         """See WebProtocol."""
-        return _joined(leading) | _HEADERS | {"content-type": self._content_type}
+        return _headers(leading, **_HEADERS, content_type=self._content_type)
 
     def message(self, message: Any) -> bytes:
         """See WebProtocol."""
@@ -118,18 +119,17 @@ class ConnectUnary:
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""
-        headers = _joined(leading) | _as_headers(trailers)
-        headers |= {"content-type": self._content_type, "cache-control": "no-store"}
+        headers = _headers((*leading, *_as_headers(trailers)), **_UNSTORED, content_type=self._content_type)
         return web.Response(body=encode(message, is_json=self._is_json), headers=headers)
 
     def failed(self, failure: Failure, leading: Trailers = ()) -> web.Response:
         """See WebProtocol."""
-        headers = _joined(leading) | _as_headers(failure.metadata) | failure.rest_headers
-        headers |= {"content-type": "application/json", "cache-control": "no-store"}
+        metadata = (*leading, *_as_headers(failure.metadata))
+        headers = _headers(metadata, **failure.rest_headers, **_UNSTORED, content_type="application/json")
         body = json.dumps(failure.connect_json()).encode()
         return web.Response(status=failure.http_status, body=body, headers=headers)
 
-    def stream_headers(self, leading: Trailers) -> dict[str, str]:
+    def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
         """See WebProtocol: there are none."""
         raise NotImplementedError
 
@@ -157,7 +157,7 @@ class ConnectStream:
         """See WebProtocol."""
         body = await body_of(request, max_bytes + PREFIX_BYTES)
         data = message_in_envelope(body, max_bytes, request.headers.get("connect-content-encoding", ""))
-        return _message(method, data, max_bytes, is_json=self._is_json)
+        return decode(method, data, max_bytes, is_json=self._is_json)
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""
@@ -167,9 +167,9 @@ class ConnectStream:
         """See WebProtocol."""
         return web.Response(body=self.broken(failure), headers=self.stream_headers(leading))
 
-    def stream_headers(self, leading: Trailers) -> dict[str, str]:
+    def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
         """See WebProtocol."""
-        return _joined(leading) | _HEADERS | {"content-type": self._content_type}
+        return _headers(leading, **_HEADERS, content_type=self._content_type)
 
     def message(self, message: Any) -> bytes:
         """See WebProtocol."""
@@ -210,28 +210,29 @@ def protocol_of(content_type: str, method: Method) -> WebProtocol:
     return ConnectStream(bare) if method.is_stream else ConnectUnary(bare)
 
 
-def protocol_for_refusal(content_type: str) -> WebProtocol:
-    """Returns the form in which a caller with this type of body is refused: JSON, when it is none of ours."""
+def protocol_for_refusal(content_type: str) -> WebProtocol | None:
+    """Returns the form in which a caller with this type of body is refused; None: it is no protocol's."""
     bare = content_type.partition(";")[0].strip().lower()
     if bare in _GRPC_WEB_TYPES:
         return GrpcWeb(bare)
-    return ConnectStream(bare) if bare in _CONNECT_STREAM_TYPES else ConnectUnary("application/json")
-
-
-def _message(method: Method, data: bytes | None, max_bytes: int, *, is_json: bool) -> Any:
-    return aio.EOF if data is None else decode(method, data, max_bytes, is_json=is_json)
+    if bare in _CONNECT_STREAM_TYPES:
+        return ConnectStream(bare)
+    return ConnectUnary("application/json") if bare in _CONNECT_UNARY_TYPES else None
 
 
 def _block(lines: list[str]) -> bytes:
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
-def _as_headers(trailers: Trailers) -> dict[str, str]:
-    return _joined(tuple((f"trailer-{name}", value) for name, value in trailers))
+def _as_headers(trailers: Trailers) -> Trailers:
+    return tuple((f"trailer-{name}", value) for name, value in trailers)
 
 
-def _joined(metadata: Trailers) -> dict[str, str]:
-    return {name: ", ".join(values) for name, values in _lists(metadata).items()}
+def _headers(metadata: Trailers, **fixed: str) -> CIMultiDict[str]:
+    """Returns metadata as headers, and fixed ones whose names have `_` for `-`."""
+    headers = CIMultiDict((name, header_value(value)) for name, value in metadata)
+    headers.update({name.replace("_", "-"): value for name, value in fixed.items()})
+    return headers
 
 
 def _lists(metadata: Trailers) -> dict[str, list[str]]:

@@ -1,6 +1,12 @@
 """What the web gateway refuses before a call reaches its method."""
 
-from assetlane_server.uploads.errors import InvalidRequest, MessageMalformed, Refusal
+import re
+from urllib.parse import unquote
+
+from assetlane_server.uploads.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
+
+# How protobuf's JSON parser names the field that it cannot take.
+_NAMED = re.compile(r"(?:Failed to parse |no field named \")([A-Za-z_][\w.\[\]]{0,127})")
 
 
 class MethodUnknown(Refusal):
@@ -42,21 +48,37 @@ class EncodingRefused(Refusal):
         super().__init__(f"The request is compressed with {encoding!r}: send it with gzip or identity.")
 
 
-class SecondMessage(Refusal):
-    """A call that takes one message was sent two."""
+class NotOneMessage(Refusal):
+    """A call that takes one message was sent none, or two."""
 
-    reason = "SECOND_MESSAGE"
+    reason = "NOT_ONE_MESSAGE"
+
+    def __init__(self, count: str) -> None:
+        super().__init__(f"The request has {count}: this method takes one.")
+
+
+class EncodingMissing(Refusal):
+    """A message says that it is compressed, and nothing says how."""
+
+    reason = "ENCODING_MISSING"
 
     def __init__(self) -> None:
-        super().__init__("The request has more than one message: this method takes one.")
+        super().__init__("The message is marked as compressed, but no header says how: send it with gzip or identity.")
 
 
 class FieldUnreadable(InvalidRequest):
-    """The JSON of a request, or a query parameter, does not fit the message of the contract."""
+    """The JSON of a request does not fit the message of the contract."""
 
     def __init__(self, what: str) -> None:
-        self.violations = ()
-        Refusal.__init__(self, f"The request is not the JSON of the message that this method takes: {what}")
+        named = _NAMED.search(what)
+        super().__init__([FieldViolation(named[1] if named else "request", what)])
+
+
+class FieldRefused(InvalidRequest):
+    """A field in the path or the query is not one of the message, or not readable."""
+
+    def __init__(self, field: str, limit: str) -> None:
+        super().__init__([FieldViolation(unquote(field, errors="replace")[:128], limit)])
 
 
 class OriginRefused(Refusal):

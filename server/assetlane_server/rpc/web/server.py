@@ -60,6 +60,11 @@ class WebServer:
         self._listener = listener
         self.port = port
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections.connections)
+
     async def stop(self, grace_seconds: float) -> None:
         """Takes no new call, gives those in flight that long, then ends them."""
         self._gateway.is_stopping = True

@@ -63,6 +63,7 @@ class Failure:
     code: grpc.StatusCode
     message: str
     trailers: Trailers
+    known_reason: str = ""
 
     @classmethod
     def of(cls, aborted: CallAborted) -> "Failure":
@@ -73,7 +74,7 @@ class Failure:
     def of_refusal(cls, refusal: Refusal, path: str) -> "Failure":
         """Returns what the gateway refuses itself, with the details that every error of ours has."""
         answer = answer_to(refusal, path, "")
-        return cls(answer.code, answer.message, answer.trailing_metadata)
+        return cls(answer.code, answer.message, answer.trailing_metadata, answer.reason)
 
     @cached_property
     def status(self) -> Status:
@@ -94,6 +95,8 @@ class Failure:
     @property
     def reason(self) -> str:
         """The reason of the ErrorInfo, or nothing."""
+        if self.known_reason:
+            return self.known_reason
         for detail in self.status.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info):
@@ -112,14 +115,14 @@ class Failure:
 
     @property
     def rest_headers(self) -> dict[str, str]:
-        """What plain HTTP clients look at: when to call again, and that a token is wanted."""
+        """What plain HTTP clients look at, with `_` for `-`: when to call again, and that a token is wanted."""
         headers = {}
         for detail in self.status.details:
             retry = error_details_pb2.RetryInfo()
             if detail.Unpack(retry):
-                headers["retry-after"] = str(max(1, retry.retry_delay.seconds + bool(retry.retry_delay.nanos)))
+                headers["retry_after"] = str(max(1, retry.retry_delay.seconds + bool(retry.retry_delay.nanos)))
         if self.code is grpc.StatusCode.UNAUTHENTICATED:
-            headers["www-authenticate"] = "Bearer"
+            headers["www_authenticate"] = "Bearer"
         return headers
 
     def trailer_lines(self) -> list[str]:
