@@ -53,6 +53,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python protos/openapi.py --check
+	$(BIN)/python protos/descriptor.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
@@ -117,6 +118,7 @@ proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, w
 	$(BIN)/python protos/generate.py
 	$(BIN)/python protos/reference.py
 	$(BIN)/python protos/openapi.py
+	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with

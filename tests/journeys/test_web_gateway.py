@@ -25,6 +25,7 @@ from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 
 WORKERS = 2
+MAX_BYTES = 2**19  # above twice the limit gRPC itself refuses, without a reason
 EXAMPLES = 25  # of each method
 
 
@@ -66,6 +67,7 @@ async def answer_of(call: Any) -> str:
     return "OK"
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @pytest.mark.timeout(600)
 async def test_it_answers_any_message_as_the_grpc_port_does(settings: Settings, figures: Figures) -> None:
     """Messages of every shape, to every method, both ways: the same status with the same reason."""
@@ -95,6 +97,7 @@ async def test_it_answers_any_message_as_the_grpc_port_does(settings: Settings, 
             @hypothesis.settings(max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
             @given(kinds)
             def ask(data: bytes) -> None:
+                hypothesis.assume(len(data) < MAX_BYTES)
                 asking = both(path, data, streams=method.server_streaming)
                 native, gateway = asyncio.run_coroutine_threadsafe(asking, loop).result(LIMIT_S)
                 seen[gateway] += 1

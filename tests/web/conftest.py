@@ -123,7 +123,7 @@ async def place(stack: StackAddress, tmp_path: Path) -> AsyncIterator[WebPlace]:
 
 
 @asynccontextmanager
-async def chromium(profile: Path) -> AsyncIterator[BrowserContext]:
+async def chromium(profile: Path, *arguments: str) -> AsyncIterator[BrowserContext]:
     """Chromium with a profile that stays: opened again it is the same browser."""
     executable = shutil.which("chromium")
     if executable is None:
@@ -133,7 +133,7 @@ async def chromium(profile: Path) -> AsyncIterator[BrowserContext]:
         pytest.skip(missing)
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
-            profile, executable_path=executable, args=ARGUMENTS
+            profile, executable_path=executable, args=[*ARGUMENTS, *arguments]
         )
         context.set_default_timeout(LIMIT_MS)
         yield context

@@ -52,6 +52,10 @@ class WebChannel:
         limit = aiohttp.ClientTimeout(total=timeout)
         async with self._session.post(self._url + path, data=body, headers=headers, timeout=limit) as response:
             assert response.status == 200, await response.text()
+            if "grpc-status" in response.headers:  # a proxy may have made headers of trailers
+                lines = [f"{name}: {value}\r\n" for name, value in response.headers.items()]
+                yield TRAILERS, "".join(lines).encode()
+                return
             while True:
                 try:
                     prefix = await response.content.readexactly(5)

@@ -81,7 +81,7 @@ async def test_a_listed_page_may_call(gateway: Served, session: aiohttp.ClientSe
 async def test_any_other_page_may_not(gateway: Served, session: aiohttp.ClientSession, origin: str) -> None:
     """Its call does not begin, and nothing of what it sent as its origin comes back as allowed."""
     for method, path in (("POST", GET), ("GET", "/v1/uploads/x"), ("DELETE", "/v1/assets/x"), ("OPTIONS", GET)):
-        body = {"data": b"{}"} if method == "POST" else {}
+        body: dict[str, Any] = {"data": b"{}"} if method == "POST" else {}
         async with session.request(method, gateway.url + path, headers={**JSON, "origin": origin}, **body) as response:
             assert response.status == 403
             assert "access-control-allow-origin" not in response.headers
