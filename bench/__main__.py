@@ -19,6 +19,7 @@ from bench import (
     uploading,
     verifying,
     watching,
+    web,
 )
 from bench.figures import Finding
 from bench.machine import Bystanders
@@ -34,6 +35,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "guarding": guarding.measure,
     "verifying": verifying.measure,
     "watching": watching.measure,
+    "web": web.measure,
     "server-cuts": server_cuts.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal

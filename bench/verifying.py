@@ -15,7 +15,7 @@ from assetlane_server.access.policy import policy_of
 from assetlane_server.access.scoped import ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
 from assetlane_server.uploads.rings import Ring
-from assetlane_server.uploads.tokens import PartitionScope
+from assetlane_server.uploads.scoped_tokens import PartitionScope
 from bench.figures import Bound, Figure, Finding, Goal, Peer
 
 TOKENS: Final = 2000  # fewer than the server remembers

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
-from assetlane_server.access.rationing import RationedUploads
-from assetlane_server.config import Settings
+from assetlane_server.config import Settings, default_hosts
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
@@ -30,9 +29,9 @@ from assetlane_server.rpc.auditing import Auditor
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
-from assetlane_server.security import rationed_uploads, security
+from assetlane_server.rpc.web.server import WebTerms
+from assetlane_server.security import security, upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.chronicle import Chronicle
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
@@ -40,8 +39,11 @@ from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.scoped_tokens import AccessTokens
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import AccessTokens
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload_watches import UploadWatches
 from assetlane_server.uploads.watching import AssetWatches
 
 if TYPE_CHECKING:
@@ -58,18 +60,23 @@ class Application:
     """A server that takes calls. `port` is the one in use."""
 
     def __init__(
-        self, server: RpcServer, hub: Hub, broker: UploadBroker, rationed: RationedUploads | None, grace_seconds: float
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, changes: StatusChanges, grace_seconds: float
     ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
-        self._rationed = rationed
+        self._changes = changes
         self._grace_seconds = grace_seconds
 
     @property
     def port(self) -> int:
         """The port it listens on."""
         return self._server.port
+
+    @property
+    def web_port(self) -> int | None:
+        """The port that the web gateway listens on, None without one."""
+        return None if self._server.web is None else self._server.web.port
 
     async def tell_health(self) -> None:
         """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
@@ -90,8 +97,7 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
-                if self._rationed is not None:  # what these calls gave back
-                    await self._rationed.finish()
+                await self._changes.finish()  # what these calls gave back
         except TimeoutError:
             _log.warning("completions were still under way at the end of the grace period: cut off")
 
@@ -119,31 +125,32 @@ async def application(
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
-        rationed = rationed_uploads(settings, records, records.quotas, utc_now)
-        uploads = Chronicle(rationed or records, meter)
-        hub = Hub(records, utc_now, meter)
+        rationing = upload_rationing(settings, records, records.quotas, utc_now)
+        changes = StatusChanges(records, rationing, meter)
+        signer = TokenSigner(records.token_key)
+        hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store, utc_now)
-        ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
-        watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
+        ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=utc_now)
+        upload_watches = UploadWatches(uploads=records, hub=hub, heartbeat=heartbeat)
+        watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
         broker = UploadBroker(
-            uploads=uploads,
-            assets=records,
+            uploads=records,
+            changes=changes,
             store=store,
-            hub=hub,
             lanes=lanes,
             board=ProgressBoard(records, _PROGRESS_INTERVAL),
             cut_room=cut_room(settings, records, store, utc_now, meter),
             terms=replace(settings.terms, can_cut=can_cut),
-            heartbeat=heartbeat,
-            new_id=new_id,
+            signer=signer,
+            new_id=records.clock.new_id,
             now=utc_now,
         )
-        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
-        tokens = AccessTokens(uploads, guard.signer, utc_now)
+        parts = PartDesk(uploads=records, store=store, lanes=lanes, signer=signer, terms=settings.terms, now=utc_now)
+        tokens = AccessTokens(records, guard.signer, utc_now)
         sweeper = Sweeper(
             records=records,
-            uploads=uploads,
+            changes=changes,
             store=store,
             broker=broker,
             interval=timedelta(seconds=settings.sweep_seconds),
@@ -152,7 +159,7 @@ async def application(
         )
         async with (
             serving(
-                UploadServicer(broker, parts, lanes, tokens),
+                UploadServicer(broker, upload_watches, parts, lanes, tokens),
                 AssetServicer(ledger, watches, lanes),
                 AccessServicer(tokens),
                 listen=settings.listen,
@@ -178,16 +185,18 @@ async def application(
                     max_connections=settings.max_connections,
                     max_streams_per_connection=settings.max_streams_per_connection,
                 ),
+                web=web_terms(settings, shares_port=shares_port),
+                tls=guard.tls,
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, rationed, settings.grace_seconds)
+            app = Application(server, hub, broker, changes, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
-            if rationed is not None:
-                healing = partial(rationed.run, timedelta(seconds=settings.sweep_seconds))
+            if rationing is not None:
+                healing = partial(rationing.run, timedelta(seconds=settings.sweep_seconds))
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run), name=name)
@@ -208,6 +217,23 @@ async def application(
                 await app.drain()
                 for task in (telling_health, *watching_files):
                     task.cancel()
+
+
+def web_terms(settings: Settings, *, shares_port: bool) -> WebTerms | None:
+    """Returns what the settings say about the web port, None where there is none."""
+    if settings.web_listen is None:
+        return None
+    return WebTerms(
+        listen=settings.web_listen,
+        origins=settings.web_origins,
+        hosts=settings.web_hosts or default_hosts(settings.web_listen),
+        max_message_bytes=settings.max_message_bytes,
+        max_connections=settings.max_connections,
+        head_seconds=settings.request_seconds,
+        silent_seconds=2 * settings.keepalive_seconds,
+        handshake_seconds=settings.handshake_seconds,
+        shares_port=shares_port,
+    )
 
 
 def store_terms(settings: Settings) -> StoreTerms:

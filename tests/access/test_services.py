@@ -36,7 +36,7 @@ from assetlane_server.uploads.errors import (
 )
 from assetlane_server.uploads.ports import Access, CallerKind
 from assetlane_server.uploads.rings import Ring
-from assetlane_server.uploads.tokens import PartitionScope
+from assetlane_server.uploads.scoped_tokens import PartitionScope
 from assetlane_server.uploads.upload import Upload
 
 POLICY = """\

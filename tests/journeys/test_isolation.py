@@ -28,6 +28,7 @@ from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.errors import AssetNotFound
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.tokens import TokenSigner
 
 STEPS = 120
 SESSION = "phone"  # both users': it is the client who chooses
@@ -200,6 +201,7 @@ async def watching(*users: User) -> AsyncIterator[None]:
 async def test_two_users_never_learn_of_one_another(
     settings: Settings,
     web: aiohttp.ClientSession,
+    over: str,
     tmp_path: Path,
     figures: Figures,
     pytestconfig: pytest.Config,
@@ -208,7 +210,7 @@ async def test_two_users_never_learn_of_one_another(
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10**9)
     dice = random.Random(seed)
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (User(name, person_with(issuer.token(name))) for name in ("ann-8417", "bob-5523"))
         async with watching(ann, bob):
             for _ in range(STEPS // 2):
@@ -236,12 +238,12 @@ async def test_two_users_never_learn_of_one_another(
 
 
 async def test_the_others_changes_do_not_even_wake_a_watch(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
     """Heartbeats come as if nobody else were there: whoever knows a session's id can neither stop nor hasten them."""
     issuer = Issuer()
     guard = guarded(settings, tmp_path, issuer, heartbeat_seconds=0.3)
-    async with guarded_server(guard, web) as person_with:
+    async with guarded_server(guard, web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.WatchUploadRequest(session_id=SESSION)
         watch = ann.stubs.uploads.WatchUpload(request, metadata=ann.metadata)
@@ -280,20 +282,22 @@ class Counted:
 
 
 async def test_the_forbidden_costs_the_same_reads_as_the_missing(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path, figures: Figures
 ) -> None:
     """So that the time of an answer tells nothing: both take the same path to the ledger."""
     issuer = Issuer()
     limit = timedelta(seconds=10)
     uri = settings.mongo_uri.get_secret_value()
     async with (
-        guarded_server(guarded(settings, tmp_path, issuer), web) as person_with,
+        guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with,
         MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
         object_store(settings) as store,
     ):
         asset = await person_with(issuer.token("ann")).asset()
         counted: Any = Counted(records)
-        ledger = AssetLedger(assets=counted, store=store, lanes=Lanes(store), now=utc_now)
+        ledger = AssetLedger(
+            assets=counted, store=store, lanes=Lanes(store), signer=TokenSigner(records.token_key), now=utc_now
+        )
         bob = nobody_elses()
         compared = []
         for name, work in {
@@ -320,11 +324,11 @@ def nobody_elses() -> UserAccess:
 
 
 async def test_an_upload_that_is_being_completed_is_nobody_elses(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
     """Whoever asks for the same work at the same time is refused before it, not handed its outcome."""
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.CompleteUploadRequest(upload_id=(await ann.upload()).upload.upload_id)
         hers, *others = await asyncio.gather(

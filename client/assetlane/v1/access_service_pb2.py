@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!assetlane/v1/access_service.proto\x12\x0c\x61ssetlane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x01\n\x12\x43reateTokenRequest\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x13\n\tupload_id\x18\x02 \x01(\tH\x00\x12\x32\n\npartitions\x18\x03 \x01(\x0b\x32\x1c.assetlane.v1.PartitionScopeH\x00\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05scope\"-\n\x0ePartitionScope\x12\x0c\n\x04read\x18\x01 \x03(\t\x12\r\n\x05write\x18\x02 \x03(\t\"?\n\x13\x43reateTokenResponse\x12(\n\x05token\x18\x01 \x01(\x0b\x32\x19.assetlane.v1.ScopedToken\"M\n\x0bScopedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x0cTokenOptions\x12+\n\x08lifetime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2c\n\rAccessService\x12R\n\x0b\x43reateToken\x12 .assetlane.v1.CreateTokenRequest\x1a!.assetlane.v1.CreateTokenResponseB\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!assetlane/v1/access_service.proto\x12\x0c\x61ssetlane.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x01\n\x12\x43reateTokenRequest\x12\x0b\n\x03uid\x18\x01 \x01(\t\x12\x13\n\tupload_id\x18\x02 \x01(\tH\x00\x12\x32\n\npartitions\x18\x03 \x01(\x0b\x32\x1c.assetlane.v1.PartitionScopeH\x00\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationB\x07\n\x05scope\"-\n\x0ePartitionScope\x12\x0c\n\x04read\x18\x01 \x03(\t\x12\r\n\x05write\x18\x02 \x03(\t\"?\n\x13\x43reateTokenResponse\x12(\n\x05token\x18\x01 \x01(\x0b\x32\x19.assetlane.v1.ScopedToken\"M\n\x0bScopedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\";\n\x0cTokenOptions\x12+\n\x08lifetime\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2z\n\rAccessService\x12i\n\x0b\x43reateToken\x12 .assetlane.v1.CreateTokenRequest\x1a!.assetlane.v1.CreateTokenResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\"\n/v1/tokens:\x01*B\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +35,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetlane.v1.access_service
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001'
-  _globals['_CREATETOKENREQUEST']._serialized_start=117
-  _globals['_CREATETOKENREQUEST']._serialized_end=277
-  _globals['_PARTITIONSCOPE']._serialized_start=279
-  _globals['_PARTITIONSCOPE']._serialized_end=324
-  _globals['_CREATETOKENRESPONSE']._serialized_start=326
-  _globals['_CREATETOKENRESPONSE']._serialized_end=389
-  _globals['_SCOPEDTOKEN']._serialized_start=391
-  _globals['_SCOPEDTOKEN']._serialized_end=468
-  _globals['_TOKENOPTIONS']._serialized_start=470
-  _globals['_TOKENOPTIONS']._serialized_end=529
-  _globals['_ACCESSSERVICE']._serialized_start=531
-  _globals['_ACCESSSERVICE']._serialized_end=630
+  _globals['_ACCESSSERVICE'].methods_by_name['CreateToken']._loaded_options = None
+  _globals['_ACCESSSERVICE'].methods_by_name['CreateToken']._serialized_options = b'\202\323\344\223\002\017\"\n/v1/tokens:\001*'
+  _globals['_CREATETOKENREQUEST']._serialized_start=147
+  _globals['_CREATETOKENREQUEST']._serialized_end=307
+  _globals['_PARTITIONSCOPE']._serialized_start=309
+  _globals['_PARTITIONSCOPE']._serialized_end=354
+  _globals['_CREATETOKENRESPONSE']._serialized_start=356
+  _globals['_CREATETOKENRESPONSE']._serialized_end=419
+  _globals['_SCOPEDTOKEN']._serialized_start=421
+  _globals['_SCOPEDTOKEN']._serialized_end=498
+  _globals['_TOKENOPTIONS']._serialized_start=500
+  _globals['_TOKENOPTIONS']._serialized_end=559
+  _globals['_ACCESSSERVICE']._serialized_start=561
+  _globals['_ACCESSSERVICE']._serialized_end=683
 # @@protoc_insertion_point(module_scope)

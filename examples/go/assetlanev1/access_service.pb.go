@@ -7,6 +7,7 @@
 package assetlanev1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -340,7 +341,7 @@ var File_assetlane_v1_access_service_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_access_service_proto_rawDesc = "" +
 	"\n" +
-	"!assetlane/v1/access_service.proto\x12\fassetlane.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n" +
+	"!assetlane/v1/access_service.proto\x12\fassetlane.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n" +
 	"\x12CreateTokenRequest\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1d\n" +
 	"\tupload_id\x18\x02 \x01(\tH\x00R\buploadId\x12>\n" +
@@ -359,9 +360,10 @@ const file_assetlane_v1_access_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\"E\n" +
 	"\fTokenOptions\x125\n" +
-	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime2c\n" +
-	"\rAccessService\x12R\n" +
-	"\vCreateToken\x12 .assetlane.v1.CreateTokenRequest\x1a!.assetlane.v1.CreateTokenResponseB\xa6\x01\n" +
+	"\blifetime\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\blifetime2z\n" +
+	"\rAccessService\x12i\n" +
+	"\vCreateToken\x12 .assetlane.v1.CreateTokenRequest\x1a!.assetlane.v1.CreateTokenResponse\"\x15\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
+	"/v1/tokensB\xa6\x01\n" +
 	"\x10com.assetlane.v1B\x12AccessServiceProtoP\x01Z-example.com/assetlane/assetlanev1;assetlanev1\xa2\x02\x03AXX\xaa\x02\fAssetlane.V1\xca\x02\fAssetlane\\V1\xe2\x02\x18Assetlane\\V1\\GPBMetadata\xea\x02\rAssetlane::V1b\x06proto3"
 
 var (

@@ -32,7 +32,7 @@ from assetlane_server.uploads.errors import (
 )
 from assetlane_server.uploads.ports import Access
 from assetlane_server.uploads.rings import RingKey
-from assetlane_server.uploads.tokens import (
+from assetlane_server.uploads.scoped_tokens import (
     DEFAULT_LIFETIME,
     MAX_PATTERNS,
     IssuedToken,
@@ -68,7 +68,7 @@ class ScopedTokens:
         return self._watched.generation
 
     def check(self, lifetime: timedelta | None, access: Access, *, field: str) -> None:
-        """See TokenSigner."""
+        """See ScopedTokenSigner."""
         service = _maker(access)
         if lifetime is not None:
             check_token_lifetime(field, lifetime, self._max_lifetime)
@@ -77,7 +77,7 @@ class ScopedTokens:
         self._signing_key(service)
 
     def for_upload(self, upload: Upload, lifetime: timedelta | None, access: Access) -> IssuedToken:
-        """See TokenSigner."""
+        """See ScopedTokenSigner."""
         service = _maker(access)
         now = self._now()
         end = min(now + (self._max_lifetime if lifetime is None else lifetime), upload.expire_time)
@@ -86,7 +86,7 @@ class ScopedTokens:
     def for_partitions(
         self, uid: str, scope: PartitionScope, lifetime: timedelta | None, access: Access
     ) -> IssuedToken:
-        """See TokenSigner."""
+        """See ScopedTokenSigner."""
         service = _maker(access)
         now = self._now()
         lists = {

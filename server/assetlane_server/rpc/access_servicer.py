@@ -7,7 +7,7 @@ from assetlane.v1.access_service_pb2_grpc import AccessServiceServicer
 from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.messages import optional_duration, token_message
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
-from assetlane_server.uploads.tokens import AccessTokens, PartitionScope
+from assetlane_server.uploads.scoped_tokens import AccessTokens, PartitionScope
 
 
 class AccessServicer(AccessServiceServicer):
