@@ -10,12 +10,13 @@ import pytest
 from tests.web_gateway.conftest import Served
 from yarl import URL
 
-from assetlane.v1 import asset_service_pb2, upload_service_pb2
+from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
 from assetlane_server.rpc.web.rest import bindings_of
 
 SERVICES = (
     upload_service_pb2.DESCRIPTOR.services_by_name["UploadService"],
     asset_service_pb2.DESCRIPTOR.services_by_name["AssetService"],
+    access_service_pb2.DESCRIPTOR.services_by_name["AccessService"],
 )
 LIMIT_S = 60.0
 

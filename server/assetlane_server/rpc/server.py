@@ -184,8 +184,11 @@ async def serving(
             recorder: Any = Recorder(interceptor.wrapped)
             add_UploadServiceServicer_to_server(uploads, recorder)
             add_AssetServiceServicer_to_server(assets, recorder)
+            if access is not None:
+                add_AccessServiceServicer_to_server(access, recorder)
             health_pb2_grpc.add_HealthServicer_to_server(health, recorder)
-            bindings = [binding for service in _SERVICES for binding in bindings_of(service)]
+            served = _SERVICES if access is not None else _SERVICES[:2]
+            bindings = [binding for service in served for binding in bindings_of(service)]
             gateway = Gateway(
                 recorder.methods, bindings, web_access(web), gateway_limits(web), lambda: health.is_serving
             )
