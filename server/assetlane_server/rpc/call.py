@@ -1,6 +1,6 @@
 """A call on its way in: who makes it, and how its handler learns that."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -44,7 +44,7 @@ def certificate_names(context: Any) -> tuple[str, ...]:
 
     A call by the web gateway has none: a service caller that is known by its certificate calls the gRPC port.
     """
-    properties = getattr(context, "auth_context", dict)()
+    properties: Mapping[str, Sequence[bytes]] = getattr(context, "auth_context", dict)()
     if not properties:
         return ()
     return tuple(
