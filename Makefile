@@ -88,7 +88,7 @@ test-languages: setup  ## the example clients in Go, TypeScript, Java and Python
 
 test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
 	cd web && npm run --silent build && npm run --silent check && npm run --silent test
-	$(BIN)/pytest -n 2 -m web --durations=5 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m web --durations=5 $(ARGS)
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
 	cd web && npm ci --no-audit --no-fund --silent
