@@ -125,9 +125,10 @@ async def templates(settings: Settings) -> Templates:
     upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)
     async with object_store(settings) as store:
         targets = target_messages(Lanes(store).write_targets(upload))
+    states = (*upload.after(0), upload.cancelled(now))
     pending, initialized, cancelled = (
         pb.WatchUploadResponse(status=pb.StatusEvent(upload=upload_message(state), write_targets=ways_in))
-        for state, ways_in in ((upload.as_of(1), ()), (upload, targets), (upload.cancelled(now), ()))
+        for state, ways_in in zip(states, ((), targets, ()), strict=True)
     )
     return Templates(
         document=upload_document(upload),

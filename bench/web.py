@@ -71,8 +71,13 @@ async def _served(address: StackAddress, name: str) -> AsyncIterator[tuple[Serve
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         web = f"127.0.0.1:{probe.getsockname()[1]}"
-    async with server_process(["assetlane_server", "serve"], variables(address, name, web_listen=web)) as server:
+    async with server_process(["assetlane_server", "serve"], _settings(address, name, web)) as server:
         yield server, f"http://{web}"
+
+
+def _settings(address: StackAddress, name: str, web: str) -> dict[str, str]:
+    """Returns the environment of a server; a watch in which nothing happens has its first heartbeat soon."""
+    return variables(address, name, web_listen=web, heartbeat_seconds="2")
 
 
 async def _calls(

@@ -1,6 +1,6 @@
 """The version of the distribution: semantic, one for client and server."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def install_command(extras: str) -> str:

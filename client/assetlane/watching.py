@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Protocol, TypeVar, cast
@@ -23,6 +24,11 @@ LONGEST_DELAY = 10.0
 SILENCE = 100.0  # seconds; the server sends a heartbeat every 30, so three were missed and the peer is dead
 
 REMEMBERED = 10_000  # assets of one partition; a resumed watch repeats about the last minute before its token
+
+SETTLED_AFTER_MS = 5 * 60_000  # as `WatchUploadRequest.after_revisions` has it
+_PRUNE_AT = 1000  # remembered uploads that are worth a look
+_DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID = re.compile(f"[0-7][{_DIGITS}]{{25}}")
 
 FINAL_STATUSES = frozenset(
     {
@@ -104,26 +110,53 @@ class UploadCursor:
 
 
 class SessionCursor:
-    """A watch of all uploads of a session; never over."""
+    """A watch of all uploads of a session; never over.
+
+    It remembers the uploads that have not ended, and those whose ids are at most SETTLED_AFTER_MS older than the
+    newest one: of the others the server sends nothing to a watch that names a newer one.
+    """
 
     endless = True
 
     def __init__(self, session_id: str, after_revisions: Mapping[str, int] | None = None) -> None:
         self._session_id = session_id
-        self._revisions = dict(after_revisions or {})
+        self._open = dict(after_revisions or {})
+        self._ended: dict[str, int] = {}
+        self._newest_id = max(filter(_ID.fullmatch, self._open), default="")
+        self._prune_at = _PRUNE_AT
 
     def request(self) -> WatchUploadRequest:
         """Returns a request for what is new, upload by upload."""
-        return WatchUploadRequest(session_id=self._session_id, after_revisions=self._revisions)
+        return WatchUploadRequest(session_id=self._session_id, after_revisions={**self._ended, **self._open})
 
     def take(self, event: WatchUploadResponse) -> StatusEvent | None:
         """Returns the status change, None if it is not a new one."""
         upload = event.status.upload
-        seen = self._revisions.get(upload.upload_id, 0)
+        upload_id = upload.upload_id
+        seen = self._open.get(upload_id, self._ended.get(upload_id, 0))
         if event.WhichOneof("event") != "status" or upload.revision <= seen:
             return None
-        self._revisions[upload.upload_id] = upload.revision
+        if upload.status in FINAL_STATUSES:
+            self._open.pop(upload_id, None)
+            self._ended[upload_id] = upload.revision
+        else:
+            self._open[upload_id] = upload.revision
+        if _ID.fullmatch(upload_id):
+            self._newest_id = max(self._newest_id, upload_id)
+        self._prune()
         return event.status
+
+    def _prune(self) -> None:
+        """Forgets what ended long before the newest upload was requested."""
+        if len(self._ended) <= self._prune_at or not self._newest_id:
+            return
+        bound = _time_ms(self._newest_id) - SETTLED_AFTER_MS
+        self._ended = {
+            upload_id: revision
+            for upload_id, revision in self._ended.items()
+            if not _ID.fullmatch(upload_id) or _time_ms(upload_id) >= bound
+        }
+        self._prune_at = max(_PRUNE_AT, 2 * len(self._ended))
 
     def finished(self) -> bool:
         """Returns False."""
@@ -192,6 +225,14 @@ class AssetsCursor:
         if len(self._revisions) > REMEMBERED:
             self._revisions.popitem(last=False)
         return True
+
+
+def _time_ms(upload_id: str) -> int:
+    """Returns when an id was made: the first ten characters of a ULID are milliseconds (github.com/ulid/spec)."""
+    milliseconds = 0
+    for digit in upload_id[:10]:
+        milliseconds = milliseconds * 32 + _DIGITS.index(digit)
+    return milliseconds
 
 
 async def watch(

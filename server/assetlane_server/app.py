@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
-from assetlane_server.access.rationing import RationedUploads
 from assetlane_server.config import Settings, default_hosts
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
@@ -29,9 +28,8 @@ from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.rpc.web.server import WebTerms
-from assetlane_server.security import rationed_uploads, security
+from assetlane_server.security import security, upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.chronicle import Chronicle
 from assetlane_server.uploads.cutting import CutRoom
 from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 from assetlane_server.uploads.lanes import Lanes
@@ -39,7 +37,10 @@ from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import PartDesk
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload_watches import UploadWatches
 from assetlane_server.uploads.watching import AssetWatches
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class Application:
     """A server that takes calls. `port` is the one in use."""
 
     def __init__(
-        self, server: RpcServer, hub: Hub, broker: UploadBroker, rationed: RationedUploads | None, grace_seconds: float
+        self, server: RpcServer, hub: Hub, broker: UploadBroker, changes: StatusChanges, grace_seconds: float
     ) -> None:
         self._server = server
         self._hub = hub
         self._broker = broker
-        self._rationed = rationed
+        self._changes = changes
         self._grace_seconds = grace_seconds
 
     @property
@@ -93,8 +94,7 @@ class Application:
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
-                if self._rationed is not None:  # what these calls gave back
-                    await self._rationed.finish()
+                await self._changes.finish()  # what these calls gave back
         except TimeoutError:
             _log.warning("completions were still under way at the end of the grace period: cut off")
 
@@ -121,30 +121,31 @@ async def application(
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
-        rationed = rationed_uploads(settings, records, records.quotas, utc_now)
-        uploads = Chronicle(rationed or records, meter)
-        hub = Hub(records, utc_now, meter)
+        rationing = upload_rationing(settings, records, records.quotas, utc_now)
+        changes = StatusChanges(records, rationing, meter)
+        signer = TokenSigner(records.token_key)
+        hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
         lanes = Lanes(store, utc_now)
-        ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=utc_now)
-        watches = AssetWatches(assets=records, hub=hub, heartbeat=heartbeat, now=utc_now)
+        ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=utc_now)
+        upload_watches = UploadWatches(uploads=records, hub=hub, heartbeat=heartbeat)
+        watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
         broker = UploadBroker(
-            uploads=uploads,
-            assets=records,
+            uploads=records,
+            changes=changes,
             store=store,
-            hub=hub,
             lanes=lanes,
             board=ProgressBoard(records, _PROGRESS_INTERVAL),
             cut_room=cut_room(settings, records, store, utc_now, meter),
             terms=replace(settings.terms, can_cut=can_cut),
-            heartbeat=heartbeat,
-            new_id=new_id,
+            signer=signer,
+            new_id=records.clock.new_id,
             now=utc_now,
         )
-        parts = PartDesk(uploads=uploads, store=store, lanes=lanes, terms=settings.terms, now=utc_now)
+        parts = PartDesk(uploads=records, store=store, lanes=lanes, signer=signer, terms=settings.terms, now=utc_now)
         sweeper = Sweeper(
             records=records,
-            uploads=uploads,
+            changes=changes,
             store=store,
             broker=broker,
             interval=timedelta(seconds=settings.sweep_seconds),
@@ -153,7 +154,7 @@ async def application(
         )
         async with (
             serving(
-                UploadServicer(broker, parts, lanes),
+                UploadServicer(broker, upload_watches, parts, lanes),
                 AssetServicer(ledger, watches, lanes),
                 listen=settings.listen,
                 authenticator=guard.authenticator,
@@ -183,12 +184,12 @@ async def application(
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, rationed, settings.grace_seconds)
+            app = Application(server, hub, broker, changes, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
-            if rationed is not None:
-                healing = partial(rationed.run, timedelta(seconds=settings.sweep_seconds))
+            if rationing is not None:
+                healing = partial(rationing.run, timedelta(seconds=settings.sweep_seconds))
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run), name=name)

@@ -1,11 +1,11 @@
-"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, config."""
+"""The `assetlane-server` command: serve, local, setup, doctor, reconcile, migrate, erase, config."""
 
 import logging
 import os
 import shlex
 import sys
 from collections.abc import Coroutine
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -16,7 +16,7 @@ from assetlane.cli.commanding import Command, Commands, examples
 from assetlane.version import __version__
 from assetlane_server.config_sources import SETTINGS_FILE
 from assetlane_server.local.errors import LocalStackError
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.uploads.errors import LedgerIsOld, NotReady
 
 # What a command needs it imports itself: help, version and a mistyped option should not wait for a second.
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Commands(Commands):
-    order = ("local", "serve", "setup", "doctor", "reconcile", "config", "version")
+    order = ("local", "serve", "setup", "doctor", "reconcile", "migrate", "erase", "config", "version")
 
 
 cli = typer.Typer(
@@ -177,6 +177,46 @@ def reconcile(
 
 @cli.command(
     cls=Command,
+    short_help="Turn the ledger of version 0.1.0 into this one's.",
+    epilog=examples("assetlane-server", "migrate", "migrate --dir .assetlane"),
+)
+def migrate(
+    directory: Annotated[
+        Path | None, typer.Option("--dir", metavar="FOLDER", help="Start the embedded MongoDB of `local` for it.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Turn the ledger of version 0.1.0 into this version's form. Stop all servers and back it up first.
+
+    Safe to interrupt and to repeat. Exit 1 if records were left because they cannot be read.
+    """
+    if not _run(_migrate(directory, as_json)):
+        raise typer.Exit(1)
+
+
+@cli.command(
+    cls=Command,
+    short_help="Erase everything of one owner.",
+    epilog=examples("assetlane-server", "erase ann", "erase ann --json"),
+)
+def erase(
+    uid: Annotated[str, typer.Argument(help="The owner: the uid of uploads and assets.", show_default=False)],
+    as_json: _Json = False,
+) -> None:
+    """Erase everything of one owner: open uploads are ended, assets and all their objects deleted.
+
+    Safe to repeat, and while servers run. The report says what is left and until when.
+    """
+    from assetlane_server.config import settings_from
+    from assetlane_server.observability import log_as_set
+
+    settings = settings_from()
+    log_as_set(sys.stderr, settings)
+    _run(_erase(settings, uid, as_json))
+
+
+@cli.command(
+    cls=Command,
     short_help="Print the settings, and where each comes from.",
     epilog=examples("assetlane-server", "config", "config --json"),
 )
@@ -245,12 +285,7 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         address = stack.address
         settings = settings_from(
             os.environ if listen is None else {**os.environ, "ASSETLANE_LISTEN": listen},
-            mongo_uri=address.mongo_uri,
-            s3_endpoint=address.s3_endpoint,
-            s3_region=address.s3_region,
-            s3_bucket=address.s3_bucket,
-            s3_access_key_id=address.s3_access_key_id,
-            s3_secret_access_key=address.s3_secret_access_key,
+            **_addresses(address),
             store_probe="quick",  # what the embedded store keeps is known
         )
         log_as_set(sys.stderr, settings)
@@ -261,7 +296,24 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         def greet(port: int) -> None:
             _greet(f"{host}:{port}", address, keys_file, directory, needs_token=settings.has_identity)
 
-        await serve_until_signal(settings, greet)
+        try:
+            await serve_until_signal(settings, greet)
+        except LedgerIsOld as error:
+            raise NotReady(
+                f"what is in {directory} was written by version 0.1.0: run `assetlane-server migrate --dir {directory}`"
+                " once, or remove the folder."
+            ) from error
+
+
+def _addresses(address: "StackAddress") -> dict[str, str]:
+    return {
+        "mongo_uri": address.mongo_uri,
+        "s3_endpoint": address.s3_endpoint,
+        "s3_region": address.s3_region,
+        "s3_bucket": address.s3_bucket,
+        "s3_access_key_id": address.s3_access_key_id,
+        "s3_secret_access_key": address.s3_secret_access_key,
+    }
 
 
 def _print(line: str) -> None:
@@ -283,6 +335,37 @@ async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | 
         if delete:
             await delete_orphans(reconciler, age, as_json, _print)
     return is_clean
+
+
+async def _migrate(directory: Path | None, as_json: bool) -> bool:
+    from assetlane_server.config import settings_from
+    from assetlane_server.local.stack import embedded_stack
+    from assetlane_server.observability import log_as_set
+    from assetlane_server.operations import migration
+    from assetlane_server.reports import migration_lines
+
+    async with AsyncExitStack() as resources:
+        if directory is None:
+            settings = settings_from()
+        else:
+            stack = await resources.enter_async_context(embedded_stack(directory))
+            settings = settings_from(os.environ, **_addresses(stack.address))
+        log_as_set(sys.stderr, settings)
+        async for report in migration(settings):
+            _log.info("%d uploads and %d assets so far", report.uploads, report.assets)
+    for line in migration_lines(report, as_json):
+        _print(line)
+    return not report.unreadable
+
+
+async def _erase(settings: "Settings", uid: str, as_json: bool) -> None:
+    from assetlane_server.operations import erasing
+    from assetlane_server.reports import erasure_lines
+
+    async with erasing(settings) as erasure:
+        report = await erasure.erase(uid)
+    for line in erasure_lines(uid, report, as_json):
+        _print(line)
 
 
 def _greet(target: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool) -> None:

@@ -404,7 +404,13 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the server."""
-        return all(_is_on_loopback(address) for address in (self.listen, self.web_listen) if address is not None)
+        return not self.beyond_loopback
+
+    @property
+    def beyond_loopback(self) -> str:
+        """The addresses that others than this machine reach, joined by commas; empty: there are none."""
+        addresses = (address for address in (self.listen, self.web_listen) if address is not None)
+        return ", ".join(address for address in addresses if not _is_on_loopback(address))
 
     @property
     def has_identity(self) -> bool:

@@ -1,4 +1,4 @@
-"""What an operator runs beside the server: puts the parts together for `doctor` and `reconcile`."""
+"""What an operator runs beside the server: puts the parts together for `doctor`, `reconcile`, `migrate`, `erase`."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -8,9 +8,13 @@ from assetlane_server.app import object_store, utc_now
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, failed
+from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.security import upload_rationing
+from assetlane_server.uploads.erasure import Erasure
 from assetlane_server.uploads.errors import NotReady, Refusal
 from assetlane_server.uploads.reconciler import Reconciler
+from assetlane_server.uploads.status_changes import StatusChanges
 
 
 async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
@@ -37,3 +41,30 @@ async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
             yield Reconciler(uploads=records, assets=records, store=store, prefix=settings.key_prefix, now=utc_now)
         except Refusal as error:
             raise NotReady(f"ledger and bucket could not be compared to the end: {error}") from error
+
+
+def migration(settings: Settings) -> AsyncIterator[MigrationReport]:
+    """Turns the ledger of an older version into this version's form; yields how far it is. Raises NotReady."""
+    return MongoRecords.migrate(
+        settings.mongo_uri.get_secret_value(),
+        settings.mongo_database,
+        call_timeout=timedelta(seconds=settings.mongo_timeout_seconds),
+        now=utc_now(),
+    )
+
+
+@asynccontextmanager
+async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
+    """Opens ledger and bucket to erase from. Raises NotReady, also when one of them fails on the way."""
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
+        object_store(settings) as store,
+    ):
+        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, utc_now))
+        try:
+            yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
+        except* Refusal as refusals:
+            reasons = "; ".join(str(one) for one in refusals.exceptions)
+            raise NotReady(f"not everything could be erased, run it again: {reasons}") from refusals

@@ -1,4 +1,4 @@
-"""What `doctor` and `reconcile` print: for eyes, or one JSON object per line for programs."""
+"""What `doctor`, `reconcile`, `migrate` and `erase` print: for eyes, or one JSON object per line for programs."""
 
 import json
 from collections import Counter
@@ -7,6 +7,8 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 
 from assetlane_server.doctor.finding import Finding, Verdict
+from assetlane_server.records.migration import MigrationReport
+from assetlane_server.uploads.erasure import ErasureReport
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.reconciler import Reconciler, Tally
 from assetlane_server.uploads.reconciliation import Discrepancy, Kind
@@ -71,6 +73,40 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
     if not as_json:
         hours = age / timedelta(hours=1)
         write(f"Deleted {count:,} orphans of {size_bytes:,} bytes, all at least {hours:g} hours old.")
+
+
+def migration_lines(report: MigrationReport, as_json: bool) -> list[str]:
+    """Returns what a migration has done, and what an operator should know."""
+    if as_json:
+        return [json.dumps(asdict(report))]
+    lines = [f"Wrote {report.uploads:,} uploads in the new form, and put {report.assets:,} assets into them."]
+    for count, told in (
+        (report.rebuilt, "assets had outlived the record of their upload: it was made of what the asset says."),
+        (report.finished, "uploads had an asset and were not COMPLETED yet, since a server had died: they are now."),
+        (report.lost, "uploads are COMPLETED and have no asset: the old ledger had lost it."),
+        (report.contradicted, "assets belonged to uploads that ended without one: they were left out."),
+        (report.unreadable, "records are not as version 0.1.0 wrote them: they were left as they are."),
+    ):
+        if count:
+            lines.append(f"{count:,} {told}")
+    return lines
+
+
+def erasure_lines(uid: str, report: ErasureReport, as_json: bool) -> list[str]:
+    """Returns what an erasure has done, and what is left of it."""
+    if as_json:
+        told = {name: value for name, value in asdict(report).items() if name != "partitions"}
+        until = report.left_until
+        return [json.dumps({"uid": uid, **told, "left_until": until and until.isoformat()})]
+    done = f"{report.assets_deleted:,} assets deleted, {report.uploads_ended:,} open uploads ended"
+    lines = [f"Erased what {uid!r} had: {done}, {report.records_removed:,} records removed."]
+    if report.records_left and report.left_until is not None:
+        lines.append(
+            f"{report.records_left:,} records are left, the last until {report.left_until:%Y-%m-%d %H:%M} UTC: until"
+            " then a write URL may live, or a watcher has to learn of a deletion. They hold ids, owner and partition."
+            " A server that runs removes them in time; run this again after that to be sure."
+        )
+    return lines
 
 
 def _counts(tally: Tally) -> str:

@@ -18,7 +18,7 @@ from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, Policy, policy_of
 from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
-from assetlane_server.access.rationing import RatedCallers, RationedUploads
+from assetlane_server.access.rationing import RatedCallers, UploadRationing
 from assetlane_server.config import Settings
 from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.tls import Tls
@@ -55,12 +55,12 @@ async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIter
                 authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
             await _load(keyring, settings)
         elif not settings.is_loopback:
-            _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
+            _log.warning("anybody who reaches %s may read, write and delete everything", settings.beyond_loopback)
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and keyring is not None and not settings.is_loopback:
             _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
-                         settings.listen)  # fmt: skip
+                         settings.beyond_loopback)  # fmt: skip
         yield Security(authenticator, keyring, tls)
 
 
@@ -104,10 +104,10 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
-def rationed_uploads(
+def upload_rationing(
     settings: Settings, uploads: UploadRecords, accounts: QuotaRecords, now: Callable[[], datetime]
-) -> RationedUploads | None:
-    """Returns the records that keep to the quotas of the settings, None where there are none."""
+) -> UploadRationing | None:
+    """Returns what keeps to the quotas of the settings, None where there are none."""
     quotas = Quotas(
         ration_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
         ration_of(settings.quota_partition_uploads, settings.quota_partition_bytes),
@@ -115,7 +115,7 @@ def rationed_uploads(
     if quotas.is_empty:
         return None
     lease = claim_lease(timedelta(seconds=settings.mongo_timeout_seconds))
-    return RationedUploads(uploads, accounts, quotas, lease=lease, now=now)
+    return UploadRationing(uploads, accounts, quotas, lease=lease, now=now)
 
 
 async def _load(keyring: Keyring, settings: Settings) -> None:

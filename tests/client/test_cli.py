@@ -221,7 +221,7 @@ async def test_without_the_extra_it_says_what_to_install() -> None:
     )
     result = await finished(process)
     assert result.code == 1
-    assert "assetlane-0.1.0-py3-none-any.whl[cli]'" in result.err
+    assert "assetlane-0.2.0-py3-none-any.whl[cli]'" in result.err
     assert "Traceback" not in result.err
 
 

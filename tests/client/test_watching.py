@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import grpc
 import pytest
 from tests.client.lane_server import Fault, LaneServer
+from ulid import ULID
 
 from assetlane import (
     AssetlaneError,
@@ -25,7 +26,7 @@ from assetlane import (
     watching,
 )
 from assetlane.v1.upload_pb2 import VariantPromise
-from assetlane.v1.upload_service_pb2 import RequestUploadRequest
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest, WatchUploadResponse
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -267,3 +268,30 @@ async def test_closing_the_client_ends_its_watches_with_an_error(
     with pytest.raises(Unavailable) as closed:
         await task
     assert closed.value.reason == "CLIENT_CLOSED"
+
+
+def test_what_a_session_watch_remembers_is_bounded() -> None:
+    """By what is open and what ended lately: 20,000 uploads come and go, one a second, and the request stays small."""
+    cursor = watching.SessionCursor("phone")
+    waiting = str(ULID.from_timestamp(1_700_000_000.0)).lower()
+
+    def take(upload_id: str, *statuses: UploadStatus.ValueType) -> None:
+        for revision, status in enumerate(statuses, 1):
+            upload = Upload(upload_id=upload_id, revision=revision, status=status)
+            event = WatchUploadResponse(status=StatusEvent(upload=upload))
+            assert cursor.take(event) is event.status
+            assert cursor.take(event) is None
+
+    take(waiting, UploadStatus.UPLOAD_STATUS_PENDING, UploadStatus.UPLOAD_STATUS_INITIALIZED)
+    newest = ""
+    for number in range(20_000):
+        newest = str(ULID.from_timestamp(1_800_000_000.0 + number)).lower()
+        take(newest, UploadStatus.UPLOAD_STATUS_INITIALIZED, UploadStatus.UPLOAD_STATUS_COMPLETED)
+    named = cursor.request().after_revisions
+    assert named[waiting] == 2
+    assert named[newest] == 2
+    assert len(named) < 2500
+    assert cursor.request().ByteSize() < 100_000
+    # All that ended within five minutes of the newest one is still named.
+    recent = [str(ULID.from_timestamp(1_800_000_000.0 + 19_999 - ago)).lower()[:10] for ago in range(299)]
+    assert {one[:10] for one in named} >= set(recent)

@@ -1,4 +1,4 @@
-"""The contract of QuotaRecords: sums that are exact whoever asks at the same time, on a real MongoDB."""
+"""The contract of QuotaRecords: sums that are exact whoever asks at the same time, on every adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,11 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.records.stores import drop
+from tests.records.ledgers import opened
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
-from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.ports import Balance, Claim, QuotaRecords, Ration
 
 LATER = NOW + timedelta(minutes=10)
@@ -23,14 +22,13 @@ def claim(number: int, size_bytes: int = 1) -> Claim:
     return Claim(f"{number:024x}", size_bytes, (f"upload-{number}",), NOW)
 
 
-@pytest.fixture(params=["mongo"])
+@pytest.fixture(params=["MongoDB, ordered pages", "memory"])
 async def accounts(
     request: pytest.FixtureRequest, stack: StackAddress, database_name: str
 ) -> AsyncIterator[QuotaRecords]:
     """Each adapter there is, open and empty."""
-    async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=timedelta(seconds=10)) as opened:
-        yield opened.quotas
-    await drop(stack.mongo_uri, database_name)
+    async with opened(request.param, stack, database_name) as ledger:
+        yield ledger.quotas
 
 
 async def test_of_sixteen_claims_at_once_as_many_are_made_as_fit(accounts: QuotaRecords) -> None:

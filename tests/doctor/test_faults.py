@@ -40,7 +40,7 @@ async def test_a_sound_set_up_passes_every_check_and_nothing_is_left(settings: S
         assert (await store.list_keys("", "")).objects == ()
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
         left = await client[settings.mongo_database].list_collection_names()
-    assert set(left) <= {"uploads", "assets", "progress", "quotas"}
+    assert set(left) <= {"uploads", "progress", "quotas", "meta"}
 
 
 async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: Settings) -> None:
@@ -395,15 +395,15 @@ async def test_a_private_prefix_that_everybody_can_read_is_named(settings: Setti
 async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(settings: Settings) -> None:
     """The server makes the one, `setup` the other."""
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
-        await client[settings.mongo_database]["uploads"].drop_index("sweep")
+        await client[settings.mongo_database]["uploads"].drop_index("due")
     async with object_store(settings) as store:
         await store.ask(lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket))
 
     report = await examined(settings)
 
     assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
-    assert "uploads.sweep" in report.told("indexes")
-    assert "assets.sweep" not in report.told("indexes")
+    assert "uploads.due" in report.told("indexes")
+    assert "quotas.sweep" not in report.told("indexes")
 
 
 async def test_a_store_that_obeys_unsigned_headers_is_named(settings: Settings) -> None:

@@ -88,14 +88,16 @@ class Workshop:
         """Leads an upload to its asset, whose read URLs are then an hour old."""
         upload_id = await self.uploaded(request_id)
         await self.well.uploads.CompleteUpload(CompleteUploadRequest(upload_id=upload_id))
-        await self.database["assets"].update_one({"_id": upload_id}, {"$set": {"refresh_time": utc_now() - HOUR}})
+        await self.database["uploads"].update_one(
+            {"_id": upload_id}, {"$set": {"asset.refresh_time": utc_now() - HOUR}}
+        )
         return upload_id
 
     async def look(self, request_id: str) -> str:
         """Returns what MongoDB has: of the uploads of this request their histories, and their assets."""
         seen = []
-        async for upload in self.database["uploads"].find({"request_id": request_id}):
-            asset = await self.database["assets"].find_one({"_id": upload["_id"]})
+        async for upload in self.database["uploads"].find({"request_key": request_id}):
+            asset = upload.get("asset")
             seen.append(" ".join(change["status"] for change in upload["history"]))
             if asset is not None:
                 names = [variant["name"] for variant in asset["variants"]]

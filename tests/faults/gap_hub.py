@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 
-from assetlane_server.uploads.asset import Asset
-from assetlane_server.uploads.ports import ChangeHub, Mailbox, Snapshot
+from assetlane_server.uploads.ports import ChangeHub, Mailbox
 from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.upload import Asset, Upload
 
 
 class Gap(StrEnum):
@@ -26,11 +26,11 @@ class GapHub:
         self._deed = deed
         self.is_done = False
 
-    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Upload | Progress]]:
         """See ChangeHub."""
         return self._opened(self._hub.watch_upload(upload_id))
 
-    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Upload | Progress]]:
         """See ChangeHub."""
         return self._opened(self._hub.watch_session(session_id, uid))
 
@@ -38,24 +38,24 @@ class GapHub:
         """See ChangeHub. No gap is forced there."""
         return self._hub.watch_partition(partition)
 
-    async def read_upload(self, upload_id: str) -> Snapshot | None:
+    async def read_upload(self, upload_id: str) -> Upload | None:
         """See ChangeHub."""
         await self._arrive(Gap.BEFORE_READING)
-        snapshot = await self._hub.read_upload(upload_id)
+        upload = await self._hub.read_upload(upload_id)
         await self._arrive(Gap.BEFORE_FOLLOWING)
-        return snapshot
+        return upload
 
-    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
+    async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
         """See ChangeHub."""
         await self._arrive(Gap.BEFORE_READING)
-        snapshots = await self._hub.read_session(session_id, uid)
+        uploads = await self._hub.read_session(session_id, uid)
         await self._arrive(Gap.BEFORE_FOLLOWING)
-        return snapshots
+        return uploads
 
     @asynccontextmanager
     async def _opened(
-        self, opening: AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]
-    ) -> AsyncIterator[Mailbox[Snapshot | Progress]]:
+        self, opening: AbstractAsyncContextManager[Mailbox[Upload | Progress]]
+    ) -> AsyncIterator[Mailbox[Upload | Progress]]:
         await self._arrive(Gap.BEFORE_REGISTERING)
         async with opening as mailbox:
             yield mailbox

@@ -64,7 +64,7 @@ async def taken(settings: Settings) -> Inventory:
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
         database = client[settings.mongo_database]
         inventory.uploads = {one["_id"]: one async for one in database["uploads"].find({})}
-        inventory.assets = {one["_id"]: one async for one in database["assets"].find({})}
+        inventory.assets = {name: one["asset"] for name, one in inventory.uploads.items() if "asset" in one}
     for upload_id, upload in inventory.uploads.items():
         statuses = tuple(change["status"] for change in upload["history"])
         inventory.statuses[statuses[-1]] += 1
@@ -86,8 +86,7 @@ async def taken(settings: Settings) -> Inventory:
 
         async def check(asset_id: str) -> None:
             async with turn:
-                # The record of an upload goes, its asset stays.
-                promised = inventory.uploads.get(asset_id, living[asset_id])["variants"]
+                promised = inventory.uploads[asset_id]["variants"]
                 if not await _is_kept(store, promised, living[asset_id]["variants"]):
                     inventory.false_assets.append(asset_id)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.upload import LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
+from assetlane_server.uploads.upload import DELETED_KEPT_FOR, LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
 
 
 class Ledger(StrEnum):
@@ -35,6 +35,9 @@ class Life:
     ledger: Ledger = Ledger.NOTHING
     asset_sweep: datetime | None = None
     """When the sweeper deletes the object of a deleted asset again."""
+    deleted: datetime | None = None
+    is_erased: bool = False
+    """Where a deleted asset was filed is forgotten."""
     refreshed: datetime | None = None
     stored: Stored = Stored.NOTHING
     has_record: bool = True
@@ -68,8 +71,7 @@ class Life:
         if self.status in ("INITIALIZED", "UPLOADED"):
             if self.stored is Stored.PROMISED:
                 self.status = "COMPLETED"
-                if self.ledger is Ledger.NOTHING:
-                    self.ledger, self.refreshed = Ledger.THERE, now
+                self.ledger, self.refreshed = Ledger.THERE, now
             else:
                 self.status, self.stored = "FAILED", Stored.NOTHING
             self.ended = now
@@ -98,15 +100,13 @@ class Life:
         if self.ledger is Ledger.NOTHING:
             return "ASSET_NOT_FOUND"
         if self.ledger is Ledger.THERE:
-            self.ledger, self.asset_sweep = Ledger.DELETED, now + WORK_LEASE
+            self.ledger, self.deleted, self.asset_sweep = Ledger.DELETED, now, now + WORK_LEASE
         self.stored = Stored.NOTHING
         return ""
 
-    def die_uploaded(self, now: datetime, *, has_asset: bool) -> None:
-        """A server died in CompleteUpload: before it wrote the asset, or after."""
+    def die_uploaded(self, now: datetime) -> None:
+        """A server died in CompleteUpload after it had written UPLOADED."""
         self.status, self.uploaded = "UPLOADED", now
-        if has_asset:
-            self.ledger, self.refreshed = Ledger.THERE, now
 
     def settle(self, now: datetime) -> None:
         """The sweepers have done all that had come up by now."""
@@ -117,11 +117,15 @@ class Life:
                 self.complete(now)
             elif now >= self.deadline + SWEEP_MARGIN:
                 self.status, self.ended = "EXPIRED", now
-        if self.has_record and self.ended is not None:
-            if self.status != "COMPLETED" and now >= max(self.ended, self.targets_end) + SWEEP_MARGIN:
+        if self.has_record and self.ended is not None and self.status != "COMPLETED":
+            if now >= max(self.ended, self.targets_end) + SWEEP_MARGIN:
                 self.stored = Stored.NOTHING
             self.has_record = now < self.ended + self.kept_for
         if self.asset_sweep is not None and now >= self.asset_sweep:
             self.stored = Stored.NOTHING
             looks = [self.targets_end + wait for wait in (SWEEP_MARGIN, LONGEST_PUT)]
             self.asset_sweep = next((look for look in looks if now < look), None)
+            self.is_erased = self.asset_sweep is None
+        if self.is_erased and self.deleted is not None:
+            self.has_record = now < max(self.deleted + DELETED_KEPT_FOR, self.targets_end + LONGEST_PUT)
+            self.ledger = self.ledger if self.has_record else Ledger.NOTHING

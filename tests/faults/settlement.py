@@ -7,13 +7,14 @@ from datetime import datetime, timedelta
 
 from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
-from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import rationed_uploads
+from assetlane_server.security import upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.tokens import TokenSigner
 
 _SECOND = timedelta(seconds=1)
 _CALL_LIMIT = timedelta(seconds=20)
@@ -31,21 +32,20 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
         MongoRecords.open(uri, settings.mongo_database, call_timeout=_CALL_LIMIT) as records,
         object_store(settings) as store,
     ):
-        uploads = rationed_uploads(settings, records, records.quotas, now) or records
+        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, now))
         broker = UploadBroker(
-            uploads=uploads,
-            assets=records,
+            uploads=records,
+            changes=changes,
             store=store,
-            hub=Hub(records, now),
             lanes=Lanes(store),
             board=ProgressBoard(records, _SECOND),
             cut_room=cut_room(settings, records, store, now),
             terms=settings.terms,
-            heartbeat=_SECOND,
+            signer=TokenSigner(records.token_key),
             new_id=new_id,
             now=now,
         )
-        yield Sweeper(records=records, uploads=uploads, store=store, broker=broker, interval=_SECOND, now=now)
+        yield Sweeper(records=records, changes=changes, store=store, broker=broker, interval=_SECOND, now=now)
 
 
 async def settled(settings: Settings, ahead: timedelta) -> None:

@@ -183,7 +183,7 @@ class Play:
         return await self._outcome(request_id, answer)
 
     async def _outcome(self, request_id: str, answer: str | None) -> Outcome:
-        document = await self._workshop.database["uploads"].find_one({"request_id": request_id})
+        document = await self._workshop.database["uploads"].find_one({"request_key": request_id})
         self.upload_ids[request_id] = document["_id"] if document else ""
         return Outcome(answer, await self._workshop.look(request_id))
 

@@ -67,7 +67,7 @@ class Looking:
         """Returns every record and object."""
         found: Contents = {
             (name, str(document["_id"])): bson.encode(document)
-            for name in ("uploads", "assets", "progress", "quotas")
+            for name in ("uploads", "progress", "quotas")
             for document in self._database[name].find({})
         }
         return found | {("bucket", key): True for key in asyncio.run(self._bucket.keys())}
@@ -110,7 +110,7 @@ class Fuzzer:
                 touched |= self._sent(method, data.draw(strategy))
             if method.name == "ReportProgress":
                 self._reported |= touched
-            expected = {"uploads": touched, "assets": touched, "bucket": touched, "progress": touched | self._reported}
+            expected = {"uploads": touched, "bucket": touched, "progress": touched | self._reported}
             changed = {
                 (kind, name)
                 for (kind, name), _ in before.items() ^ self._looking.contents().items()

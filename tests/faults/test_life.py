@@ -24,18 +24,18 @@ from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import UploadRequest
-from assetlane_server.uploads.asset import asset_of
-from assetlane_server.uploads.broker import Completion, UploadBroker
+from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import Refusal
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.upload import ORIGINAL, VariantPromise
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import ORIGINAL, Upload, VariantPromise
 
 pytestmark = pytest.mark.faults
 
@@ -92,24 +92,25 @@ class Site:
     async def restart(self) -> None:
         """A new server on the same stores."""
         lanes = Lanes(self.store)
+        changes = StatusChanges(self.records)
+        signer = TokenSigner(self.records.token_key)
         self.broker = UploadBroker(
             uploads=self.records,
-            assets=self.records,
+            changes=changes,
             store=self.store,
-            hub=Hub(self.records, self.now),
             lanes=lanes,
             board=ProgressBoard(self.records, SECOND),
             cut_room=cut_room(self._settings, self.records, self.store, self.now),
             terms=self._settings.terms,
-            heartbeat=SECOND,
+            signer=signer,
             new_id=new_id,
             now=self.now,
         )
-        self.ledger = AssetLedger(assets=self.records, store=self.store, lanes=lanes, now=self.now)
+        self.ledger = AssetLedger(assets=self.records, store=self.store, lanes=lanes, signer=signer, now=self.now)
         self._sweepers = [
             Sweeper(
                 records=self.records,
-                uploads=self.records,
+                changes=changes,
                 store=self.store,
                 broker=self.broker,
                 interval=SECOND,
@@ -214,7 +215,7 @@ class LifeMachine(RuleBasedStateMachine):
             case "complete":
                 self.complete(number)
             case "die":
-                self.die_while_completing(number, has_asset=is_odd)
+                self.die_while_completing(number)
             case "cancel":
                 self.cancel(number)
             case "refresh":
@@ -263,29 +264,24 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("CompleteUpload")
         upload_id, life = self.one(number)
 
-        def tell(completion: Completion) -> str:
-            assert (completion.asset is not None) is (expected == "COMPLETED" and life.ledger is Ledger.THERE)
-            return completion.upload.status
+        def tell(upload: Upload) -> str:
+            assert (upload.readable_asset is not None) is (expected == "COMPLETED" and life.ledger is Ledger.THERE)
+            return upload.status
 
         expected = life.complete(self.now)
         assert self.answer(self.world.site.broker.complete_upload(upload_id, UNRESTRICTED), tell) == expected
 
-    def die_while_completing(self, number: int, *, has_asset: bool) -> None:
-        """CompleteUpload on a server that dies in the middle."""
+    def die_while_completing(self, number: int) -> None:
+        """CompleteUpload on a server that dies in the middle of long work."""
         upload_id, life = self.one(number)
         if life.status == "INITIALIZED" and life.stored is Stored.PROMISED:
             self.step("CompleteUpload, killed")
-            self.world.run(self._die(upload_id, has_asset=has_asset))
-            life.die_uploaded(self.now, has_asset=has_asset)
+            self.world.run(self._die(upload_id))
+            life.die_uploaded(self.now)
 
-    async def _die(self, upload_id: str, *, has_asset: bool) -> None:
-        records, store = self.world.site.records, self.world.site.store
+    async def _die(self, upload_id: str) -> None:
         upload = (await self.world.site.broker.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
-        assert await records.advance_upload(upload)
-        if has_asset:
-            proof = await store.head(upload.variants[0].key)
-            assert proof is not None
-            await records.insert_asset(asset_of(upload, [proof], self.now))
+        assert await self.world.site.records.advance_upload(upload)
 
     def cancel(self, number: int) -> None:
         """CancelUpload."""
@@ -338,9 +334,11 @@ class LifeMachine(RuleBasedStateMachine):
             asset = assets.get(upload_id)
             assert (upload is not None) is life.has_record
             assert upload is None or upload.status == life.status
+            assert asset == (None if upload is None else upload.asset)
             ledger = Ledger.NOTHING if asset is None else Ledger.DELETED if asset.is_deleted else Ledger.THERE
             assert ledger is life.ledger
             assert asset is None or asset.refresh_time == life.refreshed
+            assert upload is None or bool(upload.file_path) is not life.is_erased
             sizes = {len(BODY): Stored.PROMISED, len(OTHER_BODY): Stored.OTHER}
             assert life.stored is (Stored.NOTHING if found is None else sizes[found.size_bytes])
 

@@ -26,7 +26,7 @@ from assetlane.v1.upload_service_pb2 import (
 from assetlane_server.app import utc_now
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import rationed_uploads
+from assetlane_server.security import upload_rationing
 from assetlane_server.uploads.ports import Account
 from assetlane_server.uploads.upload import Status
 
@@ -134,7 +134,7 @@ async def test_of_200_at_once_through_two_servers_exactly_the_limit_is_accepted(
 
     await settled(settings, WEEK)
     async with MongoRecords.open(own_stack.address.mongo_uri, "quotas", call_timeout=timedelta(seconds=10)) as records:
-        healer = rationed_uploads(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
+        healer = upload_rationing(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
         assert healer is not None
         while await healer.sweep():
             pass

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from datetime import timedelta
 
 import pytest
@@ -10,18 +10,16 @@ from tests.faults.gap_hub import Gap, GapHub
 from tests.faults.verdict import Sighting, judge
 from tests.records.hubs import LIMIT, initialized, running
 from tests.records.stores import drop
-from tests.servers import settings_for
 from tests.uploads.samples import NOW
 
-from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.local import StackAddress
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ports import ChangeHub, Snapshot
-from assetlane_server.uploads.progress import Progress, ProgressBoard
+from assetlane_server.uploads.ports import ChangeHub
+from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.upload import Upload
+from assetlane_server.uploads.upload_watches import UploadWatches
 
 pytestmark = pytest.mark.faults
 
@@ -33,8 +31,7 @@ QUIET_HEARTBEATS = 3  # so many in a row say that nothing else comes
 class Scene:
     """A ledger with a live hub, and watches that meet a change in a gap."""
 
-    def __init__(self, stack: StackAddress, records: MongoRecords, hub: Hub) -> None:
-        self.stack = stack
+    def __init__(self, records: MongoRecords, hub: Hub) -> None:
         self.records = records
         self.hub = hub
 
@@ -43,26 +40,11 @@ class Scene:
         last = initialized("last")
         async with self.hub.watch_upload(last.upload_id) as mailbox:
             await self.records.insert_upload(last)
-            assert await mailbox.next(LIMIT)
+            assert (await mailbox.next(LIMIT)).news
 
-    @asynccontextmanager
-    async def broker(self, hub: ChangeHub) -> AsyncIterator[UploadBroker]:
-        """A broker as `app.py` makes it, on this hub."""
-        settings = settings_for(self.stack, "unused", "")
-        async with object_store(settings) as store:
-            yield UploadBroker(
-                uploads=self.records,
-                assets=self.records,
-                store=store,
-                hub=hub,
-                lanes=Lanes(store),
-                board=ProgressBoard(self.records, timedelta(seconds=1)),
-                cut_room=cut_room(settings, self.records, store, utc_now),
-                terms=settings.terms,
-                heartbeat=HEARTBEAT,
-                new_id=new_id,
-                now=utc_now,
-            )
+    def watches(self, hub: ChangeHub) -> UploadWatches:
+        """Watches as `app.py` makes them, on this hub."""
+        return UploadWatches(uploads=self.records, hub=hub, heartbeat=HEARTBEAT)
 
 
 @pytest.fixture
@@ -72,11 +54,11 @@ async def scene(stack: StackAddress, database_name: str) -> AsyncIterator[Scene]
         MongoRecords.open(stack.mongo_uri, database_name, call_timeout=timedelta(seconds=10)) as records,
         running(records) as hub,
     ):
-        yield Scene(stack, records, hub)
+        yield Scene(records, hub)
     await drop(stack.mongo_uri, database_name)
 
 
-async def everything(watch: AsyncGenerator[Snapshot | Progress | None], due: int) -> list[Sighting]:
+async def everything(watch: AsyncGenerator[Upload | Progress | None], due: int) -> list[Sighting]:
     """What the watch delivers until as much as was due has come, within a limit, and then nothing more."""
     seen: list[Sighting] = []
     quiet = 0
@@ -84,8 +66,8 @@ async def everything(watch: AsyncGenerator[Snapshot | Progress | None], due: int
         async with asyncio.timeout(DELIVERY_LIMIT_S), aclosing(watch) as events:
             async for event in events:
                 quiet = quiet + 1 if event is None else 0
-                if isinstance(event, Snapshot):
-                    seen.append(Sighting(event.upload.upload_id, event.upload.revision, event.upload.status))
+                if isinstance(event, Upload):
+                    seen.append(Sighting(event.upload_id, event.revision, event.status))
                 if quiet >= QUIET_HEARTBEATS and len(seen) >= due:
                     break
     return seen
@@ -103,8 +85,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
             await scene.tell_hub()
 
     hub = GapHub(scene.hub, gap, advance)
-    async with scene.broker(hub) as broker:
-        seen = await everything(broker.watch_upload(upload.upload_id, 0, UNRESTRICTED), due=3)
+    seen = await everything(scene.watches(hub).watch_upload(upload.upload_id, 0, UNRESTRICTED), due=3)
     assert hub.is_done
     assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
 
@@ -123,8 +104,7 @@ async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Ga
             await scene.tell_hub()
 
     hub = GapHub(scene.hub, gap, advance)
-    async with scene.broker(hub) as broker:
-        seen = await everything(broker.watch_session("phone", {}, UNRESTRICTED), due=7)
+    seen = await everything(scene.watches(hub).watch_session("phone", {}, UNRESTRICTED), due=7)
     assert hub.is_done
     begun = ("PENDING", "INITIALIZED")
     histories = {resting.upload_id: begun, going_on.upload_id: (*begun, "UPLOADED"), late.upload_id: begun}

@@ -26,6 +26,7 @@ from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.errors import AssetNotFound
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.tokens import TokenSigner
 
 STEPS = 120
 SESSION = "phone"  # both users': it is the client who chooses
@@ -292,7 +293,9 @@ async def test_the_forbidden_costs_the_same_reads_as_the_missing(
     ):
         asset = await person_with(issuer.token("ann")).asset()
         counted: Any = Counted(records)
-        ledger = AssetLedger(assets=counted, store=store, lanes=Lanes(store), now=utc_now)
+        ledger = AssetLedger(
+            assets=counted, store=store, lanes=Lanes(store), signer=TokenSigner(records.token_key), now=utc_now
+        )
         bob = NobodyElses()
         compared = []
         for name, work in {

@@ -28,8 +28,9 @@ from assetlane_server.access.quotas import claim_of
 from assetlane_server.app import new_id, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import rationed_uploads
+from assetlane_server.security import upload_rationing
 from assetlane_server.uploads.ports import Claim, Ration
+from assetlane_server.uploads.status_changes import StatusChanges
 
 HOUR = timedelta(hours=1)
 ANN = "uid:7f3a"
@@ -155,11 +156,11 @@ async def test_claims_that_are_in_nobodys_way_are_found_in_time(settings: Settin
         orphan = Claim("0" * 24, 7, (new_id(),), utc_now())
         assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now()) is None
         for ahead, left in ((timedelta(seconds=1), (1, 7)), (HOUR, (0, 0))):
-            later = rationed_uploads(limited, records, records.quotas, clock(ahead))
+            later = upload_rationing(limited, records, records.quotas, clock(ahead))
             assert later is not None
             await later.sweep()
             assert await counted(settings) == left
-        last = rationed_uploads(limited, records, records.quotas, clock(2 * HOUR))
+        last = upload_rationing(limited, records, records.quotas, clock(2 * HOUR))
         assert last is not None
         assert await last.sweep() == 1
         assert await records.quotas.find_account(ANN) is None
@@ -172,14 +173,13 @@ async def test_an_upload_that_ends_while_the_account_is_out_of_reach_ends_all_th
     named = settings.mongo_uri.get_secret_value() + f"&appName={database_name}"
     limited = settings.model_copy(update={"quota_uid_uploads": 1})
     async with ledger(settings) as records, ledger(Settings(**{**limited.model_dump(), "mongo_uri": named})) as far:
-        rationed = rationed_uploads(limited, records, far.quotas, utc_now)
-        assert rationed is not None
+        changes = StatusChanges(records, upload_rationing(limited, records, far.quotas, utc_now))
         async with server(settings, quota_uid_uploads=1) as stubs:
             reply = await stubs.uploads.RequestUpload(request_for())
             upload = await records.find_upload(reply.upload.upload_id)
             assert upload is not None
             async with failing(settings.mongo_uri.get_secret_value(), database_name, ["update"], errorCode=50):
-                assert await rationed.advance_upload(upload.cancelled(utc_now()))
+                assert await changes.advance(upload.cancelled(utc_now()))
             assert await counted(settings) == (1, len(BODY))
             account = await records.quotas.find_account(ANN)
             assert account is not None
@@ -270,15 +270,15 @@ async def test_quotas_that_are_being_given_back_are_waited_for(settings: Setting
                 await may_release.wait()
                 return await records.quotas.release(*arguments, **named)
 
-        rationed = rationed_uploads(limited, records, cast(Any, SlowAccounts()), utc_now)
-        assert rationed is not None
-        upload = await rationed.insert_upload(replace(requested(), upload_id=new_id()))
-        ending = asyncio.create_task(rationed.advance_upload(upload.cancelled(utc_now())))
+        rationing = upload_rationing(limited, records, cast(Any, SlowAccounts()), utc_now)
+        changes = StatusChanges(records, rationing)
+        upload = await changes.insert(replace(requested(), upload_id=new_id()))
+        ending = asyncio.create_task(changes.advance(upload.cancelled(utc_now())))
         await asyncio.wait_for(is_releasing.wait(), LIMIT_S)
         ending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await ending
-        finishing = asyncio.create_task(rationed.finish())
+        finishing = asyncio.create_task(changes.finish())
         await asyncio.sleep(0.05)
         assert not finishing.done()
         may_release.set()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import aiohttp
 import pytest
@@ -20,7 +21,6 @@ from assetlane_server.config import Settings
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.reports import delete_orphans, report_discrepancies
-from assetlane_server.uploads.asset import Asset as LedgerAsset
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.reconciler import Reconciler
 from assetlane_server.uploads.reconciliation import Kind
@@ -180,43 +180,52 @@ async def test_uploads_that_race_with_the_comparison_are_never_orphans(bench: Be
     assert found == set()
 
 
-async def test_an_upload_completed_between_the_two_reads_is_no_orphan(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
-    """Uploads first, then assets: the other way round neither would know the object."""
-    reply = await stubs.uploads.RequestUpload(request_for())
-    await put(shelf.web, reply.write_targets[0])
-    find_uploads, find_assets = bench.records.find_uploads, bench.records.find_assets
-    complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
+async def test_an_upload_completed_while_it_is_looked_at_is_no_orphan(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
+    """Right before its record is read, or right after."""
+    find_uploads = bench.records.find_uploads
+    for is_before in (True, False):
+        reply = await stubs.uploads.RequestUpload(request_for())
+        await put(shelf.web, reply.write_targets[0])
+        complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
 
-    async def uploads_then_complete(upload_ids: Sequence[str]) -> dict[str, Upload]:
-        found = await find_uploads(upload_ids)
-        await stubs.uploads.CompleteUpload(complete)
-        return found
+        async def find_and_complete(
+            upload_ids: Sequence[str], complete: CompleteUploadRequest = complete, is_before: bool = is_before
+        ) -> dict[str, Upload | None]:
+            if is_before:
+                await stubs.uploads.CompleteUpload(complete)
+            found = await find_uploads(upload_ids)
+            await stubs.uploads.CompleteUpload(complete)
+            return found
 
-    async def assets_then_complete(asset_ids: Sequence[str]) -> dict[str, LedgerAsset]:
-        found = await find_assets(asset_ids)
-        await stubs.uploads.CompleteUpload(complete)
-        return found
-
-    bench.records.find_uploads = uploads_then_complete  # type: ignore[method-assign]  # at the worst moment
-    bench.records.find_assets = assets_then_complete  # type: ignore[method-assign]  # whichever comes first
-    assert await bench.found() == set()
+        bench.records.find_uploads = find_and_complete  # type: ignore[method-assign]  # at the worst moment
+        assert await bench.found() == set()
 
 
 async def test_an_asset_deleted_while_it_is_looked_at_is_no_phantom(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
     """Between the ledger's page and the look at the object, both go."""
     asset = await shelf.asset()
-    scan = bench.records.scan_assets
+    scan = bench.records.scan_uploads
 
-    async def scan_then_delete(*, after_id: str, limit: int) -> list[LedgerAsset]:
-        page = await scan(after_id=after_id, limit=limit)
+    async def scan_then_delete(**filters: Any) -> list[Upload]:
+        page = await scan(**filters)
         await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=asset.asset_id))
         return page
 
-    bench.records.scan_assets = scan_then_delete  # type: ignore[method-assign]  # a deletion at the worst moment
+    bench.records.scan_uploads = scan_then_delete  # type: ignore[method-assign]  # a deletion at the worst moment
     reconciler = bench.reconciler()
     assert [one async for one in reconciler.discrepancies()] == []
     assert reconciler.tally.assets == 1
     assert await bench.keys() == set()
+
+
+async def test_what_belongs_to_a_record_of_a_newer_version_is_left_alone(bench: Bench, shelf: Shelf) -> None:
+    """Its object is no orphan, and its multipart uploads do not linger: only that version knows."""
+    asset = await shelf.asset()
+    await bench.records._uploads.update_one({"_id": asset.asset_id}, {"$set": {"status": "HELD"}})
+    before = await bench.keys()
+    assert await bench.found() == set()
+    assert [one async for one in bench.reconciler().delete_orphans(AGE)] == []
+    assert await bench.keys() == before
 
 
 async def test_only_old_orphans_are_deleted_and_only_when_asked(bench: Bench, shelf: Shelf) -> None:

@@ -19,20 +19,20 @@ from assetlane_server.app import cut_room, new_id, object_store, utc_now
 from assetlane_server.config import Settings
 from assetlane_server.images.workers import can_cut
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.admission import UploadRequest
-from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.errors import UploadNotFound
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Status, Upload, VariantPromise
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload, VariantPromise
 
 QUARTER = timedelta(minutes=15)
 DAY = timedelta(days=1)
@@ -49,24 +49,25 @@ class Deployment:
         self.store = store
         self._web = web
         lanes = Lanes(store)
+        changes = StatusChanges(records)
+        signer = TokenSigner(records.token_key)
         self.broker = UploadBroker(
             uploads=records,
-            assets=records,
+            changes=changes,
             store=store,
-            hub=Hub(records, self.now),
             lanes=lanes,
             board=ProgressBoard(records, timedelta(seconds=1)),
             cut_room=cut_room(settings, records, store, self.now),
             terms=replace(settings.terms, can_cut=can_cut),
-            heartbeat=timedelta(seconds=15),
+            signer=signer,
             new_id=new_id,
             now=self.now,
         )
-        self.ledger = AssetLedger(assets=records, store=store, lanes=lanes, now=self.now)
+        self.ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=self.now)
         self._sweepers = [
             Sweeper(
                 records=records,
-                uploads=records,
+                changes=changes,
                 store=store,
                 broker=self.broker,
                 interval=timedelta(seconds=1),
@@ -145,35 +146,25 @@ async def test_who_vanished_before_the_put_expires_at_the_deadline(deployment: D
 
 
 async def test_a_server_that_died_while_proving_is_finished_by_another(deployment: Deployment) -> None:
-    """UPLOADED with nobody at work: once its lease is over it completes, with or without the asset written."""
-    uploads = []
-    for has_asset in (False, True):
-        upload, target = await deployment.requested()
-        await deployment.put(target)
-        uploaded = upload.uploaded(deployment.now())
-        assert await deployment.records.advance_upload(uploaded)
-        if has_asset:
-            proof = await deployment.store.head(upload.variants[0].key)
-            assert proof is not None
-            await deployment.records.insert_asset(asset_of(uploaded, [proof], deployment.now()))
-        uploads.append(upload)
-    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
-    assert [await deployment.status(upload) for upload in uploads] == [Status.COMPLETED] * 2
-
-
-async def test_an_asset_that_was_deleted_before_its_completion_ended_stays_deleted(deployment: Deployment) -> None:
-    """The server died between asset and COMPLETED, the owner deleted the asset, then completed once more."""
+    """UPLOADED with nobody at work: once its lease is over it completes."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    uploaded = upload.uploaded(deployment.now())
-    assert await deployment.records.advance_upload(uploaded)
-    proof = await deployment.store.head(upload.variants[0].key)
-    assert proof is not None
-    await deployment.records.insert_asset(asset_of(uploaded, [proof], deployment.now()))
+    assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
+    await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
+    assert await deployment.status(upload) is Status.COMPLETED
+
+
+async def test_an_asset_that_was_deleted_stays_deleted_when_its_upload_is_completed_again(
+    deployment: Deployment,
+) -> None:
+    """The owner deleted the asset, put the bytes through a URL that still lived, and completed once more."""
+    upload, target = await deployment.requested()
+    await deployment.put(target)
+    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
     await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
-    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
-    assert (completion.upload.status, completion.asset) == (Status.COMPLETED, None)
+    completed = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert (completed.status, completed.readable_asset) == (Status.COMPLETED, None)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert not await deployment.is_stored(upload)
 
@@ -203,24 +194,54 @@ async def test_what_is_put_after_a_delete_is_gone_once_the_url_is(deployment: De
     await deployment.put(target)  # as slow a one as there may be: it began while its URL lived
     await deployment.sweep_after(DAY)
     assert not await deployment.is_stored(upload)
-    asset = (await deployment.records.find_assets([upload.upload_id]))[upload.upload_id]
-    assert asset.is_deleted
-    assert asset.sweep_time is None
+    stored = await deployment.records.find_upload(upload.upload_id)
+    assert stored is not None
+    assert stored.asset is not None
+    assert stored.asset.is_deleted
+    assert stored.is_swept
+
+
+async def test_of_a_deleted_asset_nothing_stays(deployment: Deployment) -> None:
+    """What people said goes at once, where it was filed with the last of its objects, and the record after 8 days."""
+    promise = VariantPromise("original", "text/plain", len(BODY))
+    details = Details("a title", "a caption", "#102030", timedelta(seconds=3), {"a": "b"})
+    request = UploadRequest(uid="7f3a", file_path="a/secret.txt", variants=(promise,), details=details)
+    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    await deployment.put(target_messages(targets)[0])
+    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert (await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)).details == details
+    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
+
+    async def said() -> str:
+        document = await deployment.records._uploads.find_one({"_id": upload.upload_id})
+        return str(document or "")
+
+    at_once = await said()
+    assert not [word for word in ("a title", "a caption", "#102030", "duration", "extra") if word in at_once]
+    assert "secret" in at_once
+    for later in (WORK_LEASE, QUARTER, DAY):
+        await deployment.sweep_after(later + 2 * SWEEP_MARGIN)
+    swept = await said()
+    assert "secret" not in swept
+    assert "private/" not in swept
+    assert "7f3a" in swept
+    await deployment.sweep_after(8 * DAY)
+    assert await said() == ""
 
 
 async def test_an_interrupted_delete_is_finished(deployment: Deployment) -> None:
     """The server died after it marked the asset: its objects go all the same."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
-    assert completion.asset is not None
-    await deployment.records.advance_asset(completion.asset.deleted(deployment.now()))
+    completed = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert completed.asset is not None
+    await deployment.records.advance_asset(completed.asset.deleted(deployment.now()))
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
     assert not await deployment.is_stored(upload)
 
 
-async def test_records_of_uploads_age_out_and_the_ledger_never(deployment: Deployment) -> None:
-    """Completed or not, a month after its end the upload's record is gone; the asset stays, with its bytes."""
+async def test_records_without_an_asset_age_out_and_those_with_one_never(deployment: Deployment) -> None:
+    """A month after its end the record of a cancelled upload is gone; an asset stays, with its upload and its bytes."""
     completed, target = await deployment.requested()
     await deployment.put(target)
     await deployment.broker.complete_upload(completed.upload_id, UNRESTRICTED)
@@ -229,7 +250,7 @@ async def test_records_of_uploads_age_out_and_the_ledger_never(deployment: Deplo
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert [await deployment.status(upload) for upload in (completed, cancelled)] == ["COMPLETED", "CANCELLED"]
     await deployment.sweep_after(timedelta(days=31))
-    assert [await deployment.status(upload) for upload in (completed, cancelled)] == [None, None]
+    assert [await deployment.status(upload) for upload in (completed, cancelled)] == [Status.COMPLETED, None]
     assert (await deployment.ledger.get_asset(completed.upload_id, UNRESTRICTED)).asset_id == completed.upload_id
     assert await deployment.is_stored(completed)
 

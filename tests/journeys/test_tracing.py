@@ -92,7 +92,6 @@ async def test_a_call_is_a_span_of_its_callers_trace_with_what_it_asked_of_the_s
     assert children(calls["CompleteUpload"]) >= {
         "s3 look at an object",
         "mongodb update uploads",
-        "mongodb insert assets",
     }
     # Neither the sweeper's nor the hub's.
     assert {span.name for span in spans if span.parent is None} == {
@@ -169,7 +168,7 @@ def test_traces_that_are_asked_for_without_the_extra_are_a_sentence(monkeypatch:
     assert run.returncode == 1
     assert run.stderr == (
         "assetlane-server: OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and OpenTelemetry is not installed:"
-        " pip install 'dist/assetlane-0.1.0-py3-none-any.whl[otel]' (make dist builds it), or unset it\n"
+        " pip install 'dist/assetlane-0.2.0-py3-none-any.whl[otel]' (make dist builds it), or unset it\n"
     )
 
 

@@ -1,6 +1,8 @@
 """The watch of a partition, on bare stubs."""
 
 import asyncio
+import time
+from datetime import timedelta
 
 import aiohttp
 import grpc
@@ -8,6 +10,7 @@ import pytest
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told
 from tests.journeys.shelf import Shelf
+from tests.records.stores import mongo
 
 from assetlane.v1.asset_service_pb2 import (
     AssetChange,
@@ -15,11 +18,14 @@ from assetlane.v1.asset_service_pb2 import (
     RefreshAssetRequest,
     WatchAssetsRequest,
 )
-from assetlane_server.app import utc_now
+from assetlane_server.config import Settings
 from assetlane_server.uploads.resumption import TOKEN_LIFETIME, Position, resume_token
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import LedgerTime
 
 LIMIT_S = 20.0
 PARTITION = "team/42"
+TWO_WEEKS_S = int(2 * TOKEN_LIFETIME / timedelta(seconds=1))
 
 
 class Watcher:
@@ -102,20 +108,25 @@ async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(shelf
     [
         (
             PARTITION,
-            resume_token(PARTITION, Position(utc_now() - 2 * TOKEN_LIFETIME)),
+            Position(LedgerTime((int(time.time()) << 32) - (TWO_WEEKS_S << 32))),
             "OUT_OF_RANGE",
             "RESUME_EXPIRED",
         ),
-        (PARTITION, resume_token("team/43", Position(utc_now())), "INVALID_ARGUMENT", "INVALID_FIELD"),
+        ("team/43", Position(LedgerTime(int(time.time()) << 32)), "INVALID_ARGUMENT", "INVALID_FIELD"),
         (PARTITION, "made-up", "INVALID_ARGUMENT", "INVALID_FIELD"),
         ("", "", "INVALID_ARGUMENT", "INVALID_FIELD"),
     ],
     ids=["too old", "of another partition", "made up", "no partition"],
 )
 async def test_a_watch_that_cannot_be_is_refused(
-    stubs: Stubs, partition: str, token: str, code: str, reason: str
+    settings: Settings, stubs: Stubs, partition: str, token: str | Position, code: str, reason: str
 ) -> None:
-    """Too old a token is told so: never a silent gap."""
+    """Too old a token is told so: never a silent gap. One of another partition is none."""
+    if isinstance(token, Position):
+        async with mongo(settings.mongo_uri.get_secret_value()) as client:
+            document = await client[settings.mongo_database]["meta"].find_one({"_id": "token_key"})
+        assert document is not None
+        token = resume_token(TokenSigner(document["key"]), PARTITION, token)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.assets.WatchAssets(WatchAssetsRequest(partition=partition, resume_token=token)).read()
     told = Told(failed.value)

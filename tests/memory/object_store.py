@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.s3 import MAX_DELETED_KEYS, put_headers
 from assetlane_server.objects.sigv4 import Credentials, Presigner
-from assetlane_server.uploads.asset import StoredObject, whole_second
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.errors import StoreUnavailable
 from assetlane_server.uploads.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
 from assetlane_server.uploads.ports import (
@@ -31,7 +31,7 @@ from assetlane_server.uploads.ports import (
     PartPage,
     PresignedRequest,
 )
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.uploads.upload import VariantPromise, whole_second
 
 ENDPOINT = "http://memory.invalid"
 BUCKET = "lane"

@@ -8,11 +8,9 @@ from datetime import timedelta
 
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.app import new_id, utc_now
-from assetlane_server.records.hub import Hub
+from assetlane_server.app import new_id
+from assetlane_server.records.hub import ChangeSource, Hub
 from assetlane_server.records.mailbox import HubMailbox
-from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Status, Upload
 
@@ -20,9 +18,9 @@ LIMIT = timedelta(seconds=20)
 
 
 @asynccontextmanager
-async def running(records: MongoRecords) -> AsyncIterator[Hub]:
+async def running(source: ChangeSource) -> AsyncIterator[Hub]:
     """A hub that follows, in a task of its own."""
-    hub = Hub(records, utc_now)
+    hub = Hub(source)
     task = asyncio.create_task(hub.run())
     try:
         yield hub
@@ -36,14 +34,14 @@ def initialized(session_id: str = "phone") -> Upload:
     return replace(requested(session_id=session_id, request_id=""), upload_id=new_id()).initialized(NOW, QUARTER)
 
 
-async def status_of_next(box: HubMailbox[Snapshot | Progress]) -> Status:
-    """Returns the status in the next snapshot."""
-    news = await box.next(LIMIT)
+async def status_of_next(box: HubMailbox[Upload | Progress]) -> Status:
+    """Returns the status of the one upload that has news."""
+    news = (await box.next(LIMIT)).news
     assert len(news) == 1, "no news within the limit"
-    return snapshot_of(news[0]).upload.status
+    return upload_of(news[0]).status
 
 
-def snapshot_of(news: Snapshot | Progress) -> Snapshot:
-    """Returns news that has to be a snapshot."""
-    assert isinstance(news, Snapshot)
+def upload_of(news: Upload | Progress) -> Upload:
+    """Returns news that has to be an upload."""
+    assert isinstance(news, Upload)
     return news

@@ -9,7 +9,6 @@ from tests.records.hubs import LIMIT, initialized
 
 from assetlane_server.records.reading import SharedReading
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.upload import Upload
 
 
@@ -23,9 +22,9 @@ class Ledger:
         self._begun = asyncio.Semaphore(0)
         self.is_down = False
 
-    async def read(self, upload_ids: Sequence[str]) -> list[Snapshot]:
+    async def read(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
         """Returns what was there when the query began."""
-        found = [Snapshot(self.uploads[upload_id]) for upload_id in upload_ids if upload_id in self.uploads]
+        found = {upload_id: self.uploads.get(upload_id) for upload_id in upload_ids}
         self.queries.append(list(upload_ids))
         self._begun.release()
         await self.may_answer.wait()
@@ -40,9 +39,9 @@ class Ledger:
 
 
 @asynccontextmanager
-async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[SharedReading[str]]:
+async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[SharedReading[str, Upload | None]]:
     """A reading that runs."""
-    shared = SharedReading(ledger.read, lambda upload: (upload.upload_id,), keys_at_once)
+    shared = SharedReading(ledger.read, keys_at_once)
     running = asyncio.create_task(shared.run())
     try:
         yield shared
@@ -62,19 +61,19 @@ async def test_who_asks_while_a_query_is_under_way_gets_the_next_one() -> None:
         late = [asyncio.create_task(shared.read(upload.upload_id)) for _ in range(3)]
         await asyncio.sleep(0)
         ledger.may_answer.set()
-        assert await early == [Snapshot(upload)]
-        assert await asyncio.gather(*late) == [[Snapshot(changed)]] * 3
+        assert await early == upload
+        assert await asyncio.gather(*late) == [changed] * 3
     assert len(ledger.queries) == 2
 
 
 async def test_a_query_asks_for_a_bounded_number() -> None:
-    """Five at two a query are three queries; one that does not exist is an empty answer."""
+    """Five at two a query are three queries; one that does not exist is answered too."""
     uploads = [initialized() for _ in range(4)]
     ledger = Ledger(*uploads)
     ledger.may_answer.set()
     async with reading(ledger) as shared:
         answers = await asyncio.gather(*(shared.read(key) for key in [*ledger.uploads, "none"]))
-    assert answers == [*([Snapshot(upload)] for upload in uploads), []]
+    assert answers == [*uploads, None]
     assert [len(query) for query in ledger.queries] == [2, 2, 1]
 
 
@@ -88,7 +87,7 @@ async def test_a_reader_that_gives_up_takes_nothing_from_the_others() -> None:
         hasty.cancel()
         await asyncio.sleep(0)
         ledger.may_answer.set()
-        assert await patient == [Snapshot(upload)]
+        assert await patient == upload
         assert hasty.cancelled()
 
 
@@ -102,7 +101,7 @@ async def test_a_ledger_that_is_down_is_told_to_those_who_asked_it() -> None:
         with pytest.raises(LedgerUnavailable):
             await shared.read(upload.upload_id)
         ledger.is_down = False
-        assert await shared.read(upload.upload_id) == [Snapshot(upload)]
+        assert await shared.read(upload.upload_id) == upload
 
 
 async def test_nobody_is_left_waiting_when_it_ends() -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit
-from assetlane_server.uploads.upload import Details, Notice, Upload, VariantPromise
+from assetlane_server.uploads.asset import StoredObject, asset_of
+from assetlane_server.uploads.upload import Details, Notice, Status, Upload, VariantPromise
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)  # the life of a write URL
@@ -29,3 +30,12 @@ PICTURE = UploadRequest(
 def requested(request: UploadRequest = PICTURE, **changes: object) -> Upload:
     """Returns the PENDING upload of a request with some fields changed."""
     return admit(replace(request, **changes), Terms(), ID, NOW)  # type: ignore[arg-type]  # a test's fields
+
+
+def completed(upload: Upload, now: datetime = NOW, **changes: object) -> Upload:
+    """Returns the upload with both status changes that a successful completion makes, and its asset."""
+    stored = [StoredObject(one.size_bytes, one.content_type, "etag", "v1", b"\x02" * 32) for one in upload.variants]
+    asset = replace(asset_of(upload, stored, now), **changes)  # type: ignore[arg-type]  # a test's fields
+    if upload.status is not Status.UPLOADED:
+        upload = upload.uploaded(now)
+    return upload.completed(now, asset)

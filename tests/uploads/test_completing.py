@@ -1,51 +1,20 @@
-"""CompleteUpload on stores in memory: who shares whose work."""
+"""CompleteUpload on the ledger and the store in memory: what is written, and who shares whose work."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.memory.ledger import MemoryLedger
 from tests.memory.object_store import MemoryObjectStore
-from tests.uploads.samples import NOW, QUARTER, requested
+from tests.memory.site import BYTES, Site
+from tests.uploads.samples import NOW
 
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import Terms
-from assetlane_server.uploads.asset import Asset, StoredObject
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.errors import VariantsMissing
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.upload import Status, Upload, VariantPromise
+from assetlane_server.uploads.asset import StoredObject
+from assetlane_server.uploads.errors import LedgerUnavailable, VariantsMissing, WrongStatus
+from assetlane_server.uploads.upload import Status, VariantPromise
 
-BYTES = b"the promised bytes"
 LIMIT_S = 20.0
-
-
-class Ledger:
-    """What completing needs of UploadRecords and AssetRecords."""
-
-    def __init__(self, upload: Upload) -> None:
-        self.upload = upload
-        self.assets: dict[str, Asset] = {}
-
-    async def find_upload(self, upload_id: str) -> Upload | None:
-        """See UploadRecords."""
-        return self.upload if upload_id == self.upload.upload_id else None
-
-    async def advance_upload(self, upload: Upload) -> bool:
-        """See UploadRecords."""
-        if upload.revision != self.upload.revision + 1:
-            return False
-        self.upload = upload
-        return True
-
-    async def insert_asset(self, asset: Asset) -> Asset:
-        """See AssetRecords."""
-        return self.assets.setdefault(asset.asset_id, asset)
-
-    async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
-        """See AssetRecords."""
-        return {one: self.assets[one] for one in asset_ids if one in self.assets}
 
 
 class SlowStore(MemoryObjectStore):
@@ -64,49 +33,119 @@ class SlowStore(MemoryObjectStore):
         return found
 
 
-class Board:
-    """A ProgressBoard that nobody looks at."""
+class WritesCounted(MemoryLedger):
+    """Notes what is written to it."""
 
-    def verifying(self, *_told: object) -> None:
-        """Is told of the proof."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    async def insert_upload(self, upload: Any) -> Any:
+        """See UploadRecords."""
+        self.written.append(f"insert {upload.status}")
+        return await super().insert_upload(upload)
+
+    async def advance_upload(self, upload: Any, *, after_revision: int | None = None) -> bool:
+        """See UploadRecords."""
+        self.written.append(f"advance to {upload.status}")
+        return await super().advance_upload(upload, after_revision=after_revision)
 
 
-def broker_of(ledger: Ledger, store: MemoryObjectStore) -> UploadBroker:
-    """A broker with what completing needs."""
-    unused: Any = None
-    uploads: Any = ledger
-    board: Any = Board()
-    return UploadBroker(
-        uploads=uploads,
-        assets=uploads,
-        store=store,
-        hub=unused,
-        lanes=Lanes(store),
-        board=board,
-        cut_room=unused,
-        terms=Terms(),
-        heartbeat=timedelta(seconds=30),
-        new_id=lambda: "",
-        now=lambda: NOW,
+async def test_an_ordinary_upload_is_two_writes() -> None:
+    """One insert, one update; the history tells of every status all the same."""
+    ledger = WritesCounted()
+    site = Site(ledger)
+    done = await site.completed()
+    assert ledger.written == ["insert INITIALIZED", "advance to COMPLETED"]
+    assert [change.status for change in done.history] == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+    assert [change.revision for change in done.history] == [1, 2, 3, 4]
+    assert await site.stored(done) == done
+    assert done.asset is not None
+
+
+async def test_a_broken_promise_is_one_update_too() -> None:
+    """UPLOADED and FAILED are both in the history, and what arrived is gone."""
+    ledger = WritesCounted()
+    site = Site(ledger)
+    png = VariantPromise("original", "image/png", len(BYTES))
+    upload = await site.uploaded(variants=(png,))
+    failed = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert failed.failure is not None
+    assert failed.failure.reason == "CONTENT_TYPE_MISMATCH"
+    assert ledger.written == ["insert INITIALIZED", "advance to FAILED"]
+    assert [change.status for change in failed.history[2:]] == ["UPLOADED", "FAILED"]
+    assert not site.holds(upload)
+
+
+async def test_what_is_not_there_changes_nothing() -> None:
+    """Nor is anything written."""
+    ledger = WritesCounted()
+    site = Site(ledger)
+    upload, _ = await site.request()
+    with pytest.raises(VariantsMissing):
+        await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert ledger.written == ["insert INITIALIZED"]
+
+
+async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
+    """Between the proof and the write: the completion loses the race, looks again, and says what it found."""
+    store = SlowStore()
+    site = Site(store=store)
+    upload, targets = await site.request()
+    store.let.set()
+    assert await site.put(targets[0]) == 200
+    store.let.clear()
+    store.has_looked.clear()
+    completing = asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED))
+    async with asyncio.timeout(LIMIT_S):
+        await store.has_looked.wait()
+        await site.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
+        store.let.set()
+        with pytest.raises(WrongStatus, match="CANCELLED"):
+            await completing
+    assert await site.records.find_assets([upload.upload_id]) == {}
+    assert not site.holds(upload)
+
+
+async def test_two_servers_that_complete_at_once_come_to_the_same_end() -> None:
+    """One writes, the other finds it written."""
+    site = Site()
+    other = Site(site.records, site.store)
+    upload = await site.uploaded()
+    ends = await asyncio.gather(
+        *(server.broker.complete_upload(upload.upload_id, UNRESTRICTED) for server in (site, other))
     )
+    assert ends[0] == ends[1] == await site.stored(upload)
+    assert [change.status for change in ends[0].history] == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+
+
+async def test_a_completion_that_could_not_be_written_can_be_repeated() -> None:
+    """The ledger was away for a moment: nothing is lost, nothing is there twice."""
+    site = Site()
+    upload = await site.uploaded()
+    site.records.is_writable = False
+    with pytest.raises(LedgerUnavailable):
+        await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    site.records.is_writable = True
+    done = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert done.status is Status.COMPLETED
+    assert await site.broker.complete_upload(upload.upload_id, UNRESTRICTED) == done
 
 
 async def test_a_call_that_joins_work_begun_before_its_put_ended_completes() -> None:
     """A client asks early, PUTs, and asks again: the second answer is not the stale VARIANTS_MISSING of the first."""
     store = SlowStore()
-    variant = VariantPromise("original", "text/plain", len(BYTES))
-    upload = requested(variants=(variant,), notices=()).initialized(NOW, QUARTER)
-    broker = broker_of(Ledger(upload), store)
+    site = Site(store=store)
+    upload, targets = await site.request()
     async with asyncio.timeout(LIMIT_S):
-        early = asyncio.create_task(broker.complete_upload(upload.upload_id, UNRESTRICTED))
+        early = asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED))
         await store.has_looked.wait()  # and has found nothing
-        request = store.presign_put(upload.variants[0], NOW, QUARTER)
-        assert (await store.send(request, BYTES)).status == 200
-        late = [asyncio.create_task(broker.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)]
+        assert await site.put(targets[0]) == 200
+        late = [asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)]
         await asyncio.sleep(0)
         store.let.set()
         with pytest.raises(VariantsMissing):
             await early
-        completions = await asyncio.gather(*late)
-    assert {one.upload.status for one in completions} == {Status.COMPLETED}
-    assert all(one.asset is not None and one.asset.asset_id == upload.upload_id for one in completions)
+        ends = await asyncio.gather(*late)
+    assert {one.status for one in ends} == {Status.COMPLETED}
+    assert all(one.asset is not None and one.asset.asset_id == upload.upload_id for one in ends)

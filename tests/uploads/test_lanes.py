@@ -10,8 +10,9 @@ from tests.objects.settings import SETTINGS
 from tests.uploads.samples import NOW, PICTURE, QUARTER, requested
 
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.asset import Asset, StoredObject, asset_of
+from assetlane_server.uploads.asset import StoredObject, asset_of
 from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.upload import Asset
 
 DAY = timedelta(days=1)
 MORNING = datetime(2026, 11, 22, tzinfo=UTC)

@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from assetlane_server.uploads.errors import InvalidRequest
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
+from assetlane_server.uploads.tokens import TokenSigner
+
+SIGNER = TokenSigner(b"k" * 32)
 
 
 def test_sizes_are_cut_to_the_limit() -> None:
@@ -17,10 +20,10 @@ def test_sizes_are_cut_to_the_limit() -> None:
 
 def test_a_token_leads_back_to_its_list_only() -> None:
     """The same filters read it, others refuse it."""
-    token = page_token("01k8", ("assets", "public"))
-    assert last_id_of(token, ("assets", "public")) == "01k8"
+    token = page_token(SIGNER, "01k8", ("assets", "public"))
+    assert last_id_of(SIGNER, token, ("assets", "public")) == "01k8"
     with pytest.raises(InvalidRequest, match="not from this list"):
-        last_id_of(token, ("assets", "team/42"))
+        last_id_of(SIGNER, token, ("assets", "team/42"))
 
 
 @given(st.text())
@@ -28,4 +31,4 @@ def test_an_invented_token_is_refused(token: str) -> None:
     """Nothing but our own tokens is read, and nothing raises but a refusal."""
     if token:
         with pytest.raises(InvalidRequest, match="page_token"):
-            last_id_of(token, ("assets", "public"))
+            last_id_of(SIGNER, token, ("assets", "public"))

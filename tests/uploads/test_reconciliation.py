@@ -4,9 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from tests.uploads.samples import ID, NOW, requested
+from tests.uploads.samples import ID, NOW, completed, requested
 
-from assetlane_server.uploads.asset import Asset, StoredObject, asset_of
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import ListedObject, OpenMultipart
 from assetlane_server.uploads.reconciliation import (
@@ -19,7 +19,7 @@ from assetlane_server.uploads.reconciliation import (
     phantom,
     phantoms,
 )
-from assetlane_server.uploads.upload import Failure, Upload
+from assetlane_server.uploads.upload import Asset, Failure, Upload
 
 QUARTER = timedelta(minutes=15)
 LATER = NOW + timedelta(days=2)
@@ -32,9 +32,9 @@ def initialized() -> Upload:
 
 def asset() -> Asset:
     """What it becomes."""
-    upload = initialized()
-    stored = [StoredObject(one.size_bytes, one.content_type, "etag", "v1") for one in upload.variants]
-    return asset_of(upload, stored, NOW)
+    one = completed(initialized()).asset
+    assert one is not None
+    return one
 
 
 LISTED = ListedObject(initialized().variants[0].key, 5_000_000, NOW)
@@ -68,16 +68,14 @@ def test_any_other_key_is_none_of_ours(key: str) -> None:
 
 
 def test_the_object_of_an_asset_belongs() -> None:
-    """Whether its upload's record is still there or not."""
-    completed = initialized().uploaded(NOW).completed(NOW)
-    assert orphan(LISTED, ID, completed, asset(), LATER) is None
-    assert orphan(LISTED, ID, None, asset(), LATER) is None
+    """As long as the asset is not deleted."""
+    assert orphan(LISTED, ID, completed(initialized()), LATER) is None
 
 
 @pytest.mark.parametrize("upload", [requested(), initialized(), initialized().uploaded(NOW)], ids=lambda it: it.status)
 def test_the_object_of_an_open_upload_belongs_however_old_it_is(upload: Upload) -> None:
     """The sweeper ends it, not reconcile."""
-    assert orphan(LISTED, ID, upload, None, LATER + timedelta(days=365)) is None
+    assert orphan(LISTED, ID, upload, LATER + timedelta(days=365)) is None
 
 
 def test_the_object_of_an_ended_upload_is_an_orphan_once_its_write_urls_have_ended() -> None:
@@ -85,8 +83,8 @@ def test_the_object_of_an_ended_upload_is_an_orphan_once_its_write_urls_have_end
     failed = initialized().failed(NOW, Failure("SIZE_MISMATCH", "too long"))
     end = NOW + QUARTER + SETTLING
 
-    assert orphan(LISTED, ID, failed, None, end - timedelta(seconds=1)) is None
-    found = orphan(LISTED, ID, failed, None, end)
+    assert orphan(LISTED, ID, failed, end - timedelta(seconds=1)) is None
+    found = orphan(LISTED, ID, failed, end)
     assert found is not None
     assert (found.kind, found.is_deletable) == (Kind.ORPHAN, True)
     assert "FAILED" in found.told
@@ -95,15 +93,15 @@ def test_the_object_of_an_ended_upload_is_an_orphan_once_its_write_urls_have_end
 def test_a_renewed_write_url_is_waited_for() -> None:
     """The last one ever handed out counts."""
     cancelled = initialized().renewed(NOW + timedelta(hours=5), QUARTER).cancelled(NOW + timedelta(hours=5))
-    assert orphan(LISTED, ID, cancelled, None, NOW + timedelta(hours=5, minutes=29)) is None
-    assert orphan(LISTED, ID, cancelled, None, NOW + timedelta(hours=6)) is not None
+    assert orphan(LISTED, ID, cancelled, NOW + timedelta(hours=5, minutes=29)) is None
+    assert orphan(LISTED, ID, cancelled, NOW + timedelta(hours=6)) is not None
 
 
 def test_the_object_of_a_deleted_asset_is_an_orphan_once_the_deletion_had_its_time() -> None:
     """Its record stays in the ledger, marked."""
-    deleted = asset().deleted(NOW + timedelta(hours=3))
-    assert orphan(LISTED, ID, None, deleted, NOW + timedelta(hours=3, minutes=14)) is None
-    found = orphan(LISTED, ID, None, deleted, LATER)
+    deleted = replace(completed(initialized()), asset=asset().deleted(NOW + timedelta(hours=3)))
+    assert orphan(LISTED, ID, deleted, NOW + timedelta(hours=3, minutes=14)) is None
+    found = orphan(LISTED, ID, deleted, LATER)
     assert found is not None
     assert "was deleted" in found.told
 
@@ -111,15 +109,15 @@ def test_the_object_of_a_deleted_asset_is_an_orphan_once_the_deletion_had_its_ti
 def test_an_object_beside_the_variants_of_an_asset_is_an_orphan() -> None:
     """Nobody signed for it."""
     listed = replace(LISTED, key=LISTED.key.replace("original", "stray"))
-    found = orphan(listed, ID, None, asset(), LATER)
+    found = orphan(listed, ID, completed(initialized()), LATER)
     assert found is not None
     assert "no variant" in found.told
 
 
 def test_an_unknown_object_is_an_orphan_when_it_has_settled() -> None:
     """A young one is left alone."""
-    assert orphan(LISTED, ID, None, None, NOW + timedelta(minutes=14)) is None
-    found = orphan(LISTED, ID, None, None, LATER)
+    assert orphan(LISTED, ID, None, NOW + timedelta(minutes=14)) is None
+    found = orphan(LISTED, ID, None, LATER)
     assert found is not None
     assert found.is_deletable
     assert found.is_old(DEFAULT_AGE, LATER)
@@ -128,8 +126,7 @@ def test_an_unknown_object_is_an_orphan_when_it_has_settled() -> None:
 
 def test_what_a_damaged_ledger_lost_is_never_deleted() -> None:
     """COMPLETED without an asset: the object may be all that is left."""
-    completed = initialized().uploaded(NOW).completed(NOW)
-    found = orphan(LISTED, ID, completed, None, LATER)
+    found = orphan(LISTED, ID, replace(completed(initialized()), asset=None), LATER)
     assert found is not None
     assert not found.is_deletable
 

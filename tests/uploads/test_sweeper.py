@@ -1,34 +1,184 @@
-"""The sweeper, when it is stopped in the middle of a batch."""
+"""The sweeper on the ledger and the store in memory: it settles everything, and spins on nothing."""
 
 import asyncio
 import gc
 import warnings
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from itertools import pairwise
 
 import pytest
-from tests.uploads.samples import NOW, requested
+from tests.memory.ledger import MemoryLedger
+from tests.memory.site import BYTES, SECOND, Site
+from tests.uploads.samples import NOW, QUARTER
 
-from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.uploads import sweeper
+from assetlane_server.uploads.access import UNRESTRICTED
+from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.uploads.upload import DELETED_KEPT_FOR, SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload
+
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
 
 
-class Records:
-    """As much of SweepRecords as a sweep begins with; taking an upload never ends."""
+async def test_what_clients_leave_behind_is_settled() -> None:
+    """Completed where the bytes are, expired where they are not, each at its time."""
+    site = Site()
+    left, vanished = await site.uploaded(), (await site.request())[0]
+    await site.sweep_after(QUARTER - MINUTE)
+    assert await site.stored(left) == left
+    await site.sweep_after(MINUTE + 2 * SWEEP_MARGIN)
+    ends = [await site.stored(one) for one in (left, vanished)]
+    assert [one and one.status for one in ends] == [Status.COMPLETED, Status.INITIALIZED]
+    await site.sweep_after(DAY)
+    ended = await site.stored(vanished)
+    assert ended is not None
+    assert ended.status is Status.EXPIRED
+
+
+async def test_a_deleted_asset_leaves_nothing_step_by_step() -> None:
+    """Its words at once, its places with the last sweep of its objects, its record after 8 days."""
+    site = Site()
+    done = await site.completed(details=Details(title="a title"), file_path="a/secret.txt")
+    await site.assets.delete_asset(done.upload_id, UNRESTRICTED)
+    deleted = await site.stored(done)
+    assert deleted is not None
+    assert (deleted.details, deleted.file_path) == (Details(), "a/secret.txt")
+    await site.sweep_after(WORK_LEASE + SECOND)
+    await site.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    swept = await site.stored(done)
+    assert swept is not None
+    assert not swept.is_swept
+    await site.sweep_after(DAY)
+    erased = await site.stored(done)
+    assert erased is not None
+    assert (erased.file_path, erased.is_swept, erased.sweep_time) == ("", True, erased.purge_time)
+    assert "secret" not in str(erased)
+    await site.sweep_after(DELETED_KEPT_FOR - DAY - QUARTER - 3 * MINUTE)
+    assert await site.stored(done) is not None
+    await site.sweep_after(5 * MINUTE)
+    assert await site.stored(done) is None
+
+
+async def test_what_comes_back_through_a_url_that_still_lived_is_deleted_again() -> None:
+    """Also a PUT that began just before its URL's end and ended a day later."""
+    site = Site()
+    upload, (target,) = await site.request()
+    assert await site.put(target) == 200
+    await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    await site.assets.delete_asset(upload.upload_id, UNRESTRICTED)
+    assert await site.put(target) == 200
+    await site.sweep_after(WORK_LEASE + SECOND)
+    assert not site.holds(upload)
+    assert await site.put(target) == 200
+    await site.sweep_after(QUARTER + DAY)
+    assert not site.holds(upload)
+
+
+async def test_while_nothing_can_be_written_little_is_tried() -> None:
+    """Reads work, writes fail, 1,000 uploads are due: each look is a few writes, and it looks ever more rarely."""
+    site = Site()
+    for _ in range(1000):
+        await site.request()
+    site.now_is += QUARTER + 2 * SWEEP_MARGIN
+    site.records.is_writable = False
+    doublings = []
+    for _ in range(20):
+        before = site.records.operations
+        await site.sweeper.look()
+        assert site.records.operations - before <= 1 + sweeper._AT_ONCE
+        doublings.append(site.sweeper._doublings)
+    assert doublings[:7] == [1, 2, 3, 4, 5, 5, 5]
+    site.records.is_writable = True
+    await site.sweeper.look()
+    assert site.sweeper._doublings == 0
+    site.now_is += timedelta(hours=1)
+    await site.sweeper.look()
+    ends = {upload.sweep_time for upload in site.records.uploads.values()}
+    assert min(one for one in ends if one is not None) > site.now_is
+
+
+async def test_while_nothing_can_be_read_it_looks_ever_more_rarely() -> None:
+    """And as often as before when the ledger is back."""
+    site = Site()
+    site.records.is_readable = False
+    await site.sweeper.look()
+    await site.sweeper.look()
+    assert site.sweeper._doublings == 2
+    site.records.is_readable = True
+    await site.sweeper.look()
+    assert site.sweeper._doublings == 0
+
+
+async def test_an_upload_that_cannot_be_settled_is_tried_ever_more_rarely_and_holds_up_no_other() -> None:
+    """A thousand others behind it are settled; it is tried again after a minute, two, four."""
+    site = Site()
+    poisoned = await site.uploaded()
+    tried: list[datetime] = []
+    take = site.records.reschedule_upload
+
+    async def refuse(upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        if upload.upload_id == poisoned.upload_id:
+            tried.append(site.now_is)
+            raise StoreUnavailable("It is broken.")
+        return await take(upload, sweep_time, is_swept=is_swept)
+
+    site.records.reschedule_upload = refuse  # type: ignore[method-assign]  # one record that fails
+    others = [await site.uploaded() for _ in range(300)]
+    site.now_is += QUARTER + 2 * SWEEP_MARGIN
+    for _ in range(120):
+        await site.sweep_after(timedelta(seconds=30))
+    for other in others:
+        ended = await site.stored(other)
+        assert ended is not None
+        assert ended.status is Status.COMPLETED
+    pauses = [later - earlier for earlier, later in pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert 4 < len(tried) < 9
+    assert pauses[0] >= MINUTE
+
+
+async def test_many_that_cannot_be_settled_do_not_keep_those_behind_them_waiting() -> None:
+    """More than a batch of them: the rest is looked for behind them."""
+    site = Site()
+    broken = {(await site.uploaded()).upload_id for _ in range(150)}
+    sound = [await site.uploaded() for _ in range(20)]
+    take = site.records.reschedule_upload
+
+    async def refuse(upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        if upload.upload_id in broken:
+            raise StoreUnavailable("It is broken.")
+        return await take(upload, sweep_time, is_swept=is_swept)
+
+    site.records.reschedule_upload = refuse  # type: ignore[method-assign]  # a batch and a half that fails
+    site.now_is += QUARTER + 2 * SWEEP_MARGIN
+    for _ in range(3):
+        await site.sweep_after(timedelta(seconds=1))
+    ends = [await site.stored(one) for one in sound]
+    assert {one and one.status for one in ends} == {Status.COMPLETED}
+
+
+async def test_a_store_that_is_down_ends_no_sweep_and_loses_nothing() -> None:
+    """What could not be deleted is deleted when it is back."""
+    site = Site()
+    upload = await site.uploaded()
+    site.store.is_down = True
+    await site.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await site.stored(upload) is not None
+    site.store.is_down = False
+    await site.sweep_after(5 * MINUTE)
+    ended = await site.stored(upload)
+    assert ended is not None
+    assert ended.status is Status.COMPLETED
+
+
+class NeverEnding(MemoryLedger):
+    """Taking an upload never ends."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.taken = 0
 
-    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
-        """See SweepRecords."""
-        return [replace(requested(), upload_id=f"U{number}") for number in range(limit)]
-
-    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Any]:
-        """See SweepRecords."""
-        return []
-
-    async def reschedule_upload(self, upload: Upload, sweep_time: datetime, *, is_swept: bool) -> bool:
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
         """See SweepRecords."""
         self.taken += 1
         await asyncio.Event().wait()
@@ -37,20 +187,16 @@ class Records:
 
 async def test_a_sweep_that_is_cancelled_leaves_nothing_unawaited() -> None:
     """Most of a batch waits for its turn: it has not begun, and is not to be warned of."""
-    records = Records()
-    sweeper = Sweeper(
-        records=cast(Any, records),
-        uploads=cast(Any, None),
-        store=cast(Any, None),
-        broker=cast(Any, None),
-        interval=timedelta(seconds=1),
-        now=lambda: NOW,
-    )
+    records = NeverEnding()
+    site = Site(records)
+    for _ in range(100):
+        await site.request(BYTES)
+    site.now_is = NOW + DAY
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        sweep = asyncio.create_task(sweeper.sweep())
+        sweep = asyncio.create_task(site.sweeper.sweep())
         async with asyncio.timeout(30):
-            while records.taken < 8:  # noqa: ASYNC110 - as many as are settled at the same time
+            while records.taken < sweeper._AT_ONCE:  # noqa: ASYNC110 - as many as are settled at the same time
                 await asyncio.sleep(0)
         sweep.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -58,4 +204,4 @@ async def test_a_sweep_that_is_cancelled_leaves_nothing_unawaited() -> None:
         del sweep
         gc.collect()
     assert [str(warning.message) for warning in told] == []
-    assert records.taken == 8
+    assert records.taken == sweeper._AT_ONCE

@@ -207,8 +207,9 @@ class WatchUploadRequest(_message.Message):
     """For a watch of one upload: send only changes after this revision. Default: 0, from the first."""
     @_builtins.property
     def after_revisions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """For a watch of a session: upload id to the last revision seen. An upload not named is sent from its
-        first change. Default: empty.
+        """For a watch of a session: upload id to the last revision seen. Name at least every upload that had not ended when
+        it was seen last, and the newest one. An upload not named is sent from its first change, unless it has ended and
+        was requested more than five minutes before the newest one that is named. Default: empty.
         """
 
     def __init__(

@@ -292,8 +292,9 @@ type WatchUploadRequest struct {
 	Target isWatchUploadRequest_Target `protobuf_oneof:"target"`
 	// For a watch of one upload: send only changes after this revision. Default: 0, from the first.
 	AfterRevision int64 `protobuf:"varint,3,opt,name=after_revision,json=afterRevision,proto3" json:"after_revision,omitempty"`
-	// For a watch of a session: upload id to the last revision seen. An upload not named is sent from its
-	// first change. Default: empty.
+	// For a watch of a session: upload id to the last revision seen. Name at least every upload that had not ended when
+	// it was seen last, and the newest one. An upload not named is sent from its first change, unless it has ended and
+	// was requested more than five minutes before the newest one that is named. Default: empty.
 	AfterRevisions map[string]int64 `protobuf:"bytes,4,rep,name=after_revisions,json=afterRevisions,proto3" json:"after_revisions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache

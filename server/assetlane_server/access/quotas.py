@@ -5,7 +5,7 @@ back when it ends. Calls a second are counted by each process for itself.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -79,15 +79,16 @@ def claim_lease(write_timeout: timedelta) -> timedelta:
     return timedelta(minutes=1) + 3 * write_timeout
 
 
-def forfeited(account: Account, uploads: dict[str, Upload], claimed_before: datetime) -> list[Claim]:
+def forfeited(account: Account, uploads: Mapping[str, Upload | None], claimed_before: datetime) -> list[Claim]:
     """Returns the claims that nobody will give back: their uploads have ended, or were not stored in their time."""
     return [claim for claim in account.claims if _is_forfeited(claim, uploads, claimed_before)]
 
 
-def _is_forfeited(claim: Claim, uploads: dict[str, Upload], claimed_before: datetime) -> bool:
+def _is_forfeited(claim: Claim, uploads: Mapping[str, Upload | None], claimed_before: datetime) -> bool:
     stored = [uploads[upload_id] for upload_id in claim.upload_ids if upload_id in uploads]
     if stored:
-        return all(upload.status.is_final for upload in stored)
+        # One that this version cannot read may be open.
+        return all(upload is not None and upload.status.is_final for upload in stored)
     return claim.time < claimed_before
 
 

@@ -16,9 +16,8 @@ from assetlane_server.access.quotas import (
     never_fits,
     shortage,
 )
-from assetlane_server.uploads.errors import CallRateExceeded, LedgerUnavailable, QuotaExceeded
+from assetlane_server.uploads.errors import CallRateExceeded, LedgerBusy, LedgerUnavailable, QuotaExceeded
 from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
-from assetlane_server.uploads.relay import UploadRelay
 from assetlane_server.uploads.upload import Upload
 
 _log = logging.getLogger(__name__)
@@ -54,8 +53,8 @@ class RatedCallers:
         return access
 
 
-class RationedUploads(UploadRelay):
-    """See UploadRecords: stores a new upload when its accounts have room for it, and makes room when one ends.
+class UploadRationing:
+    """See Rationing: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
     release, is found by `run`, and by whoever finds the account full.
@@ -70,15 +69,14 @@ class RationedUploads(UploadRelay):
         lease: timedelta,
         now: Callable[[], datetime],
     ) -> None:
-        super().__init__(uploads)
+        self._uploads = uploads
         self._accounts = accounts
         self._quotas = quotas
         self._lease = lease
         self._now = now
-        self._releasing: set[asyncio.Task[None]] = set()
 
     async def insert_upload(self, upload: Upload) -> Upload:
-        """See UploadRecords. Raises QuotaExceeded; the repeat of a request that was accepted never does."""
+        """See Rationing."""
         claim = claim_of(upload, self._now())
         claimed: list[str] = []
         try:
@@ -89,30 +87,23 @@ class RationedUploads(UploadRelay):
             for subject in claimed:
                 # Unless the same request is just being repeated, and rests on it.
                 await self._accounts.release(subject, claim, only_as_of=claim.time)
-            earlier = await self.find_requested(upload.uid, upload.request_id) if upload.request_id else None
+            earlier = await self._uploads.find_requested(upload.uid, upload.request_id) if upload.request_id else None
             if earlier is None:
                 raise
             return earlier
-        stored = await super().insert_upload(upload)
+        try:
+            stored = await self._uploads.insert_upload(upload)
+        except LedgerBusy:
+            for subject in claimed:
+                await self._accounts.release(subject, claim, only_as_of=claim.time)
+            raise
         if stored.upload_id != upload.upload_id:
             await self._settle(claimed, claim, stored)
         return stored
 
-    async def advance_upload(self, upload: Upload) -> bool:
-        """See UploadRecords."""
-        is_stored = await super().advance_upload(upload)
-        if is_stored and upload.status.is_final:
-            # Not cut short by a caller who hangs up: the next one who asks may need the room.
-            task = asyncio.create_task(self._give_back(upload), name=f"release {upload.upload_id}")
-            self._releasing.add(task)
-            task.add_done_callback(self._releasing.discard)
-            await asyncio.shield(task)
-        return is_stored
-
-    async def finish(self) -> None:
-        """Waits for what is being given back; the caller bounds the wait."""
-        if self._releasing:
-            await asyncio.wait(set(self._releasing))
+    async def release(self, upload: Upload) -> None:
+        """See Rationing."""
+        await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
 
     async def run(self, interval: timedelta) -> None:
         """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""
@@ -156,7 +147,7 @@ class RationedUploads(UploadRelay):
         if account is None:
             return False
         upload_ids = [upload_id for claim in account.claims for upload_id in claim.upload_ids]
-        uploads: dict[str, Upload] = {}
+        uploads: dict[str, Upload | None] = {}
         for start in range(0, len(upload_ids), _READ_AT_ONCE):
             uploads |= await self._uploads.find_uploads(upload_ids[start : start + _READ_AT_ONCE])
         lost = forfeited(account, uploads, self._now() - self._lease)
@@ -174,13 +165,6 @@ class RationedUploads(UploadRelay):
             return
         for subject in claimed:
             await self._accounts.settle_claim(subject, claim_of(stored, claim.time))
-
-    async def _give_back(self, upload: Upload) -> None:
-        try:
-            await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
-        except LedgerUnavailable as error:
-            # The upload has ended all the same; `run` finds the claim.
-            _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)
 
     async def _release(self, subjects: Sequence[str], claim: Claim) -> None:
         for subject in subjects:

@@ -49,11 +49,11 @@ from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.reader import ObjectReader
 from assetlane_server.objects.settings import Route, S3Settings
 from assetlane_server.objects.sigv4 import Addressing, Credentials, Presigner, is_ip_address
-from assetlane_server.uploads.asset import StoredObject, whole_second
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
 from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.uploads.upload import VariantPromise, whole_second
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -4,50 +4,101 @@ A change only says *who* changed. The hub then reads that record once, whatever 
 and puts its state into their mailboxes. As an upload's whole history is in its record, the newest state is
 all that a watcher needs: a slow reader misses nothing.
 
-When the stream is lost it is opened anew first; then everything that is watched is read again.
+When the stream is lost it is opened anew first; then every watcher reads again what it watches.
 """
 
 import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from itertools import islice
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from assetlane_server.records.changes import AssetChange, Change, SessionKey, UploadChange
+from assetlane_server.records.changes import Change, RecordChange, SessionKey
+from assetlane_server.records.clock import LedgerClock
+from assetlane_server.records.documents import RecordUnreadable
 from assetlane_server.records.mailbox import HubMailbox
-from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.reading import SharedReading
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import VISIBLE_WITHIN, Snapshot
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.uploads.upload import Asset, LedgerTime, Upload
 
 _log = logging.getLogger(__name__)
 
 _READ_BATCH = 200  # records read at once
 _SESSION_BATCH = 20  # sessions read at once by watches that begin
+_SESSION_UPLOADS = 500  # of all these together; of more, each watch reads its own, page by page
 _MANY_SLOTS = 64  # of a mailbox for many records
 _LIVE_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
-T = TypeVar("T")
 K = TypeVar("K")
 Boxes = defaultdict[K, set[HubMailbox[Any]]]
+
+
+class ChangeFeed(Protocol):
+    """One open change stream."""
+
+    @property
+    def time(self) -> LedgerTime:
+        """The ledger's time of the newest answer: every change until then has been returned by `next`."""
+        ...
+
+    async def next(self) -> Change | None:
+        """Returns the next change, None when there was none for half a second.
+
+        Raises RecordUnreadable for one that is not as we write them, after which it goes on.
+        """
+        ...
+
+
+class ChangeSource(Protocol):
+    """The ledger as a hub needs it."""
+
+    @property
+    def clock(self) -> LedgerClock:
+        """The ledger's clock: what the stream says of the time is passed on to it."""
+        ...
+
+    def changes(self) -> AbstractAsyncContextManager[ChangeFeed]:
+        """Opens a change stream: every change from now on, in order, once it is majority-durable.
+
+        Raises LedgerUnavailable, here or from the feed, when it is lost; then open another one and read again.
+        """
+        ...
+
+    async def read_uploads(self, upload_ids: Sequence[str]) -> list[Upload]:
+        """Returns those that exist and can be read, oldest first."""
+        ...
+
+    async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
+        """Returns the uploads of these sessions, oldest first, perhaps of other owners too; None if more than that."""
+        ...
+
+    def skip(self, record_id: str, error: RecordUnreadable) -> None:
+        """Logs and counts a record that cannot be read."""
+        ...
+
+
+@dataclass(slots=True)
+class _Reasons:
+    """Why a record is to be read: what of it has changed."""
+
+    status: bool = False
+    asset: bool = False
 
 
 class Hub:
     """See ChangeHub. `run` has to run for as long as anything watches."""
 
-    def __init__(self, records: MongoRecords, now: Callable[[], datetime], meter: Meter = UNMETERED) -> None:
-        self._records = records
-        self._now = now
+    def __init__(self, source: ChangeSource, meter: Meter = UNMETERED) -> None:
+        self._source = source
         self._meter = meter
         self._upload_boxes: Boxes[str] = defaultdict(set)
         self._session_boxes: Boxes[SessionKey] = defaultdict(set)
@@ -56,18 +107,15 @@ class Hub:
         self._closed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
         self._heard_at: float | None = None  # when the stream last answered, with a change or without
-        self._last_current = now()  # when the stream last had nothing more to tell
-        self._delivered_until = self._last_current
+        self._taken_until = LedgerTime(0)  # every change until then was taken from the stream
+        self._delivered_until = LedgerTime(0)  # and every one until then put into the mailboxes
         self._is_delivering = False
-        self._upload_reading = SharedReading(records.read_uploads, lambda upload: (upload.upload_id,), _READ_BATCH)
-        self._session_reading = SharedReading(records.read_sessions, _sessions_of, _SESSION_BATCH)
-        # What is watched and has to be read: ids.
-        self._uploads_to_read: set[str] = set()
-        self._assets_to_read: set[str] = set()
-        self._sessions_to_read: set[SessionKey] = set()
-        self._partitions_to_read: dict[str, datetime] = {}  # and since when
+        self._upload_reading = SharedReading(self._read_uploads, _READ_BATCH)
+        self._session_reading = SharedReading(self._read_sessions, _SESSION_BATCH)
+        # What is watched and has to be read, in the order in which it changed.
+        self._to_read: dict[str, _Reasons] = {}
         self._has_to_read = asyncio.Event()
-        self._waiting_since = inf  # when the oldest change came that watchers were not told yet
+        self._waiting_since = inf  # when the oldest change came that is not delivered yet
 
     @property
     def silence_seconds(self) -> float:
@@ -99,49 +147,33 @@ class Hub:
                 box.close()
 
     @asynccontextmanager
-    async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
+    async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox[Upload | Progress]]:
         """See ChangeHub."""
-        box: HubMailbox[Snapshot | Progress] = self._mailbox(1, lambda: self._records.read_uploads([upload_id]))
-        async with self._registered(box, self._upload_boxes, upload_id):
+        async with self._registered(1, self._upload_boxes, upload_id) as box:
             yield box
 
     @asynccontextmanager
-    async def watch_session(self, session_id: str, uid: str) -> AsyncIterator[HubMailbox[Snapshot | Progress]]:
+    async def watch_session(self, session_id: str, uid: str) -> AsyncIterator[HubMailbox[Upload | Progress]]:
         """See ChangeHub."""
-        box: HubMailbox[Snapshot | Progress] = self._mailbox(_MANY_SLOTS, lambda: self.read_session(session_id, uid))
-        async with self._registered(box, self._session_boxes, (session_id, uid)):
+        async with self._registered(_MANY_SLOTS, self._session_boxes, (session_id, uid)) as box:
             yield box
 
     @asynccontextmanager
     async def watch_partition(self, partition: str) -> AsyncIterator[HubMailbox[Asset]]:
         """See ChangeHub."""
-
-        async def read_again() -> Sequence[Asset]:
-            since = self._now() - box.age - VISIBLE_WITHIN
-            return await self._records.changed_assets(partition=partition, since=since)
-
-        box: HubMailbox[Asset] = self._mailbox(_MANY_SLOTS, read_again)
-        async with self._registered(box, self._partition_boxes, partition):
+        async with self._registered(_MANY_SLOTS, self._partition_boxes, partition) as box:
             yield box
 
-    async def read_upload(self, upload_id: str) -> Snapshot | None:
+    async def read_upload(self, upload_id: str) -> Upload | None:
         """See ChangeHub."""
-        return next(iter(await self._upload_reading.read(upload_id)), None)
+        return await self._upload_reading.read(upload_id)
 
-    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
+    async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
         """See ChangeHub."""
         return await self._session_reading.read((session_id, uid))
 
-    def _mailbox(self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]]) -> HubMailbox[T]:
-        return HubMailbox(slots, read_again, self._all_delivered_until)
-
-    def _all_delivered_until(self) -> datetime:
-        if not (self._is_delivering or self._has_more()):
-            self._delivered_until = self._last_current
-        return self._delivered_until
-
     @asynccontextmanager
-    async def _registered(self, box: HubMailbox[Any], boxes: Boxes[K], key: K) -> AsyncIterator[None]:
+    async def _registered(self, slots: int, boxes: Boxes[K], key: K) -> AsyncIterator[HubMailbox[Any]]:
         try:
             async with asyncio.timeout(_LIVE_TIMEOUT_S):
                 await self._live.wait()
@@ -149,30 +181,49 @@ class Hub:
             raise LedgerUnavailable("The change stream is not open: try again.") from None
         if self._closed.is_set():
             raise ShuttingDown
+        box: HubMailbox[Any] = HubMailbox(slots, self._all_delivered_until)
         boxes[key].add(box)
         try:
-            yield
+            yield box
         finally:
             boxes[key].discard(box)
             if not boxes[key]:
                 del boxes[key]
 
+    def _all_delivered_until(self) -> LedgerTime:
+        if not (self._is_delivering or self._to_read):
+            self._delivered_until = self._taken_until
+        return self._delivered_until
+
+    async def _read_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
+        found = {upload.upload_id: upload for upload in await self._source.read_uploads(upload_ids)}
+        return {upload_id: found.get(upload_id) for upload_id in upload_ids}
+
+    async def _read_sessions(self, sessions: Sequence[SessionKey]) -> dict[SessionKey, list[Upload] | None]:
+        uploads = await self._source.read_sessions(sessions, _SESSION_UPLOADS)
+        if uploads is None:
+            if len(sessions) == 1:
+                return {sessions[0]: None}
+            alone = [await self._read_sessions([session]) for session in sessions]
+            return {session: uploads for one in alone for session, uploads in one.items()}
+        found: dict[SessionKey, list[Upload] | None] = {}
+        for session_id, uid in sessions:
+            found[session_id, uid] = [
+                upload for upload in uploads if upload.session_id == session_id and uid in ("", upload.uid)
+            ]
+        return found
+
     async def _follow(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while not self._closed.is_set():
             try:
-                async with self._records.changes() as feed:
+                async with self._source.changes() as feed:
+                    self._have_all_read_again()  # whatever happened while no stream was open
+                    self._hear(feed)
                     self._live.set()
-                    self._heard_at = self._clock()
-                    self._mark_everything()  # whatever happened while no stream was open
                     backoff_s = _FIRST_BACKOFF_S
                     while not self._closed.is_set():
-                        change = await feed.next()
-                        self._heard_at = self._clock()
-                        if change is None:
-                            self._last_current = self._now()
-                        else:
-                            self._take(change)
+                        await self._take_next(feed)
             except LedgerUnavailable as error:
                 if not self._closed.is_set():
                     self._live.clear()
@@ -188,32 +239,46 @@ class Hub:
         except TimeoutError:
             return
 
+    async def _take_next(self, feed: ChangeFeed) -> None:
+        try:
+            change = await feed.next()
+        except RecordUnreadable as error:
+            self._source.skip("a change", error)
+            change = None
+        if change is not None:
+            self._take(change)
+        self._hear(feed)
+
+    def _hear(self, feed: ChangeFeed) -> None:
+        self._heard_at = self._clock()
+        self._taken_until = max(self._taken_until, feed.time)
+        self._source.clock.learn(feed.time)
+
     def _take(self, change: Change) -> None:
         match change:
-            case UploadChange(upload_id, session_id, uid):
-                sessions = _sessions(session_id, uid)
-                if upload_id in self._upload_boxes or any(session in self._session_boxes for session in sessions):
-                    self._uploads_to_read.add(upload_id)
-                    self._wake()
-            case AssetChange(asset_id, partition):
-                if partition in self._partition_boxes:
-                    self._assets_to_read.add(asset_id)
-                    self._wake()
+            case RecordChange(upload_id, session, partition):
+                if session is not None and (
+                    upload_id in self._upload_boxes or any(one in self._session_boxes for one in _watched_as(*session))
+                ):
+                    self._reasons_to_read(upload_id).status = True
+                if partition is not None and partition in self._partition_boxes:
+                    self._reasons_to_read(upload_id).asset = True
             case Progress():
-                for box in self._boxes_of(change.upload_id, _sessions(change.session_id, change.uid)):
+                for box in self._boxes_of(change.upload_id, _watched_as(change.session_id, change.uid)):
                     box.put_aside(change.upload_id, change)
 
-    def _mark_everything(self) -> None:
-        self._uploads_to_read.update(self._upload_boxes)
-        self._sessions_to_read.update(self._session_boxes)
-        since = self._last_current - VISIBLE_WITHIN
-        for partition in self._partition_boxes:
-            self._partitions_to_read.setdefault(partition, since)
-        self._wake()
-
-    def _wake(self) -> None:
+    def _reasons_to_read(self, upload_id: str) -> _Reasons:
         self._waiting_since = min(self._waiting_since, self._clock())
         self._has_to_read.set()
+        return self._to_read.setdefault(upload_id, _Reasons())
+
+    def _have_all_read_again(self) -> None:
+        since = self._all_delivered_until()
+        for upload_id in self._upload_boxes:
+            self._reasons_to_read(upload_id).status = True
+        for boxes in (*self._session_boxes.values(), *self._partition_boxes.values()):
+            for box in boxes:
+                box.miss(since)
 
     async def _deliver(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
@@ -222,50 +287,41 @@ class Hub:
             await self._has_to_read.wait()
             self._has_to_read.clear()
             self._is_delivering = True
-            uploads, assets = _some(self._uploads_to_read), _some(self._assets_to_read)
-            sessions = [self._sessions_to_read.pop()] if self._sessions_to_read else []
-            partitions, self._partitions_to_read = self._partitions_to_read, {}
+            batch = {upload_id: self._to_read.pop(upload_id) for upload_id in list(islice(self._to_read, _READ_BATCH))}
+            # What the stream told so far is delivered with this batch, if this is all of it.
+            until = self._delivered_until if self._to_read else self._taken_until
             since_s, self._waiting_since = self._waiting_since, inf
             try:
-                # All of them before any newer change: who resumes after that one must have been told these.
-                for partition, since in partitions.items():
-                    self._put_assets(await self._records.changed_assets(partition=partition, since=since))
-                if uploads:
-                    self._put_snapshots(await self._records.read_uploads(uploads))
-                if assets:
-                    self._put_assets((await self._records.find_assets(assets)).values())
-                if sessions:
-                    self._put_snapshots(await self._records.read_sessions(sessions))
+                uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
                 _log.warning("what is watched could not be read, trying again: %s", error)
-                self._uploads_to_read.update(uploads)
-                self._assets_to_read.update(assets)
-                self._sessions_to_read.update(sessions)
-                for partition, since in partitions.items():
-                    again = self._partitions_to_read.get(partition, since)
-                    self._partitions_to_read[partition] = min(since, again)
+                self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()
                 await asyncio.sleep(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
                 continue
             backoff_s = _FIRST_BACKOFF_S
+            for upload in uploads:
+                self._put(upload, batch[upload.upload_id])
+            self._delivered_until = until
             self._meter.delivered(self._clock() - since_s)
-            if self._has_more():
-                self._waiting_since = since_s  # too early for some of them, never too late
+            if self._to_read:
+                self._waiting_since = min(self._waiting_since, since_s)  # too early for some of them, never too late
                 self._has_to_read.set()
 
-    def _has_more(self) -> bool:
-        return bool(self._uploads_to_read or self._assets_to_read or self._sessions_to_read or self._partitions_to_read)
+    def _put_back(self, batch: dict[str, _Reasons]) -> None:
+        for upload_id, newer in self._to_read.items():
+            reasons = batch.setdefault(upload_id, newer)
+            reasons.status |= newer.status
+            reasons.asset |= newer.asset
+        self._to_read = batch  # in front of what came meanwhile
 
-    def _put_snapshots(self, snapshots: Iterable[Snapshot]) -> None:
-        for snapshot in snapshots:
-            upload = snapshot.upload
-            for box in self._boxes_of(upload.upload_id, _sessions_of(upload)):
-                box.put(upload.upload_id, upload.revision, snapshot)
-
-    def _put_assets(self, assets: Iterable[Asset]) -> None:
-        for asset in assets:
+    def _put(self, upload: Upload, reasons: _Reasons) -> None:
+        if reasons.status:
+            for box in self._boxes_of(upload.upload_id, _watched_as(upload.session_id, upload.uid)):
+                box.put(upload.upload_id, upload.revision, upload)
+        if reasons.asset and (asset := upload.asset) is not None:
             for box in self._partition_boxes.get(asset.partition, ()):
                 box.put(asset.asset_id, asset.revision, asset)
 
@@ -275,14 +331,6 @@ class Hub:
             yield from self._session_boxes.get(session, ())
 
 
-def _sessions_of(upload: Upload) -> tuple[SessionKey, SessionKey]:
-    return _sessions(upload.session_id, upload.uid)
-
-
-def _sessions(session_id: str, uid: str) -> tuple[SessionKey, SessionKey]:
+def _watched_as(session_id: str, uid: str) -> tuple[SessionKey, SessionKey]:
     """Returns what an owner's upload in a session is watched by: that owner's watch of it, and everybody's."""
     return (session_id, ""), (session_id, uid)
-
-
-def _some(ids: set[str]) -> list[str]:
-    return [ids.pop() for _ in range(min(len(ids), _READ_BATCH))]

@@ -1,50 +1,39 @@
-"""Where one watcher is told of changes: one slot per record, the newest state in it."""
+"""Where one watcher finds what changed: one slot per record, the newest state in it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 from assetlane_server.uploads.errors import ShuttingDown
+from assetlane_server.uploads.ports import Delivery
+from assetlane_server.uploads.upload import LedgerTime
 
 T = TypeVar("T")
 
 
 class HubMailbox(Generic[T]):
-    """See Mailbox. `slots` bounds how many records' news it holds before its reader has to read them again."""
+    """See Mailbox. `slots` bounds how many records' news it holds before its reader has to read again."""
 
-    def __init__(
-        self, slots: int, read_again: Callable[[], Awaitable[Sequence[T]]], delivered_until: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, slots: int, delivered_until: Callable[[], LedgerTime]) -> None:
         self._slots = slots
-        self._read_again = read_again
         self._delivered_until = delivered_until
+        self.opened_at = delivered_until()
+        self._taken_until = self.opened_at
         self._news: dict[str, tuple[int, T]] = {}
         self._asides: dict[str, T] = {}
-        self._has_overflowed = False
+        self._missed_since: LedgerTime | None = None
         self._is_closed = False
         self._has_rung = False
         self._sleep: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
-        self._emptied_at = self._loop.time()
-
-    @property
-    def delivered_until(self) -> datetime:
-        """See Mailbox."""
-        return self._delivered_until()
-
-    @property
-    def age(self) -> timedelta:
-        """How long ago its reader last took what there was, or opened it."""
-        return timedelta(seconds=self._loop.time() - self._emptied_at)
 
     def put(self, key: str, revision: int, state: T) -> None:
-        """Keeps a record's state unless a newer one is there; merges when there is no slot left."""
+        """Keeps a record's state unless a newer one is there; has the reader read again when no slot is left."""
         kept = self._news.get(key)
         if kept is None and len(self._news) >= self._slots:
             self._news.clear()
-            self._has_overflowed = True
-        elif not self._has_overflowed and (kept is None or kept[0] < revision):
+            self._missed_since = self._taken_until
+        elif self._missed_since is None and (kept is None or kept[0] < revision):
             self._news[key] = (revision, state)
         self._ring()
 
@@ -54,39 +43,36 @@ class HubMailbox(Generic[T]):
             self._asides[key] = remark
             self._ring()
 
+    def miss(self, since: LedgerTime) -> None:
+        """Has the reader read again what changed since that instant."""
+        self._missed_since = since if self._missed_since is None else min(self._missed_since, since)
+        self._ring()
+
     def close(self) -> None:
         """Ends the watch: its next look raises ShuttingDown."""
         self._is_closed = True
         self._ring()
 
-    async def next(self, timeout: timedelta) -> Sequence[T]:
+    async def next(self, timeout: timedelta) -> Delivery[T]:
         """See Mailbox. Remarks come after states."""
         # A bare future: an asyncio.Event under an asyncio.timeout takes 1.5 KiB more of every idle watch.
         if not self._has_rung:
-            self._sleep = self._loop.create_future()
-            alarm = self._loop.call_later(timeout.total_seconds(), self._wake)
+            loop = asyncio.get_running_loop()
+            self._sleep = loop.create_future()
+            alarm = loop.call_later(timeout.total_seconds(), self._wake)
             try:
                 await self._sleep
             finally:
                 alarm.cancel()
         if self._is_closed:
             raise ShuttingDown
-        if not self._has_rung:
-            return ()
         self._has_rung = False
-        asides = tuple(self._asides.values())
-        self._asides.clear()
-        if self._has_overflowed:
-            self._has_overflowed = False
-            self._news.clear()
-            begun_at = self._loop.time()
-            news_again = await self._read_again()
-            self._emptied_at = begun_at
-            return (*news_again, *asides)
-        self._emptied_at = self._loop.time()
-        news = tuple(state for _, state in self._news.values())
+        news = (*(state for _, state in self._news.values()), *self._asides.values())
+        missed_since, self._missed_since = self._missed_since, None
         self._news.clear()
-        return (*news, *asides)
+        self._asides.clear()
+        self._taken_until = self._delivered_until()
+        return Delivery(news, missed_since, self._taken_until)
 
     def _ring(self) -> None:
         self._has_rung = True

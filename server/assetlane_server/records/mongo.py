@@ -1,4 +1,4 @@
-"""Uploads, assets and progress in MongoDB. The only file with Motor.
+"""Uploads with their assets, and progress, in MongoDB. The only file with Motor.
 
 Needs a replica set or a sharded cluster (change streams, majority concerns), MongoDB 6.0 or newer or a
 server that speaks its protocol, and the role `readWrite` on one database.
@@ -7,59 +7,81 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+import logging
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import Any, Self, cast
+from typing import Any, Final, Self, cast
 
 import pymongo
+from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorChangeStream, AsyncIOMotorClient, AsyncIOMotorDatabase
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
+from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import (
     Document,
-    asset_document,
-    asset_of,
-    asset_state,
-    change_document,
+    RecordUnreadable,
+    asset_advance,
+    erasure_of_places,
+    erasure_of_words,
     progress_document,
+    upload_advance,
     upload_document,
     upload_of,
-    upload_state,
 )
+from assetlane_server.records.form import Form
 from assetlane_server.records.indexes import INDEXES
+from assetlane_server.records.migration import Migration, MigrationReport
+from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, OrderedPages, Pages, Range, WindowPages
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.survey import MongoSurvey
-from assetlane_server.uploads.asset import Asset
+from assetlane_server.records.writer import LedgerWriter
 from assetlane_server.uploads.errors import LedgerUnavailable, NotReady, UploadNotFound
 from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status, Upload
+from assetlane_server.uploads.upload import Asset, LedgerTime, Status, Upload
+
+_log = logging.getLogger(__name__)
 
 # How long one getMore of the change stream waits at the server: how long a stop may take, no more.
 _STREAM_WAIT = timedelta(milliseconds=500)
 
 _CLOSE_LIMIT_S = 2.0
-
-_NEWEST_FIRST = ("_id", DESCENDING)
-_OLDEST_FIRST = ("_id", ASCENDING)
-_LONGEST_WAITING_FIRST = ("sweep_time", ASCENDING)
+_MOST_WAITING: Final = 2000  # writes: twice what the largest number of calls in flight is by default
+_MOST_SKIPPED: Final = 10_000  # ids of records that cannot be read, each of which is logged once
+_FIRST_WINDOW_S: Final = 60  # of changes read at once where a server reads whole ranges; it is widened when short
+_STATUSES: Final = tuple(status.value for status in Status)
 
 
 class MongoRecords:
-    """UploadRecords, AssetRecords and ProgressRecords in one database. Open it with `MongoRecords.open`."""
+    """UploadRecords, SweepRecords, AssetRecords, ProgressRecords and a hub's ChangeSource in one database.
 
-    def __init__(self, database: "AsyncIOMotorDatabase[Document]", meter: Meter = UNMETERED) -> None:
+    Open it with `MongoRecords.open`.
+    """
+
+    def __init__(
+        self, database: "AsyncIOMotorDatabase[Document]", meter: Meter = UNMETERED, *, reads_whole_ranges: bool = False
+    ) -> None:
+        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py."""
         self._database = database
         self._meter = meter
         self._uploads = database["uploads"]
-        self._assets = database["assets"]
+        self._reads_whole_ranges = reads_whole_ranges
+        self._pages: Pages = WindowPages(self._by_id) if reads_whole_ranges else OrderedPages(self._by_id)
+        self._skipped: set[str] = set()
+        self._writer = LedgerWriter(
+            self._uploads, asking=self._metered, unavailable=_unavailable, max_waiting=_MOST_WAITING
+        )
         self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
+        self.form = Form(database, _unavailable)
+        self.clock = LedgerClock()
+        self.token_key = b""  # what tokens are authenticated with, on every server of this ledger
         # Nobody acts on progress: one server's word for it is enough.
         self._progress = database.get_collection("progress", write_concern=WriteConcern(1))
 
@@ -68,14 +90,36 @@ class MongoRecords:
     async def open(
         cls, uri: str, database_name: str, *, call_timeout: timedelta, meter: Meter = UNMETERED
     ) -> AsyncIterator[Self]:
-        """Connects, checks that the server can do what we need, and creates the indexes.
+        """Connects, checks that the server can do what we need and that the ledger has this version's form, and
+        creates the indexes.
 
-        Raises NotReady, saying what to mend.
+        Raises NotReady, saying what to do.
         """
         async with _database(uri, database_name, call_timeout) as database:
-            records = cls(database, meter)
-            await records._prepare()
-            yield records
+            records = await cls._connected(database, meter)
+            await records.form.check()
+            await records.prepare()
+            try:
+                yield records
+            finally:
+                await records.finish()
+
+    @classmethod
+    async def migrate(
+        cls, uri: str, database_name: str, *, call_timeout: timedelta, now: datetime
+    ) -> AsyncIterator[MigrationReport]:
+        """Turns a ledger of version 0.1.0 into this version's form; yields how far it is.
+
+        Does nothing to one that has this form. Raises NotReady; then it may be run again.
+        """
+        async with _database(uri, database_name, call_timeout) as database:
+            records = await cls._connected(database, UNMETERED)
+            migration = Migration(database, _told, now)
+            async for report in migration.run():
+                yield report
+            await records.form.mark()
+            await records.prepare()
+            yield migration.report
 
     @staticmethod
     @asynccontextmanager
@@ -86,30 +130,50 @@ class MongoRecords:
                 database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
             )
 
-    async def _prepare(self) -> None:
+    @classmethod
+    async def _connected(cls, database: "AsyncIOMotorDatabase[Document]", meter: Meter) -> Self:
         try:
-            hello = await self._database.client.admin.command("hello")
-            if "setName" not in hello and hello.get("msg") != "isdbgrid":
-                raise NotReady(
-                    "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
-                    " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
-                )
+            hello = await database.client.admin.command("hello")
+            build = await database.client.admin.command("buildInfo")
+        except PyMongoError as error:
+            raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise NotReady(
+                "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
+                " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
+            )
+        records = cls(database, meter, reads_whole_ranges="secantusVersion" in build)
+        if "operationTime" in hello:
+            records.clock.learn(_ledger_time(hello["operationTime"]))
+        return records
+
+    async def prepare(self) -> None:
+        """Creates what is missing, and checks that changes can be watched. Raises NotReady."""
+        try:
             # Creating an index that is there already does nothing.
             for collection, indexes in INDEXES.items():
                 await self._database[collection].create_indexes(indexes)
+            self.token_key = await self.form.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+        except LedgerUnavailable as error:
+            raise NotReady(f"MongoDB cannot be used: {error}") from error
         try:
-            async with self.changes():
-                return  # rights that suffice for all of the above do not always suffice for this
+            async with self.changes() as feed:
+                # Rights that suffice for all of the above do not always suffice for this.
+                self.clock.learn(feed.time)
         except LedgerUnavailable as error:
             raise NotReady(f"MongoDB opens no change stream: {error}") from error
+
+    async def finish(self) -> None:
+        """Waits for the writes under way."""
+        await self._writer.finish()
 
     # Uploads
 
     async def insert_upload(self, upload: Upload) -> Upload:
         """See UploadRecords."""
-        if not await self._insert(self._uploads, upload_document(upload)):
+        if not await self._writer.insert(upload_document(upload)):
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
             # One after the other: the embedded MongoDB has no index for an $or.
             stored = await self.find_upload(upload.upload_id) or await self.find_requested(
@@ -120,20 +184,15 @@ class MongoRecords:
             return stored
         return upload
 
-    async def advance_upload(self, upload: Upload) -> bool:
+    async def advance_upload(self, upload: Upload, *, after_revision: int | None = None) -> bool:
         """See UploadRecords."""
-        newest = upload.history[-1]
-        return await self._update(
-            self._uploads,
-            {"_id": upload.upload_id, "revision": newest.revision - 1},
-            {"$set": upload_state(upload), "$push": {"history": change_document(newest)}},
-        )
+        before = upload.revision - 1 if after_revision is None else after_revision
+        return await self._writer.update(upload_advance(upload, before))
 
     async def renew_targets(self, upload: Upload) -> bool:
         """See UploadRecords."""
         at_this_revision = {"_id": upload.upload_id, "revision": upload.revision}
         is_newest = await self._update(
-            self._uploads,
             {**at_this_revision, "targets_signed_at": {"$lte": upload.targets_signed_at}},
             {
                 "$max": {"targets_expire_time": upload.targets_expire_time},
@@ -141,98 +200,126 @@ class MongoRecords:
                 "$set": {"targets_signed_at": upload.targets_signed_at, "sweep_time": upload.sweep_time},
             },
         )
-        return is_newest or await self._find_one(self._uploads, at_this_revision) is not None
+        return is_newest or await self._find_one(at_this_revision) is not None
 
     async def find_upload(self, upload_id: str) -> Upload | None:
         """See UploadRecords."""
-        document = await self._find_one(self._uploads, {"_id": upload_id})
-        return None if document is None else upload_of(document)
+        return self._whole(await self._find_one({"_id": upload_id}))
 
     async def find_requested(self, uid: str, request_id: str) -> Upload | None:
         """See UploadRecords."""
-        document = await self._find_one(self._uploads, {"uid": uid, "request_id": request_id})
-        return None if document is None else upload_of(document)
+        return self._whole(await self._find_one({"uid": uid, "request_key": request_id}))
 
-    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
         """See UploadRecords."""
-        documents = await self._find(self._uploads, {"_id": {"$in": list(upload_ids)}})
-        return {document["_id"]: upload_of(document) for document in documents}
+        documents = await self._find({"_id": {"$in": list(upload_ids)}})
+        return {document["_id"]: self._readable(document) for document in documents}
 
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
         """See UploadRecords."""
-        query: Document = {}
-        if uid:
-            query["uid"] = uid
-        if session_id:
-            query["session_id"] = session_id
-        if statuses:
-            query["status"] = {"$in": [status.value for status in statuses]}
-        if before_id:
-            query["_id"] = {"$lt": before_id}
-        return [upload_of(document) for document in await self._find(self._uploads, query, _NEWEST_FIRST, limit)]
+        ids = Range(LOWEST_ID, before_id or HIGHEST_ID, -1)
+        return await self._listed(_listing(uid, session_id, statuses), ids, limit)
+
+    async def scan_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], after_id: str, limit: int
+    ) -> list[Upload]:
+        """See UploadRecords."""
+        ids = Range(after_id or LOWEST_ID, HIGHEST_ID, 1)
+        return await self._listed(_listing(uid, session_id, statuses), ids, limit)
 
     # Assets
 
-    async def insert_asset(self, asset: Asset) -> Asset:
-        """See AssetRecords."""
-        if not await self._insert(self._assets, asset_document(asset)):
-            document = await self._find_one(self._assets, {"_id": asset.asset_id})
-            if document is None:
-                raise LedgerUnavailable("A write met another one that is gone: call again.")
-            return asset_of(document)
-        return asset
-
     async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
         """See AssetRecords."""
-        documents = await self._find(self._assets, {"_id": {"$in": list(asset_ids)}})
-        return {document["_id"]: asset_of(document) for document in documents}
-
-    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
-        """See AssetRecords."""
-        query = {"_id": {"$gt": after_id}, "delete_time": None}
-        return [asset_of(document) for document in await self._find(self._assets, query, _OLDEST_FIRST, limit)]
+        documents = await self._find({"_id": {"$in": list(asset_ids)}})
+        return {asset.asset_id: asset for asset in _assets(self._all_readable(documents))}
 
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
         """See AssetRecords."""
-        query: Document = {"partition": partition, "delete_time": None}
-        if before_id:
-            query["_id"] = {"$lt": before_id}
-        return [asset_of(document) for document in await self._find(self._assets, query, _NEWEST_FIRST, limit)]
+        ids = Range(LOWEST_ID, before_id or HIGHEST_ID, -1)
+        return list(_assets(await self._listed(Listing("listed_in", partition, (), {}), ids, limit)))
 
     async def advance_asset(self, asset: Asset) -> bool:
         """See AssetRecords."""
-        query = {"_id": asset.asset_id, "revision": asset.revision - 1}
-        return await self._update(self._assets, query, {"$set": asset_state(asset)})
+        return await self._writer.update(asset_advance(asset))
 
-    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
+    async def changed_assets(
+        self, *, partition: str, since: LedgerTime, after: tuple[LedgerTime, str] | None, limit: int
+    ) -> list[Asset]:
         """See AssetRecords."""
-        query = {"partition": partition, "update_time": {"$gte": since}}
-        documents = await self._find(self._assets, query, ("update_time", ASCENDING))
-        return [asset_of(document) for document in documents]
+        changed: list[Asset] = []
+        async with aclosing(self._changed(partition, since, after, limit)) as pages:
+            async for page in pages:
+                # What cannot be read takes no place: a page without anything else would be taken for the last.
+                changed += _assets(self._all_readable(page))
+                if len(changed) >= limit:
+                    break
+        return changed[:limit]
+
+    async def _changed(
+        self, partition: str, since: LedgerTime, after: tuple[LedgerTime, str] | None, size: int
+    ) -> AsyncGenerator[list[Document]]:
+        """Yields documents by ascending change time and id, in lists of at most `size`."""
+        within: Document = {"asset_partition": partition}
+        page: list[Document] = []
+        while True:
+            if after is not None:
+                instant, asset_id = after
+                query = {**within, "change_time": _timestamp(instant), "_id": {"$gt": asset_id}}
+                yield (page := await self._find(query, {"_id": ASCENDING}, size))
+                since = LedgerTime(instant + 1)
+            if len(page) < size:
+                async for change_time in self._windows(since):
+                    query = {**within, "change_time": change_time}
+                    yield (page := await self._find(query, {"change_time": ASCENDING, "_id": ASCENDING}, size))
+                    if len(page) == size:
+                        break
+                else:
+                    return
+            after = _ledger_time(page[-1]["change_time"]), page[-1]["_id"]
+
+    async def _windows(self, since: LedgerTime) -> AsyncIterator[Document]:
+        """Yields ranges of change times, in order, that cover all from an instant on."""
+        window_s = _FIRST_WINDOW_S
+        newest = self.clock.now()
+        while self._reads_whole_ranges and since < newest:
+            until = min(LedgerTime(since + (window_s << 32)), newest)
+            yield {"$gte": _timestamp(since), "$lt": _timestamp(until)}
+            since, window_s = until, window_s * 4
+        yield {"$gte": _timestamp(since)}
 
     # The sweeper's work
 
     async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
         """See SweepRecords."""
-        documents = await self._find(self._uploads, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
-        return [upload_of(document) for document in documents]
-
-    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
-        """See SweepRecords."""
-        documents = await self._find(self._assets, {"sweep_time": {"$lte": until}}, _LONGEST_WAITING_FIRST, limit)
-        return [asset_of(document) for document in documents]
+        query: Document = {"sweep_time": {"$lte": until}}
+        unreadable: list[str] = []
+        while True:
+            documents = await self._find(query, {"sweep_time": ASCENDING}, limit)
+            uploads = self._all_readable(documents)
+            if uploads or len(documents) < limit:
+                return uploads
+            # Records that cannot be read are due for ever: what is behind them must not wait for ever too.
+            unreadable += (document["_id"] for document in documents)
+            query["_id"] = {"$nin": unreadable}
+            limit *= 2
 
     async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
         """See SweepRecords."""
         query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
-        return await self._update(self._uploads, query, {"$set": {"sweep_time": sweep_time, "is_swept": is_swept}})
+        update: Document = {"$set": {"is_swept": is_swept}}
+        if sweep_time is None:
+            update["$unset"] = {"sweep_time": ""}
+        else:
+            update["$set"]["sweep_time"] = sweep_time
+        return await self._update(query, update)
 
-    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
+    async def erase_places(self, upload: Upload, sweep_time: datetime) -> bool:
         """See SweepRecords."""
-        query = {"_id": asset.asset_id, "sweep_time": asset.sweep_time}
-        return await self._update(self._assets, query, {"$set": {"sweep_time": sweep_time}})
+        query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
+        return await self._update(query, erasure_of_places(upload, sweep_time))
 
     async def count_cut_timeout(self, upload_id: str) -> int:
         """See SweepRecords."""
@@ -248,10 +335,24 @@ class MongoRecords:
         count: int = document["cut_timeouts"]
         return count
 
-    async def purge_upload(self, upload: Upload) -> None:
+    async def purge_upload(self, upload: Upload) -> bool:
         """See SweepRecords."""
         with self._asking("delete", self._uploads):
-            await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
+            result = await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
+        deleted: int = result.deleted_count
+        return deleted == 1
+
+    # An owner's right to be forgotten
+
+    async def erase_words(self, upload: Upload) -> bool:
+        """See OwnerRecords."""
+        query = {"_id": upload.upload_id, "revision": upload.revision}
+        return await self._update(query, erasure_of_words(upload))
+
+    async def erase_progress(self, uid: str) -> None:
+        """See OwnerRecords."""
+        with self._asking("delete", self._progress):
+            await self._progress.delete_many({"uid": uid})
 
     # Progress
 
@@ -264,69 +365,100 @@ class MongoRecords:
 
     # For the hub
 
-    async def read_uploads(self, upload_ids: Sequence[str]) -> list[Snapshot]:
-        """Returns those uploads that exist, with their assets, oldest first."""
-        return await self._snapshots({"_id": {"$in": list(upload_ids)}})
+    async def read_uploads(self, upload_ids: Sequence[str]) -> list[Upload]:
+        """See ChangeSource."""
+        return sorted(self._all_readable(await self._find({"_id": {"$in": list(upload_ids)}})), key=_id)
 
-    async def read_sessions(self, sessions: Sequence[SessionKey]) -> list[Snapshot]:
-        """Returns the uploads of these sessions with their assets, oldest first, perhaps of other owners too."""
-        query: Document = {"session_id": {"$in": [session_id for session_id, _ in sessions]}}
-        if all(uid for _, uid in sessions):
-            query["uid"] = {"$in": [uid for _, uid in sessions]}
-        return await self._snapshots(query)
-
-    async def _snapshots(self, query: Document) -> list[Snapshot]:
-        uploads = [upload_of(document) for document in await self._find(self._uploads, query, _OLDEST_FIRST)]
-        completed = [upload.upload_id for upload in uploads if upload.status is Status.COMPLETED]
-        assets = await self.find_assets(completed) if completed else {}
-        return [Snapshot(upload, _present(assets.get(upload.upload_id))) for upload in uploads]
+    async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
+        """See ChangeSource."""
+        if len(sessions) == 1:
+            session_id, uid = sessions[0]
+            uploads = await self.scan_uploads(uid=uid, session_id=session_id, statuses=(), after_id="", limit=limit + 1)
+            return None if len(uploads) > limit else uploads
+        documents = await self._find(
+            {"session_id": {"$in": sorted({session_id for session_id, _ in sessions})}}, None, limit + 1
+        )
+        return None if len(documents) > limit else sorted(self._all_readable(documents), key=_id)
 
     @asynccontextmanager
-    async def changes(self) -> AsyncIterator["ChangeFeed"]:
-        """Opens a change stream: every change from now on, in order, once it is majority-durable.
-
-        Raises LedgerUnavailable, here or from the feed, when it is lost; then open anew and read again.
-        """
-        stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
-            PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1)
-        )
+    async def changes(self) -> AsyncIterator["MongoChangeFeed"]:
+        """See ChangeSource."""
         try:
-            async with stream:
-                yield ChangeFeed(stream)
+            # A session of its own: it knows the time of the newest answer, also when nothing changed.
+            async with await self._database.client.start_session(causal_consistency=False) as session:
+                stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
+                    PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1), session=session
+                )
+                async with stream:
+                    yield MongoChangeFeed(stream, session)
         except PyMongoError as error:
             raise _unavailable(error) from error
 
+    def skip(self, record_id: str, error: RecordUnreadable) -> None:
+        """See ChangeSource."""
+        self._meter.skipped()
+        if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
+            self._skipped.add(record_id)
+            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error)
+
+    # What a document says
+
+    def _readable(self, document: Mapping[str, Any]) -> Upload | None:
+        try:
+            return upload_of(document)
+        except RecordUnreadable as error:
+            self.skip(f"record {document['_id']}", error)
+            return None
+
+    def _all_readable(self, documents: Iterable[Mapping[str, Any]]) -> list[Upload]:
+        return [upload for document in documents if (upload := self._readable(document)) is not None]
+
+    def _whole(self, document: Mapping[str, Any] | None) -> Upload | None:
+        if document is None:
+            return None
+        upload = self._readable(document)
+        if upload is None:
+            raise LedgerUnavailable(f"Record {document['_id']} cannot be read by this version: update the server.")
+        return upload
+
     # The calls that all others are made of
 
-    async def _find_one(self, collection: Any, query: Document) -> Document | None:
-        with self._asking("find", collection):
-            document: Document | None = await collection.find_one(query)
-        return document
+    async def _listed(self, listing: Listing, ids: Range, limit: int) -> list[Upload]:
+        found: list[Upload] = []
+        async with aclosing(self._pages.read(listing, ids, limit)) as pages:
+            async for page in pages:
+                found += self._all_readable(page)
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
-    async def _find(
-        self, collection: Any, query: Document, order: tuple[str, int] | None = None, limit: int = 0
-    ) -> list[Document]:
-        cursor = collection.find(query, limit=limit)
-        if order is not None:
-            cursor = cursor.sort(*order)
-        with self._asking("find", collection):
+    async def _by_id(self, query: Document, projection: Document | None, order: int, limit: int) -> list[Document]:
+        with self._asking("find", self._uploads):
+            cursor = self._uploads.find(query, projection, limit=limit).sort("_id", order)
             documents: list[Document] = await cursor.to_list(None)
         return documents
 
-    async def _insert(self, collection: Any, document: Document) -> bool:
-        """Returns whether it did: a unique index may know better."""
-        with self._asking("insert", collection):
-            try:
-                await collection.insert_one(document)
-            except DuplicateKeyError:
-                return False
-        return True
+    async def _find_one(self, query: Document) -> Document | None:
+        with self._asking("find", self._uploads):
+            document: Document | None = await self._uploads.find_one(query)
+        return document
 
-    async def _update(self, collection: Any, query: Document, update: Document) -> bool:
-        with self._asking("update", collection):
-            result = await collection.update_one(query, update)
+    async def _find(self, query: Document, order: Mapping[str, int] | None = None, limit: int = 0) -> list[Document]:
+        cursor = self._uploads.find(query, limit=limit)
+        if order is not None:
+            cursor = cursor.sort(list(order.items()))
+        with self._asking("find", self._uploads):
+            documents: list[Document] = await cursor.to_list(None)
+        return documents
+
+    async def _update(self, query: Document, update: Document) -> bool:
+        with self._asking("update", self._uploads):
+            result = await self._uploads.update_one(query, update)
         matched: int = result.matched_count
         return matched == 1
+
+    def _metered(self, verb: str) -> AbstractContextManager[object]:
+        return self._meter.asking("mongodb", f"{verb} {self._uploads.name}")
 
     @contextmanager
     def _asking(self, verb: str, collection: Any) -> Iterator[None]:
@@ -338,24 +470,50 @@ class MongoRecords:
                 raise _unavailable(error) from error
 
 
-class ChangeFeed:
-    """One open change stream."""
+class MongoChangeFeed:
+    """See ChangeFeed."""
 
-    def __init__(self, stream: "AsyncIOMotorChangeStream[Any]") -> None:
+    def __init__(self, stream: "AsyncIOMotorChangeStream[Any]", session: Any) -> None:
         self._stream = stream
+        self._session = session
+        self.time = _ledger_time(session.operation_time)
 
     async def next(self) -> Change | None:
-        """Returns the next change, None when there was none for half a second.
-
-        Never cancel the wait (a thread would go on with it): it is short.
-        """
+        """See ChangeFeed. Never cancel the wait (a thread would go on with it): it is short."""
         event = await self._stream.try_next()
         if event is None:
             # The driver goes on answering None, at once and for ever, when the stream has ended.
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
+            self.time = _ledger_time(self._session.operation_time)
             return None
+        # Not the session's time: the driver may hold more events of the same answer.
+        self.time = _ledger_time(event["clusterTime"])
         return change_of(event)
+
+
+def _listing(uid: str, session_id: str, statuses: Sequence[Status]) -> Listing:
+    """Returns how uploads are found by these filters: each index begins with one of them and holds the status."""
+    named = sorted({status.value for status in statuses}) or _STATUSES
+    if session_id:
+        return Listing("session_id", session_id, named, {"uid": uid} if uid else {})
+    return Listing("uid", uid, named, {}) if uid else Listing("", "", named, {})
+
+
+def _assets(uploads: Iterable[Upload]) -> Iterator[Asset]:
+    return (upload.asset for upload in uploads if upload.asset is not None)
+
+
+def _id(upload: Upload) -> str:
+    return upload.upload_id
+
+
+def _ledger_time(instant: Timestamp) -> LedgerTime:
+    return LedgerTime((instant.time << 32) | instant.inc)
+
+
+def _timestamp(instant: LedgerTime) -> Timestamp:
+    return Timestamp(max(0, instant) >> 32, max(0, instant) & 0xFFFFFFFF)
 
 
 @asynccontextmanager
@@ -391,10 +549,6 @@ def _close(client: "AsyncIOMotorClient[Document]") -> None:
     # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
     with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
-
-
-def _present(asset: Asset | None) -> Asset | None:
-    return None if asset is None or asset.is_deleted else asset
 
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:

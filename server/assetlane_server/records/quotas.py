@@ -115,6 +115,11 @@ class MongoQuotas:
         async with self._asking("delete quotas"):
             await self._accounts.delete_one({"_id": subject, "open_uploads": 0})
 
+    async def remove_account(self, subject: str) -> None:
+        """See QuotaRecords."""
+        async with self._asking("delete quotas"):
+            await self._accounts.delete_one({"_id": subject})
+
     @asynccontextmanager
     async def _asking(self, operation: str) -> AsyncIterator[None]:
         """Counts what is asked of MongoDB, under the method's name, and translates what goes wrong."""

@@ -1,39 +1,32 @@
 """One query for all who read at the same time: thousands of watches begin at once when a server comes back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
 from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.ports import Snapshot
-from assetlane_server.uploads.upload import Upload
 
-Readers = list["asyncio.Future[list[Snapshot]]"]
 K = TypeVar("K")
+V = TypeVar("V")
 
 
-class SharedReading(Generic[K]):
-    """Reads the uploads behind a key, so many keys at once. `run` has to run for as long as anybody reads."""
+class SharedReading(Generic[K, V]):
+    """Reads what is behind a key, so many keys at once. `run` has to run for as long as anybody reads."""
 
-    def __init__(
-        self,
-        read: Callable[[Sequence[K]], Awaitable[list[Snapshot]]],
-        keys_of: Callable[[Upload], Sequence[K]],
-        keys_at_once: int,
-    ) -> None:
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]], keys_at_once: int) -> None:
+        """`read` answers for every key that it is asked for."""
         self._read = read
-        self._keys_of = keys_of
         self._keys_at_once = keys_at_once
-        self._readers: dict[K, Readers] = {}
+        self._readers: dict[K, list[asyncio.Future[V]]] = {}
         self._has_readers = asyncio.Event()
         self._is_closed = False
 
-    async def read(self, key: K) -> list[Snapshot]:
-        """Returns the uploads from a query that began after this call. Raises LedgerUnavailable, ShuttingDown."""
+    async def read(self, key: K) -> V:
+        """Returns the answer of a query that began after this call. Raises LedgerUnavailable, ShuttingDown."""
         if self._is_closed:
             raise ShuttingDown
-        answer: asyncio.Future[list[Snapshot]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[V] = asyncio.get_running_loop().create_future()
         self._readers.setdefault(key, []).append(answer)
         self._has_readers.set()
         return await answer
@@ -51,13 +44,9 @@ class SharedReading(Generic[K]):
             self._is_closed = True
             _refuse(self._readers, ShuttingDown)
 
-    async def _answer(self, readers: dict[K, Readers]) -> None:
+    async def _answer(self, readers: dict[K, "list[asyncio.Future[V]]"]) -> None:
         try:
-            found: dict[K, list[Snapshot]] = {key: [] for key in readers}
-            for snapshot in await self._read(list(readers)):
-                for key in self._keys_of(snapshot.upload):
-                    if key in found:
-                        found[key].append(snapshot)
+            found = await self._read(list(readers))
         except LedgerUnavailable as error:
             message = str(error)
             _refuse(readers, lambda: LedgerUnavailable(message))
@@ -65,16 +54,16 @@ class SharedReading(Generic[K]):
             _refuse(readers, ShuttingDown)
             raise
         else:
-            for key, snapshots in found.items():
-                for answer in _waiting(readers[key]):
-                    answer.set_result(snapshots)
+            for key, answers in readers.items():
+                for answer in _waiting(answers):
+                    answer.set_result(found[key])
 
 
-def _refuse(readers: dict[K, Readers], refusal: Callable[[], Exception]) -> None:
+def _refuse(readers: dict[K, "list[asyncio.Future[V]]"], refusal: Callable[[], Exception]) -> None:
     for answers in readers.values():
         for answer in _waiting(answers):
             answer.set_exception(refusal())
 
 
-def _waiting(answers: Readers) -> Readers:
+def _waiting(answers: "list[asyncio.Future[V]]") -> "list[asyncio.Future[V]]":
     return [answer for answer in answers if not answer.done()]  # a reader that was cancelled is

@@ -56,6 +56,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.MessageLate: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.LedgerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.LedgerBusy: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
     refusals.MethodUnknown: grpc.StatusCode.UNIMPLEMENTED,

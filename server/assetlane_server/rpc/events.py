@@ -3,8 +3,7 @@
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane_server.rpc.messages import asset_message, target_messages, upload_message
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ports import Snapshot
-from assetlane_server.uploads.upload import Status, VariantPromise
+from assetlane_server.uploads.upload import Status, Upload, VariantPromise
 
 _KEPT = 64  # events, of a few KiB each
 
@@ -16,23 +15,22 @@ class StatusEvents:
         self._lanes = lanes
         self._newest: dict[tuple[str, int], tuple[tuple[VariantPromise, ...], pb.WatchUploadResponse]] = {}
 
-    def event_of(self, change: Snapshot) -> pb.WatchUploadResponse:
+    def event_of(self, upload: Upload) -> pb.WatchUploadResponse:
         """Returns the event: the upload, with the ways in when it is INITIALIZED, with its asset when there is one."""
-        upload = change.upload
         key = upload.upload_id, upload.revision
         kept = self._newest.get(key)
         # What the hub read at once has its variants in common, as of every revision. What it read at another time
-        # is another snapshot: its asset may be refreshed or deleted, its URLs signed with other credentials.
+        # is another instance: its asset may be refreshed or deleted, its URLs signed with other credentials.
         if kept is not None and kept[0] is upload.variants:
             return kept[1]
         if len(self._newest) >= _KEPT:
             self._newest.clear()
-        event = self._built(change)
+        event = self._built(upload)
         self._newest[key] = upload.variants, event
         return event
 
-    def _built(self, change: Snapshot) -> pb.WatchUploadResponse:
-        upload, asset = change.upload, change.asset
+    def _built(self, upload: Upload) -> pb.WatchUploadResponse:
+        asset = upload.readable_asset
         targets = self._lanes.write_targets(upload) if upload.status is Status.INITIALIZED else ()
         return pb.WatchUploadResponse(
             status=pb.StatusEvent(

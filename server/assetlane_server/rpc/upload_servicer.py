@@ -19,13 +19,13 @@ from assetlane_server.rpc.messages import (
     upload_message,
     upload_request_of,
 )
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import Snapshot
 from assetlane_server.uploads.progress import Progress
+from assetlane_server.uploads.upload import Asset, Upload
+from assetlane_server.uploads.upload_watches import UploadWatches
 
 # Who a caller is that does not say, where nobody has to prove who he is.
 ANONYMOUS = "anonymous"
@@ -34,8 +34,9 @@ ANONYMOUS = "anonymous"
 class UploadServicer(UploadServiceServicer):
     """Brings assets in."""
 
-    def __init__(self, broker: UploadBroker, parts: PartDesk, lanes: Lanes) -> None:
+    def __init__(self, broker: UploadBroker, watches: UploadWatches, parts: PartDesk, lanes: Lanes) -> None:
         self._broker = broker
+        self._watches = watches
         self._parts = parts
         self._lanes = lanes
         self._events = StatusEvents(lanes)
@@ -51,9 +52,9 @@ class UploadServicer(UploadServiceServicer):
         """Streams status changes."""
         match request.WhichOneof("target"):
             case "upload_id":
-                events = self._broker.watch_upload(request.upload_id, request.after_revision, access_of(context))
+                events = self._watches.watch_upload(request.upload_id, request.after_revision, access_of(context))
             case "session_id":
-                events = self._broker.watch_session(request.session_id, request.after_revisions, access_of(context))
+                events = self._watches.watch_session(request.session_id, request.after_revisions, access_of(context))
             case _:
                 raise InvalidRequest([FieldViolation("target", "is required: upload_id or session_id")])
         async with aclosing(events) as changes:
@@ -63,7 +64,7 @@ class UploadServicer(UploadServiceServicer):
                         yield _HEARTBEAT
                     case Progress():
                         yield pb.WatchUploadResponse(progress=progress_message(change))
-                    case Snapshot():
+                    case Upload():
                         yield self._events.event_of(change)
                 del change  # else it stays in memory until the next one
 
@@ -87,9 +88,9 @@ class UploadServicer(UploadServiceServicer):
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
         """Proves what arrived and writes it into the ledger."""
-        completion = await self._broker.complete_upload(request.upload_id, access_of(context))
+        upload = await self._broker.complete_upload(request.upload_id, access_of(context))
         return pb.CompleteUploadResponse(
-            upload=upload_message(completion.upload), asset=self._asset_message(completion.asset)
+            upload=upload_message(upload), asset=self._asset_message(upload.readable_asset)
         )
 
     async def CancelUpload(self, request: pb.CancelUploadRequest, context: Any) -> pb.CancelUploadResponse:

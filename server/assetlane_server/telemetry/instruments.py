@@ -103,6 +103,11 @@ class Instruments:
                 facts["reason"] = change.reason
             _uploads_log.log(level, "upload %s", change.status.lower(), extra=facts | {"revision": change.revision})
 
+    def skipped(self) -> None:
+        """See Meter."""
+        if self._metrics is not None:
+            self._metrics.records_skipped.inc()
+
     def stream_lost(self) -> None:
         """See Meter."""
         if self._metrics is not None:

@@ -56,6 +56,10 @@ class Metrics:
             "assetlane_hub_restarts", "Times that the change stream was lost and opened anew.", registry=registry
         )
 
+        self.records_skipped = Counter(
+            "assetlane_records_skipped", "Times that a record was skipped because this version cannot read it.",
+            registry=registry,
+        )  # fmt: skip
         self.mongodb_seconds = Histogram(
             "assetlane_mongodb_call_seconds", "Operations on MongoDB.", ("operation", "outcome"),
             buckets=_OUTSIDE_BUCKETS, registry=registry,

@@ -34,6 +34,7 @@ from assetlane_server.uploads.upload import (
     StatusChange,
     Upload,
     VariantPromise,
+    request_digest,
 )
 
 DEFAULT_EXPIRATION_HOURS = 24.0
@@ -172,6 +173,8 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime) -
         sweep_time=now + WORK_LEASE,
         kept_for=terms.upload_retention,
     )
+    if upload.request_id:
+        upload = replace(upload, request_sha256=request_digest(upload))
     if beyond_terms:
         raise BeyondTerms(beyond_terms, upload)
     return upload

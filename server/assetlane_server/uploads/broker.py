@@ -1,21 +1,17 @@
 """Leads every upload through its life. Decides in pure code (upload.py, asset.py), then does the I/O."""
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
-from assetlane_server.uploads.access import check_may_write, owned_upload, owns
-from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit, required
-from assetlane_server.uploads.asset import Asset, asset_of
+from assetlane_server.uploads.access import check_may_write, owned_upload
+from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit
+from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
-    FieldViolation,
-    InvalidRequest,
     RequestIdReused,
-    RevisionAhead,
     UidMismatch,
-    UploadNotFound,
     VariantsMissing,
     WrongStatus,
     too_many_rounds,
@@ -29,52 +25,44 @@ from assetlane_server.uploads.multipart import (
     whole_multiparts,
 )
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
-from assetlane_server.uploads.ports import Access, AssetRecords, ChangeHub, ObjectStore, Snapshot, UploadRecords
-from assetlane_server.uploads.progress import Progress, ProgressBoard, progress_of
+from assetlane_server.uploads.ports import Access, ObjectStore, UploadRecords
+from assetlane_server.uploads.progress import ProgressBoard, progress_of
 from assetlane_server.uploads.proving import Prover
-from assetlane_server.uploads.upload import Failure, Status, Upload, asked_alike
+from assetlane_server.uploads.status_changes import StatusChanges
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import Failure, Status, Upload
 from assetlane_server.uploads.work import Work, all_settled
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """How CompleteUpload ended: COMPLETED with its asset (None: deleted since), or FAILED without."""
-
-    upload: Upload
-    asset: Asset | None
-
-
 class UploadBroker:
-    """One method per RPC of UploadService."""
+    """One method per RPC of UploadService, but for its watches and parts."""
 
     def __init__(
         self,
         *,
         uploads: UploadRecords,
-        assets: AssetRecords,
+        changes: StatusChanges,
         store: ObjectStore,
-        hub: ChangeHub,
         lanes: Lanes,
         board: ProgressBoard,
         cut_room: CutRoom,
         terms: Terms,
-        heartbeat: timedelta,
+        signer: TokenSigner,
         new_id: Callable[[], str],
         now: Callable[[], datetime],
     ) -> None:
         self._uploads = uploads
-        self._assets = assets
+        self._changes = changes
         self._store = store
-        self._hub = hub
         self._lanes = lanes
         self._board = board
         self._cut_room = cut_room
         self._terms = terms
+        self._signer = signer
         self._prover = Prover(store, accept_mislabelled=terms.accept_mislabelled)
-        self._heartbeat = heartbeat
         self._new_id = new_id
         self._now = now
-        self._completions: Work[Completion] = Work()
+        self._completions: Work[Upload] = Work()
         self._openings: Work[Upload | None] = Work()
 
     async def request_upload(self, request: UploadRequest, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:
@@ -97,10 +85,10 @@ class UploadBroker:
             # in one write; the history shows both. What cannot be signed is not stored.
             upload = upload.initialized(now, self._terms.write_url_lifetime)
             targets = self._lanes.write_targets(upload)
-        stored = await self._uploads.insert_upload(upload)
+        stored = await self._changes.insert(upload)
         if stored.upload_id == upload.upload_id and stored.status is Status.INITIALIZED:
             return upload, targets
-        if not asked_alike(stored, upload):
+        if stored.request_sha256 != upload.request_sha256:
             raise RequestIdReused(request.request_id)
         if opened := await self._opened(stored):
             return opened, self._lanes.write_targets(opened)
@@ -118,7 +106,7 @@ class UploadBroker:
         stored = await self._uploads.find_requested(request.uid, request.request_id) if request.request_id else None
         if stored is None:
             raise refusal
-        if not asked_alike(stored, refusal.upload):
+        if stored.request_sha256 != refusal.upload.request_sha256:
             raise RequestIdReused(request.request_id)
         return await self._renewed(stored.upload_id, access)
 
@@ -135,7 +123,7 @@ class UploadBroker:
         multipart_ids = await open_multiparts(self._store, upload)
         opened = replace(upload, multipart_ids=multipart_ids)
         opened = opened.initialized(self._now(), self._terms.write_url_lifetime)
-        if await self._uploads.advance_upload(opened):
+        if await self._changes.advance(opened):
             return opened
         # Another server was faster, or the upload is over.
         await drop_multiparts(self._store, upload.variants, multipart_ids)
@@ -155,9 +143,10 @@ class UploadBroker:
                 return renewed, targets
         raise too_many_rounds(upload_id)
 
-    async def complete_upload(self, upload_id: str, access: Access) -> Completion:
-        """Proves what arrived and writes it into the ledger. Goes on when the caller hangs up.
+    async def complete_upload(self, upload_id: str, access: Access) -> Upload:
+        """Proves what arrived and enters the asset into the ledger. Goes on when the caller hangs up.
 
+        Returns the upload, COMPLETED with its asset, or FAILED.
         Raises UploadNotFound, VariantsMissing (nothing changed), WrongStatus.
         """
         # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
@@ -169,35 +158,36 @@ class UploadBroker:
             stale=(VariantsMissing,),
         )
 
-    async def _complete(self, upload: Upload, access: Access) -> Completion:
+    async def _complete(self, upload: Upload, access: Access) -> Upload:
         upload_id = upload.upload_id
         for _ in range(MAX_ROUNDS):
             match upload.status:
-                case Status.COMPLETED:
-                    asset = (await self._assets.find_assets([upload_id])).get(upload_id)
-                    return Completion(upload, None if asset is None or asset.is_deleted else asset)
-                case Status.FAILED:
-                    return Completion(upload, None)
+                case Status.COMPLETED | Status.FAILED:
+                    return upload
                 case Status.PENDING | Status.CANCELLED | Status.EXPIRED:
                     raise WrongStatus(upload_id, upload.status, "completed")
                 case Status.INITIALIZED | Status.UPLOADED:
-                    if completion := await self._prove(upload):
-                        return completion
+                    if ended := await self._prove(upload):
+                        return ended
             upload = await self.get_upload(upload_id, access)
         raise too_many_rounds(upload_id)
 
-    async def _prove(self, upload: Upload) -> Completion | None:
+    async def _prove(self, upload: Upload) -> Upload | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
         stored = await self._prover.stored(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
         missing = [variant.name for variant in upload.variants if variant.name not in stored]
         parts = await whole_multiparts(self._store, upload, missing)
+        known = upload.revision
         if upload.status is Status.INITIALIZED:
             if missing := [name for name in missing if name not in parts]:
                 raise VariantsMissing(missing)
             upload = upload.uploaded(self._now())
-            if not await self._uploads.advance_upload(upload):
-                return None
+            if parts or upload.cut_plan is not None:
+                # Long work follows: it is shown, and the sweeper of another server takes over after a minute.
+                if not await self._changes.advance(upload):
+                    return None
+                known = upload.revision
         self._board.verifying(upload, self._now())
 
         failure = None
@@ -205,7 +195,7 @@ class UploadBroker:
             failure = await assemble(self._store, upload, parts)
             stored = await self._prover.stored(upload.variants)
         if failure := failure or await self._prover.broken_promise(upload, stored):
-            return await self._failed(upload, failure)
+            return await self._failed(upload, known, failure)
 
         proofs = [stored[variant.name] for variant in upload.variants]
         made = CutOutcome(upload)
@@ -213,23 +203,19 @@ class UploadBroker:
             self._board.cutting(upload, self._now())
             outcome = await self._cut_room.cut(upload, upload.cut_plan)
             if isinstance(outcome, Failure):
-                return await self._failed(upload, outcome)
+                return await self._failed(upload, known, outcome)
             made = outcome
 
-        # The asset first: its id is the upload's, so doing this again after a crash changes nothing.
-        asset = asset_of(made.upload, [*proofs, *made.stored], self._now(), made.notices)
-        asset = await self._assets.insert_asset(asset)
-        upload = upload.completed(self._now())
-        if not await self._uploads.advance_upload(upload):
-            return None
-        return Completion(upload, None if asset.is_deleted else asset)
+        now = self._now()
+        completed = upload.completed(now, asset_of(made.upload, [*proofs, *made.stored], now, made.notices))
+        return completed if await self._changes.advance(completed, after_revision=known) else None
 
-    async def _failed(self, upload: Upload, failure: Failure) -> Completion | None:
+    async def _failed(self, upload: Upload, known: int, failure: Failure) -> Upload | None:
         upload = upload.failed(self._now(), failure)
-        if not await self._uploads.advance_upload(upload):
+        if not await self._changes.advance(upload, after_revision=known):
             return None
         await discard_upload(self._store, upload)
-        return Completion(upload, None)
+        return upload
 
     async def cancel_upload(self, upload_id: str, access: Access) -> Upload:
         """Gives an upload up and deletes what arrived. Raises UploadNotFound, WrongStatus."""
@@ -239,7 +225,7 @@ class UploadBroker:
                 if not upload.may_become(Status.CANCELLED):
                     raise WrongStatus(upload_id, upload.status, "cancelled")
                 upload = upload.cancelled(self._now())
-                if not await self._uploads.advance_upload(upload):
+                if not await self._changes.advance(upload):
                     continue
             await discard_upload(self._store, upload)
             return upload
@@ -255,7 +241,7 @@ class UploadBroker:
         """Returns a page of the caller's uploads, newest first, and the token of the next page (empty: the last)."""
         filters = ("uploads", uid, session_id, *sorted(statuses))
         limit = page_size(size)
-        before_id = last_id_of(token, filters)
+        before_id = last_id_of(self._signer, token, filters)
         if access.uid is not None:
             if uid not in ("", access.uid):
                 return [], ""  # whatever that owner has
@@ -264,7 +250,7 @@ class UploadBroker:
             uid=uid, session_id=session_id, statuses=statuses, before_id=before_id, limit=limit + 1
         )
         page = uploads[:limit]
-        return page, page_token(page[-1].upload_id, filters) if len(uploads) > limit else ""
+        return page, page_token(self._signer, page[-1].upload_id, filters) if len(uploads) > limit else ""
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int], access: Access) -> None:
         """Tells the watchers how many bytes of each variant are under way or there; newest only.
@@ -277,94 +263,7 @@ class UploadBroker:
             raise WrongStatus(upload_id, upload.status, "reported on")
         self._board.report(progress)
 
-    async def watch_upload(
-        self, upload_id: str, after_revision: int, access: Access
-    ) -> AsyncGenerator[Snapshot | Progress | None]:
-        """Yields the upload as of every revision after that one, in order, and ends after the final one.
-
-        Yields progress between them, newest only, and None when nothing happened for a heartbeat.
-        Raises UploadNotFound, RevisionAhead.
-        """
-        required("upload_id", upload_id)
-        if after_revision < 0:
-            raise InvalidRequest([FieldViolation("after_revision", f"is {after_revision}, it must be 0 or more")])
-        # This order is the promise: registered first, then read, then woken. Whatever changes after the
-        # read wakes the mailbox, whatever changed before it is in the history that was read.
-        async with self._hub.watch_upload(upload_id) as mailbox:
-            snapshot = await self._hub.read_upload(upload_id)
-            if snapshot is None or not owns(access, snapshot.upload):
-                raise UploadNotFound(upload_id)
-            if after_revision > snapshot.upload.revision:
-                raise RevisionAhead(after_revision, snapshot.upload.revision)
-            sent = after_revision
-            news: Sequence[Snapshot | Progress] = [snapshot]
-            del snapshot
-            while True:
-                for item in news:
-                    if isinstance(item, Progress):
-                        yield item
-                    else:
-                        for change in _changes(item, sent):
-                            yield change
-                            sent = change.upload.revision
-                            del change
-                        if item.upload.status.is_final:
-                            return
-                    del item
-                news = ()  # and the `del`s: a watch that waits, as thousands do, keeps nothing of what it told
-                news = await mailbox.next(self._heartbeat)
-                if not news:
-                    yield None
-
-    async def watch_session(
-        self, session_id: str, after_revisions: Mapping[str, int], access: Access
-    ) -> AsyncGenerator[Snapshot | Progress | None]:
-        """Yields every change of every upload of the caller's in a session, in order; never ends by itself.
-
-        Yields progress between them, newest only, and None when nothing happened for a heartbeat.
-        Raises InvalidRequest, RevisionAhead.
-        """
-        if violations := [
-            FieldViolation(f"after_revisions[{upload_id!r}]", f"is {revision}, it must be 0 or more")
-            for upload_id, revision in after_revisions.items()
-            if revision < 0
-        ]:
-            raise InvalidRequest(violations)
-        sent = dict(after_revisions)
-        uid = access.uid or ""
-        async with self._hub.watch_session(required("session_id", session_id), uid) as mailbox:
-            stored = await self._hub.read_session(session_id, uid)
-            for upload in (snapshot.upload for snapshot in stored):
-                if (asked := sent.get(upload.upload_id, 0)) > upload.revision:
-                    raise RevisionAhead(asked, upload.revision, f"after_revisions[{upload.upload_id!r}]")
-            news: Sequence[Snapshot | Progress] = stored
-            del stored
-            while True:
-                for item in news:
-                    if isinstance(item, Progress):
-                        yield item
-                    else:
-                        upload_id = item.upload.upload_id
-                        for change in _changes(item, sent.get(upload_id, 0)):
-                            yield change
-                            sent[upload_id] = change.upload.revision
-                            del change
-                    del item
-                news = ()  # as in watch_upload
-                news = await mailbox.next(self._heartbeat)
-                if not news:
-                    yield None
-
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""
         await all_settled(self._openings.finish(), self._completions.finish())
         await self._board.finish()
-
-
-def _changes(snapshot: Snapshot, after_revision: int) -> Iterator[Snapshot]:
-    """Yields the upload as of every revision after that one; the asset only with the final one."""
-    newest = snapshot.upload.revision
-    for revision in range(after_revision + 1, newest):
-        yield Snapshot(snapshot.upload.as_of(revision))
-    if newest > after_revision:
-        yield snapshot

@@ -210,6 +210,13 @@ class LedgerUnavailable(Refusal):
     reason = "LEDGER_UNAVAILABLE"
 
 
+class LedgerBusy(LedgerUnavailable):
+    """As many writes wait for MongoDB as may wait; nothing was stored. Repeat the call after a while."""
+
+    def __init__(self) -> None:
+        super().__init__("The ledger has as many writes waiting as it takes: repeat the call after a while.")
+
+
 # A race is lost to another call on the same record, and a record has few changes: more rounds than this mean
 # that something is broken.
 MAX_ROUNDS = 8
@@ -319,3 +326,7 @@ class ShuttingDown(Refusal):
 
 class NotReady(Exception):  # noqa: N818 - the name says what the operator wants to know
     """Something outside is not as the server needs it; the message says how to mend it."""
+
+
+class LedgerIsOld(NotReady):
+    """The ledger has the form of an older version."""

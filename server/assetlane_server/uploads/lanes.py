@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from assetlane_server.uploads.asset import Asset, AssetVariant
 from assetlane_server.uploads.parts import PartPromise, part_count
 from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
 from assetlane_server.uploads.serving import disposition, file_name, served
-from assetlane_server.uploads.upload import Upload, VariantPromise
+from assetlane_server.uploads.upload import Asset, AssetVariant, Upload, VariantPromise
 
 # The download URLs of public assets are signed, for as long as SigV4 can.
 _DOWNLOAD_LIFETIME = timedelta(days=7)

@@ -1,11 +1,11 @@
 """The ledger of assets: reads it, renews read URLs, deletes from it."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from assetlane_server.uploads.access import check_may_read
 from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import (
     MAX_ROUNDS,
     AssetNotFound,
@@ -19,6 +19,8 @@ from assetlane_server.uploads.multipart import discard_asset
 from assetlane_server.uploads.pages import last_id_of, page_size, page_token
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
 from assetlane_server.uploads.ports import Access, AssetRecords, ObjectStore
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import Asset
 
 MAX_BATCH = 100
 
@@ -26,10 +28,19 @@ MAX_BATCH = 100
 class AssetLedger:
     """One method per RPC of AssetService."""
 
-    def __init__(self, *, assets: AssetRecords, store: ObjectStore, lanes: Lanes, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        assets: AssetRecords,
+        store: ObjectStore,
+        lanes: Lanes,
+        signer: TokenSigner,
+        now: Callable[[], datetime],
+    ) -> None:
         self._assets = assets
         self._store = store
         self._lanes = lanes
+        self._signer = signer
         self._now = now
 
     async def get_asset(self, asset_id: str, access: Access) -> Asset:
@@ -46,10 +57,10 @@ class AssetLedger:
         check_may_read(access, partition)
         filters = ("assets", partition)
         limit = page_size(size)
-        before_id = last_id_of(token, filters)
+        before_id = last_id_of(self._signer, token, filters)
         assets = await self._assets.list_assets(partition=partition, before_id=before_id, limit=limit + 1)
         page = assets[:limit]
-        return page, page_token(page[-1].asset_id, filters) if len(assets) > limit else ""
+        return page, page_token(self._signer, page[-1].asset_id, filters) if len(assets) > limit else ""
 
     async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None, access: Access) -> Asset:
         """Returns the asset with read URLs that live `expiration_hours` from now.
@@ -68,15 +79,18 @@ class AssetLedger:
             limit = f"there are {len(asset_ids)}, there must be 1 to {MAX_BATCH}"
             raise InvalidRequest([FieldViolation("asset_ids", limit)])
         found = await self._assets.find_assets(asset_ids)
-        results: list[Asset | AssetNotFound] = []
-        for asset_id in asset_ids:
+
+        async def refreshed(asset_id: str) -> Asset | AssetNotFound:
             try:
                 asset = _readable(asset_id, found.get(asset_id), access)
-                asset = found[asset_id] = await self._refreshed(asset, if_expires_within, access)
-                results.append(asset)
+                return await self._refreshed(asset, if_expires_within, access)
             except AssetNotFound as refusal:
-                results.append(refusal)
-        return results
+                return refusal
+
+        # At the same time: their writes travel together.
+        wanted = list(dict.fromkeys(asset_ids))
+        results = dict(zip(wanted, await asyncio.gather(*map(refreshed, wanted)), strict=True))
+        return [results[asset_id] for asset_id in asset_ids]
 
     async def delete_asset(self, asset_id: str, access: Access) -> None:
         """Takes an asset out of the ledger, then deletes its objects. Repeated, it finishes what is left.

@@ -19,6 +19,10 @@ class Meter(Protocol):
         """The upload's newest status change is durable, and this process made it."""
         ...
 
+    def skipped(self) -> None:
+        """A record was skipped because this version cannot read it."""
+        ...
+
     def stream_lost(self) -> None:
         """The change stream was lost: the hub opens it anew."""
         ...
@@ -52,6 +56,9 @@ class Unmetered:
         return _NOTHING
 
     def moved(self, upload: Upload) -> None:
+        """See Meter."""
+
+    def skipped(self) -> None:
         """See Meter."""
 
     def stream_lost(self) -> None:

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from assetlane_server.uploads.access import owned_upload
 from assetlane_server.uploads.admission import Terms
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import MAX_ROUNDS, WrongStatus, too_many_rounds
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.pages import MAX_PAGE_SIZE, last_id_of, page_size, page_token
@@ -20,7 +19,8 @@ from assetlane_server.uploads.parts import (
 )
 from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
 from assetlane_server.uploads.serving import served
-from assetlane_server.uploads.upload import Failure, Status, Upload, VariantPromise
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import Asset, Failure, Status, Upload, VariantPromise
 from assetlane_server.uploads.work import all_at_once, all_settled
 
 Parts = tuple[StoredPart, ...]
@@ -35,9 +35,11 @@ class PartDesk:
         uploads: UploadRecords,
         store: ObjectStore,
         lanes: Lanes,
+        signer: TokenSigner,
         terms: Terms,
         now: Callable[[], datetime],
     ) -> None:
+        self._signer = signer
         self._uploads = uploads
         self._store = store
         self._lanes = lanes
@@ -75,12 +77,12 @@ class PartDesk:
         page = await self._store.multiparts.list_parts(
             variant.key,
             upload.multipart_ids[name],
-            after=part_number_of(last_id_of(token, filters)),
+            after=part_number_of(last_id_of(self._signer, token, filters)),
             limit=page_size(size or MAX_PAGE_SIZE),
         )
         if page is None:  # completed or aborted a moment ago
             return (), ""
-        return page.parts, page_token(str(page.after), filters) if page.after else ""
+        return page.parts, page_token(self._signer, str(page.after), filters) if page.after else ""
 
     async def _initialized(self, upload_id: str, wish: str, access: Access) -> Upload:
         upload = await owned_upload(self._uploads, upload_id, access)

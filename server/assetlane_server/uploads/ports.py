@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.cut_plan import CutPlan, MadePicture
 from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status, Upload, VariantPromise
+from assetlane_server.uploads.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
-# How long after its `update_time` a change may become visible to a reader: the difference of two servers'
-# clocks and the time of a write. Who asks for what changed since an instant asks for that much more.
-VISIBLE_WITHIN = timedelta(minutes=1)
+# A change is stamped before it is committed: whoever asks for what changed since an instant asks for that much more.
+VISIBLE_WITHIN = LedgerTime(60 << 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +82,6 @@ class Account:
 
     balance: Balance
     claims: tuple[Claim, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """An upload at one moment, with its asset once it is COMPLETED (None: deleted since)."""
-
-    upload: Upload
-    asset: Asset | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,16 +266,23 @@ class PictureCutter(Protocol):
 
 
 class UploadRecords(Protocol):
-    """The uploads, durable: what a method returned or wrote survives the loss of a minority of servers."""
+    """The uploads with their assets, durable: what was returned or written survives the loss of a minority of servers.
+
+    A record that this version cannot read is left out of every list, logged and counted. Asking for that one record
+    raises LedgerUnavailable: a server of the version that wrote it can answer.
+    """
 
     async def insert_upload(self, upload: Upload) -> Upload:
         """Stores a new upload and returns it. If its owner already has one with the same non-empty
         `request_id`, stores nothing and returns that one.
+
+        Raises LedgerBusy when as many writes wait already as may wait.
         """
         ...
 
-    async def advance_upload(self, upload: Upload) -> bool:
-        """Stores the upload's newest status change if the stored revision is still the one before.
+    async def advance_upload(self, upload: Upload, *, after_revision: int | None = None) -> bool:
+        """Stores the upload's newest status changes, and the asset that came with them, if the stored revision is
+        still `after_revision`; without one, that before the newest.
 
         Returns whether it did; losing that race changes nothing.
         """
@@ -305,14 +303,23 @@ class UploadRecords(Protocol):
         """Returns the owner's upload with this non-empty `request_id`, as of the last durable write."""
         ...
 
-    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload]:
-        """Returns those that exist, by id, as of the last durable write."""
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
+        """Returns those that exist, by id, as of the last durable write; None for one that cannot be read."""
         ...
 
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
-        """Returns uploads by descending id, below `before_id`; an empty filter lets everything through."""
+        """Returns uploads by descending id, below `before_id`; an empty filter lets everything through.
+
+        Fewer than `limit` means that there are no more.
+        """
+        ...
+
+    async def scan_uploads(
+        self, *, uid: str, session_id: str, statuses: Sequence[Status], after_id: str, limit: int
+    ) -> list[Upload]:
+        """Returns uploads by ascending id, above `after_id`, otherwise like `list_uploads`."""
         ...
 
 
@@ -354,6 +361,10 @@ class QuotaRecords(Protocol):
         """Removes the account if nothing is open in it."""
         ...
 
+    async def remove_account(self, subject: str) -> None:
+        """Removes the account with all its claims."""
+        ...
+
 
 class SweepRecords(Protocol):
     """What the sweeper of every server takes its work from; taking it is a conditional update."""
@@ -362,16 +373,15 @@ class SweepRecords(Protocol):
         """Returns uploads whose `sweep_time` has come, the longest waiting first."""
         ...
 
-    async def assets_to_sweep(self, *, until: datetime, limit: int) -> list[Asset]:
-        """Returns deleted assets whose `sweep_time` has come, the longest waiting first."""
-        ...
-
     async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
         """Stores both if the stored `sweep_time` is still the upload's; returns whether it did."""
         ...
 
-    async def reschedule_asset(self, asset: Asset, sweep_time: datetime | None) -> bool:
-        """Stores `sweep_time` if the stored one is still the asset's; returns whether it did."""
+    async def erase_places(self, upload: Upload, sweep_time: datetime) -> bool:
+        """Stores `upload.without_places()` with this `sweep_time` if the stored `sweep_time` is still the upload's.
+
+        Returns whether it did.
+        """
         ...
 
     async def count_cut_timeout(self, upload_id: str) -> int:
@@ -381,39 +391,40 @@ class SweepRecords(Protocol):
         """
         ...
 
-    async def purge_upload(self, upload: Upload) -> None:
-        """Removes the upload's record if the stored `sweep_time` is still the upload's."""
+    async def purge_upload(self, upload: Upload) -> bool:
+        """Removes the record if the stored `sweep_time` is still the upload's; returns whether it did."""
         ...
 
 
 class AssetRecords(Protocol):
-    """The ledger, durable as UploadRecords. Deleted assets stay in it, marked."""
-
-    async def insert_asset(self, asset: Asset) -> Asset:
-        """Stores a new asset and returns it. If its id is there already, stores nothing and returns that."""
-        ...
+    """The assets, durable as UploadRecords. Deleted ones are kept for a while, marked."""
 
     async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
         """Returns those that exist, by id, deleted ones included."""
         ...
 
-    async def scan_assets(self, *, after_id: str, limit: int) -> list[Asset]:
-        """Returns assets of all partitions by ascending id, above `after_id`, without deleted ones."""
-        ...
-
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
-        """Returns the partition's assets by descending id, below `before_id`, without deleted ones."""
+        """Returns the partition's assets by descending id, below `before_id`, without deleted ones.
+
+        Fewer than `limit` means that there are no more.
+        """
         ...
 
     async def advance_asset(self, asset: Asset) -> bool:
         """Stores a refreshed or deleted asset if the stored revision is still the one before.
 
-        Returns whether it did; losing that race changes nothing.
+        Returns whether it did; losing that race changes nothing. Of a deleted one, the upload's details are erased too.
         """
         ...
 
-    async def changed_assets(self, *, partition: str, since: datetime) -> list[Asset]:
-        """Returns the partition's assets updated at that instant or later, oldest update first, deleted included."""
+    async def changed_assets(
+        self, *, partition: str, since: LedgerTime, after: tuple[LedgerTime, str] | None, limit: int
+    ) -> list[Asset]:
+        """Returns the partition's assets changed at that instant of the ledger's clock or later, deleted included, by
+        ascending `(change_time, asset_id)`, above `after` where one is given.
+
+        Fewer than `limit` means that there were no more.
+        """
         ...
 
 
@@ -428,18 +439,27 @@ class ProgressRecords(Protocol):
 T_co = TypeVar("T_co", covariant=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[T_co]):
+    """What a mailbox held: the newest state of each record that changed, in the order in which they changed first."""
+
+    news: Sequence[T_co]
+    missed_since: LedgerTime | None  # the reader has to read again what changed since then; None: `news` is all
+    until: LedgerTime  # every change before it is in here or was delivered earlier, or lies after `missed_since`
+
+
 class Mailbox(Protocol[T_co]):
-    """Where one watcher is told of changes. Bounded: what a slow reader missed is merged, not queued."""
+    """Where one watcher finds what changed. Bounded: a slow reader is sent to read again, nothing is queued for it."""
 
     @property
-    def delivered_until(self) -> datetime:
-        """Until when every change, visible by then, was put in here. It may lag, never lead."""
+    def opened_at(self) -> LedgerTime:
+        """An instant of the ledger's clock: what changes after it is delivered."""
         ...
 
-    async def next(self, timeout: timedelta) -> Sequence[T_co]:
-        """Returns the newest state of what changed since the last call, waiting for at least one.
+    async def next(self, timeout: timedelta) -> Delivery[T_co]:
+        """Returns what changed since the last call, waiting for at least one change; an empty one after `timeout`.
 
-        Returns none after `timeout`. Raises ShuttingDown when the server is about to stop.
+        Raises ShuttingDown when the server is about to stop.
         """
         ...
 
@@ -447,11 +467,11 @@ class Mailbox(Protocol[T_co]):
 class ChangeHub(Protocol):
     """Wakes watchers. Order at the start of a watch: open the mailbox, then read, then follow."""
 
-    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+    def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Upload | Progress]]:
         """Opens a mailbox for one upload: from its start on, no change is missed."""
         ...
 
-    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Snapshot | Progress]]:
+    def watch_session(self, session_id: str, uid: str) -> AbstractAsyncContextManager[Mailbox[Upload | Progress]]:
         """Opens a mailbox for an owner's uploads of a session, those requested later included; empty: everybody's.
 
         Nobody else's uploads wake it: a session id is the client's choice, and two owners may choose the same.
@@ -462,10 +482,13 @@ class ChangeHub(Protocol):
         """Opens a mailbox for all assets of a partition, deleted ones included."""
         ...
 
-    async def read_upload(self, upload_id: str) -> Snapshot | None:
-        """Returns the upload with its asset, as of the last durable write."""
+    async def read_upload(self, upload_id: str) -> Upload | None:
+        """Returns the upload as of the last durable write."""
         ...
 
-    async def read_session(self, session_id: str, uid: str) -> list[Snapshot]:
-        """Returns the uploads that `watch_session` tells of with their assets, oldest first, as of the last write."""
+    async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
+        """Returns the uploads that `watch_session` is about, oldest first, as of the last durable write.
+
+        None when they are too many to be read at once: read them with `UploadRecords.scan_uploads`.
+        """
         ...

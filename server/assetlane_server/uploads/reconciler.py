@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.asset import Asset, StoredObject
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.paths import upload_id_of
 from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
 from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
+from assetlane_server.uploads.upload import Asset, Status
 from assetlane_server.uploads.work import all_at_once
 
 _HEADS_AT_ONCE = 16
@@ -116,7 +117,8 @@ class Reconciler:
             uploads = await self._uploads.find_uploads(sorted({one for one in ids.values() if one}))
             for one in page.open:
                 if upload_id := ids[one.key]:
-                    judged = lingering(one, upload_id, uploads.get(upload_id), self._now())
+                    is_unreadable = upload_id in uploads and uploads[upload_id] is None
+                    judged = None if is_unreadable else lingering(one, upload_id, uploads.get(upload_id), self._now())
                     if judged is None:
                         self.tally.belonging += 1
                     else:
@@ -130,12 +132,13 @@ class Reconciler:
         ids = {listed.key: upload_id_of(listed.key, self._prefix) for listed in page}
         known = sorted({one for one in ids.values() if one})
         uploads = await self._uploads.find_uploads(known)
-        assets = await self._assets.find_assets(known)
         now = self._now()
         found = []
         for listed in page:
             if upload_id := ids[listed.key]:
-                judged = orphan(listed, upload_id, uploads.get(upload_id), assets.get(upload_id), now)
+                if upload_id in uploads and uploads[upload_id] is None:
+                    continue  # another version wrote its record, and knows what belongs to it
+                judged = orphan(listed, upload_id, uploads.get(upload_id), now)
                 if judged is not None:
                     found.append(judged)
             else:
@@ -144,7 +147,11 @@ class Reconciler:
 
     async def _phantoms(self) -> AsyncIterator[Discrepancy]:
         after_id = ""
-        while assets := await self._assets.scan_assets(after_id=after_id, limit=self._page_size):
+        while uploads := await self._uploads.scan_uploads(
+            uid="", session_id="", statuses=(Status.COMPLETED,), after_id=after_id, limit=self._page_size
+        ):
+            after_id = uploads[-1].upload_id
+            assets = [asset for upload in uploads if (asset := upload.readable_asset) is not None]
             self.tally.assets += len(assets)
             heads = await all_at_once(*(self._heads(asset) for asset in assets))
             suspects = {
@@ -159,7 +166,6 @@ class Reconciler:
                     if asset_id in again and not again[asset_id].is_deleted:
                         for one in found:
                             yield one
-            after_id = assets[-1].asset_id
 
     async def _heads(self, asset: Asset) -> list[StoredObject | None]:
         stored = []

@@ -1,10 +1,10 @@
 """Compares ledger and bucket: which objects belong to nobody, which assets lost an object. Pure.
 
 An orphan is called one only when it can never belong to anybody again. The bucket is listed first, then the
-uploads are read, then the assets; that order makes a racing upload safe:
+uploads are read with their assets; that order makes a racing upload safe:
 
 - a write URL exists only after its upload is durable, so an object that was listed has its upload read;
-- an asset is durable before its upload is COMPLETED, so who reads a final upload reads its asset;
+- an upload that is COMPLETED has its asset in the same record;
 - ids are never given twice and final is final, so an orphan stays one, however late it is deleted.
 
 What changed within `SETTLING` is left alone: the sweeper, a deletion or a write URL may still be at work on it,
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.asset import Asset, AssetVariant, StoredObject
+from assetlane_server.uploads.asset import StoredObject
 from assetlane_server.uploads.ports import ListedObject, OpenMultipart
-from assetlane_server.uploads.upload import Status, Upload
+from assetlane_server.uploads.upload import Asset, AssetVariant, Status, Upload
 
 SETTLING = timedelta(minutes=15)
 DEFAULT_AGE = timedelta(hours=48)
@@ -56,15 +56,14 @@ def foreign(listed: ListedObject) -> Discrepancy:
     return Discrepancy(Kind.FOREIGN, listed.key, told, listed.size_bytes, listed.modify_time)
 
 
-def orphan(
-    listed: ListedObject, upload_id: str, upload: Upload | None, asset: Asset | None, now: datetime
-) -> Discrepancy | None:
+def orphan(listed: ListedObject, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
     """Returns what is told of an object that belongs to nobody, None if it belongs, or may yet."""
+    asset = None if upload is None else upload.asset
     if asset is not None and not asset.is_deleted and any(it.key == listed.key for it in asset.variants):
         return None
     if upload is not None and not upload.status.is_final:
         return None
-    if now - _last_touched(listed, upload, asset) < SETTLING:
+    if now - _last_touched(listed, upload) < SETTLING:
         return None
     is_deletable = True
     if asset is not None and asset.is_deleted:
@@ -135,14 +134,10 @@ def least_age(asked: timedelta | None, write_url_lifetime: timedelta) -> timedel
     return asked
 
 
-def _last_touched(listed: ListedObject, upload: Upload | None, asset: Asset | None) -> datetime:
+def _last_touched(listed: ListedObject, upload: Upload | None) -> datetime:
     instants = [listed.modify_time]
     if upload is not None:
-        instants.append(upload.history[-1].time)
-        if upload.targets_expire_time is not None:
-            instants.append(upload.targets_expire_time)
-    if asset is not None:
-        instants.append(asset.write_expire_time)
-        if asset.delete_time is not None:
-            instants.append(asset.delete_time)
+        instants += [upload.history[-1].time, upload.write_end]
+        if upload.asset is not None and upload.asset.delete_time is not None:
+            instants.append(upload.asset.delete_time)
     return max(instants)

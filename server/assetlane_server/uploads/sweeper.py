@@ -7,35 +7,48 @@ and if it dies the work comes up again. Nothing here is done that could not be d
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any
+from typing import Final
 
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
 from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.multipart import abort_all, discard_asset, discard_upload
-from assetlane_server.uploads.ports import ObjectStore, SweepRecords, UploadRecords
+from assetlane_server.uploads.multipart import abort_all, discard_upload
+from assetlane_server.uploads.ports import ObjectStore, SweepRecords
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 100  # uploads and assets looked for at once
-_AT_ONCE = 8  # settled at the same time
+_BATCH: Final = 100  # uploads looked for at once
+_AT_ONCE: Final = 8  # settled at the same time
+_LONGEST_BACKOFF: Final = timedelta(hours=1)
+_MOST_BACKED_OFF: Final = 1000  # uploads that this process leaves alone for a while
+_MOST_DOUBLINGS: Final = 5  # of the interval, while nothing can be settled
+
+
+@dataclass
+class _Batch:
+    """How far one sweep is."""
+
+    settled: int = 0
+    is_ledger_away: bool = False
 
 
 class Sweeper:
-    """Looks for work every `interval`, half to one and a half times: servers must not all look at once."""
+    """Looks for work every `interval`, half to one and a half times: servers must not all look at once.
+
+    While nothing can be settled it looks ever more rarely, and so it does at each upload that cannot be settled.
+    """
 
     def __init__(
         self,
         *,
         records: SweepRecords,
-        uploads: UploadRecords,
+        changes: StatusChanges,
         store: ObjectStore,
         broker: UploadBroker,
         interval: timedelta,
@@ -43,54 +56,81 @@ class Sweeper:
         meter: Meter = UNMETERED,
     ) -> None:
         self._records = records
-        self._uploads = uploads
+        self._changes = changes
         self._store = store
         self._broker = broker
         self._interval_s = interval.total_seconds()
         self._now = now
         self._meter = meter
         self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._backed_off: dict[str, tuple[int, datetime]] = {}  # failures so far, and when it is looked at again
+        self._failures = 0
+        self._doublings = 0
 
     async def run(self) -> None:
         """Sweeps until it is cancelled."""
         while True:
-            await asyncio.sleep(self._interval_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            try:
-                while await self.sweep() >= _BATCH:
-                    continue
-            except LedgerUnavailable as error:
-                _log.warning("nothing swept: %s", error)
+            pause_s = self._interval_s * 2**self._doublings
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await self.look()
+
+    async def look(self) -> None:
+        """Sweeps for as long as something is settled, and notes how long to wait until it looks again."""
+        failures = self._failures
+        try:
+            while await self.sweep():
+                failures = self._failures
+        except LedgerUnavailable as error:
+            _log.warning("nothing swept: %s", error)
+            self._failures += 1
+        is_failing = self._failures > failures
+        self._doublings = min(self._doublings + 1, _MOST_DOUBLINGS) if is_failing else 0
 
     async def sweep(self) -> int:
-        """Settles one batch of what has come up; returns how much that was. Raises LedgerUnavailable."""
-        until = self._now()
+        """Settles one batch of what has come up; returns how many it settled. Raises LedgerUnavailable."""
+        now = self._now()
+        self._backed_off = {one: entry for one, entry in self._backed_off.items() if entry[1] + _LONGEST_BACKOFF > now}
+        left_alone = {one for one, (_, again) in self._backed_off.items() if again > now}
+        batch = _Batch()
         with self._meter.sweeping():
-            uploads = await self._records.uploads_to_sweep(until=until, limit=_BATCH)
-            assets = await self._records.assets_to_sweep(until=until, limit=_BATCH)
+            due = await self._records.uploads_to_sweep(until=now, limit=_BATCH + len(left_alone))
             async with asyncio.TaskGroup() as tasks:
-                for upload in uploads:
-                    kind = upload.status.lower()
-                    tasks.create_task(self._guarded(kind, upload.upload_id, partial(self._take_upload, upload)))
-                for asset in assets:
-                    tasks.create_task(self._guarded("asset", asset.asset_id, partial(self._take_asset, asset)))
-        return max(len(uploads), len(assets))
+                for upload in due:
+                    if upload.upload_id not in left_alone:
+                        tasks.create_task(self._guarded(upload, batch))
+        return batch.settled
 
-    async def _guarded(self, kind: str, record_id: str, work: Callable[[], Coroutine[Any, Any, bool]]) -> None:
-        async with self._turn:  # the work begins here: a coroutine that waited for its turn could be left unawaited
+    async def _guarded(self, upload: Upload, batch: "_Batch") -> None:
+        is_deleted = upload.asset is not None and upload.asset.is_deleted
+        kind = "asset" if is_deleted else upload.status.lower()
+        async with self._turn:
+            if batch.is_ledger_away:
+                return  # the others would fail too
             is_settled = False
             try:
-                if not await work():
+                if not await self._take(upload):
                     return  # another server has taken it
                 is_settled = True
+                batch.settled += 1
+                self._backed_off.pop(upload.upload_id, None)
             except Refusal as error:
-                # The lease runs out and it comes up again.
-                _log.warning("%s could not be settled yet: %s", record_id, error)
+                batch.is_ledger_away = isinstance(error, LedgerUnavailable)
+                _log.warning("%s could not be settled yet: %s", upload.upload_id, error)
+                self._back_off(upload.upload_id)
             except Exception:
                 # One record that nobody can settle must not end the sweeping of all others, on every server in turn.
-                _log.exception("%s cannot be settled", record_id)
+                _log.exception("%s cannot be settled", upload.upload_id)
+                self._back_off(upload.upload_id)
             self._meter.swept(kind, is_settled=is_settled)
 
-    async def _take_upload(self, upload: Upload) -> bool:
+    def _back_off(self, upload_id: str) -> None:
+        self._failures += 1
+        failures = self._backed_off.pop(upload_id, (0,))[0] + 1
+        self._backed_off[upload_id] = (failures, self._now() + min(WORK_LEASE * 2 ** (failures - 1), _LONGEST_BACKOFF))
+        if len(self._backed_off) > _MOST_BACKED_OFF:
+            del self._backed_off[next(iter(self._backed_off))]
+
+    async def _take(self, upload: Upload) -> bool:
         lease = self._now() + WORK_LEASE
         if not await self._records.reschedule_upload(upload, lease, is_swept=upload.is_swept):
             return False
@@ -101,24 +141,40 @@ class Sweeper:
         match upload.status:
             case Status.PENDING:
                 failure = Failure("ABANDONED", "The server that was to sign the write targets died.")
-                if await self._uploads.advance_upload(upload.failed(self._now(), failure)):
+                if await self._changes.advance(upload.failed(self._now(), failure)):
                     await discard_upload(self._store, upload)
             case Status.INITIALIZED | Status.UPLOADED:
                 await self._finish(upload)
+            case Status.COMPLETED if upload.asset is not None and upload.asset.is_deleted:
+                await self._settle_deleted(upload)
             case Status.COMPLETED:
                 # A server may have died that opened a second one in the same place.
                 for variant in upload.variants:
                     if variant.part_size_bytes:
                         await abort_all(self._store, variant.key)
-                await self._records.purge_upload(upload)
+                await self._records.reschedule_upload(upload, None, is_swept=False)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.
                 await discard_upload(self._store, upload)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
                 else:
-                    gone_at = upload.history[-1].time + upload.kept_for
-                    await self._records.reschedule_upload(upload, gone_at, is_swept=True)
+                    await self._records.reschedule_upload(upload, upload.purge_time, is_swept=True)
+
+    async def _settle_deleted(self, upload: Upload) -> None:
+        """Deletes the objects of a deleted asset until none can come back, then where they were, then the record."""
+        now = self._now()
+        if upload.is_swept:
+            if now < upload.purge_time:
+                await self._records.reschedule_upload(upload, upload.purge_time, is_swept=True)
+            else:
+                await self._records.purge_upload(upload)
+            return
+        await discard_upload(self._store, upload)
+        if again := upload.next_deletion(now):
+            await self._records.reschedule_upload(upload, again, is_swept=False)
+        else:
+            await self._records.erase_places(upload, upload.purge_time)
 
     async def _finish(self, upload: Upload) -> None:
         """Completes an upload whose client vanished after its PUTs; expires one whose client did before."""
@@ -130,15 +186,6 @@ class Sweeper:
                 # The owner may still renew the targets.
                 deadline = upload.expire_time + SWEEP_MARGIN
                 await self._records.reschedule_upload(upload, deadline, is_swept=False)
-            elif await self._uploads.advance_upload(upload.expired(now)):
+            elif await self._changes.advance(upload.expired(now)):
                 await discard_upload(self._store, upload)
                 _log.info("upload %s expired without %s", upload.upload_id, ", ".join(missing.names))
-
-    async def _take_asset(self, asset: Asset) -> bool:
-        lease = self._now() + WORK_LEASE
-        if not await self._records.reschedule_asset(asset, lease):
-            return False
-        await discard_asset(self._store, asset)
-        swept = asset.swept(self._now())
-        await self._records.reschedule_asset(replace(asset, sweep_time=lease), swept.sweep_time)
-        return True

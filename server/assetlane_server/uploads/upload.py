@@ -1,15 +1,19 @@
-"""An upload and its life: values and transitions, no I/O.
+"""An upload, the asset that comes of it, and their lives: values and transitions, no I/O.
 
     PENDING -> INITIALIZED -> UPLOADED -> COMPLETED
 
-Every transition returns the next Upload with one more entry in its history; the caller saves it with ONE
-update that is conditional on the revision before.
+An upload and its asset are one record. Every transition of the upload returns the next Upload with one more entry in
+its history, and several of them can become durable together; a refresh or the deletion of the asset returns the next
+Asset. Either is saved with one update that is conditional on the revision before.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NewType
 
 from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.media_types import canonical
@@ -24,6 +28,11 @@ SWEEP_MARGIN = timedelta(seconds=5)
 # A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
 # in a day are 62 KB/s.
 LONGEST_PUT = timedelta(days=1)
+# How long the record of a deleted asset outlives it: a day longer than a resume token, whose holder has to be told.
+DELETED_KEPT_FOR = timedelta(days=8)
+
+LedgerTime = NewType("LedgerTime", int)
+"""An instant of the ledger's own clock, which no server's clock can shift: seconds since 1970 << 32, and a counter."""
 
 
 class Status(StrEnum):
@@ -107,6 +116,75 @@ class VariantPromise:
 
 
 @dataclass(frozen=True, slots=True)
+class AssetVariant:
+    """One stored object of an asset."""
+
+    name: str
+    key: str
+    content_type: str
+    size_bytes: int
+    sha256: bytes
+    width_px: int
+    height_px: int
+    etag: str
+    version_id: str
+    part_size_bytes: int = 0  # of every part but the last; 0: it arrived as a whole
+    parts_sha256: bytes = b""  # over the SHA-256s of its parts, as the store told; empty: it did not
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """The permanent record of what arrived. Only its read URLs change, until it is deleted."""
+
+    asset_id: str  # the upload's id
+    uid: str
+    session_id: str
+    partition: str
+    file_path: str
+    expiration_hours: float  # 0: public
+    details: Details
+    variants: tuple[AssetVariant, ...]  # `original` first
+    create_time: datetime
+    refresh_time: datetime  # when its read URLs were signed
+    revision: int = 1  # rises by one with every refresh, and with the deletion
+    delete_time: datetime | None = None  # set: deleted, its objects too or about to be
+    change_time: LedgerTime | None = field(default=None, compare=False)  # of the newest revision; None: not read yet
+    notices: tuple[Notice, ...] = ()  # what was left out when it was made
+
+    @property
+    def is_public(self) -> bool:
+        """Whether its URLs are unsigned and permanent."""
+        return self.expiration_hours == 0
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it is out of the ledger."""
+        return self.delete_time is not None
+
+    def refreshed(self, now: datetime) -> "Asset":
+        """Its read URLs are signed as of `now`, to the second; the instant never goes back."""
+        return replace(
+            self, revision=self.revision + 1, refresh_time=max(self.refresh_time, whole_second(now)), change_time=None
+        )
+
+    def deleted(self, now: datetime) -> "Asset":
+        """It is out of the ledger, and what was said about it is erased."""
+        return replace(
+            self, revision=self.revision + 1, delete_time=now, details=Details(), notices=(), change_time=None
+        )
+
+    @property
+    def read_url_lifetime(self) -> timedelta:
+        """How long a read URL lives from `refresh_time`, in whole seconds as SigV4 counts them."""
+        return timedelta(seconds=round(self.expiration_hours * 3600))
+
+    @property
+    def expire_time(self) -> datetime | None:
+        """When its read URLs stop working; None: never."""
+        return None if self.is_public else self.refresh_time + self.read_url_lifetime
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One attempt to bring one asset in."""
 
@@ -129,10 +207,12 @@ class Upload:
     targets_signed_at: datetime | None = None
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
     sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
-    is_swept: bool = False  # it is final, and its strays are deleted
+    is_swept: bool = False  # it is final and its strays are deleted, or its asset is deleted with all its objects
     kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
     # The store's own ids of the multipart uploads that were opened, by variant name; empty while PENDING.
     multipart_ids: Mapping[str, str] = field(default_factory=dict)
+    request_sha256: bytes = b""  # of what was asked for, see `request_digest`; empty: it has no request id
+    asset: Asset | None = None  # there if and only if it is COMPLETED; also when it was deleted since
 
     @property
     def status(self) -> Status:
@@ -143,6 +223,11 @@ class Upload:
     def revision(self) -> int:
         """The revision of the current status."""
         return self.history[-1].revision
+
+    @property
+    def readable_asset(self) -> Asset | None:
+        """Its asset, unless it has none or that was deleted."""
+        return None if self.asset is None or self.asset.is_deleted else self.asset
 
     @property
     def is_public(self) -> bool:
@@ -159,11 +244,13 @@ class Upload:
         """Every key under which the store may hold something of it."""
         return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
-    def as_of(self, revision: int) -> "Upload":
-        """Returns the upload as it was at that revision, 1 to the current one."""
-        if revision == self.revision:
-            return self
-        return replace(self, history=self.history[:revision], failure=None)
+    def after(self, revision: int) -> Iterator["Upload"]:
+        """Yields the upload as it was at each of its revisions after that one, in order."""
+        for index, change in enumerate(self.history[:-1]):
+            if change.revision > revision:
+                yield replace(self, history=self.history[: index + 1], failure=None, asset=None)
+        if self.revision > revision:
+            yield self
 
     def initialized(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
         """The write targets are signed as of `now`, for that long but not beyond the deadline."""
@@ -189,9 +276,9 @@ class Upload:
         """The bytes are said to be there."""
         return self._moved(Status.UPLOADED, now)
 
-    def completed(self, now: datetime) -> "Upload":
-        """Every variant is proved and the asset is in the ledger."""
-        return self._moved(Status.COMPLETED, now)
+    def completed(self, now: datetime, asset: Asset) -> "Upload":
+        """Every variant is proved, and this asset is what arrived."""
+        return replace(self._moved(Status.COMPLETED, now), asset=asset)
 
     def cancelled(self, now: datetime) -> "Upload":
         """Its owner gave it up."""
@@ -229,32 +316,91 @@ class Upload:
             case Status.INITIALIZED:
                 return None  # `with_targets` knows
             case Status.COMPLETED:
-                return time + self.kept_for
+                # Nothing is left to do, but for a multipart upload that a server opened a second time and died.
+                return max(time, self.write_end) + LONGEST_PUT if self.is_multipart else None
             case _:
-                return max(time, self.targets_expire_time or time) + SWEEP_MARGIN
+                return max(time, self.write_end) + SWEEP_MARGIN
+
+    @property
+    def write_end(self) -> datetime:
+        """When the last URL that could write one of its objects stops working."""
+        return self.targets_expire_time or self.create_time
+
+    def next_deletion(self, now: datetime) -> datetime | None:
+        """Returns when the objects of its deleted asset are deleted again, None when nothing can come back."""
+        # First when no URL lives any more, then when what began in its URL's life has ended too.
+        looks = (self.write_end + SWEEP_MARGIN, self.write_end + LONGEST_PUT)
+        return next((look for look in looks if now < look), None)
+
+    @property
+    def purge_time(self) -> datetime:
+        """When its record goes: it has ended without an asset, or its asset was deleted."""
+        if self.asset is not None and self.asset.delete_time is not None:
+            return max(self.asset.delete_time + DELETED_KEPT_FOR, self.write_end + LONGEST_PUT)
+        return self.history[-1].time + self.kept_for
+
+    def without_words(self) -> "Upload":
+        """What was said about it is erased: for a record whose asset is deleted."""
+        return replace(self, details=Details(), notices=())
+
+    def without_places(self) -> "Upload":
+        """Where it was filed is erased: for a record whose asset is deleted, and whose objects cannot come back."""
+        return replace(
+            self,
+            file_path="",
+            variants=tuple(replace(variant, key="") for variant in self.variants),
+            cut_plan=None if self.cut_plan is None else replace(self.cut_plan, place=""),
+            multipart_ids={},
+            is_swept=True,
+            asset=None
+            if self.asset is None
+            else replace(
+                self.asset,
+                file_path="",
+                variants=tuple(replace(variant, key="") for variant in self.asset.variants),
+            ),
+        )
 
 
-def asked_alike(one: Upload, other: Upload) -> bool:
-    """Whether two uploads were asked for in the same words, whatever ids, keys and times the server gave.
+def request_digest(upload: Upload) -> bytes:
+    """Returns the SHA-256 of what was asked for, whatever ids, keys and times the server gave.
 
-    Of another session it may be: a process that goes on with an upload after a crash is a new one.
+    The session does not count: a process that goes on with an upload after a crash is a new one. A digest is stored
+    for as long as its record: what is added to a request later may count only where it is not the default.
     """
-    return _words(one) == _words(other)
-
-
-def _words(upload: Upload) -> tuple[object, ...]:
-    return (
-        upload.uid,
-        upload.partition,
-        upload.asset_partition,
-        upload.file_path,
-        upload.expiration_hours,
-        upload.details,
-        # Records of earlier versions hold media types as they were sent.
-        tuple(
-            replace(variant, key="", part_size_bytes=0, content_type=canonical(variant.content_type))
+    details, plan = upload.details, upload.cut_plan
+    words: dict[str, object] = {
+        "uid": upload.uid,
+        "partition": upload.partition,
+        "asset_partition": upload.asset_partition,
+        "file_path": upload.file_path,
+        "expiration_hours": float(upload.expiration_hours),
+        "title": details.title,
+        "caption": details.caption,
+        "color": details.color,
+        "duration_us": None if details.duration is None else details.duration // timedelta(microseconds=1),
+        "extra": details.extra,
+        "variants": [
+            [
+                variant.name,
+                canonical(variant.content_type),
+                variant.size_bytes,
+                variant.sha256.hex(),
+                variant.width_px,
+                variant.height_px,
+                variant.promises_parts,
+            ]
             for variant in upload.variants
-        ),
-        None if upload.cut_plan is None else replace(upload.cut_plan, place=""),
-        upload.notices,
-    )
+        ],
+        "cut_plan": plan and [[[size.name, size.max_edge_px] for size in plan.sizes], plan.format, plan.quality],
+    }
+    if upload.notices:
+        words["notices"] = [[notice.reason, notice.message] for notice in upload.notices]
+    if plan is not None and plan.required:
+        words["cut_plan.required"] = True
+    return hashlib.sha256(json.dumps(words, sort_keys=True, separators=(",", ":")).encode()).digest()
+
+
+def whole_second(instant: datetime) -> datetime:
+    """Returns the start of its second: SigV4 knows no finer time."""
+    return instant.replace(microsecond=0)

@@ -1,24 +1,26 @@
 """The watch of a partition: what is there, then every addition, refresh and deletion."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 from assetlane_server.uploads.access import check_may_read
-from assetlane_server.uploads.asset import Asset
 from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
 from assetlane_server.uploads.ports import VISIBLE_WITHIN, Access, AssetRecords, ChangeHub
-from assetlane_server.uploads.resumption import Position, position_of, resume_token
+from assetlane_server.uploads.resumption import Position, check_age, position_of, resume_token
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import Asset, LedgerTime
 
-_PAGE = 500  # assets read at once while a watch begins
-_PRUNE_AT = 1000  # remembered revisions that are worth a look at their age
+_PAGE: Final = 200  # assets read at once while a watch catches up
+_MOST_REMEMBERED: Final = 4096  # revisions; more than that within two minutes may be sent twice
 
 
 class News(StrEnum):
-    """What a watcher of a partition is told."""
+    """What a watcher of a partition is sent."""
 
     PRESENT = "PRESENT"
     ADDED = "ADDED"
@@ -40,112 +42,137 @@ class AssetNews:
 class AssetWatches:
     """WatchAssets."""
 
-    def __init__(
-        self, *, assets: AssetRecords, hub: ChangeHub, heartbeat: timedelta, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, *, assets: AssetRecords, hub: ChangeHub, signer: TokenSigner, heartbeat: timedelta) -> None:
         self._assets = assets
         self._hub = hub
+        self._signer = signer
         self._heartbeat = heartbeat
-        self._now = now
 
     async def watch(self, partition: str, token: str, access: Access) -> AsyncGenerator[AssetNews]:
         """Yields the assets that are there (with a token: what changed since), SYNCED, then every change.
 
-        A token of before SYNCED goes on with the assets that are there: whatever its holder was told of is
-        told when it changes. Never ends by itself. A change is told once per watch; a resumed watch may tell
-        what happened shortly before its token again, with the same revision. Raises InvalidRequest,
-        PartitionNotFound, ResumeExpired.
+        A token of before SYNCED goes on with the assets that are there: whatever its holder was sent is
+        sent again when it changes. Never ends by itself. What it has to catch up on is read page by page, as the caller
+        takes it. A change is sent once per watch; a resumed watch may send what happened shortly before its token
+        again, with the same revision. Raises InvalidRequest, PartitionNotFound, ResumeExpired.
         """
         if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
             raise InvalidRequest([FieldViolation("partition", fault)])
         check_may_read(access, partition)
-        position = position_of(token, partition, self._now()) if token else Position(self._now())
-        story = _Story(partition, position)
+        resumed = position_of(self._signer, token, partition) if token else None
         async with self._hub.watch_partition(partition) as mailbox:
-            if token:
-                for asset in await self._assets.changed_assets(
-                    partition=partition, since=position.told_until - VISIBLE_WITHIN
-                ):
-                    if news := story.told(asset):
-                        yield news
-            if not token or position.listed_to:
-                async with aclosing(self._present(partition, position.listed_to)) as present:
-                    async for asset in present:
-                        if news := story.listed(asset):
+            if resumed is not None:
+                check_age(resumed, mailbox.opened_at)
+            events = _Events(self._signer, partition, resumed or Position(mailbox.opened_at))
+            if resumed is not None:
+                async with aclosing(self._changed(partition, resumed.sent_until)) as changed:
+                    async for asset in changed:
+                        if news := events.of_change(asset, asset.change_time):
                             yield news
-            yield story.synced()
+            if resumed is None or resumed.listed_to:
+                async with aclosing(self._present(partition, resumed.listed_to if resumed else "")) as present:
+                    async for asset in present:
+                        if news := events.of_listing(asset):
+                            yield news
+            yield events.synced()
             while True:
-                changed = await mailbox.next(self._heartbeat)
-                if not changed:
-                    yield story.unchanged_until(mailbox.delivered_until)
-                # Oldest first: a token says that everything before it was told.
-                for asset in sorted(changed, key=lambda asset: asset.update_time):
-                    if news := story.told(asset):
+                delivery = await mailbox.next(self._heartbeat)
+                has_sent = False
+                for asset in delivery.news:
+                    # The position stays: what changed before these may be among those that come after.
+                    if news := events.of_change(asset):
+                        has_sent = True
                         yield news
-                story.forget_before(self._now() - 2 * VISIBLE_WITHIN)
+                if delivery.missed_since is not None:
+                    async with aclosing(self._changed(partition, delivery.missed_since)) as changed:
+                        async for asset in changed:
+                            if news := events.of_change(asset, asset.change_time):
+                                has_sent = True
+                                yield news
+                events.is_sent_until(delivery.until)
+                if not has_sent:
+                    yield events.heartbeat()
+
+    async def _changed(self, partition: str, since: LedgerTime) -> AsyncGenerator[Asset]:
+        since = LedgerTime(since - VISIBLE_WITHIN)
+        after: tuple[LedgerTime, str] | None = None
+        while page := await self._assets.changed_assets(partition=partition, since=since, after=after, limit=_PAGE):
+            for asset in page:
+                yield asset
+            last = page[-1]
+            if len(page) < _PAGE or last.change_time is None:
+                return
+            after = last.change_time, last.asset_id
 
     async def _present(self, partition: str, before_id: str) -> AsyncGenerator[Asset]:
         while page := await self._assets.list_assets(partition=partition, before_id=before_id, limit=_PAGE):
             for asset in page:
                 yield asset
+            if len(page) < _PAGE:
+                return
             before_id = page[-1].asset_id
 
 
-class _Story:
-    """What one watcher has been told: as much of it as a change may be told twice for."""
+class _Events:
+    """The events of one watch: what was sent lately is not sent again, and each has the token that goes on after it."""
 
-    def __init__(self, partition: str, position: Position) -> None:
+    def __init__(self, signer: TokenSigner, partition: str, position: Position) -> None:
+        self._signer = signer
         self._partition = partition
         self._position = position
-        self._revisions: dict[str, tuple[int, datetime]] = {}
+        self._revisions: dict[str, tuple[int, LedgerTime]] = {}  # the latest last
 
-    def listed(self, asset: Asset) -> AssetNews | None:
-        """Returns what to tell of an asset of the listing, None if it has been told."""
-        if self._knows(asset):
+    def of_listing(self, asset: Asset) -> AssetNews | None:
+        """Returns the event of an asset of the listing, None if it was sent."""
+        if self._was_sent(asset):
             return None
-        if asset.update_time > self._position.told_until - VISIBLE_WITHIN:
+        if _change_time(asset) > self._position.sent_until - VISIBLE_WITHIN:
             self._remember(asset)  # its last change may still come by
-        return self._news(News.PRESENT, asset, listed_to=asset.asset_id)
+        self._position = Position(self._position.sent_until, asset.asset_id)
+        return self._event(News.PRESENT, asset)
 
     def synced(self) -> AssetNews:
         """Returns the mark that the listing has ended."""
-        return self._news(News.SYNCED, listed_to="")
+        self._position = Position(self._position.sent_until)
+        return self._event(News.SYNCED)
 
-    def told(self, asset: Asset) -> AssetNews | None:
-        """Returns what to tell of a change, None if that has been told."""
-        if self._knows(asset):
+    def of_change(self, asset: Asset, sent_until: LedgerTime | None = None) -> AssetNews | None:
+        """Returns the event of a change, None if it was sent. Every change until `sent_until` was sent before it."""
+        if self._was_sent(asset):
             return None
         self._remember(asset)
+        if sent_until is not None:
+            self.is_sent_until(sent_until)
         kind = News.DELETED if asset.is_deleted else News.ADDED if asset.revision == 1 else News.REFRESHED
-        return self._news(kind, asset, told_until=asset.update_time)
+        return self._event(kind, asset)
 
-    def unchanged_until(self, instant: datetime) -> AssetNews:
-        """Returns the sign of life of a watch that has been told everything until then."""
-        return self._news(News.HEARTBEAT, told_until=instant)
+    def heartbeat(self) -> AssetNews:
+        """Returns the sign of life of a watch that has nothing else to send."""
+        return self._event(News.HEARTBEAT)
 
-    def _news(
-        self,
-        kind: News,
-        asset: Asset | None = None,
-        *,
-        told_until: datetime | None = None,
-        listed_to: str | None = None,
-    ) -> AssetNews:
-        """Moves on, never back, and returns the event with the token of the new position."""
-        self._position = Position(
-            max(self._position.told_until, told_until or self._position.told_until),
-            self._position.listed_to if listed_to is None else listed_to,
-        )
-        return AssetNews(kind, asset, resume_token(self._partition, self._position))
+    def is_sent_until(self, instant: LedgerTime) -> None:
+        """Every change until that instant was sent; what was sent long before can come by no more."""
+        if instant > self._position.sent_until:
+            self._position = Position(instant, self._position.listed_to)
+        bound = self._position.sent_until - 2 * VISIBLE_WITHIN
+        while self._revisions:
+            oldest = next(iter(self._revisions))
+            if self._revisions[oldest][1] >= bound:
+                return
+            del self._revisions[oldest]
 
-    def _knows(self, asset: Asset) -> bool:
+    def _event(self, kind: News, asset: Asset | None = None) -> AssetNews:
+        return AssetNews(kind, asset, resume_token(self._signer, self._partition, self._position))
+
+    def _was_sent(self, asset: Asset) -> bool:
         return self._revisions.get(asset.asset_id, (0,))[0] >= asset.revision
 
     def _remember(self, asset: Asset) -> None:
-        self._revisions[asset.asset_id] = (asset.revision, asset.update_time)
+        self._revisions.pop(asset.asset_id, None)
+        self._revisions[asset.asset_id] = (asset.revision, _change_time(asset))
+        if len(self._revisions) > _MOST_REMEMBERED:
+            del self._revisions[next(iter(self._revisions))]
 
-    def forget_before(self, instant: datetime) -> None:
-        """Forgets what can come by no more."""
-        if len(self._revisions) > _PRUNE_AT:
-            kept = {asset_id: told for asset_id, told in self._revisions.items() if told[1] >= instant}
-            self._revisions = kept
+
+def _change_time(asset: Asset) -> LedgerTime:
+    return asset.change_time or LedgerTime(0)

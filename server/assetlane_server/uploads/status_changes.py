@@ -1,0 +1,72 @@
+"""Where the status changes of uploads become durable, and what follows from each of them."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from assetlane_server.uploads.errors import LedgerUnavailable
+from assetlane_server.uploads.meter import UNMETERED, Meter
+from assetlane_server.uploads.ports import UploadRecords
+from assetlane_server.uploads.upload import Upload
+
+_log = logging.getLogger(__name__)
+
+
+class Rationing(Protocol):
+    """Keeps owners and partitions within their quotas."""
+
+    async def insert_upload(self, upload: Upload) -> Upload:
+        """Stores a new upload if its accounts have room for it; see UploadRecords.
+
+        Raises QuotaExceeded; the repeat of a request that was accepted never does.
+        """
+        ...
+
+    async def release(self, upload: Upload) -> None:
+        """Gives back what an upload has taken of its accounts; it has ended."""
+        ...
+
+
+class StatusChanges:
+    """Stores new uploads and their status changes; counts them, and gives back the quotas of those that ended."""
+
+    def __init__(self, uploads: UploadRecords, rationing: Rationing | None = None, meter: Meter = UNMETERED) -> None:
+        self._uploads = uploads
+        self._rationing = rationing
+        self._meter = meter
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    async def insert(self, upload: Upload) -> Upload:
+        """Stores a new upload, or returns the one of the same request; see UploadRecords. Raises QuotaExceeded."""
+        stored = await (self._rationing or self._uploads).insert_upload(upload)
+        if stored.upload_id == upload.upload_id:
+            for change in stored.after(0):  # PENDING and INITIALIZED may come in one write
+                self._meter.moved(change)
+        return stored
+
+    async def advance(self, upload: Upload, *, after_revision: int | None = None) -> bool:
+        """Stores the newest status changes of an upload; see UploadRecords."""
+        before = upload.revision - 1 if after_revision is None else after_revision
+        if not await self._uploads.advance_upload(upload, after_revision=before):
+            return False
+        for change in upload.after(before):
+            self._meter.moved(change)
+        if upload.status.is_final and self._rationing is not None:
+            # Not cut short by a caller who hangs up: the next one who asks may need the room.
+            task = asyncio.create_task(self._release(self._rationing, upload), name=f"release {upload.upload_id}")
+            self._releasing.add(task)
+            task.add_done_callback(self._releasing.discard)
+            await asyncio.shield(task)
+        return True
+
+    async def finish(self) -> None:
+        """Waits for what is being given back; the caller bounds the wait."""
+        if self._releasing:
+            await asyncio.wait(set(self._releasing))
+
+    async def _release(self, rationing: Rationing, upload: Upload) -> None:
+        try:
+            await rationing.release(upload)
+        except LedgerUnavailable as error:
+            # The upload has ended all the same; whoever looks after the quotas finds the claim.
+            _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)

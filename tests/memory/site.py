@@ -1,0 +1,118 @@
+"""The use cases on the ledger and the store in memory, with a clock that the test moves."""
+
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.memory.ledger import MemoryLedger
+from tests.memory.object_store import MemoryObjectStore
+from tests.uploads.samples import NOW
+
+from assetlane_server.uploads.access import UNRESTRICTED
+from assetlane_server.uploads.admission import Terms, UploadRequest
+from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.cut_plan import CutPlan
+from assetlane_server.uploads.cutting import CutRoom
+from assetlane_server.uploads.errors import PictureRefused
+from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.ledger import AssetLedger
+from assetlane_server.uploads.ports import CutPicture, PresignedRequest
+from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.status_changes import Rationing, StatusChanges
+from assetlane_server.uploads.sweeper import Sweeper
+from assetlane_server.uploads.tokens import TokenSigner
+from assetlane_server.uploads.upload import Upload, VariantPromise
+
+BYTES = b"the promised bytes"
+SECOND = timedelta(seconds=1)
+
+
+class Site:
+    """One server's use cases; `restarted` gives another server's on the same ledger and store."""
+
+    def __init__(
+        self,
+        ledger: MemoryLedger | None = None,
+        store: MemoryObjectStore | None = None,
+        *,
+        terms: Terms | None = None,
+        rationing: Rationing | None = None,
+    ) -> None:
+        self.now_is = NOW
+        self.records = ledger or MemoryLedger()
+        self.store = store or MemoryObjectStore(self.now)
+        self._terms = terms or Terms()
+        lanes = Lanes(self.store, self.now)
+        signer = TokenSigner(b"k" * 32)
+        self.changes = StatusChanges(self.records, rationing)
+        self.broker = UploadBroker(
+            uploads=self.records,
+            changes=self.changes,
+            store=self.store,
+            lanes=lanes,
+            board=ProgressBoard(self.records, SECOND),
+            cut_room=CutRoom(cutter=NoCutter(), store=self.store, records=self.records, at_once=1, now=self.now),
+            terms=self._terms,
+            signer=signer,
+            new_id=self.records.clock.new_id,
+            now=self.now,
+        )
+        self.assets = AssetLedger(assets=self.records, store=self.store, lanes=lanes, signer=signer, now=self.now)
+        self.sweeper = Sweeper(
+            records=self.records,
+            changes=self.changes,
+            store=self.store,
+            broker=self.broker,
+            interval=SECOND,
+            now=self.now,
+        )
+
+    def now(self) -> datetime:
+        """The clock."""
+        return self.now_is
+
+    async def request(self, data: bytes = BYTES, **fields: Any) -> tuple[Upload, tuple[WriteTarget, ...]]:
+        """Requests an upload of one variant with this data."""
+        promise = VariantPromise("original", "text/plain", len(data))
+        request = UploadRequest(**{"uid": "7f3a", "file_path": "a.txt", "variants": (promise,), **fields})
+        return await self.broker.request_upload(request, UNRESTRICTED)
+
+    async def put(self, target: WriteTarget, data: bytes = BYTES) -> int:
+        """PUTs as the target says; returns the HTTP status."""
+        assert target.single_put is not None
+        return (await self.store.send(target.single_put, data)).status
+
+    async def uploaded(self, **fields: Any) -> Upload:
+        """Returns an upload whose bytes are in the store."""
+        upload, targets = await self.request(**fields)
+        assert await self.put(targets[0]) == 200
+        return upload
+
+    async def completed(self, **fields: Any) -> Upload:
+        """Returns a completed upload."""
+        upload = await self.uploaded(**fields)
+        return await self.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+
+    async def sweep_after(self, later: timedelta) -> None:
+        """Moves the clock, then sweeps until nothing is settled any more."""
+        self.now_is += later
+        while await self.sweeper.sweep():
+            pass
+
+    async def stored(self, upload: Upload) -> Upload | None:
+        """Returns the record as it is."""
+        return await self.records.find_upload(upload.upload_id)
+
+    def holds(self, upload: Upload) -> bool:
+        """Whether an object of the upload is in the store."""
+        return any(f"/{upload.upload_id}/" in key for key in self.store.objects)
+
+
+class NoCutter:
+    """See PictureCutter: there is none."""
+
+    def cut(
+        self, original: PresignedRequest, size_bytes: int, content_type: str, plan: CutPlan
+    ) -> AbstractAsyncContextManager[CutPicture]:
+        """See PictureCutter."""
+        raise PictureRefused("IMAGE_UNRECOGNIZED", "Nothing is cut here.")
