@@ -21,7 +21,7 @@ ARGUMENTS = ["--host-resolver-rules=MAP files.example 127.0.0.1", "--ignore-cert
 @asynccontextmanager
 async def envoy(place: WebPlace, folder: Path) -> AsyncIterator[str]:
     """Envoy before the server's gRPC port, for the pages of the test's origin; yields its address."""
-    folder.mkdir()  # noqa: ASYNC240 - one folder
+    await asyncio.to_thread(folder.mkdir)
     port = free_port()
     path = recipe(folder, Authority(), port=port, admin_port=free_port(), behind=place.server.port)
     text = path.read_text()
