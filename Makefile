@@ -120,6 +120,7 @@ proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, w
 	$(BIN)/python protos/openapi.py
 	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
+	if command -v npm > /dev/null; then $(MAKE) --no-print-directory web-proto; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb
