@@ -114,7 +114,7 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 clean:  ## remove what set-up and runs left
 	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target web/node_modules web/*/dist web/*/dist-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go is installed, the stubs of examples/go
+proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go and npm are installed, the stubs of examples/go and web/client
 	$(BIN)/python protos/generate.py
 	$(BIN)/python protos/reference.py
 	$(BIN)/python protos/openapi.py
