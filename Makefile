@@ -88,7 +88,7 @@ test-languages: setup  ## the example clients in Go, TypeScript, Java and Python
 
 test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
 	cd web && npm run --silent build && npm run --silent check && npm run --silent test
-	$(BIN)/pytest -n 2 -m web --durations=5 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m web --durations=5 $(ARGS)
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
 	cd web && npm ci --no-audit --no-fund --silent
@@ -114,12 +114,13 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 clean:  ## remove what set-up and runs left
 	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target web/node_modules web/*/dist web/*/dist-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go is installed, the stubs of examples/go
+proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go and npm are installed, the stubs of examples/go and web/client
 	$(BIN)/python protos/generate.py
 	$(BIN)/python protos/reference.py
 	$(BIN)/python protos/openapi.py
 	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
+	if command -v npm > /dev/null; then $(MAKE) --no-print-directory web-proto; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb

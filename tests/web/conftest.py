@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 from aiohttp import web as http
 from playwright.async_api import BrowserContext, Page, async_playwright
 from tests.access.tokens import Issuer
@@ -51,18 +52,22 @@ class WebPlace:
     """A server that can be killed and started again on the same ports, and the pages of another origin."""
 
     server: ServerProcess
+    gateway: str
     url: str
+    """What pages call: the gateway, or what stands before the server."""
     origin: str
     issuer: Issuer
     folder: Path
     tokens: list[str] = field(default_factory=list)
     """Every token that was handed to a page."""
     token_lifetime_s: float = 600.0
+    sub: str = "ann"
+    """Who uses the pages: each test has a user of its own, and so an empty partition."""
 
     async def answer(self, request: http.Request) -> http.StreamResponse:
         """The pages, and a token for those who ask, as an app's own back end would give it."""
         if request.path == "/token":
-            token = self.issuer.token(request.query.get("sub", "ann"), lifetime_s=self.token_lifetime_s)
+            token = self.issuer.token(request.query.get("sub", self.sub), lifetime_s=self.token_lifetime_s)
             self.tokens.append(token)
             return http.Response(text=token)
         path = PAGES / request.path.lstrip("/")
@@ -111,15 +116,28 @@ async def web_place(
         }
         environment = environment_for(stack, database_name, settings=values, grace_seconds=5)
         async with server_process(environment, folder / "server.log") as server:
-            place.append(WebPlace(server, f"http://{web}", origin, issuer, folder))
+            place.append(WebPlace(server, f"http://{web}", f"http://{web}", origin, issuer, folder))
             yield place[0]
 
 
-@pytest.fixture
-async def place(stack: StackAddress, tmp_path: Path) -> AsyncIterator[WebPlace]:
-    """A server of this test's own."""
-    async with web_place(stack, tmp_path) as built:
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def shared_place(stack: StackAddress, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WebPlace]:
+    """One server for the tests of a module: a start takes seconds."""
+    async with web_place(stack, tmp_path_factory.mktemp("place")) as built:
         yield built
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def place(shared_place: WebPlace, tmp_path: Path) -> WebPlace:
+    """The module's server with a user, a folder and tokens of this test's own; it runs."""
+    shared_place.sub = f"ann-{secrets.token_hex(4)}"
+    shared_place.folder = tmp_path
+    shared_place.tokens = []
+    shared_place.token_lifetime_s = 600.0
+    shared_place.url = shared_place.gateway
+    if not shared_place.server.is_running:
+        await shared_place.server.start()
+    return shared_place
 
 
 @asynccontextmanager
@@ -140,7 +158,7 @@ async def chromium(profile: Path, *arguments: str) -> AsyncIterator[BrowserConte
         await context.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def browser(tmp_path: Path) -> AsyncIterator[BrowserContext]:
     """Chromium with a profile of this test's own."""
     async with chromium(tmp_path / "profile") as context:
@@ -154,16 +172,12 @@ CLIENT: Final = """([url, sub]) => {
 }"""
 
 
-async def open_page(
-    context: BrowserContext, place: WebPlace, sub: str = "ann", errors: list[str] | None = None
-) -> Page:
-    """Opens a page with a client in `window.client`; `errors` collects what goes wrong in it."""
+async def open_page(context: BrowserContext, place: WebPlace, sub: str = "") -> Page:
+    """Opens a page with a client in `window.client`, of the test's user or another one."""
     page = await context.new_page()
-    if errors is not None:
-        page.on("pageerror", lambda error: errors.append(str(error)))
     await page.goto(f"{place.origin}/page.html")
     await page.wait_for_function("window.assetlane !== undefined")
-    await page.evaluate(CLIENT, [place.url, sub])
+    await page.evaluate(CLIENT, [place.url, sub or place.sub])
     return page
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.async_api import BrowserContext, Page, Request, Route
 from tests.web.conftest import PART_BYTES, WebPlace, open_page, settled, until
 
-pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 UPLOAD = """async (options) => {
     window.states = []; window.last = undefined;
@@ -84,7 +84,7 @@ async def test_a_file_reads_back_byte_for_byte(place: WebPlace, browser: Browser
     original = variants_of(asset)["original"]
     assert original["sizeBytes"] == size_bytes
     assert asset["filePath"] == "Grüße & 50%.bin"
-    assert asset["partition"] == "user/ann"
+    assert asset["partition"] == f"user/{place.sub}"
     assert await read_back(page, original["readUrl"]) == (200, hashlib.sha256(path.read_bytes()).hexdigest())
     assert await page.evaluate("states") == ["requesting", "sending", "completing", "completed"]
     if size_bytes:
@@ -259,15 +259,18 @@ async def test_errors_are_typed_by_reason(place: WebPlace, browser: BrowserConte
 async def test_a_killed_server_costs_a_watch_nothing(place: WebPlace, browser: BrowserContext) -> None:
     """Assets that come while it is down and after: none missed, none repeated, in every kind of watch."""
     page = await open_page(browser, place)
-    await page.evaluate("""() => {
+    await page.evaluate(
+        """(partition) => {
         window.lines = []; window.changes = []; window.gaps = 0;
-        follow(client.watchAssets("user/ann", {shared: false, onGap: () => gaps++}), lines);
+        follow(client.watchAssets(partition, {shared: false, onGap: () => gaps++}), lines);
         (async () => {
             for await (const event of client.watchSession(client.sessionId, {shared: false}))
                 if (event.case === "status")
                     changes.push(`${event.value.upload.uploadId} ${event.value.upload.revision}`);
         })();
-    }""")
+    }""",
+        f"user/{place.sub}",
+    )
     await until(page, "window.lines.includes('SYNCED')")
     path = place.file("seen.bin", 1000)
     ids = []
@@ -323,10 +326,13 @@ async def test_an_expired_token_is_replaced(place: WebPlace, browser: BrowserCon
     """In calls, in uploads, and in the middle of a watch."""
     place.token_lifetime_s = 3
     page = await open_page(browser, place)
-    await page.evaluate("""() => {
+    await page.evaluate(
+        """(partition) => {
         window.lines = []; window.gaps = [];
-        follow(client.watchAssets("user/ann", {shared: false, onGap: (error) => gaps.push(error.reason)}), lines);
-    }""")
+        follow(client.watchAssets(partition, {shared: false, onGap: (error) => gaps.push(error.reason)}), lines);
+    }""",
+        f"user/{place.sub}",
+    )
     path = place.file("late.bin", 1000)
     ids = [(await upload(page, path))["assetId"]]
     await until(page, "window.gaps.filter((reason) => reason === 'TOKEN_EXPIRED').length >= 2")

@@ -10,7 +10,7 @@ from playwright.async_api import BrowserContext, Page, Request
 from tests.web.conftest import PART_BYTES, WebPlace, chromium, open_page, settled, until
 from tests.web.test_browser import picked, read_back, slow_down, variants_of
 
-pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 LARGE_BYTES: Final = 200 * 1024 * 1024
 OPEN: Final = """async (user) => {
@@ -85,11 +85,14 @@ async def test_what_is_added_offline_is_sent_when_the_network_is_back(place: Web
     assert [entry["name"] for entry in await entries(other)] == ["one.bin", "two.bin"]
     await browser.set_offline(False)
     await until(page, "async () => (await outbox.entries()).length === 0")
-    names = await page.evaluate("""async () => {
+    names = await page.evaluate(
+        """async (partition) => {
         const names = [];
-        for await (const asset of client.listAssets("user/ann")) names.push(asset.filePath);
+        for await (const asset of client.listAssets(partition)) names.push(asset.filePath);
         return names.sort();
-    }""")
+    }""",
+        f"user/{place.sub}",
+    )
     assert names == ["one.bin", "two.bin"]
     assert len(await page.evaluate("completed")) + len(await other.evaluate("completed")) == 2
 

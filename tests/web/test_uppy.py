@@ -10,7 +10,7 @@ from tests.web.conftest import PART_BYTES, WebPlace, chromium, until
 from tests.web.test_browser import slow_down
 from tests.web.test_outbox import parts_put
 
-pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 # Whether Golden Retriever has kept a file's bytes, and what our plugin knows of it.
 KEPT = """async (requestId) => {
@@ -31,7 +31,7 @@ INPUT = ".uppy-Dashboard-input >> nth=0"
 async def open_uppy(context: BrowserContext, place: WebPlace, more: str = "") -> Page:
     """Opens a page with Uppy and our plugin."""
     page = await context.new_page()
-    token = place.issuer.token("ann")
+    token = place.issuer.token(place.sub)
     await page.add_init_script(f"window.token = {token!r};")
     await page.goto(f"{place.origin}/uppy.html?api={place.url}{more}")
     await until(page, "window.uppy !== undefined")

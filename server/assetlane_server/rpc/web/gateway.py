@@ -163,6 +163,8 @@ class Gateway:
     async def _begin(
         self, request: web.BaseRequest, protocol: WebProtocol, context: WebContext, cors: dict[str, str]
     ) -> web.StreamResponse:
+        # Else a timer of the connection's idle time stays for as long as it had left.
+        request.protocol.keep_alive(True)
         response = web.StreamResponse(headers=protocol.stream_headers(context.leading))
         response.headers.update(cors)
         await response.prepare(request)

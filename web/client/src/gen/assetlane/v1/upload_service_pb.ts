@@ -184,8 +184,9 @@ export type WatchUploadRequest = Message<"assetlane.v1.WatchUploadRequest"> & {
   afterRevision: bigint;
 
   /**
-   * For a watch of a session: upload id to the last revision seen. An upload not named is sent from its
-   * first change. Default: empty.
+   * For a watch of a session: upload id to the last revision seen. Name at least every upload that had not ended when
+   * it was seen last, and the newest one. An upload not named is sent from its first change, unless it has ended and
+   * was requested more than five minutes before the newest one that is named. Default: empty.
    *
    * @generated from field: map<string, int64> after_revisions = 4;
    */
