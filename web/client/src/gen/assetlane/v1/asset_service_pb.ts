@@ -523,6 +523,9 @@ export const AssetChangeSchema: GenEnum<AssetChange> = /*@__PURE__*/
  * also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
  * TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
  * UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
+ * PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
+ * UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
+ * UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
  *
  * The name BatchDeleteAssets is kept for a later version.
  *
