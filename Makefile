@@ -8,7 +8,7 @@ SEED   ?=
 ARGS   ?=
 STORES ?=
 
-.PHONY: help setup dist proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages demo run bench lock clean
+.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ fix: setup  ## format, and mend what a linter can mend
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs and docs/api.md, links and commands of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links and commands of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,10 +52,12 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python protos/reference.py --check
+	$(BIN)/python protos/openapi.py --check
+	$(BIN)/python protos/descriptor.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
 
-test: setup  ## all tests but the fault suite and other languages, on the embedded MongoDB and S3 (ARGS=… for pytest)
-	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages' $(ARGS)
+test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
+	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages and not web' $(ARGS)
 
 dist: $(VENV)/.run-ready  ## build the wheel and the sdist into dist/
 	rm -rf dist
@@ -84,6 +86,17 @@ test-real: setup  ## the same tests on the MongoDB and the S3 named in the envir
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
+test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
+	cd web && npm run --silent build && npm run --silent check && npm run --silent test
+	$(BIN)/pytest -n 2 -m web --durations=5 $(ARGS)
+
+web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
+	cd web && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+web-proto: setup web/node_modules/.ready  ## generate the messages of the TypeScript client
+	cd web/client && $(CURDIR)/$(BIN)/buf generate
+
 demo: export DEMO_FILE = $(value FILE)
 demo: $(VENV)/.run-ready  ## upload a picture with its cuts while you watch (FILE="my holiday.mp4" for a file of yours, of any type)
 	@$(BIN)/python -m examples.demo $${DEMO_FILE:+-- "$$DEMO_FILE"}
@@ -99,11 +112,13 @@ $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
 	@touch $@
 
 clean:  ## remove what set-up and runs left
-	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .assetlane dist examples/*/bin examples/*/dist examples/*/node_modules examples/*/target web/node_modules web/*/dist web/*/dist-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-proto: setup  ## generate the typed stubs, docs/api.md and, where Go is installed, the stubs of examples/go
+proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, where Go is installed, the stubs of examples/go
 	$(BIN)/python protos/generate.py
 	$(BIN)/python protos/reference.py
+	$(BIN)/python protos/openapi.py
+	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with

@@ -8,7 +8,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from bench import cutting, guarding, life, observing, presigning, requesting, server_cuts, uploading, watching
+from bench import cutting, guarding, life, observing, presigning, requesting, server_cuts, uploading, watching, web
 from bench.figures import Finding
 from bench.machine import Bystanders
 from bench.report import LATEST, Run, print_finding, remember, worsened
@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
     "uploading": uploading.measure,
     "guarding": guarding.measure,
     "watching": watching.measure,
+    "web": web.measure,
     "server-cuts": server_cuts.measure,
 }
 WIDTH: Final = 110  # also where there is no terminal

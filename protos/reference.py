@@ -51,13 +51,18 @@ class Source:
         return re.sub(r"^ ", "", self.comments.get(path, ""), flags=re.MULTILINE).strip()
 
 
-def reference() -> str:
-    """Returns the whole page."""
+def built_files() -> dict[str, Descriptor]:
+    """Returns the descriptors of all .proto files, comments included, by the files' names."""
     built = subprocess.run(
         [Path(sys.executable).parent / "buf", "build", "protos", "-o", "-#format=json"],
         cwd=ROOT, check=True, capture_output=True,
     ).stdout  # fmt: skip
-    files = {file["name"]: file for file in json.loads(built)["file"]}
+    return {file["name"]: file for file in json.loads(built)["file"]}
+
+
+def reference() -> str:
+    """Returns the whole page."""
+    files = built_files()
     lines = [INTRODUCTION]
     for name in FILES:
         source = Source.of(files[f"assetlane/v1/{name}.proto"])

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from assetlane_server.app import application, set_up_bucket
+from assetlane_server.app import Application, application, set_up_bucket
 from assetlane_server.config import Settings, settings_from
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import Outcome
@@ -69,12 +69,27 @@ async def served(settings: Settings, **how: Any) -> AsyncIterator[str]:
 
     In a task of its own: a fixture's two halves run in different tasks, a task group wants to be in one.
     """
-    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with running(settings, **how) as app:
+        yield f"127.0.0.1:{app.port}"
+
+
+@asynccontextmanager
+async def served_twice(settings: Settings, **how: Any) -> AsyncIterator[tuple[str, str]]:
+    """The same with a web gateway: yields the target to call, and the gateway's URL."""
+    web = settings.model_copy(update={"web_listen": "127.0.0.1:0"})
+    async with running(web, **how) as app:
+        yield f"127.0.0.1:{app.port}", f"http://127.0.0.1:{app.web_port}"
+
+
+@asynccontextmanager
+async def running(settings: Settings, **how: Any) -> AsyncIterator[Application]:
+    """Serves as long as the block lasts."""
+    ready: asyncio.Future[Application] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
 
     async def serve() -> None:
         async with application(settings, **how) as app:
-            ready.set_result(f"127.0.0.1:{app.port}")
+            ready.set_result(app)
             await stop.wait()
 
     serving = asyncio.create_task(serve())

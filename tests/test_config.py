@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.config import Settings, default_hosts, settings_from
 from assetlane_server.uploads.errors import NotReady
 
 LEAST = {"ASSETLANE_MONGO_URI": "mongodb://127.0.0.1", "ASSETLANE_S3_BUCKET": "bucket"}
@@ -111,6 +111,56 @@ def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[s
     """Told before anything starts."""
     with pytest.raises(NotReady, match=reason):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"WEB_LISTEN": "50152"}, "ASSETLANE_WEB_LISTEN: must look like"),
+        ({"WEB_LISTEN": "127.0.0.1:50151"}, "ASSETLANE_WEB_LISTEN needs a port of its own"),
+        ({"WEB_LISTEN": "127.0.0.1:9465", "METRICS_LISTEN": "127.0.0.1:9464", "WORKERS": "2"}, "lies among the ports"),
+        ({"WEB_LISTEN": "10.0.0.7:50152"}, "ASSETLANE_WEB_LISTEN must be a loopback address"),
+        ({"WEB_LISTEN": "0.0.0.0:50152", "ALLOW_ANONYMOUS": "true"}, "ASSETLANE_WEB_HOSTS must list the names"),
+        ({"WEB_ORIGINS": "https://app.example"}, "ASSETLANE_WEB_ORIGINS needs ASSETLANE_WEB_LISTEN"),
+        ({"WEB_HOSTS": "files.example"}, "ASSETLANE_WEB_HOSTS needs ASSETLANE_WEB_LISTEN"),
+        *(
+            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_ORIGINS": origin}, "is no origin")
+            for origin in ("*", "app.example", "https://app.example/", "https://*.app.example", "null", "https://a b")
+        ),
+        *(
+            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_HOSTS": host}, "is no host")
+            for host in ("*", "files.example:443", "https://files.example", "a b", "files.example/x")
+        ),
+    ],
+)
+def test_a_web_port_is_whole_or_refused(settings: dict[str, str], reason: str) -> None:
+    """Told before anything starts."""
+    with pytest.raises(NotReady, match=reason):
+        settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
+
+
+@pytest.mark.parametrize(
+    ("listen", "hosts"),
+    [
+        ("127.0.0.1:50152", ("127.0.0.1", "localhost", "::1")),
+        ("[::1]:50152", ("127.0.0.1", "localhost", "::1")),
+        ("10.0.0.7:50152", ("10.0.0.7",)),
+        ("0.0.0.0:50152", ()),
+        ("[::]:50152", ()),
+    ],
+)
+def test_a_web_port_has_the_names_of_its_address(listen: str, hosts: tuple[str, ...]) -> None:
+    """Unless others are listed."""
+    assert default_hosts(listen) == hosts
+
+
+def test_origins_and_hosts_are_lists() -> None:
+    """Joined by commas, in brackets or without."""
+    web = {"WEB_LISTEN": "127.0.0.1:50152", "WEB_ORIGINS": "https://a.example, http://localhost:5173",
+           "WEB_HOSTS": "files.example,[::1],10.0.0.7"}  # fmt: skip
+    settings = settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in web.items()}})
+    assert settings.web_origins == ("https://a.example", "http://localhost:5173")
+    assert settings.web_hosts == ("files.example", "::1", "10.0.0.7")
 
 
 def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:

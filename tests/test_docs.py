@@ -22,6 +22,7 @@ PAGES = sorted(
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("protos/*.md"),
         *ROOT.glob("tests/*/README.md"),
+        *ROOT.glob("web/*/README.md"),
     ]
     + [page for page in ROOT.glob("examples/**/README.md") if "node_modules" not in page.parts]
 )

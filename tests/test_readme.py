@@ -17,7 +17,7 @@ def told_default(default: object) -> str:
         return "required"
     if default is None:
         return "unset"
-    if default == "":
+    if default in ("", ()):
         return "empty"
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ulid import ULID
 
-from assetlane_server.config import Settings
+from assetlane_server.config import Settings, default_hosts
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.objects.bucket import BucketPlan, SetupStep
@@ -27,6 +27,7 @@ from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
+from assetlane_server.rpc.web.server import WebTerms
 from assetlane_server.security import security, upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.cutting import CutRoom
@@ -68,6 +69,11 @@ class Application:
     def port(self) -> int:
         """The port it listens on."""
         return self._server.port
+
+    @property
+    def web_port(self) -> int | None:
+        """The port that the web gateway listens on, None without one."""
+        return None if self._server.web is None else self._server.web.port
 
     async def tell_health(self) -> None:
         """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
@@ -172,6 +178,8 @@ async def application(
                     max_connections=settings.max_connections,
                     max_streams_per_connection=settings.max_streams_per_connection,
                 ),
+                web=web_terms(settings, shares_port=shares_port),
+                tls=guard.tls,
             ) as server,
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
@@ -197,6 +205,23 @@ async def application(
                 await app.drain()
                 for task in (telling_health, *watching_files):
                     task.cancel()
+
+
+def web_terms(settings: Settings, *, shares_port: bool) -> WebTerms | None:
+    """Returns what the settings say about the web port, None where there is none."""
+    if settings.web_listen is None:
+        return None
+    return WebTerms(
+        listen=settings.web_listen,
+        origins=settings.web_origins,
+        hosts=settings.web_hosts or default_hosts(settings.web_listen),
+        max_message_bytes=settings.max_message_bytes,
+        max_connections=settings.max_connections,
+        head_seconds=settings.request_seconds,
+        silent_seconds=2 * settings.keepalive_seconds,
+        handshake_seconds=settings.handshake_seconds,
+        shares_port=shares_port,
+    )
 
 
 def store_terms(settings: Settings) -> StoreTerms:

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -260,8 +260,11 @@ def _supervise(settings: "Settings") -> int:
     from assetlane_server.serving import serve as serve_until_signal
     from assetlane_server.supervisor import Supervisor, held_port
 
-    with held_port(settings.listen) as listen:
+    with ExitStack() as ports:
+        listen = ports.enter_context(held_port(settings.listen))
         shared = settings.model_copy(update={"listen": listen})
+        if settings.web_listen is not None:
+            shared = shared.model_copy(update={"web_listen": ports.enter_context(held_port(settings.web_listen))})
 
         def work(post: "Post") -> None:
             ours = shared.of_worker(post.number)

@@ -36,8 +36,11 @@ CLIENTS = frozenset(
         "TARGET", "UID", "TOKEN", "TOKEN_FILE", "PLAINTEXT", "TLS", "CA_FILE", "CLIENT_CERT_FILE", "CLIENT_KEY_FILE"
     )
 )  # fmt: skip
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*)(:[0-9]{1,5})?", re.IGNORECASE)
+_HOST = re.compile(r"\[?[0-9a-f:.]*:[0-9a-f:.]*\]?|[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.IGNORECASE)
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")  # without the brackets of a URL
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - recognised here, not listened on
 
 
 class Settings(BaseSettings):
@@ -46,7 +49,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     listen: str = Field("127.0.0.1:50151", description="address and port to serve on; port 0 takes a free one")
-    workers: int = Field(1, ge=1, le=256, description="processes of `serve` that share the port")
+    web_listen: str | None = Field(
+        None,
+        description="address and port for browsers, phones and shells (gRPC-Web, Connect, JSON); unset: none",
+    )
+    web_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="origins whose pages may call `web_listen`, such as `https://app.example`; joined by commas"
+    )
+    web_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="names by which callers reach `web_listen`, without ports; unset: its address, or loopback's names",
+    )
+    workers: int = Field(1, ge=1, le=256, description="processes of `serve` that share the ports")
     jwt_key_file: Path | None = Field(
         None, description="public key in PEM, or secret, that tokens are verified with; unset: nobody needs one"
     )
@@ -171,7 +185,7 @@ class Settings(BaseSettings):
         1000, ge=1, description="watches of one token's subject open at a time, per process"
     )
     max_connections: int = Field(
-        20_000, ge=1, le=1_000_000, description="connections to the gRPC port at a time, per process; others are closed"
+        20_000, ge=1, le=1_000_000, description="connections to each port at a time, per process; others are closed"
     )
     max_streams_per_connection: int = Field(
         16_384,
@@ -244,7 +258,7 @@ class Settings(BaseSettings):
         """Reads nothing by itself: `settings_from` takes the environment that it is given, and names what is wrong."""
         return (init_settings,)
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "web_origins", "web_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -270,7 +284,26 @@ class Settings(BaseSettings):
             raise ValueError("must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
         return value
 
-    @field_validator("listen", "metrics_listen")
+    @field_validator("web_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin: list each as scheme, host and port, such as https://app.example"
+                    " (no path, no wildcard)"
+                )
+        return value
+
+    @field_validator("web_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host!r} is no host: list names or addresses without ports, such as files.example")
+        return tuple(host.strip("[]") for host in value)
+
+    @field_validator("listen", "web_listen", "metrics_listen")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None:
@@ -309,9 +342,27 @@ class Settings(BaseSettings):
             if getattr(self, name) is not None:
                 raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if not (self.is_loopback or self.allow_anonymous):
+            name = "ASSETLANE_WEB_LISTEN" if _is_on_loopback(self.listen) else "ASSETLANE_LISTEN"
             raise ValueError(
-                "ASSETLANE_LISTEN must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
+                f"{name} must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
                 " set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _web_is_whole(self) -> Self:
+        if self.web_listen is None:
+            for name in ("web_origins", "web_hosts"):
+                if getattr(self, name):
+                    raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_WEB_LISTEN")
+            return self
+        port = int(self.web_listen.rpartition(":")[2])
+        if port and port == int(self.listen.rpartition(":")[2]):
+            raise ValueError("ASSETLANE_WEB_LISTEN needs a port of its own, another one than ASSETLANE_LISTEN has")
+        if not (self.web_hosts or default_hosts(self.web_listen)):
+            raise ValueError(
+                "ASSETLANE_WEB_HOSTS must list the names by which callers reach ASSETLANE_WEB_LISTEN, since it listens"
+                " on every address"
             )
         return self
 
@@ -323,6 +374,9 @@ class Settings(BaseSettings):
                 raise ValueError("ASSETLANE_METRICS_LISTEN needs a port for each worker: choose a lower one")
             if first and first <= int(self.listen.rpartition(":")[2]) < first + self.workers:
                 raise ValueError("ASSETLANE_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN, one per worker")
+            web = 0 if self.web_listen is None else int(self.web_listen.rpartition(":")[2])
+            if first and first <= web < first + self.workers:
+                raise ValueError("ASSETLANE_WEB_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN")
         return self
 
     @model_validator(mode="after")
@@ -350,7 +404,13 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the server."""
-        return self.listen.rpartition(":")[0] in _LOOPBACK
+        return not self.beyond_loopback
+
+    @property
+    def beyond_loopback(self) -> str:
+        """The addresses that others than this machine reach, joined by commas; empty: there are none."""
+        addresses = (address for address in (self.listen, self.web_listen) if address is not None)
+        return ", ".join(address for address in addresses if not _is_on_loopback(address))
 
     @property
     def has_identity(self) -> bool:
@@ -385,6 +445,18 @@ class Settings(BaseSettings):
             upload_retention=timedelta(days=self.upload_retention_days),
             max_cut_bytes=self.cut_max_bytes,
         )
+
+
+def _is_on_loopback(address: str) -> bool:
+    return address.rpartition(":")[0] in _LOOPBACK
+
+
+def default_hosts(listen: str) -> tuple[str, ...]:
+    """Returns the names that a server at this address has by itself, none where it listens on every address."""
+    host = listen.rpartition(":")[0].strip("[]").lower()
+    if host in _LOOPBACK_HOSTS:
+        return _LOOPBACK_HOSTS
+    return () if host in _WILDCARDS else (host,)
 
 
 SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))

@@ -55,12 +55,12 @@ async def security(settings: Settings, now: Callable[[], datetime]) -> AsyncIter
                 authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
             await _load(keyring, settings)
         elif not settings.is_loopback:
-            _log.warning("anybody who reaches %s may read, write and delete everything", settings.listen)
+            _log.warning("anybody who reaches %s may read, write and delete everything", settings.beyond_loopback)
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and keyring is not None and not settings.is_loopback:
             _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
-                         settings.listen)  # fmt: skip
+                         settings.beyond_loopback)  # fmt: skip
         yield Security(authenticator, keyring, tls)
 
 

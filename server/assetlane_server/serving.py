@@ -68,6 +68,8 @@ async def serve(
                 is_ready = True
                 collect_garbage_less_often()
                 _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
+                if settings.web_listen is not None:
+                    _log.info("web gateway on %s", settings.web_listen.rpartition(":")[0] + f":{app.web_port}")
                 on_ready(app.port)
                 await stop.wait()
         except asyncio.CancelledError:

@@ -25,11 +25,15 @@ _LOG_LINES: Final = 60
 class Stage:
     """A server that can be restarted, and the environment in which clients find it."""
 
-    def __init__(self, server: ServerProcess, folder: Path, secrets_of_clients: Mapping[str, str]) -> None:
+    def __init__(
+        self, server: ServerProcess, folder: Path, secrets_of_clients: Mapping[str, str], web_url: str = ""
+    ) -> None:
         self._server = server
         self._secrets_of_clients = secrets_of_clients
         self.folder = folder
         """Where the driver's files are made."""
+        self.web_url = web_url
+        """Where the web gateway is; empty: there is none."""
 
     @property
     def target(self) -> str:
@@ -40,7 +44,10 @@ class Stage:
     def environment(self) -> dict[str, str]:
         """What a client is started with: where to, and as whom."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        return {**inherited, "ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID, **self._secrets_of_clients}
+        where = {"ASSETLANE_TARGET": self.target, "ASSETLANE_UID": UID}
+        if self.web_url:
+            where["ASSETLANE_WEB_URL"] = self.web_url
+        return {**inherited, **where, **self._secrets_of_clients}
 
     @property
     def server_errors(self) -> list[str]:
@@ -57,16 +64,23 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(stack: StackAddress, folder: Path, *, is_secured: bool = False) -> AsyncIterator[Stage]:
-    """Serves on these stores, with a database and a key prefix of its own; secured: with TLS, and for tokens."""
+async def stage(
+    stack: StackAddress, folder: Path, *, is_secured: bool = False, has_web: bool = False
+) -> AsyncIterator[Stage]:
+    """Serves on these stores, with a database and a key prefix of its own; secured: with TLS, and for tokens.
+
+    With `has_web` the web gateway listens too.
+    """
     database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"conformance-{secrets.token_hex(8)}/"
     await prepare_bucket(settings_for(stack, database_name, key_prefix))
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
     secured, clients = _secured(folder) if is_secured else ({}, {})
-    settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix, **secured}
+    web_url = f"http{'s' if is_secured else ''}://localhost:{_free_port()}" if has_web else ""
+    web = {"web_listen": web_url.replace("localhost", "127.0.0.1").rpartition("/")[2]} if has_web else {}
+    settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix, **web, **secured}
     environment = environment_for(stack, database_name, settings=settings, grace_seconds=5)
     async with server_process(environment, folder / "server.log") as server:
-        yield Stage(server, folder, clients)
+        yield Stage(server, folder, clients, web_url)
 
 
 def _secured(folder: Path) -> tuple[dict[str, str], dict[str, str]]:

@@ -66,6 +66,12 @@ async def lane(target: str) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.fixture(params=["grpc", "web"])
+def over(request: pytest.FixtureRequest) -> str:
+    """Which port is called: what holds on one has to hold on the other."""
+    return str(request.param)
+
+
 @pytest.fixture
 async def web() -> AsyncIterator[aiohttp.ClientSession]:
     """A browser's view: plain HTTP to the store."""

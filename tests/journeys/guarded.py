@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
-from tests.servers import served
+from tests.servers import served_twice
+from tests.web_gateway.channels import WebChannel
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, RequestUploadResponse
@@ -85,8 +86,9 @@ class Person:
 
 
 @asynccontextmanager
-async def guarded_server(settings: Settings, web: aiohttp.ClientSession) -> AsyncIterator[Any]:
-    """Serves, and yields what makes a person of a token."""
-    async with served(settings) as target, grpc.aio.insecure_channel(target) as channel:
-        stubs = Stubs.on(channel)
+async def guarded_server(settings: Settings, web: aiohttp.ClientSession, over: str = "grpc") -> AsyncIterator[Any]:
+    """Serves, and yields what makes a person of a token, who calls over gRPC or through the web gateway."""
+    async with served_twice(settings) as (target, url), grpc.aio.insecure_channel(target) as channel:
+        calls: Any = channel if over == "grpc" else WebChannel(web, url)
+        stubs = Stubs.on(calls)
         yield lambda token: Person(stubs, web, token)

@@ -106,7 +106,9 @@ async def outcome(person: Person, method: str, subject: str) -> str:
 
 
 @pytest.mark.timeout(240)
-async def test_the_matrix(settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures) -> None:
+async def test_the_matrix(
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path, figures: Figures
+) -> None:
     """Each cell has its exact status and reason."""
     issuer = Issuer("RS256")
     tokens = {
@@ -120,7 +122,7 @@ async def test_the_matrix(settings: Settings, web: aiohttp.ClientSession, tmp_pa
         "writer": issuer.token("wes", writes=["7", "42"]),
         "owner": issuer.token("ann", writes="42"),
     }
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         people = {name: person_with(token) for name, token in tokens.items()}
         owner = people["owner"]
 
@@ -149,13 +151,13 @@ async def test_the_matrix(settings: Settings, web: aiohttp.ClientSession, tmp_pa
 
 
 async def test_what_is_forbidden_answers_as_what_is_missing(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path, figures: Figures
 ) -> None:
     """The same code, reason, sentence and details, but for the id that was asked for."""
     issuer = Issuer()
     missing = "0" * 26
     compared = 0
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         owner, other = person_with(issuer.token("ann", writes="42")), person_with(issuer.token("bob"))
         upload_id = (await owner.upload(partition=TEAM)).upload.upload_id
         asset_id = (await owner.asset(partition=TEAM)).asset_id
@@ -178,10 +180,12 @@ async def test_what_is_forbidden_answers_as_what_is_missing(
     assert compared == 11
 
 
-async def test_nobody_requests_in_anothers_name(settings: Settings, web: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_nobody_requests_in_anothers_name(
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
+) -> None:
     """The uid is the token's subject, said or unsaid."""
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann = person_with(issuer.token("ann"))
         assert [(await ann.upload(uid=uid)).upload.uid for uid in ("", "ann")] == ["ann", "ann"]
         told = await ann.refusal("RequestUpload", request_for(uid="bob"))
@@ -190,11 +194,11 @@ async def test_nobody_requests_in_anothers_name(settings: Settings, web: aiohttp
 
 
 async def test_an_asset_is_not_moved_where_its_owner_may_not_write(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
     """`asset_partition` is looked at as `partition` is, and a refused call stores nothing."""
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann = person_with(issuer.token("ann"))
         told = await ann.refusal("RequestUpload", request_for(uid="", asset_partition="user/bob"))
         assert told is not None

@@ -199,6 +199,7 @@ async def watching(*users: User) -> AsyncIterator[None]:
 async def test_two_users_never_learn_of_one_another(
     settings: Settings,
     web: aiohttp.ClientSession,
+    over: str,
     tmp_path: Path,
     figures: Figures,
     pytestconfig: pytest.Config,
@@ -207,7 +208,7 @@ async def test_two_users_never_learn_of_one_another(
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10**9)
     dice = random.Random(seed)
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (User(name, person_with(issuer.token(name))) for name in ("ann-8417", "bob-5523"))
         async with watching(ann, bob):
             for _ in range(STEPS // 2):
@@ -235,12 +236,12 @@ async def test_two_users_never_learn_of_one_another(
 
 
 async def test_the_others_changes_do_not_even_wake_a_watch(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
     """Heartbeats come as if nobody else were there: whoever knows a session's id can neither stop nor hasten them."""
     issuer = Issuer()
     guard = guarded(settings, tmp_path, issuer, heartbeat_seconds=0.3)
-    async with guarded_server(guard, web) as person_with:
+    async with guarded_server(guard, web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.WatchUploadRequest(session_id=SESSION)
         watch = ann.stubs.uploads.WatchUpload(request, metadata=ann.metadata)
@@ -279,14 +280,14 @@ class Counted:
 
 
 async def test_the_forbidden_costs_the_same_reads_as_the_missing(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path, figures: Figures
 ) -> None:
     """So that the time of an answer tells nothing: both take the same path to the ledger."""
     issuer = Issuer()
     limit = timedelta(seconds=10)
     uri = settings.mongo_uri.get_secret_value()
     async with (
-        guarded_server(guarded(settings, tmp_path, issuer), web) as person_with,
+        guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with,
         MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
         object_store(settings) as store,
     ):
@@ -331,11 +332,11 @@ class NobodyElses:
 
 
 async def test_an_upload_that_is_being_completed_is_nobody_elses(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
     """Whoever asks for the same work at the same time is refused before it, not handed its outcome."""
     issuer = Issuer()
-    async with guarded_server(guarded(settings, tmp_path, issuer), web) as person_with:
+    async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.CompleteUploadRequest(upload_id=(await ann.upload()).upload.upload_id)
         hers, *others = await asyncio.gather(

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from assetlane.v1 import asset_pb2 as assetlane_dot_v1_dot_asset__pb2
 from assetlane.v1 import upload_pb2 as assetlane_dot_v1_dot_upload__pb2
 from assetlane.v1 import upload_service_pb2 as assetlane_dot_v1_dot_upload__service__pb2
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assetlane/v1/asset_service.proto\x12\x0c\x61ssetlane.v1\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x19\x61ssetlane/v1/upload.proto\x1a!assetlane/v1/upload_service.proto\x1a\x1egoogle/protobuf/duration.proto\"#\n\x0fGetAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\"6\n\x10GetAssetResponse\x12\"\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x13.assetlane.v1.Asset\"M\n\x11ListAssetsRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListAssetsResponse\x12#\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x13.assetlane.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x12WatchAssetsRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"[\n\nAssetEvent\x12)\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x19.assetlane.v1.AssetChange\x12\"\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.Asset\"7\n\x11\x41ssetDeletedEvent\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\r\n\x0bSyncedEvent\"\xee\x01\n\x13WatchAssetsResponse\x12)\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x18.assetlane.v1.AssetEventH\x00\x12\x32\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1f.assetlane.v1.AssetDeletedEventH\x00\x12+\n\x06synced\x18\x03 \x01(\x0b\x32\x19.assetlane.v1.SyncedEventH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.assetlane.v1.HeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x05 \x01(\tB\x07\n\x05\x65vent\"]\n\x13RefreshAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x34\n\x11if_expires_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x14RefreshAssetResponse\x12\"\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x13.assetlane.v1.Asset\"d\n\x19\x42\x61tchRefreshAssetsRequest\x12\x11\n\tasset_ids\x18\x01 \x03(\t\x12\x34\n\x11if_expires_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"|\n\rRefreshResult\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12$\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.AssetH\x00\x12(\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.assetlane.v1.FailureH\x00\x42\t\n\x07outcome\"J\n\x1a\x42\x61tchRefreshAssetsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.assetlane.v1.RefreshResult\"&\n\x12\x44\x65leteAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse*y\n\x0b\x41ssetChange\x12\x1c\n\x18\x41SSET_CHANGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41SSET_CHANGE_PRESENT\x10\x01\x12\x16\n\x12\x41SSET_CHANGE_ADDED\x10\x02\x12\x1a\n\x16\x41SSET_CHANGE_REFRESHED\x10\x03\x32\x94\x04\n\x0c\x41ssetService\x12I\n\x08GetAsset\x12\x1d.assetlane.v1.GetAssetRequest\x1a\x1e.assetlane.v1.GetAssetResponse\x12O\n\nListAssets\x12\x1f.assetlane.v1.ListAssetsRequest\x1a .assetlane.v1.ListAssetsResponse\x12T\n\x0bWatchAssets\x12 .assetlane.v1.WatchAssetsRequest\x1a!.assetlane.v1.WatchAssetsResponse0\x01\x12U\n\x0cRefreshAsset\x12!.assetlane.v1.RefreshAssetRequest\x1a\".assetlane.v1.RefreshAssetResponse\x12g\n\x12\x42\x61tchRefreshAssets\x12\'.assetlane.v1.BatchRefreshAssetsRequest\x1a(.assetlane.v1.BatchRefreshAssetsResponse\x12R\n\x0b\x44\x65leteAsset\x12 .assetlane.v1.DeleteAssetRequest\x1a!.assetlane.v1.DeleteAssetResponseB\x02P\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n assetlane/v1/asset_service.proto\x12\x0c\x61ssetlane.v1\x1a\x18\x61ssetlane/v1/asset.proto\x1a\x19\x61ssetlane/v1/upload.proto\x1a!assetlane/v1/upload_service.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"#\n\x0fGetAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\"6\n\x10GetAssetResponse\x12\"\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x13.assetlane.v1.Asset\"M\n\x11ListAssetsRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"R\n\x12ListAssetsResponse\x12#\n\x06\x61ssets\x18\x01 \x03(\x0b\x32\x13.assetlane.v1.Asset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x12WatchAssetsRequest\x12\x11\n\tpartition\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"[\n\nAssetEvent\x12)\n\x06\x63hange\x18\x01 \x01(\x0e\x32\x19.assetlane.v1.AssetChange\x12\"\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.Asset\"7\n\x11\x41ssetDeletedEvent\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\r\n\x0bSyncedEvent\"\xee\x01\n\x13WatchAssetsResponse\x12)\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x18.assetlane.v1.AssetEventH\x00\x12\x32\n\x07\x64\x65leted\x18\x02 \x01(\x0b\x32\x1f.assetlane.v1.AssetDeletedEventH\x00\x12+\n\x06synced\x18\x03 \x01(\x0b\x32\x19.assetlane.v1.SyncedEventH\x00\x12,\n\theartbeat\x18\x04 \x01(\x0b\x32\x17.assetlane.v1.HeartbeatH\x00\x12\x14\n\x0cresume_token\x18\x05 \x01(\tB\x07\n\x05\x65vent\"]\n\x13RefreshAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12\x34\n\x11if_expires_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\":\n\x14RefreshAssetResponse\x12\"\n\x05\x61sset\x18\x01 \x01(\x0b\x32\x13.assetlane.v1.Asset\"d\n\x19\x42\x61tchRefreshAssetsRequest\x12\x11\n\tasset_ids\x18\x01 \x03(\t\x12\x34\n\x11if_expires_within\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"|\n\rRefreshResult\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\x12$\n\x05\x61sset\x18\x02 \x01(\x0b\x32\x13.assetlane.v1.AssetH\x00\x12(\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.assetlane.v1.FailureH\x00\x42\t\n\x07outcome\"J\n\x1a\x42\x61tchRefreshAssetsResponse\x12,\n\x07results\x18\x01 \x03(\x0b\x32\x1b.assetlane.v1.RefreshResult\"&\n\x12\x44\x65leteAssetRequest\x12\x10\n\x08\x61sset_id\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteAssetResponse*y\n\x0b\x41ssetChange\x12\x1c\n\x18\x41SSET_CHANGE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41SSET_CHANGE_PRESENT\x10\x01\x12\x16\n\x12\x41SSET_CHANGE_ADDED\x10\x02\x12\x1a\n\x16\x41SSET_CHANGE_REFRESHED\x10\x03\x32\xcf\x05\n\x0c\x41ssetService\x12h\n\x08GetAsset\x12\x1d.assetlane.v1.GetAssetRequest\x1a\x1e.assetlane.v1.GetAssetResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/assets/{asset_id}\x12\x63\n\nListAssets\x12\x1f.assetlane.v1.ListAssetsRequest\x1a .assetlane.v1.ListAssetsResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/assets\x12n\n\x0bWatchAssets\x12 .assetlane.v1.WatchAssetsRequest\x1a!.assetlane.v1.WatchAssetsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/assets:watch0\x01\x12\x7f\n\x0cRefreshAsset\x12!.assetlane.v1.RefreshAssetRequest\x1a\".assetlane.v1.RefreshAssetResponse\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/assets/{asset_id}:refresh:\x01*\x12\x8b\x01\n\x12\x42\x61tchRefreshAssets\x12\'.assetlane.v1.BatchRefreshAssetsRequest\x1a(.assetlane.v1.BatchRefreshAssetsResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/assets:batchRefresh:\x01*\x12q\n\x0b\x44\x65leteAsset\x12 .assetlane.v1.DeleteAssetRequest\x1a!.assetlane.v1.DeleteAssetResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/assets/{asset_id}B\x02P\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,40 +37,52 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'assetlane.v1.asset_service_
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001'
-  _globals['_ASSETCHANGE']._serialized_start=1417
-  _globals['_ASSETCHANGE']._serialized_end=1538
-  _globals['_GETASSETREQUEST']._serialized_start=170
-  _globals['_GETASSETREQUEST']._serialized_end=205
-  _globals['_GETASSETRESPONSE']._serialized_start=207
-  _globals['_GETASSETRESPONSE']._serialized_end=261
-  _globals['_LISTASSETSREQUEST']._serialized_start=263
-  _globals['_LISTASSETSREQUEST']._serialized_end=340
-  _globals['_LISTASSETSRESPONSE']._serialized_start=342
-  _globals['_LISTASSETSRESPONSE']._serialized_end=424
-  _globals['_WATCHASSETSREQUEST']._serialized_start=426
-  _globals['_WATCHASSETSREQUEST']._serialized_end=487
-  _globals['_ASSETEVENT']._serialized_start=489
-  _globals['_ASSETEVENT']._serialized_end=580
-  _globals['_ASSETDELETEDEVENT']._serialized_start=582
-  _globals['_ASSETDELETEDEVENT']._serialized_end=637
-  _globals['_SYNCEDEVENT']._serialized_start=639
-  _globals['_SYNCEDEVENT']._serialized_end=652
-  _globals['_WATCHASSETSRESPONSE']._serialized_start=655
-  _globals['_WATCHASSETSRESPONSE']._serialized_end=893
-  _globals['_REFRESHASSETREQUEST']._serialized_start=895
-  _globals['_REFRESHASSETREQUEST']._serialized_end=988
-  _globals['_REFRESHASSETRESPONSE']._serialized_start=990
-  _globals['_REFRESHASSETRESPONSE']._serialized_end=1048
-  _globals['_BATCHREFRESHASSETSREQUEST']._serialized_start=1050
-  _globals['_BATCHREFRESHASSETSREQUEST']._serialized_end=1150
-  _globals['_REFRESHRESULT']._serialized_start=1152
-  _globals['_REFRESHRESULT']._serialized_end=1276
-  _globals['_BATCHREFRESHASSETSRESPONSE']._serialized_start=1278
-  _globals['_BATCHREFRESHASSETSRESPONSE']._serialized_end=1352
-  _globals['_DELETEASSETREQUEST']._serialized_start=1354
-  _globals['_DELETEASSETREQUEST']._serialized_end=1392
-  _globals['_DELETEASSETRESPONSE']._serialized_start=1394
-  _globals['_DELETEASSETRESPONSE']._serialized_end=1415
-  _globals['_ASSETSERVICE']._serialized_start=1541
-  _globals['_ASSETSERVICE']._serialized_end=2073
+  _globals['_ASSETSERVICE'].methods_by_name['GetAsset']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['GetAsset']._serialized_options = b'\202\323\344\223\002\027\022\025/v1/assets/{asset_id}'
+  _globals['_ASSETSERVICE'].methods_by_name['ListAssets']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['ListAssets']._serialized_options = b'\202\323\344\223\002\014\022\n/v1/assets'
+  _globals['_ASSETSERVICE'].methods_by_name['WatchAssets']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['WatchAssets']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/assets:watch'
+  _globals['_ASSETSERVICE'].methods_by_name['RefreshAsset']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['RefreshAsset']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/assets/{asset_id}:refresh:\001*'
+  _globals['_ASSETSERVICE'].methods_by_name['BatchRefreshAssets']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['BatchRefreshAssets']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/assets:batchRefresh:\001*'
+  _globals['_ASSETSERVICE'].methods_by_name['DeleteAsset']._loaded_options = None
+  _globals['_ASSETSERVICE'].methods_by_name['DeleteAsset']._serialized_options = b'\202\323\344\223\002\027*\025/v1/assets/{asset_id}'
+  _globals['_ASSETCHANGE']._serialized_start=1447
+  _globals['_ASSETCHANGE']._serialized_end=1568
+  _globals['_GETASSETREQUEST']._serialized_start=200
+  _globals['_GETASSETREQUEST']._serialized_end=235
+  _globals['_GETASSETRESPONSE']._serialized_start=237
+  _globals['_GETASSETRESPONSE']._serialized_end=291
+  _globals['_LISTASSETSREQUEST']._serialized_start=293
+  _globals['_LISTASSETSREQUEST']._serialized_end=370
+  _globals['_LISTASSETSRESPONSE']._serialized_start=372
+  _globals['_LISTASSETSRESPONSE']._serialized_end=454
+  _globals['_WATCHASSETSREQUEST']._serialized_start=456
+  _globals['_WATCHASSETSREQUEST']._serialized_end=517
+  _globals['_ASSETEVENT']._serialized_start=519
+  _globals['_ASSETEVENT']._serialized_end=610
+  _globals['_ASSETDELETEDEVENT']._serialized_start=612
+  _globals['_ASSETDELETEDEVENT']._serialized_end=667
+  _globals['_SYNCEDEVENT']._serialized_start=669
+  _globals['_SYNCEDEVENT']._serialized_end=682
+  _globals['_WATCHASSETSRESPONSE']._serialized_start=685
+  _globals['_WATCHASSETSRESPONSE']._serialized_end=923
+  _globals['_REFRESHASSETREQUEST']._serialized_start=925
+  _globals['_REFRESHASSETREQUEST']._serialized_end=1018
+  _globals['_REFRESHASSETRESPONSE']._serialized_start=1020
+  _globals['_REFRESHASSETRESPONSE']._serialized_end=1078
+  _globals['_BATCHREFRESHASSETSREQUEST']._serialized_start=1080
+  _globals['_BATCHREFRESHASSETSREQUEST']._serialized_end=1180
+  _globals['_REFRESHRESULT']._serialized_start=1182
+  _globals['_REFRESHRESULT']._serialized_end=1306
+  _globals['_BATCHREFRESHASSETSRESPONSE']._serialized_start=1308
+  _globals['_BATCHREFRESHASSETSRESPONSE']._serialized_end=1382
+  _globals['_DELETEASSETREQUEST']._serialized_start=1384
+  _globals['_DELETEASSETREQUEST']._serialized_end=1422
+  _globals['_DELETEASSETRESPONSE']._serialized_start=1424
+  _globals['_DELETEASSETRESPONSE']._serialized_end=1445
+  _globals['_ASSETSERVICE']._serialized_start=1571
+  _globals['_ASSETSERVICE']._serialized_end=2290
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@
 package assetlanev1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -1008,7 +1009,7 @@ var File_assetlane_v1_asset_service_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_asset_service_proto_rawDesc = "" +
 	"\n" +
-	" assetlane/v1/asset_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a!assetlane/v1/upload_service.proto\x1a\x1egoogle/protobuf/duration.proto\",\n" +
+	" assetlane/v1/asset_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a!assetlane/v1/upload_service.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\",\n" +
 	"\x0fGetAssetRequest\x12\x19\n" +
 	"\basset_id\x18\x01 \x01(\tR\aassetId\"=\n" +
 	"\x10GetAssetResponse\x12)\n" +
@@ -1061,15 +1062,16 @@ const file_assetlane_v1_asset_service_proto_rawDesc = "" +
 	"\x18ASSET_CHANGE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14ASSET_CHANGE_PRESENT\x10\x01\x12\x16\n" +
 	"\x12ASSET_CHANGE_ADDED\x10\x02\x12\x1a\n" +
-	"\x16ASSET_CHANGE_REFRESHED\x10\x032\x94\x04\n" +
-	"\fAssetService\x12I\n" +
-	"\bGetAsset\x12\x1d.assetlane.v1.GetAssetRequest\x1a\x1e.assetlane.v1.GetAssetResponse\x12O\n" +
+	"\x16ASSET_CHANGE_REFRESHED\x10\x032\xcf\x05\n" +
+	"\fAssetService\x12h\n" +
+	"\bGetAsset\x12\x1d.assetlane.v1.GetAssetRequest\x1a\x1e.assetlane.v1.GetAssetResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/assets/{asset_id}\x12c\n" +
 	"\n" +
-	"ListAssets\x12\x1f.assetlane.v1.ListAssetsRequest\x1a .assetlane.v1.ListAssetsResponse\x12T\n" +
-	"\vWatchAssets\x12 .assetlane.v1.WatchAssetsRequest\x1a!.assetlane.v1.WatchAssetsResponse0\x01\x12U\n" +
-	"\fRefreshAsset\x12!.assetlane.v1.RefreshAssetRequest\x1a\".assetlane.v1.RefreshAssetResponse\x12g\n" +
-	"\x12BatchRefreshAssets\x12'.assetlane.v1.BatchRefreshAssetsRequest\x1a(.assetlane.v1.BatchRefreshAssetsResponse\x12R\n" +
-	"\vDeleteAsset\x12 .assetlane.v1.DeleteAssetRequest\x1a!.assetlane.v1.DeleteAssetResponseB\xa5\x01\n" +
+	"ListAssets\x12\x1f.assetlane.v1.ListAssetsRequest\x1a .assetlane.v1.ListAssetsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/assets\x12n\n" +
+	"\vWatchAssets\x12 .assetlane.v1.WatchAssetsRequest\x1a!.assetlane.v1.WatchAssetsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/assets:watch0\x01\x12\x7f\n" +
+	"\fRefreshAsset\x12!.assetlane.v1.RefreshAssetRequest\x1a\".assetlane.v1.RefreshAssetResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/v1/assets/{asset_id}:refresh\x12\x8b\x01\n" +
+	"\x12BatchRefreshAssets\x12'.assetlane.v1.BatchRefreshAssetsRequest\x1a(.assetlane.v1.BatchRefreshAssetsResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/assets:batchRefresh\x12q\n" +
+	"\vDeleteAsset\x12 .assetlane.v1.DeleteAssetRequest\x1a!.assetlane.v1.DeleteAssetResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/assets/{asset_id}B\xa5\x01\n" +
 	"\x10com.assetlane.v1B\x11AssetServiceProtoP\x01Z-example.com/assetlane/assetlanev1;assetlanev1\xa2\x02\x03AXX\xaa\x02\fAssetlane.V1\xca\x02\fAssetlane\\V1\xe2\x02\x18Assetlane\\V1\\GPBMetadata\xea\x02\rAssetlane::V1b\x06proto3"
 
 var (

@@ -7,6 +7,7 @@
 package assetlanev1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -1687,7 +1688,7 @@ var File_assetlane_v1_upload_service_proto protoreflect.FileDescriptor
 
 const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\n" +
-	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
+	"!assetlane/v1/upload_service.proto\x12\fassetlane.v1\x1a\x18assetlane/v1/asset.proto\x1a\x19assetlane/v1/upload.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x03\n" +
 	"\x14RequestUploadRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x10\n" +
@@ -1810,17 +1811,17 @@ const file_assetlane_v1_upload_service_proto_rawDesc = "" +
 	"\x1aPROGRESS_STAGE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PROGRESS_STAGE_UPLOADING\x10\x01\x12\x1c\n" +
 	"\x18PROGRESS_STAGE_VERIFYING\x10\x02\x12\x1a\n" +
-	"\x16PROGRESS_STAGE_CUTTING\x10\x032\x8e\x06\n" +
-	"\rUploadService\x12X\n" +
-	"\rRequestUpload\x12\".assetlane.v1.RequestUploadRequest\x1a#.assetlane.v1.RequestUploadResponse\x12T\n" +
-	"\vWatchUpload\x12 .assetlane.v1.WatchUploadRequest\x1a!.assetlane.v1.WatchUploadResponse0\x01\x12[\n" +
-	"\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\x12L\n" +
-	"\tSignParts\x12\x1e.assetlane.v1.SignPartsRequest\x1a\x1f.assetlane.v1.SignPartsResponse\x12L\n" +
-	"\tListParts\x12\x1e.assetlane.v1.ListPartsRequest\x1a\x1f.assetlane.v1.ListPartsResponse\x12[\n" +
-	"\x0eCompleteUpload\x12#.assetlane.v1.CompleteUploadRequest\x1a$.assetlane.v1.CompleteUploadResponse\x12U\n" +
-	"\fCancelUpload\x12!.assetlane.v1.CancelUploadRequest\x1a\".assetlane.v1.CancelUploadResponse\x12L\n" +
-	"\tGetUpload\x12\x1e.assetlane.v1.GetUploadRequest\x1a\x1f.assetlane.v1.GetUploadResponse\x12R\n" +
-	"\vListUploads\x12 .assetlane.v1.ListUploadsRequest\x1a!.assetlane.v1.ListUploadsResponseB\xa6\x01\n" +
+	"\x16PROGRESS_STAGE_CUTTING\x10\x032\xcb\t\n" +
+	"\rUploadService\x12p\n" +
+	"\rRequestUpload\x12\".assetlane.v1.RequestUploadRequest\x1a#.assetlane.v1.RequestUploadResponse\"\x16\x82\xd3\xe4\x93\x02\x10:\x01*\"\v/v1/uploads\x12\xb6\x01\n" +
+	"\vWatchUpload\x12 .assetlane.v1.WatchUploadRequest\x1a!.assetlane.v1.WatchUploadResponse\"`\x82\xd3\xe4\x93\x02ZZ!\x12\x1f/v1/sessions/{session_id}:watchZ\x16:\x01*\"\x11/v1/uploads:watch\x12\x1d/v1/uploads/{upload_id}:watch0\x01\x12\x8e\x01\n" +
+	"\x0eReportProgress\x12#.assetlane.v1.ReportProgressRequest\x1a$.assetlane.v1.ReportProgressResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/v1/uploads/{upload_id}:reportProgress\x12\x8e\x01\n" +
+	"\tSignParts\x12\x1e.assetlane.v1.SignPartsRequest\x1a\x1f.assetlane.v1.SignPartsResponse\"@\x82\xd3\xe4\x93\x02::\x01*\"5/v1/uploads/{upload_id}/variants/{variant}/parts:sign\x12\x86\x01\n" +
+	"\tListParts\x12\x1e.assetlane.v1.ListPartsRequest\x1a\x1f.assetlane.v1.ListPartsResponse\"8\x82\xd3\xe4\x93\x022\x120/v1/uploads/{upload_id}/variants/{variant}/parts\x12\x88\x01\n" +
+	"\x0eCompleteUpload\x12#.assetlane.v1.CompleteUploadRequest\x1a$.assetlane.v1.CompleteUploadResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/uploads/{upload_id}:complete\x12\x80\x01\n" +
+	"\fCancelUpload\x12!.assetlane.v1.CancelUploadRequest\x1a\".assetlane.v1.CancelUploadResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/uploads/{upload_id}:cancel\x12m\n" +
+	"\tGetUpload\x12\x1e.assetlane.v1.GetUploadRequest\x1a\x1f.assetlane.v1.GetUploadResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/uploads/{upload_id}\x12g\n" +
+	"\vListUploads\x12 .assetlane.v1.ListUploadsRequest\x1a!.assetlane.v1.ListUploadsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\v/v1/uploadsB\xa6\x01\n" +
 	"\x10com.assetlane.v1B\x12UploadServiceProtoP\x01Z-example.com/assetlane/assetlanev1;assetlanev1\xa2\x02\x03AXX\xaa\x02\fAssetlane.V1\xca\x02\fAssetlane\\V1\xe2\x02\x18Assetlane\\V1\\GPBMetadata\xea\x02\rAssetlane::V1b\x06proto3"
 
 var (

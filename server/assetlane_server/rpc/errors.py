@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from assetlane_server.rpc.web import refusals
 from assetlane_server.uploads import errors
 
 DOMAIN = "assetlane"
@@ -58,6 +59,16 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     errors.LedgerBusy: grpc.StatusCode.UNAVAILABLE,
     errors.KeysUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    refusals.MethodUnknown: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.HttpMethodRefused: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.ContentTypeRefused: grpc.StatusCode.INVALID_ARGUMENT,
+    refusals.EncodingRefused: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.NotOneMessage: grpc.StatusCode.UNIMPLEMENTED,
+    refusals.EncodingMissing: grpc.StatusCode.INTERNAL,  # as gRPC's compression.md and Connect want it
+    refusals.OriginRefused: grpc.StatusCode.PERMISSION_DENIED,
+    refusals.HostRefused: grpc.StatusCode.PERMISSION_DENIED,
+    refusals.HeadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    refusals.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # What these say names hosts and ports: for the log, not for callers.
 _TOLD_CALLERS: dict[type[errors.Refusal], str] = {

@@ -48,13 +48,15 @@ class RefusalInterceptor(aio.ServerInterceptor):
             handler = await continuation(handler_call_details)
             if handler is None:
                 return None
-            if method.startswith("/assetlane."):
-                wrapped = _wrap(handler, method, self._authenticator, self._limits, self._observer)
-            else:
-                # Health and reflection answer anybody, within a budget of their own.
-                wrapped = _wrap_probe(handler, method, self._limits, self._observer)
-            self._wrapped[method] = wrapped
+            wrapped = self._wrapped[method] = self.wrapped(handler, method)
         return wrapped
+
+    def wrapped(self, handler: Any, method: str) -> Handler:
+        """Returns a handler behind all that a call passes: also for the web gateway, which calls it itself."""
+        if method.startswith("/assetlane."):
+            return _wrap(handler, method, self._authenticator, self._limits, self._observer)
+        # Health and reflection answer anybody, within a budget of their own.
+        return wrapped_probe(handler, method, self._limits, self._observer)
 
 
 def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limits, observer: CallObserver) -> Handler:
@@ -114,9 +116,11 @@ def _wrap(handler: Any, method: str, authenticator: Authenticator, limits: Limit
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
 
 
-def _wrap_probe(handler: Any, method: str, limits: Limits, observer: CallObserver) -> Handler:
+def wrapped_probe(
+    handler: Any, method: str, limits: Limits, observer: CallObserver, max_bytes: int = MAX_PROBE_BYTES
+) -> Handler:
     """Wraps a method of health or reflection. Only what is refused is observed: load balancers ask all the time."""
-    read = reading(handler.request_deserializer, MAX_PROBE_BYTES)
+    read = reading(handler.request_deserializer, max_bytes)
 
     async def refuse(context: Any, error: Exception) -> NoReturn:
         seen = observer.began(method, context.invocation_metadata() or (), is_watch=False)

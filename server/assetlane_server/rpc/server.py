@@ -1,7 +1,9 @@
 """The gRPC server: options, services, health and reflection, and its way of stopping."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -18,7 +20,12 @@ from assetlane_server.rpc.interceptor import RefusalInterceptor
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.observation import CallObserver
 from assetlane_server.rpc.reading import CORE_LIMIT_FACTOR
+from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.upload_servicer import UploadServicer
+from assetlane_server.rpc.web.calls import Recorder
+from assetlane_server.rpc.web.gateway import Gateway
+from assetlane_server.rpc.web.rest import bindings_of
+from assetlane_server.rpc.web.server import WebServer, WebTerms, gateway_limits, web_access, web_serving
 from assetlane_server.uploads.errors import NotReady
 
 # Four times the largest token that is read: so one that is too large is refused by us, with a reason.
@@ -85,6 +92,8 @@ class RpcServer:
         self._health = health
         self._is_stopping = False
         self.port = port
+        self.web: WebServer | None = None
+        """The web port beside it."""
 
     def say_serving(self, *, is_serving: bool) -> None:
         """Tells health checks whether to send callers here; NOT_SERVING until then."""
@@ -106,9 +115,12 @@ class RpcServer:
             raise RuntimeError("the gRPC server ended by itself")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Takes no new call, gives those in flight that long, then ends them."""
+        """Takes no new call, gives those in flight that long, then ends them; on both ports."""
         self._is_stopping = True
-        await self._server.stop(grace_seconds)
+        stops = [self._server.stop(grace_seconds)]
+        if self.web is not None:
+            stops.append(self.web.stop(grace_seconds))
+        await asyncio.gather(*stops)
 
 
 @asynccontextmanager
@@ -123,12 +135,16 @@ async def serving(
     limits: Limits,
     observer: CallObserver,
     options: Sequence[tuple[str, int]],
+    web: WebTerms | None = None,
+    tls: Tls | None = None,
 ) -> AsyncIterator[RpcServer]:
     """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
 
+    With `web` the same services are served there too, behind the same interceptor, with the certificates of `tls`.
     Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.
     """
-    server = aio.server(interceptors=[RefusalInterceptor(authenticator, limits, observer)], options=options)
+    interceptor = RefusalInterceptor(authenticator, limits, observer)
+    server = aio.server(interceptors=[interceptor], options=options)
     add_UploadServiceServicer_to_server(uploads, server)
     add_AssetServiceServicer_to_server(assets, server)
     health = HealthServicer(_SERVICES)
@@ -142,7 +158,16 @@ async def serving(
         raise NotReady(f"cannot listen on {listen}: the port is in use or not allowed") from error
     await server.start()
     rpc_server = RpcServer(server, health, port)
-    try:
+    async with AsyncExitStack() as ports:
+        ports.push_async_callback(rpc_server.stop, 0)
+        if web is not None:
+            recorder: Any = Recorder(interceptor.wrapped)
+            add_UploadServiceServicer_to_server(uploads, recorder)
+            add_AssetServiceServicer_to_server(assets, recorder)
+            health_pb2_grpc.add_HealthServicer_to_server(health, recorder)
+            bindings = [binding for service in _SERVICES for binding in bindings_of(service)]
+            gateway = Gateway(
+                recorder.methods, bindings, web_access(web), gateway_limits(web), lambda: health.is_serving
+            )
+            rpc_server.web = await ports.enter_async_context(web_serving(gateway, web, tls))
         yield rpc_server
-    finally:
-        await rpc_server.stop(0)

@@ -1,0 +1,154 @@
+"""A call that came over HTTP, in the form in which the interceptor and its handlers expect one of gRPC."""
+
+import base64
+import binascii
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import Message
+from grpc import aio
+from multidict import CIMultiDictProxy
+
+from assetlane_server.rpc.observation import Metadata
+from assetlane_server.uploads.errors import Refusal
+
+Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
+
+_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_CONNECT_TIMEOUT = re.compile(r"[0-9]{1,10}")
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method that is served: its wrapped handler, and the class of its request."""
+
+    path: str
+    handler: Any
+    request_class: type[Message]
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it answers with several messages."""
+        return bool(self.handler.response_streaming)
+
+
+class Recorder:
+    """Takes what `add_…Servicer_to_server` gives a server, and wraps it as the gRPC port does."""
+
+    def __init__(self, wrap: Callable[[Any, str], Any]) -> None:
+        self._wrap = wrap
+        self.methods: dict[str, Method] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Does nothing: the same handlers come registered as well."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Takes the handlers of one service; those that take a stream of their client are not served here."""
+        pool: Any = descriptor_pool.Default()
+        for name, handler in handlers.items():
+            if handler.request_streaming:
+                continue
+            path = f"/{service}/{name}"
+            request_class = message_factory.GetMessageClass(pool.FindMethodByName(f"{service}.{name}").input_type)
+            self.methods[path] = Method(path, self._wrap(handler, path), request_class)
+
+
+class CallAborted(aio.AbortError):
+    """A call that ends with a status other than OK."""
+
+    def __init__(self, code: grpc.StatusCode, message: str, trailers: Trailers) -> None:
+        self.code = code
+        self.message = message
+        self.trailers = trailers
+        super().__init__(message)
+
+
+class WebContext:
+    """What the interceptor and handlers use of gRPC's context, for a call over HTTP."""
+
+    def __init__(
+        self, metadata: Metadata, read: Callable[[], Awaitable[Any]], peer: str, time_left: Callable[[], float | None]
+    ) -> None:
+        """`read` returns the request message, a Refusal in its place, or EOF; it is awaited once."""
+        self._metadata = metadata
+        self._read: Callable[[], Awaitable[Any]] | None = read
+        self._peer = peer
+        self._time_left = time_left
+        self.leading: Trailers = ()
+        self.trailers: Trailers = ()
+
+    def invocation_metadata(self) -> Metadata:
+        """Returns the headers of the request."""
+        return self._metadata
+
+    def peer(self) -> str:
+        """Returns where the connection comes from, with its port: each connection is a peer of its own."""
+        return self._peer
+
+    def time_remaining(self) -> float | None:
+        """Returns the seconds until the caller's deadline; None: there is none."""
+        return self._time_left()
+
+    async def read(self) -> Any:
+        """Returns the request message, then EOF."""
+        read, self._read = self._read, None
+        if read is None:
+            return aio.EOF
+        try:
+            return await read()
+        except Refusal as refusal:
+            return refusal
+
+    async def send_initial_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        """Takes the headers of the response."""
+        self.leading = tuple(metadata)
+
+    def set_trailing_metadata(self, metadata: Sequence[tuple[str, str | bytes]]) -> None:
+        """Takes the trailers of the response."""
+        self.trailers = tuple(metadata)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """Ends the call with this status."""
+        raise CallAborted(code, details, tuple(trailing_metadata) or self.trailers)
+
+
+def metadata_of(headers: CIMultiDictProxy[str]) -> Metadata:
+    """Returns headers as gRPC hands them over: names in lower case, and bytes where a name ends with `-bin`."""
+    return tuple((name, _binary(value) if name.endswith("-bin") else value) for name, value in _lowered(headers))
+
+
+def seconds_given(headers: CIMultiDictProxy[str]) -> float | None:
+    """Returns how long the caller waits, None where the call says nothing. Raises ValueError for what is no time."""
+    if (text := headers.get("grpc-timeout")) is not None:
+        match = _GRPC_TIMEOUT.fullmatch(text)
+        if match is None:
+            raise ValueError("grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n")
+        return int(match[1]) * _UNITS_S[match[2]]
+    if (text := headers.get("connect-timeout-ms")) is not None:
+        if _CONNECT_TIMEOUT.fullmatch(text) is None:
+            raise ValueError("connect-timeout-ms must be 1 to 10 digits")
+        return int(text) / 1000
+    return None
+
+
+def header_value(value: str | bytes) -> str:
+    """Returns metadata as a header carries it: bytes in base64, and nothing that would begin another header."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode().rstrip("=")
+    return value.replace("\r", " ").replace("\n", " ")
+
+
+def _lowered(headers: CIMultiDictProxy[str]) -> Any:
+    return ((name.lower(), value) for name, value in headers.items())
+
+
+def _binary(value: str) -> bytes:
+    try:
+        return base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return b""

@@ -1,0 +1,63 @@
+"""Messages as bytes: protobuf's binary form and its JSON."""
+
+from collections.abc import Callable
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from assetlane_server.rpc.web.calls import Method
+from assetlane_server.rpc.web.refusals import FieldUnreadable
+from assetlane_server.uploads.errors import MessageTooLarge
+
+_MAX_DEPTH = 32  # the contract's messages are 4 deep
+_MAX_TEXT = 300  # characters of what is wrong: it quotes the request
+
+
+def decode(method: Method, data: bytes, max_bytes: int, *, is_json: bool) -> Any:
+    """Returns the request message, or a Refusal in its place. Raises MessageTooLarge, FieldUnreadable."""
+    if not is_json:
+        return method.handler.request_deserializer(data)
+    if len(data) > max_bytes:
+        raise MessageTooLarge(len(data), max_bytes)
+    # As in the binary form, what a newer client sends beside what is known is ignored.
+    return message_in_json(method.request_class, data, ignores_unknown=True)
+
+
+def message_in_json(cls: type[Message], data: bytes, *, ignores_unknown: bool) -> Message:
+    """Returns the message that a JSON object stands for; nothing at all is an empty one. Raises FieldUnreadable."""
+    text = data.strip() or b"{}"
+    if not text.startswith(b"{"):  # protobuf's parser takes `[]` for an empty message
+        raise FieldUnreadable("it must be an object: {…}.")
+
+    def fill(message: Message) -> None:
+        json_format.Parse(text, message, ignore_unknown_fields=ignores_unknown, max_recursion_depth=_MAX_DEPTH)
+
+    return from_json(cls, fill)
+
+
+def from_json(cls: type[Message], fill: Callable[[Message], object]) -> Message:
+    """Returns a message that `fill` has filled with the functions of json_format. Raises FieldUnreadable."""
+    message = cls()
+    try:
+        fill(message)
+    except json_format.ParseError as error:
+        raise FieldUnreadable(_cut(str(error))) from None
+    except RecursionError:
+        raise FieldUnreadable("it is nested too deeply.") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        # Broken UTF-8, a lone surrogate, a number with a million digits, a list in the place of a message.
+        raise FieldUnreadable(_cut(f"{type(error).__name__}.")) from None
+    return message
+
+
+def encode(message: Any, *, is_json: bool) -> bytes:
+    """Returns a response message as the caller reads it."""
+    if is_json:
+        return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

@@ -1,0 +1,233 @@
+"""Serves one request: who may send it, which call it is, and its answer in the protocol's own form."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from assetlane_server.rpc.web.access import WebAccess
+from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, metadata_of, seconds_given
+from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
+from assetlane_server.rpc.web.refusals import (
+    ContentTypeRefused,
+    DeadlinePassed,
+    FieldUnreadable,
+    HostRefused,
+    HttpMethodRefused,
+    MethodUnknown,
+)
+from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
+from assetlane_server.rpc.web.statuses import Failure
+from assetlane_server.uploads.errors import Refusal, ShuttingDown
+
+_LIVENESS = "/livez"
+_READINESS = "/readyz"
+# Whoever sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
+_HTTP_ONLY = (ContentTypeRefused, HttpMethodRefused)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayLimits:
+    """How much a request may be, and how long a reader may take nothing."""
+
+    max_message_bytes: int
+    stall_seconds: float
+
+
+class Gateway:
+    """The handler of every request of the web port."""
+
+    def __init__(
+        self,
+        methods: Mapping[str, Method],
+        bindings: Iterable[Binding],
+        access: WebAccess,
+        limits: GatewayLimits,
+        is_serving: Callable[[], bool],
+    ) -> None:
+        self._methods = methods
+        self._routes = Routes(bindings, methods)
+        self._access = access
+        self._limits = limits
+        self._is_serving = is_serving
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.is_stopping = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Returns the response of a request, written already."""
+        path = _path_of(request)
+        if request.method in ("GET", "HEAD") and path in (_LIVENESS, _READINESS):
+            return self._health(path)  # load balancers ask by address
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._answer(request, path)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Waits until no request is in flight."""
+        await self._idle.wait()
+
+    async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
+        cors: dict[str, str] = {}
+        protocol: WebProtocol | None = None
+        try:
+            hosts = request.headers.getall(hdrs.HOST, ())
+            if len(hosts) != 1:
+                raise HostRefused(", ".join(hosts))
+            self._access.check_host(hosts[0])
+            cors = self._access.headers_for(request.headers.get(hdrs.ORIGIN), hosts[0])
+            if request.method == "OPTIONS":
+                preflight = self._access.preflight_headers if cors else {"allow": "GET, POST, DELETE"}
+                return await self._send(request, web.Response(status=204, headers=preflight), cors)
+            if self.is_stopping:
+                raise ShuttingDown
+            method = self._methods.get(path)
+            if method is None:
+                call = self._routes.find(request.method, path, request.headers.get(hdrs.ACCEPT, ""))
+                if call is None:
+                    raise MethodUnknown(path[:128])
+                method, protocol = call.method, call
+            elif request.method != "POST":
+                raise HttpMethodRefused(request.method, ("POST",))
+            else:
+                protocol = protocol_of(content_type, method)
+            try:
+                seconds = seconds_given(request.headers)
+            except ValueError as error:
+                raise FieldUnreadable(f"{error}.") from None
+        except Refusal as refusal:
+            failure = Failure.of_refusal(refusal, path)
+            return await self._send(request, _refused(refusal, failure, protocol, path, content_type), cors)
+        return await self._call(request, method, protocol, seconds, cors)
+
+    async def _call(
+        self,
+        request: web.BaseRequest,
+        method: Method,
+        protocol: WebProtocol,
+        seconds: float | None,
+        cors: dict[str, str],
+    ) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        ends_at = None if seconds is None else loop.time() + seconds
+        context = WebContext(
+            metadata_of(request.headers),
+            lambda: protocol.read(request, method, self._limits.max_message_bytes),
+            _peer_of(request),
+            lambda: None if ends_at is None else ends_at - loop.time(),
+        )
+        limit = asyncio.timeout_at(ends_at)
+        stream: web.StreamResponse | None = None
+        try:
+            async with limit:
+                if not method.is_stream:
+                    message = await method.handler.stream_unary(None, context)
+                    answer = protocol.unary(message, context.leading, context.trailers)
+                else:
+                    async with aclosing(method.handler.stream_stream(None, context)) as messages:
+                        async for message in messages:
+                            if stream is None:
+                                stream = await self._begin(request, protocol, context, cors)
+                            await self._write(request, stream, protocol.message(message))
+                            del message  # else it stays in memory until the next one
+                    if stream is None:
+                        stream = await self._begin(request, protocol, context, cors)
+                    await self._write(request, stream, protocol.end(context.trailers))
+        except CallAborted as aborted:
+            failure = Failure.of(aborted)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            failure = Failure.of_refusal(DeadlinePassed(), method.path)
+        else:
+            if stream is None:
+                return await self._send(request, answer, cors)
+            await self._finish(request, stream)
+            return stream
+        if stream is None:
+            return await self._send(request, protocol.failed(failure, context.leading), cors)
+        await self._write(request, stream, protocol.broken(failure))
+        await self._finish(request, stream)
+        return stream
+
+    async def _begin(
+        self, request: web.BaseRequest, protocol: WebProtocol, context: WebContext, cors: dict[str, str]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers=protocol.stream_headers(context.leading))
+        response.headers.update(cors)
+        await response.prepare(request)
+        return response
+
+    async def _send(self, request: web.BaseRequest, response: web.Response, cors: dict[str, str]) -> web.StreamResponse:
+        if cors:
+            response.headers.update(cors)
+        if self.is_stopping:
+            response.force_close()
+        await self._taken(request, response.prepare(request))
+        await self._finish(request, response)
+        return response
+
+    async def _write(self, request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
+        if data:
+            await self._taken(request, response.write(data))
+
+    async def _finish(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        await self._taken(request, response.write_eof())
+
+    async def _taken(self, request: web.BaseRequest, writing: Any) -> None:
+        """Waits until the connection has taken what is written. Cuts off a reader that takes nothing any more."""
+        limit = asyncio.timeout(self._limits.stall_seconds)
+        try:
+            async with limit:
+                await writing
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the reader takes nothing any more") from None
+
+    def _health(self, path: str) -> web.Response:
+        if path == _LIVENESS:
+            return web.Response(text="ALIVE\n")
+        is_serving = self._is_serving() and not self.is_stopping
+        return web.Response(text="SERVING\n") if is_serving else web.Response(status=503, text="NOT_SERVING\n")
+
+
+def _refused(
+    refusal: Refusal, failure: Failure, protocol: WebProtocol | None, path: str, content_type: str
+) -> web.Response:
+    """Returns a refusal in the form of the protocol that the caller speaks, as far as it can be told."""
+    if path.startswith(REST_PREFIX):
+        response = rest_failure(failure)
+    elif isinstance(refusal, _HTTP_ONLY):
+        response = web.Response(status=failure.rest_status, text=f"{refusal.reason}: {refusal}\n")
+    elif (form := protocol or protocol_for_refusal(content_type)) is None:
+        response = rest_failure(failure)
+    else:
+        response = form.failed(failure)
+        if response.headers[hdrs.CONTENT_TYPE] == "application/json":
+            response.set_status(failure.rest_status)
+    if isinstance(refusal, HttpMethodRefused):
+        response.headers["allow"] = ", ".join(refusal.allowed)
+    return response
+
+
+def _path_of(request: web.BaseRequest) -> str:
+    target = request.raw_path
+    return (target if target.startswith("/") else request.rel_url.raw_path).partition("?")[0]
+
+
+def _peer_of(request: web.BaseRequest) -> str:
+    name = None if request.transport is None else request.transport.get_extra_info("peername")
+    return f"{name[0]}:{name[1]}" if name else "gone"

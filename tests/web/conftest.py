@@ -1,0 +1,179 @@
+"""A server with its web gateway, and Chromium with pages that hold the TypeScript client."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import pytest
+from aiohttp import web as http
+from playwright.async_api import BrowserContext, Page, async_playwright
+from tests.access.tokens import Issuer
+from tests.faults.server_process import ServerProcess, environment_for, server_process
+from tests.objects.servers import http_server
+from tests.servers import prepare_bucket, settings_for
+
+from assetlane_server.local import StackAddress
+
+WEB: Final = Path(__file__).parents[2] / "web"
+PAGES: Final = WEB / "client" / "dist-browser"
+LIMIT_MS: Final = 60_000.0
+LIMIT_S: Final = 60.0
+_POLL_S: Final = 0.05
+PART_BYTES: Final = 5 * 1024 * 1024
+ARGUMENTS: Final = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def free_port() -> int:
+    """Returns a port that is free now, below those that outgoing connections take."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass
+class WebPlace:
+    """A server that can be killed and started again on the same ports, and the pages of another origin."""
+
+    server: ServerProcess
+    url: str
+    origin: str
+    issuer: Issuer
+    folder: Path
+    tokens: list[str] = field(default_factory=list)
+    """Every token that was handed to a page."""
+    token_lifetime_s: float = 600.0
+
+    async def answer(self, request: http.Request) -> http.StreamResponse:
+        """The pages, and a token for those who ask, as an app's own back end would give it."""
+        if request.path == "/token":
+            token = self.issuer.token(request.query.get("sub", "ann"), lifetime_s=self.token_lifetime_s)
+            self.tokens.append(token)
+            return http.Response(text=token)
+        path = PAGES / request.path.lstrip("/")
+        return http.FileResponse(path) if path.is_file() else http.Response(status=404)
+
+    async def restart(self) -> None:
+        """Kills the server as `kill -9` does, and starts it again."""
+        await self.server.kill()
+        await self.server.start()
+
+    def file(self, name: str, size_bytes: int) -> Path:
+        """Makes a file of random bytes."""
+        path = self.folder / name
+        with path.open("wb") as out:
+            for start in range(0, size_bytes, 1024 * 1024):
+                out.write(secrets.token_bytes(min(1024 * 1024, size_bytes - start)))
+        return path
+
+
+@asynccontextmanager
+async def web_place(
+    stack: StackAddress, folder: Path, settings: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[WebPlace]:
+    """Serves on these stores, for tokens, with pages on an origin of their own."""
+    assert PAGES.is_dir(), "the pages are not built: make test-web"
+    database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"test-{secrets.token_hex(8)}/"
+    await prepare_bucket(settings_for(stack, database_name, key_prefix))
+    issuer = Issuer()
+    (folder / "tokens.pem").write_bytes(issuer.file)
+    place: list[WebPlace] = []
+
+    async def answer(request: http.Request) -> http.StreamResponse:
+        return await place[0].answer(request)
+
+    async with http_server(answer) as origin:
+        web = f"127.0.0.1:{free_port()}"
+        values = {
+            "listen": f"127.0.0.1:{free_port()}",
+            "web_listen": web,
+            "web_origins": origin,
+            "key_prefix": key_prefix,
+            "jwt_key_file": str(folder / "tokens.pem"),
+            "multipart_threshold_bytes": str(2 * PART_BYTES),
+            "multipart_part_bytes": str(PART_BYTES),
+            **settings,
+        }
+        environment = environment_for(stack, database_name, settings=values, grace_seconds=5)
+        async with server_process(environment, folder / "server.log") as server:
+            place.append(WebPlace(server, f"http://{web}", origin, issuer, folder))
+            yield place[0]
+
+
+@pytest.fixture
+async def place(stack: StackAddress, tmp_path: Path) -> AsyncIterator[WebPlace]:
+    """A server of this test's own."""
+    async with web_place(stack, tmp_path) as built:
+        yield built
+
+
+@asynccontextmanager
+async def chromium(profile: Path, *arguments: str) -> AsyncIterator[BrowserContext]:
+    """Chromium with a profile that stays: opened again it is the same browser."""
+    executable = shutil.which("chromium")
+    if executable is None:
+        missing = "there is no chromium: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    async with async_playwright() as playwright:
+        context = await playwright.chromium.launch_persistent_context(
+            profile, executable_path=executable, args=[*ARGUMENTS, *arguments]
+        )
+        context.set_default_timeout(LIMIT_MS)
+        yield context
+        await context.close()
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[BrowserContext]:
+    """Chromium with a profile of this test's own."""
+    async with chromium(tmp_path / "profile") as context:
+        yield context
+
+
+CLIENT: Final = """([url, sub]) => {
+    window.client = new assetlane.AssetlaneClient({
+        url, token: async () => (await fetch(`/token?sub=${sub}`)).text(),
+    });
+}"""
+
+
+async def open_page(
+    context: BrowserContext, place: WebPlace, sub: str = "ann", errors: list[str] | None = None
+) -> Page:
+    """Opens a page with a client in `window.client`; `errors` collects what goes wrong in it."""
+    page = await context.new_page()
+    if errors is not None:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+    await page.goto(f"{place.origin}/page.html")
+    await page.wait_for_function("window.assetlane !== undefined")
+    await page.evaluate(CLIENT, [place.url, sub])
+    return page
+
+
+async def until(page: Page, condition: str, argument: Any = None) -> None:
+    """Returns when a condition of the page, which may be a promise, holds. Raises TimeoutError."""
+    async with asyncio.timeout(LIMIT_S):
+        while not await page.evaluate(condition, argument):  # noqa: ASYNC110 - a page has no event for it
+            await asyncio.sleep(_POLL_S)
+
+
+async def settled(milliseconds: int = 300) -> None:
+    """Gives what must not happen a moment in which it would."""
+    await asyncio.sleep(milliseconds / 1000)

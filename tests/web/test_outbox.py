@@ -1,0 +1,127 @@
+"""The outbox in Chromium: files that wait for a connection, and go on after the browser was closed."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.async_api import BrowserContext, Page, Request
+from tests.web.conftest import PART_BYTES, WebPlace, chromium, open_page, settled, until
+from tests.web.test_browser import picked, read_back, slow_down, variants_of
+
+pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300)]
+
+LARGE_BYTES: Final = 200 * 1024 * 1024
+OPEN: Final = """async (user) => {
+    window.completed = []; window.failed = []; window.share = 0;
+    window.outbox = await assetlane.Outbox.open(client, {
+        user,
+        onProgress: (entry, {sentBytes, sizeBytes}) => { share = sentBytes / sizeBytes; },
+        onCompleted: (entry, asset) => completed.push(asset.assetId),
+        onFailed: (entry, error, willRetry) => failed.push([error.reason, willRetry]),
+    });
+}"""
+ASSET: Final = """async (id) => JSON.parse(JSON.stringify(await client.getAsset(id),
+    (key, value) => typeof value === "bigint" ? Number(value) : value instanceof Uint8Array ? [...value] : value))"""
+
+
+def parts_put(page: Page) -> list[int]:
+    """Returns a list that grows by the number of every part that the store has taken from this page."""
+    parts: list[int] = []
+
+    def sent(request: Request) -> None:
+        found = re.search(r"partNumber=(\d+)", request.url)
+        if request.method == "PUT" and found:
+            parts.append(int(found[1]))
+
+    page.on("requestfinished", sent)
+    return parts
+
+
+async def entries(page: Page) -> list[dict[str, Any]]:
+    """Returns what is in the outbox of a page: names, and reasons of those that were refused."""
+    found: list[dict[str, Any]] = await page.evaluate(
+        "async () => (await outbox.entries()).map(({name, failure}) => ({name, reason: failure?.reason ?? ''}))"
+    )
+    return found
+
+
+async def test_a_browser_closed_half_way_goes_on_after(place: WebPlace, tmp_path: Path) -> None:
+    """200 MB: what has arrived is not sent again, at most one part of it."""
+    path = place.file("film.bin", LARGE_BYTES)
+    count = -(-LARGE_BYTES // PART_BYTES)
+    async with chromium(tmp_path / "profile") as browser:
+        page = await open_page(browser, place)
+        before = parts_put(page)
+        await slow_down(page, 60_000_000)
+        await picked(page, path)
+        await page.evaluate(OPEN, "ann")
+        await page.evaluate("async () => { await outbox.add(picked()); }")
+        await until(page, "window.share >= 0.5")
+    assert count * 0.4 <= len(before) < count
+    async with chromium(tmp_path / "profile") as browser:
+        page = await open_page(browser, place)
+        after = parts_put(page)
+        await page.evaluate(OPEN, "ann")
+        await until(page, "window.completed.length === 1")
+        assert len(set(before) & set(after)) <= 1
+        assert set(before) | set(after) == set(range(1, count + 1))
+        assert await entries(page) == []
+        asset = await page.evaluate(ASSET, await page.evaluate("completed[0]"))
+        url = variants_of(asset)["original"]["readUrl"]
+        assert await read_back(page, url) == (200, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+async def test_what_is_added_offline_is_sent_when_the_network_is_back(place: WebPlace, browser: BrowserContext) -> None:
+    """And once, though two tabs have the outbox open."""
+    page, other = await open_page(browser, place), await open_page(browser, place)
+    await page.evaluate(OPEN, "ann")
+    await other.evaluate(OPEN, "ann")
+    await picked(page, place.file("one.bin", 1000), place.file("two.bin", 2000))
+    await browser.set_offline(True)
+    await page.evaluate("async () => { await outbox.add(picked(0)); await outbox.add(picked(1)); }")
+    await settled(1_000)
+    assert [entry["name"] for entry in await entries(other)] == ["one.bin", "two.bin"]
+    await browser.set_offline(False)
+    await until(page, "async () => (await outbox.entries()).length === 0")
+    names = await page.evaluate("""async () => {
+        const names = [];
+        for await (const asset of client.listAssets("user/ann")) names.push(asset.filePath);
+        return names.sort();
+    }""")
+    assert names == ["one.bin", "two.bin"]
+    assert len(await page.evaluate("completed")) + len(await other.evaluate("completed")) == 2
+
+
+async def test_a_killed_server_only_delays_the_outbox(place: WebPlace, browser: BrowserContext) -> None:
+    """Added while the server is down, completed once it is up."""
+    page = await open_page(browser, place)
+    await page.evaluate(OPEN, "ann")
+    await place.server.kill()
+    await picked(page, place.file("patient.bin", 1000))
+    await page.evaluate("async () => { await outbox.add(picked()); }")
+    await settled(1_000)
+    await place.server.start()
+    await until(page, "window.completed.length === 1")
+    assert all(will_retry for _, will_retry in await page.evaluate("failed"))
+
+
+async def test_a_refused_file_stays_with_its_reason_and_other_users_see_none(
+    place: WebPlace, browser: BrowserContext
+) -> None:
+    """It can be tried again or removed."""
+    page = await open_page(browser, place)
+    await page.evaluate(OPEN, "ann")
+    await picked(page, place.file("refused.bin", 1000))
+    await page.evaluate("async () => { await outbox.add(picked(), {partition: 'user/bob'}); }")
+    await until(page, "window.failed.length === 1")
+    assert await page.evaluate("failed") == [["PARTITION_NOT_FOUND", False]]
+    assert await entries(page) == [{"name": "refused.bin", "reason": "PARTITION_NOT_FOUND"}]
+    await page.evaluate("async () => { const [entry] = await outbox.entries(); await outbox.retry(entry.id); }")
+    await until(page, "window.failed.length === 2")
+    bob = await open_page(browser, place, sub="bob")
+    await bob.evaluate(OPEN, "bob")
+    assert await entries(bob) == []
+    await page.evaluate("async () => { const [entry] = await outbox.entries(); await outbox.remove(entry.id); }")
+    assert await entries(page) == []
