@@ -209,14 +209,16 @@ def erase(
 ) -> None:
     """Erase everything of one owner: open uploads are ended, assets and all their objects deleted.
 
-    Safe to repeat, and while servers run. The report says what is left and until when.
+    Safe to repeat, and while servers run. The report says what is left and until when. Exit 1 if records were left
+    because they cannot be read.
     """
     from assetlane_server.config import settings_from
     from assetlane_server.observability import log_as_set
 
     settings = settings_from()
     log_as_set(sys.stderr, settings)
-    _run(_erase(settings, uid, as_json))
+    if not _run(_erase(settings, uid, as_json)):
+        raise typer.Exit(1)
 
 
 @cli.command(
@@ -362,7 +364,7 @@ async def _migrate(directory: Path | None, as_json: bool) -> bool:
     return not report.unreadable
 
 
-async def _erase(settings: "Settings", uid: str, as_json: bool) -> None:
+async def _erase(settings: "Settings", uid: str, as_json: bool) -> bool:
     from assetlane_server.operations import erasing
     from assetlane_server.reports import erasure_lines
 
@@ -370,6 +372,7 @@ async def _erase(settings: "Settings", uid: str, as_json: bool) -> None:
         report = await erasure.erase(uid)
     for line in erasure_lines(uid, report, as_json):
         _print(line)
+    return not report.records_unreadable
 
 
 def _greet(target: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool) -> None:

@@ -14,7 +14,7 @@ from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.security import upload_rationing
 from assetlane_server.uploads.erasure import Erasure
-from assetlane_server.uploads.errors import NotReady, Refusal
+from assetlane_server.uploads.errors import InvalidRequest, NotReady, Refusal
 from assetlane_server.uploads.reconciler import Reconciler
 from assetlane_server.uploads.rings import RingStore
 from assetlane_server.uploads.status_changes import StatusChanges
@@ -80,6 +80,8 @@ async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
         changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, utc_now))
         try:
             yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
+        except* InvalidRequest as invalid:
+            raise NotReady(f"nothing was erased: {invalid.exceptions[0]}") from invalid
         except* Refusal as refusals:
             reasons = "; ".join(str(one) for one in refusals.exceptions)
             raise NotReady(f"not everything could be erased, run it again: {reasons}") from refusals

@@ -85,7 +85,7 @@ def migration_lines(report: MigrationReport, as_json: bool) -> list[str]:
         (report.finished, "uploads had an asset and were not COMPLETED yet, since a server had died: they are now."),
         (report.lost, "uploads are COMPLETED and have no asset: the old ledger had lost it."),
         (report.contradicted, "assets belonged to uploads that ended without one: they were left out."),
-        (report.unreadable, "records are not as version 0.1.0 wrote them: they were left as they are."),
+        (report.unreadable, "records are not as version 0.1.0 wrote them: they were left, and the log names them."),
     ):
         if count:
             lines.append(f"{count:,} {told}")
@@ -105,6 +105,11 @@ def erasure_lines(uid: str, report: ErasureReport, as_json: bool) -> list[str]:
             f"{report.records_left:,} records are left, the last until {report.left_until:%Y-%m-%d %H:%M} UTC: until"
             " then a write URL may live, or a watcher has to learn of a deletion. They hold ids, owner and partition."
             " A server that runs removes them in time; run this again after that to be sure."
+        )
+    if report.records_unreadable:
+        lines.append(
+            f"{report.records_unreadable:,} records cannot be read by this version and were left as they are: the log"
+            " names them. Run the newest version that has served here."
         )
     return lines
 

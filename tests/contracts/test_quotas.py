@@ -104,6 +104,21 @@ async def test_an_account_comes_up_when_its_time_has_come_and_is_taken_once(acco
     assert await accounts.accounts_to_sweep(until=LATER, limit=10) == []
 
 
+async def test_an_account_is_removed_with_all_that_is_open_in_it(accounts: QuotaRecords) -> None:
+    """Others stay; one that is not there is no error, and a removed one opens again empty."""
+    for subject in (ANN, "uid:bob"):
+        for number in range(3):
+            assert await accounts.claim(subject, claim(number), ROOMY, LATER) is None
+    for _ in range(2):
+        await accounts.remove_account(ANN)
+        assert await accounts.find_account(ANN) is None
+    bob = await accounts.find_account("uid:bob")
+    assert bob is not None
+    assert bob.balance == Balance("uid:bob", 3, 3, LATER)
+    assert not await accounts.release(ANN, claim(1))
+    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None
+
+
 async def test_only_an_empty_account_is_closed(accounts: QuotaRecords) -> None:
     """And one that was closed opens again with the next claim."""
     assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None

@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.memory.ledger import MemoryLedger
 from tests.records.ledgers import KINDS, Ledger, opened
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
 from assetlane_server.app import new_id
 from assetlane_server.local import StackAddress
 from assetlane_server.uploads.cut_plan import CutPlan
-from assetlane_server.uploads.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Status, Upload
+from assetlane_server.uploads.errors import UploadNotFound
+from assetlane_server.uploads.progress import progress_of
+from assetlane_server.uploads.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Notice, Status, Upload
 
 
 @pytest.fixture(params=KINDS)
@@ -35,6 +38,13 @@ async def asset_in(records: Ledger, partition: str = "user/7f3a", **changes: Any
     assert await records.advance_upload(done, after_revision=upload.revision)
     assert done.asset is not None
     return done.asset
+
+
+async def with_progress(records: Ledger) -> set[str]:
+    """Returns the ids of uploads whose progress is stored."""
+    if isinstance(records, MemoryLedger):
+        return set(records.progress)
+    return set(await records._progress.distinct("_id"))
 
 
 async def test_what_was_inserted_comes_back(records: Ledger) -> None:
@@ -298,6 +308,44 @@ async def test_where_a_deleted_asset_was_filed_can_be_erased(records: Ledger) ->
     assert found.asset is not None
     assert not [key for key in (*found.keys, *(one.key for one in found.asset.variants)) if upload.upload_id in key]
     assert (found.file_path, found.uid, found.asset.partition) == ("", "7f3a", "user/7f3a")
+
+
+async def test_what_was_said_is_erased_at_its_revision(records: Ledger) -> None:
+    """For a record without an asset; how long it is kept changes with it, nothing else does."""
+    said = Details("title", "caption", "#102030", timedelta(seconds=3), {"who": "ann"})
+    upload = await records.insert_upload(initialized(details=said, notices=(Notice("LEFT_OUT", "secret.heic"),)))
+    ended = upload.failed(NOW, Failure("ERASED", "Erased."))
+    assert await records.advance_upload(ended)
+    stored = await records.find_upload(upload.upload_id)
+    assert stored is not None
+    shorter = replace(stored, kept_for=timedelta(minutes=20))
+    assert not await records.erase_words(replace(upload, kept_for=timedelta(minutes=20)))
+    assert await records.find_upload(upload.upload_id) == stored
+    assert await records.erase_words(shorter)
+    assert await records.find_upload(upload.upload_id) == shorter.without_words()
+    assert await records.erase_words(shorter)  # once more changes nothing
+    assert await records.find_upload(upload.upload_id) == shorter.without_words()
+
+
+async def test_progress_of_an_owner_is_erased_and_of_nobody_else(records: Ledger) -> None:
+    """Erased twice, or of an owner without any, is no error."""
+    mine, others = initialized(uid="ann"), initialized(uid="bob")
+    for upload in (mine, others):
+        await records.put_progress(progress_of(upload, {}, NOW))
+    assert await with_progress(records) == {mine.upload_id, others.upload_id}
+    for uid in ("ann", "ann", "nobody"):
+        await records.erase_progress(uid)
+        assert await with_progress(records) == {others.upload_id}
+
+
+async def test_cuts_without_time_are_counted(records: Ledger) -> None:
+    """Each of many at once has a number of its own; the upload stays as it is."""
+    upload = await records.insert_upload(initialized())
+    counts = await asyncio.gather(*(records.count_cut_timeout(upload.upload_id) for _ in range(8)))
+    assert sorted(counts) == list(range(1, 9))
+    assert await records.find_upload(upload.upload_id) == upload
+    with pytest.raises(UploadNotFound):
+        await records.count_cut_timeout(new_id())
 
 
 async def test_details_of_every_shape_survive(records: Ledger) -> None:

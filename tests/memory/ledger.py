@@ -221,6 +221,11 @@ class MemoryLedger:
         self.uploads[upload.upload_id] = replace(stored.without_words(), kept_for=upload.kept_for)
         return True
 
+    async def unreadable_of(self, uid: str) -> list[str]:
+        """See OwnerRecords."""
+        await self._reading()
+        return []
+
     async def erase_progress(self, uid: str) -> None:
         """See OwnerRecords."""
         await self._writing()

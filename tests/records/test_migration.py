@@ -1,32 +1,23 @@
-"""`migrate`: a ledger that version 0.1.0 wrote becomes one of this version, and says the same.
-
-`tests/data/ledger-0.1.0.json` was written by the last commit of that version (bench/versions.txt), on the embedded
-stack: every status, deleted assets swept and not, multipart uploads, cuts by the server, quotas, what crashes leave.
-"""
+"""`migrate`: a ledger that version 0.1.0 wrote becomes one of this version, and says the same."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from bson import json_util
 from pymongo.errors import AutoReconnect
 from tests.records.hubs import LIMIT
+from tests.records.old_ledger import Collections, Document, read, restore
 from tests.records.stores import drop, mongo
 
 from assetlane_server.local import StackAddress
 from assetlane_server.records.documents import upload_of
 from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import LedgerIsOld, NotReady
+from assetlane_server.uploads.errors import LedgerIsOld, LedgerUnavailable, NotReady
 from assetlane_server.uploads.upload import Details, LedgerTime, Status, Upload
 
-Document = dict[str, Any]
-Collections = Mapping[str, list[Document]]
-
-DUMP: Final = Path(__file__).parents[1] / "data" / "ledger-0.1.0.json"
 LATER: Final = datetime(2026, 12, 1, tzinfo=UTC)
 ALL: Final = {"uploads": 19, "assets": 10, "rebuilt": 2, "finished": 1, "contradicted": 0, "lost": 1, "unreadable": 0}
 
@@ -34,29 +25,15 @@ ALL: Final = {"uploads": 19, "assets": 10, "rebuilt": 2, "finished": 1, "contrad
 @pytest.fixture
 def old() -> Collections:
     """What version 0.1.0 wrote."""
-    options = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
-    dump: Collections = json_util.loads(DUMP.read_text(), json_options=options)
-    return dump
+    return read()
 
 
 @pytest.fixture
-async def ledger(stack: StackAddress, database_name: str, old: Collections) -> AsyncIterator[Any]:
+async def ledger(stack: StackAddress, database_name: str) -> AsyncIterator[Any]:
     """A database with the old ledger and its indexes."""
     async with mongo(stack.mongo_uri) as client:
-        database = client[database_name]
-        for name, documents in old.items():
-            await database[name].insert_many(documents)
-        await database["uploads"].create_index(
-            [("uid", 1), ("request_id", 1)],
-            name="request_id_unique_per_owner",
-            unique=True,
-            partialFilterExpression={"request_id": {"$exists": True}},
-        )
-        await database["uploads"].create_index([("session_id", 1), ("_id", 1)], name="by_session")
-        await database["uploads"].create_index([("uid", 1), ("_id", -1)], name="owner")
-        await database["uploads"].create_index([("sweep_time", 1)], name="sweep")
-        await database["assets"].create_index([("partition", 1), ("_id", -1)], name="partition")
-        yield database
+        await restore(client[database_name])
+        yield client[database_name]
     await drop(stack.mongo_uri, database_name)
 
 
@@ -229,19 +206,52 @@ async def test_a_repeat_of_an_old_request_finds_its_upload(
     assert upload.details.extra == {"likes": 3.0, "tags": ["sea", None, {"deep": True}]}
 
 
-async def test_damaged_records_are_left_and_counted(stack: StackAddress, database_name: str, ledger: Any) -> None:
+async def test_damaged_uploads_are_left_and_counted(
+    stack: StackAddress, database_name: str, ledger: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """The others are migrated, and servers start: they skip what they cannot read."""
-    await ledger["uploads"].update_one({"request_id": "cancelled"}, {"$unset": {"history": ""}})
-    await ledger["assets"].insert_one({"_id": "0" * 26, "partition": "p"})
+    damage: dict[str, Document] = {
+        "cancelled": {"$unset": {"history": ""}},
+        "initialized": {"$set": {"history": []}},
+        "pending": {"$unset": {"variants": "", "request_id": ""}},
+        "expired": {"$set": {"variants": [7]}, "$unset": {"request_id": ""}},
+    }
+    ids = set()
+    for request_id, how in damage.items():
+        ids.add((await ledger["uploads"].find_one_and_update({"request_id": request_id}, how))["_id"])
     report = await migrated(stack, database_name)
-    assert report.unreadable == 2
-    with pytest.raises(LedgerIsOld):  # the asset is still there, for an operator to look at
-        async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT):
-            pytest.fail("it opened")
-    await ledger["assets"].delete_one({"_id": "0" * 26})
+    assert report.unreadable == len(damage)
+    assert {one for one in ids if any(one in told for told in caplog.messages)} == ids
     async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT) as records:
         found = await records.list_uploads(uid="ann", session_id="", statuses=(), before_id="", limit=100)
-        assert "cancelled" not in {upload.request_id for upload in found}
+        assert found
+        assert not ids & {upload.upload_id for upload in found}
+        with pytest.raises(LedgerUnavailable, match="update the server"):  # its id is taken
+            await records.find_requested("ann", "cancelled")
+
+
+async def test_a_damaged_asset_waits_with_its_upload_until_it_is_repaired(
+    stack: StackAddress, database_name: str, ledger: Any, old: Collections
+) -> None:
+    """Nothing of either is lost; until then no server starts, which would not know of the asset."""
+    sound = next(asset for asset in old["assets"] if "delete_time" not in asset and asset["uid"] == "ann")
+    upload = await ledger["uploads"].find_one({"_id": sound["_id"]})
+    assert upload["status"] == "COMPLETED"
+    await ledger["assets"].update_one({"_id": sound["_id"]}, {"$unset": {"variants": ""}})
+    await ledger["assets"].insert_one({"_id": "0" * 26, "partition": "p"})  # of no upload
+    assert (await migrated(stack, database_name)).unreadable == 2
+    assert await ledger["uploads"].find_one({"_id": sound["_id"]}) == upload
+    for left in (2, 1):
+        with pytest.raises(LedgerIsOld):
+            async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT):
+                pytest.fail("it opened")
+        assert (await migrated(stack, database_name)).unreadable == left
+        await ledger["assets"].delete_one({"_id": "0" * 26})
+    await ledger["assets"].replace_one({"_id": sound["_id"]}, sound)
+    assert (await migrated(stack, database_name)).unreadable == 0
+    check_asset((await stored(ledger))[sound["_id"]], sound)
+    async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT) as records:
+        assert sound["_id"] in await records.find_assets([sound["_id"]])
 
 
 async def test_many_records_are_migrated_page_by_page(

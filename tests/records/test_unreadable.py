@@ -63,6 +63,16 @@ async def test_lists_and_reads_leave_it_out(
     assert len(told) == 1
 
 
+async def test_an_erasure_reports_what_it_could_not_read(records: MongoRecords) -> None:
+    """Nobody else's, and nothing that can be read."""
+    mine, _, others = [await completed_in(records) for _ in range(3)]
+    await records._uploads.update_one({"_id": mine.upload_id}, DAMAGE["no variants"])
+    await records._uploads.update_one({"_id": others.upload_id}, {**DAMAGE["no variants"], "$set": {"uid": "bob"}})
+    assert await records.unreadable_of(mine.uid) == [mine.upload_id]
+    assert await records.unreadable_of("bob") == [others.upload_id]
+    assert await records.unreadable_of("nobody") == []
+
+
 async def test_a_page_of_nothing_but_such_records_is_not_the_last(records: MongoRecords) -> None:
     """However many there are in a row."""
     uploads = [await completed_in(records) for _ in range(30)]

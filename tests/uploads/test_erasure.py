@@ -12,7 +12,7 @@ from assetlane_server.access.rationing import UploadRationing
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.erasure import Erasure, ErasureReport
-from assetlane_server.uploads.errors import LedgerUnavailable
+from assetlane_server.uploads.errors import InvalidRequest, LedgerUnavailable
 from assetlane_server.uploads.ports import Ration
 from assetlane_server.uploads.upload import DELETED_KEPT_FOR, Details, Notice, Status, Upload
 
@@ -129,6 +129,18 @@ async def test_an_upload_that_completes_meanwhile_is_erased_too() -> None:
     stored = await site.stored(upload)
     assert stored is not None
     assert (stored.status, stored.readable_asset) == (Status.COMPLETED, None)
+
+
+@pytest.mark.parametrize("uid", ["", "a\nb", "a" * 129, "\udcff"])
+async def test_a_name_that_no_owner_can_have_erases_nothing(uid: str) -> None:
+    """An empty filter of a list lets everything through: an empty name must not."""
+    site = Site()
+    upload = await site.completed(uid="ann")
+    before = words_of(site, "ann")
+    with pytest.raises(InvalidRequest, match=r"^uid: "):
+        await erasure_of(site).erase(uid)
+    assert words_of(site, "ann") == before
+    assert site.holds(upload)
 
 
 async def test_what_was_open_counts_no_more() -> None:

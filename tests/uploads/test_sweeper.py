@@ -53,6 +53,10 @@ async def test_a_deleted_asset_leaves_nothing_step_by_step() -> None:
     assert erased is not None
     assert (erased.file_path, erased.is_swept, erased.sweep_time) == ("", True, erased.purge_time)
     assert "secret" not in str(erased)
+    # A repeat has nothing left to delete, and asks the store for nothing.
+    site.store.is_down = True
+    await site.assets.delete_asset(done.upload_id, UNRESTRICTED)
+    site.store.is_down = False
     await site.sweep_after(DELETED_KEPT_FOR - DAY - QUARTER - 3 * MINUTE)
     assert await site.stored(done) is not None
     await site.sweep_after(5 * MINUTE)

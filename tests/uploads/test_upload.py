@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.uploads.samples import ID, NOW, PICTURE, QUARTER, completed, requested
 
 from assetlane_server.uploads.admission import Terms, UploadRequest, admit
+from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.upload import (
     DELETED_KEPT_FOR,
     LONGEST_PUT,
@@ -140,6 +141,9 @@ def test_the_record_of_a_deleted_asset_outlives_every_token_and_every_put() -> N
     assert deleted.next_deletion(NOW) == NOW + QUARTER + SWEEP_MARGIN
     assert deleted.next_deletion(NOW + QUARTER + SWEEP_MARGIN) == NOW + QUARTER + LONGEST_PUT
     assert deleted.next_deletion(NOW + QUARTER + LONGEST_PUT) is None
+    planned = replace(deleted, cut_plan=CutPlan(place="private/user/x/"))
+    assert "private/user/x/small.jpg" in planned.keys
+    assert set(planned.without_places().keys) == {""}  # and not `small.jpg`, which may be somebody else's
     bare = deleted.without_places()
     assert bare.asset is not None
     assert {bare.file_path, bare.asset.file_path, *bare.keys, *(one.key for one in bare.asset.variants)} == {""}

@@ -48,7 +48,7 @@ PROGRESS_FIELDS: Final = ("session_id", "uid", "stage", "variants", "time")
 _STATUSES = frozenset(status.value for status in Status)
 _MICROSECOND = timedelta(microseconds=1)
 _KEPT_CHANGE_IDS = 16  # of an asset: as many changes may follow one before its writer looks whether it was made
-_NO_REQUEST_ID = "\0"  # no request id has a control character
+NO_REQUEST_ID = "\0"  # no request id has a control character
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def upload_document(upload: Upload) -> Document:
     document: Document = {
         "_id": upload.upload_id,
         "schema": SCHEMA,
-        "request_key": upload.request_id or f"{_NO_REQUEST_ID}{upload.upload_id}",
+        "request_key": upload.request_id or f"{NO_REQUEST_ID}{upload.upload_id}",
         **_upload_fields(upload),
         "history": _history_entries(upload.history),
         **_state(upload),
@@ -170,7 +170,7 @@ def _upload_of(document: Mapping[str, Any]) -> Upload:
         {
             **document,
             "history": [entry for entry in document["history"] if entry["status"] in _STATUSES],
-            "request_id": "" if request_id.startswith(_NO_REQUEST_ID) else request_id,
+            "request_id": "" if request_id.startswith(NO_REQUEST_ID) else request_id,
             "asset": _asset_of(document) if "asset" in document else None,
         },
         Upload,

@@ -6,6 +6,7 @@ is removed only after what came of it is durable, so it may be interrupted anywh
 a time. No server may run meanwhile.
 """
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +14,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bson import Timestamp
-from pymongo import DeleteOne, InsertOne, ReplaceOne
+from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
-from assetlane_server.records.documents import Document, RecordUnreadable, upload_document, upload_of
+from assetlane_server.records.documents import NO_REQUEST_ID, Document, RecordUnreadable, upload_document, upload_of
 from assetlane_server.records.form import OLD_ASSETS
 from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.upload import (
@@ -33,11 +34,14 @@ _OLD_INDEXES: Final = ("request_id_unique_per_owner", "by_session", "owner", "sw
 _INDEX_NOT_FOUND: Final = 27
 _DUPLICATE_KEY: Final = 11000
 _NOT_NEW: Final[Document] = {"schema": {"$exists": False}}
+# Whatever a document holds that version 0.1.0 did not write comes out as one of these.
+_DAMAGES: Final = (RecordUnreadable, LookupError, TypeError, ValueError, AttributeError)
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class MigrationReport:
-    """What was done. Ids are listed up to a bound: there should be none."""
+    """What was done."""
 
     uploads: int = 0  # written in the new form, with those that got their asset
     assets: int = 0  # put into the document of their upload
@@ -58,6 +62,8 @@ class Migration:
         self._told = told
         self._now = now
         self.report = MigrationReport()
+        self.is_complete = False
+        """Every asset is in the document of its upload: a ledger of the new form."""
 
     async def run(self) -> AsyncIterator[MigrationReport]:
         """Yields the report after each page, which goes on growing. Raises NotReady when MongoDB fails."""
@@ -77,8 +83,9 @@ class Migration:
                 await self._rewrite([one for one in uploads if "schema" not in one])
             yield self.report
         async with self._translated():
-            if not self.report.unreadable:
+            if await self._assets.find_one({}) is None:
                 await self._assets.drop()
+                self.is_complete = True
 
     async def _pages(self, collection: Any) -> AsyncIterator[list[Document]]:
         after: Document = {}
@@ -108,8 +115,8 @@ class Migration:
                     writes.append(self._replacement(upload, self._document(_old_upload(upload), asset)))
                     self.report.finished += upload["status"] != "COMPLETED"
                     self.report.uploads += 1
-            except (RecordUnreadable, KeyError, TypeError, ValueError):
-                self.report.unreadable += 1
+            except _DAMAGES as damage:
+                self._leave("asset", asset, damage)
                 continue
             done.append(DeleteOne({"_id": asset["_id"]}))
             self.report.assets += 1
@@ -118,12 +125,20 @@ class Migration:
             await self._assets.bulk_write(done, ordered=False)
 
     async def _rewrite(self, uploads: Sequence[Document]) -> None:
-        writes = []
+        writes: list[Any] = []
+        # The asset of such an upload cannot be read: when it has been repaired, the next run finds both.
+        query = {"_id": {"$in": [upload["_id"] for upload in uploads]}}
+        waiting = {asset["_id"] for asset in await self._assets.find(query, {"_id": True}).to_list(None)}
         for upload in uploads:
+            if upload["_id"] in waiting:
+                continue
             try:
                 new = _old_upload(upload)
-            except (RecordUnreadable, KeyError, TypeError, ValueError):
-                self.report.unreadable += 1
+            except _DAMAGES as damage:
+                self._leave("upload", upload, damage)
+                # Without a key of its own it would stand in the way of the unique index.
+                request_key = upload.get("request_id") or f"{NO_REQUEST_ID}{upload['_id']}"
+                writes.append(UpdateOne({"_id": upload["_id"]}, {"$set": {"request_key": request_key}}))
                 continue
             if new.status is Status.COMPLETED:
                 self.report.lost += 1
@@ -131,6 +146,10 @@ class Migration:
             writes.append(self._replacement(upload, upload_document(new)))
             self.report.uploads += 1
         await self._write(writes)
+
+    def _leave(self, kind: str, document: Document, damage: Exception) -> None:
+        self.report.unreadable += 1
+        _log.warning("%s %s cannot be read and is left as it is: %s", kind, document["_id"], repr(damage))
 
     async def _write(self, writes: Sequence[Any]) -> None:
         if not writes:
@@ -204,7 +223,7 @@ def _old_upload(document: Mapping[str, Any]) -> Upload:
     upload = upload_of(
         {
             **document,
-            "request_key": request_id or "\0",
+            "request_key": request_id or NO_REQUEST_ID,
             "variants": [{"size_bytes": 0, **variant} for variant in document["variants"]],
         }
     )
@@ -222,7 +241,7 @@ def _upload_of_asset(asset: Mapping[str, Any]) -> Upload:
             "asset_partition": asset["partition"],
             "session_id": asset.get("session_id", ""),
             "details": asset.get("details", {}),
-            "request_key": "\0",
+            "request_key": NO_REQUEST_ID,
             "variants": [
                 {"size_bytes": 0, **{name: variant[name] for name in promised if name in variant}}
                 for variant in asset["variants"]

@@ -119,8 +119,9 @@ class MongoRecords:
             migration = Migration(database, _told, now)
             async for report in migration.run():
                 yield report
-            await records.form.mark()
-            await records.prepare()
+            if migration.is_complete:
+                await records.form.mark()
+                await records.prepare()
             yield migration.report
 
     @staticmethod
@@ -350,6 +351,12 @@ class MongoRecords:
         """See OwnerRecords."""
         query = {"_id": upload.upload_id, "revision": upload.revision}
         return await self._update(query, erasure_of_words(upload))
+
+    async def unreadable_of(self, uid: str) -> list[str]:
+        """See OwnerRecords."""
+        with self._asking("find", self._uploads):
+            documents = self._uploads.find({"uid": uid})
+            return [document["_id"] async for document in documents if self._readable(document) is None]
 
     async def erase_progress(self, uid: str) -> None:
         """See OwnerRecords."""

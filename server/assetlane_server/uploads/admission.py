@@ -209,13 +209,32 @@ def required(name: str, value: str) -> str:
     return value
 
 
+def check_uid(uid: str) -> None:
+    """Raises InvalidRequest unless an owner can have this name."""
+    try:
+        violations = list(_uid(uid))
+    except UnicodeEncodeError:
+        violations = [FieldViolation("uid", "is not UTF-8")]  # from a command line: a message's text always is
+    if violations:
+        raise InvalidRequest(violations)
+
+
 def _ids(request: UploadRequest) -> Iterator[FieldViolation]:
-    if not request.uid:
+    yield from _uid(request.uid)
+    yield from _id("request_id", request.request_id)
+    yield from _id("session_id", request.session_id)
+
+
+def _uid(uid: str) -> Iterator[FieldViolation]:
+    if not uid:
         yield FieldViolation("uid", "is required")
-    for name in ("uid", "request_id", "session_id"):
-        yield from _text(name, getattr(request, name), MAX_ID_BYTES)
-        if _CONTROL.search(getattr(request, name)):
-            yield FieldViolation(name, "has a control character")
+    yield from _id("uid", uid)
+
+
+def _id(name: str, text: str) -> Iterator[FieldViolation]:
+    yield from _text(name, text, MAX_ID_BYTES)
+    if _CONTROL.search(text):
+        yield FieldViolation(name, "has a control character")
 
 
 def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:

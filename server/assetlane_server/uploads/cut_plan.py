@@ -59,7 +59,12 @@ class CutPlan:
 
     @property
     def keys(self) -> list[str]:
-        """Every key that one of its cuts may have: which format a cut gets is known when it is made."""
+        """Every key that one of its cuts may have: which format a cut gets is known when it is made.
+
+        None without a place: it is not known yet, or erased.
+        """
+        if not self.place:
+            return []
         return [f"{self.place}{size.name}{ending}" for size in self.sizes for ending in _ENDINGS[self.format]]
 
 

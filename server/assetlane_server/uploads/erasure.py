@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from assetlane_server.uploads.admission import check_uid
 from assetlane_server.uploads.errors import MAX_ROUNDS, too_many_rounds
 from assetlane_server.uploads.multipart import discard_upload
 from assetlane_server.uploads.ports import AssetRecords, ObjectStore, QuotaRecords, SweepRecords, UploadRecords
@@ -33,6 +34,10 @@ class OwnerRecords(UploadRecords, AssetRecords, SweepRecords, Protocol):
         """
         ...
 
+    async def unreadable_of(self, uid: str) -> list[str]:
+        """Returns the ids of the owner's uploads whose record this version cannot read."""
+        ...
+
     async def erase_progress(self, uid: str) -> None:
         """Removes what was reported of the owner's uploads."""
         ...
@@ -47,6 +52,7 @@ class ErasureReport:
     records_removed: int = 0
     records_left: int = 0
     left_until: datetime | None = None  # when the last of these goes
+    records_unreadable: int = 0  # not touched: another version has written them, or something has damaged them
     partitions: set[str] = field(default_factory=set)
 
 
@@ -70,7 +76,11 @@ class Erasure:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def erase(self, uid: str) -> ErasureReport:
-        """Erases; returns what was done. Raises LedgerUnavailable, StoreUnavailable: then run it again."""
+        """Erases; returns what was done. Raises InvalidRequest.
+
+        Raises LedgerUnavailable, StoreUnavailable: then run it again.
+        """
+        check_uid(uid)  # an empty one would be everybody's
         report = ErasureReport()
         after_id = ""
         while page := await self._records.scan_uploads(
@@ -81,6 +91,7 @@ class Erasure:
                     tasks.create_task(self._erase_in_turn(upload, report))
             after_id = page[-1].upload_id
         await self._records.erase_progress(uid)
+        report.records_unreadable = len(await self._records.unreadable_of(uid))
         # Whatever was open has ended, and what nobody gave back of it counts for nothing.
         await self._accounts.remove_account(f"uid:{uid}")
         for partition in report.partitions:

@@ -20,7 +20,7 @@ from assetlane_server.uploads.parts import (
 from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
 from assetlane_server.uploads.serving import served
 from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import Asset, Failure, Status, Upload, VariantPromise
+from assetlane_server.uploads.upload import Asset, AssetVariant, Failure, Status, Upload, VariantPromise
 from assetlane_server.uploads.work import all_at_once, all_settled
 
 Parts = tuple[StoredPart, ...]
@@ -166,14 +166,22 @@ async def discard_upload(store: ObjectStore, upload: Upload) -> None:
     The known ones by their ids, and whatever a listing finds: a server may have died after it opened one.
     """
     await drop_multiparts(store, upload.variants, upload.multipart_ids)
-    await all_settled(*(abort_all(store, variant.key) for variant in upload.variants if variant.part_size_bytes))
-    await store.delete(upload.keys)
+    await _discard(store, upload.variants, upload.keys)
 
 
 async def discard_asset(store: ObjectStore, asset: Asset) -> None:
     """Deletes the objects of an asset, and what else was ever opened in their places."""
-    await all_settled(*(abort_all(store, variant.key) for variant in asset.variants if variant.part_size_bytes))
-    await store.delete([variant.key for variant in asset.variants])
+    await _discard(store, asset.variants, [variant.key for variant in asset.variants])
+
+
+async def _discard(
+    store: ObjectStore, variants: Sequence[VariantPromise] | Sequence[AssetVariant], keys: Sequence[str]
+) -> None:
+    # Of what was deleted for good no key is left.
+    in_parts = [variant.key for variant in variants if variant.part_size_bytes and variant.key]
+    await all_settled(*(abort_all(store, key) for key in in_parts))
+    if there := [key for key in keys if key]:
+        await store.delete(there)
 
 
 async def abort_all(store: ObjectStore, key: str) -> None:
