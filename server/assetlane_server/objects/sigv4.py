@@ -146,7 +146,7 @@ class Presigner:
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         signed |= {"x-amz-content-sha256": _NO_BODY, "x-amz-date": date}
         if credentials.session_token:
-            signed["x-amz-security-token"] = credentials.session_token
+            signed["x-amz-security-token"] = " ".join(credentials.session_token.split())
         names, signed_names, _ = _header_names(tuple(signed))
         values = {**signed, "host": self._host}
         canonical_headers = "".join([f"{name}:{values[name]}\n" for name in names])
