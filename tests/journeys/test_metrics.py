@@ -1,8 +1,8 @@
 """What Prometheus reads of a server that is at work."""
 
 import asyncio
-import signal
 import re
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack

@@ -146,9 +146,11 @@ class Presigner:
         signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         signed |= {"x-amz-content-sha256": _NO_BODY, "x-amz-date": date}
         if credentials.session_token:
-            signed["x-amz-security-token"] = " ".join(credentials.session_token.split())
+            signed["x-amz-security-token"] = credentials.session_token
         names, signed_names, _ = _header_names(tuple(signed))
         values = {**signed, "host": self._host}
+        if credentials.session_token:  # blanks are folded in what is signed
+            values["x-amz-security-token"] = " ".join(credentials.session_token.split())
         canonical_headers = "".join([f"{name}:{values[name]}\n" for name in names])
         canonical = f"{method}\n{self._root}{quote(key)}\n\n{canonical_headers}\n{signed_names}\n{_NO_BODY}"
         digest = sha256(canonical.encode()).hexdigest()
