@@ -245,6 +245,24 @@ async def test_what_a_session_remembers_is_bounded_by_what_is_open_and_what_ende
     assert len(position._open) + len(position._ended) <= 2 * upload_watches._PRUNE_AT
 
 
+LIVES = [completed(made_at(NOW + number * SECOND)) for number in range(3)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(LIVES), st.integers(1, 4)), max_size=30))
+def test_an_older_state_that_comes_after_a_newer_one_changes_nothing(states: list[tuple[Upload, int]]) -> None:
+    """A mailbox may hold what an upload was before it was read: each change is sent once, in order, all the same."""
+    position = SessionPosition({})
+    sent: list[Change] = []
+    newest: dict[str, int] = {}
+    for upload, revision in states:
+        state = next(one for one in upload.after(0) if one.revision == revision)
+        sent += [change_of(one) for one in position.unsent(state)]
+        position.sent(state)
+        newest[upload.upload_id] = max(revision, newest.get(upload.upload_id, 0))
+    for upload_id, reached in newest.items():
+        assert [revision for one, revision in sent if one == upload_id] == list(range(1, reached + 1))
+
+
 @given(
     st.integers(10**8, 7 * 10**9).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
     st.timedeltas(timedelta(0), timedelta(days=300)),

@@ -214,7 +214,7 @@ class SessionPosition:
             is_known = self._open.pop(upload_id, None) is not None or upload_id in self._ended
             if is_known or upload_id >= self.settled_below:
                 self._ended[upload_id] = max(revision, self._ended.get(upload_id, 0))
-        else:
+        elif upload_id not in self._ended:  # a mailbox may hold an older state than was read meanwhile
             self._open[upload_id] = max(revision, self._open.get(upload_id, 0))
         self._newest_id = max(self._newest_id, upload_id)
         if len(self._ended) > self._prune_at:
