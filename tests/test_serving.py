@@ -24,12 +24,15 @@ from tests.valve import Valve, valve
 
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
+    CancelUploadRequest,
     CompleteUploadRequest,
     GetUploadRequest,
     ListUploadsRequest,
     WatchUploadRequest,
 )
+from assetlane_server.app import application
 from assetlane_server.local import StackAddress
+from assetlane_server.records.hub import Hub
 
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -184,16 +187,59 @@ async def test_what_is_not_ready_is_told_in_one_sentence(stack: StackAddress) ->
         assert "Traceback" not in server.told
 
 
-async def test_a_broken_hub_ends_the_server(stack: StackAddress, place: dict[str, Any]) -> None:
-    """A server that cannot tell changes any more must not look alive: status 1, and the log says why."""
+async def test_a_broken_hub_ends_the_server(
+    stack: StackAddress,
+    database_name: str,
+    key_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A server that cannot report changes any more must not look alive."""
+    is_up = asyncio.Event()
+
+    async def broken(_hub: Hub) -> None:
+        await is_up.wait()
+        raise RuntimeError("the hub is broken")
+
+    monkeypatch.setattr(Hub, "run", broken)
+    settings = settings_for(stack, database_name, key_prefix)
+    await prepare_bucket(settings)
+
+    async def serve() -> None:
+        async with application(settings):
+            is_up.set()
+            await asyncio.Event().wait()
+
+    serving = asyncio.create_task(serve())
+    await asyncio.wait([serving], timeout=LIMIT_S)
+    # grpcio's own stop may be what is cancelled last.
+    assert serving.done()
+    assert serving.cancelled() or isinstance(serving.exception(), ExceptionGroup)
+    assert [record.message for record in caplog.records if record.levelname == "CRITICAL"] == [
+        "the hub broke: this server ends"
+    ]
+    await drop(stack.mongo_uri, database_name)
+
+
+async def test_a_record_that_cannot_be_read_ends_no_server(stack: StackAddress, place: dict[str, Any]) -> None:
+    """None of our servers writes it, and no server can make sense of it: uploads and their watches go on."""
     async with command(stack, "serve", **place) as server:
         async with grpc.aio.insecure_channel(await server.serves()) as channel:
             await is_serving(health_watch(channel))
             async with mongo(stack.mongo_uri) as client:
-                # A record that none of our servers writes, and that no server can make sense of.
                 await client[place["mongo_database"]]["uploads"].insert_one({"_id": "alien", "route": {"no": "way"}})
-            assert await server.ends() == 1
-        assert "the hub broke: this server ends" in server.told
+            stubs = Stubs.on(channel)
+            upload = (await stubs.uploads.RequestUpload(request_for(), timeout=LIMIT_S)).upload
+            watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id=upload.upload_id), timeout=LIMIT_S)
+            seen = []
+            async for event in watch:
+                if event.HasField("status"):
+                    seen.append(event.status.upload.revision)
+                    if event.status.upload.revision == 2:
+                        await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=upload.upload_id))
+            assert seen == [1, 2, 3]
+        server.signal(signal.SIGTERM)
+        assert await server.ends() == 0
 
 
 async def test_health_follows_the_change_stream(
