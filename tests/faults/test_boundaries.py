@@ -205,7 +205,7 @@ async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> A
     await drop(stack.mongo_uri, database_name)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
     stack: StackAddress, database_name: str, key_prefix: str, report: Report
 ) -> None:
