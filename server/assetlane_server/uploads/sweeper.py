@@ -19,7 +19,7 @@ from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import abort_all, discard_upload
 from assetlane_server.uploads.ports import ObjectStore, SweepRecords
 from assetlane_server.uploads.status_changes import StatusChanges
-from assetlane_server.uploads.upload import WORK_LEASE, Failure, Status, Upload
+from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
 
 _log = logging.getLogger(__name__)
 
@@ -158,6 +158,9 @@ class Sweeper:
                 await discard_upload(self._store, upload)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
+                elif (end := upload.write_end + SWEEP_MARGIN) > self._now():
+                    # Its targets were renewed just before it ended: more may come.
+                    await self._records.reschedule_upload(upload, end, is_swept=False)
                 else:
                     await self._records.reschedule_upload(upload, upload.purge_time, is_swept=True)
 

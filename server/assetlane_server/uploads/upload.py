@@ -1,6 +1,6 @@
 """An upload, the asset that comes of it, and their lives: values and transitions, no I/O.
 
-    PENDING -> INITIALIZED -> UPLOADED -> COMPLETED
+Which status may follow which is written in `state_table.py`.
 
 An upload and its asset are one record. Every transition of the upload returns the next Upload with one more entry in
 its history, and several of them can become durable together; a refresh or the deletion of the asset returns the next
@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import NewType
 
 from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.media_types import canonical
 from assetlane_server.uploads.media_types import essence as essence
+from assetlane_server.uploads.state_table import NEXT
+from assetlane_server.uploads.state_table import Status as Status
 
 ORIGINAL = "original"
 
@@ -36,30 +37,6 @@ DELETED_KEPT_FOR = timedelta(days=8)
 
 LedgerTime = NewType("LedgerTime", int)
 """An instant of the ledger's own clock, which no server's clock can shift: seconds since 1970 << 32, and a counter."""
-
-
-class Status(StrEnum):
-    """Where an upload is in its life."""
-
-    PENDING = "PENDING"
-    INITIALIZED = "INITIALIZED"
-    UPLOADED = "UPLOADED"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    EXPIRED = "EXPIRED"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing can follow."""
-        return self not in _NEXT
-
-
-_NEXT: Mapping[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.INITIALIZED, Status.CANCELLED, Status.FAILED}),
-    Status.INITIALIZED: frozenset({Status.UPLOADED, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
-    Status.UPLOADED: frozenset({Status.COMPLETED, Status.FAILED}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +288,7 @@ class Upload:
 
     def may_become(self, status: Status) -> bool:
         """Whether the life of an upload leads from the current status to that one in one step."""
-        return status in _NEXT.get(self.status, frozenset())
+        return status in NEXT.get(self.status, frozenset())
 
     def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
         if not self.may_become(status):
