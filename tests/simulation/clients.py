@@ -39,7 +39,6 @@ DATA: Final = "data"
 MIB: Final = 1024**2
 TRY_AGAIN: Final = (LedgerUnavailable, StoreUnavailable, ConnectionLost, ShuttingDown)
 _ATTEMPTS: Final = 4
-_THINKING_S: Final = (0.0, 0.01, 1.0, 30.0)
 _UNSEEN_AFTER: Final = timedelta(seconds=60)  # from the instant at which a right was taken away
 
 
@@ -108,7 +107,7 @@ class Device:
     async def run(self) -> None:
         """Requests, sends, completes."""
         world, sending = self._world, self.sending
-        await self._think()
+        await self._world.think()
         await self._request()
         sending.opened.set()
         if not sending.upload_id or world.pick(8) == 7:
@@ -141,7 +140,7 @@ class Device:
             self._pry,
         ]
         for _ in range(1 + world.pick(3)):
-            await self._think()
+            await self._world.think()
             if sending.upload_id:
                 await deeds[world.pick(len(deeds))]()
 
@@ -164,7 +163,8 @@ class Device:
             return
         upload, targets = answer
         if sending.upload_id and sending.request.request_id and upload.upload_id != sending.upload_id:
-            auditor.fail(f"{sending.upload_id}: the repeat of its request became {upload.upload_id}")
+            auditor.check(self._is_gone(), f"{sending.upload_id}: the repeat of its request became {upload.upload_id}")
+            sending.revision, sending.is_completed, sending.is_deleted = 0, False, False
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
         self._told(upload)
@@ -188,7 +188,7 @@ class Device:
         world = self._world
         was_unclear = False
         for _ in range(3):
-            await asyncio.sleep(_THINKING_S[world.pick(3)])
+            await world.think()
             status = await send(world.store, world.faults, request(), body, headers)
             if status == 412 and was_unclear:
                 world.auditor.reach("a PUT whose answer was lost met itself")
@@ -260,7 +260,7 @@ class Device:
         calling = world.loop.create_task(
             server.call(lambda server: server.broker.complete_upload(sending.upload_id, self._person)), name="a caller that hangs up"
         )
-        await asyncio.sleep(_THINKING_S[world.pick(3)])
+        await world.think()
         if calling.done():
             if not calling.cancelled():
                 calling.exception()
@@ -404,9 +404,6 @@ class Device:
         """Whether its record was removed in its time."""
         return self.sending.upload_id not in self._world.mongo.collections["uploads"]
 
-    async def _think(self) -> None:
-        await asyncio.sleep(_THINKING_S[self._world.pick(len(_THINKING_S))])
-
     async def _repeated(self, call: Callable[[SimServer], Coroutine[Any, Any, T]]) -> T | None:
         """Returns what the call returns, None when it was given up. Raises the refusals that no repeat changes."""
         world = self._world
@@ -417,7 +414,7 @@ class Device:
             except TRY_AGAIN as error:
                 if isinstance(error, ConnectionLost):
                     world.auditor.reach("a call was repeated on another server")
-                await asyncio.sleep(_THINKING_S[world.pick(len(_THINKING_S))])
+                await world.think()
             except (UploadNotFound, AssetNotFound, PartitionNotFound):
                 if not self._person.is_revoked:
                     raise
@@ -463,11 +460,15 @@ class Watcher:
         world = self._world
         while not self._is_over:
             server = world.server()
+            if self.resumptions and not server.hub._live.is_set():
+                world.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
             left = world.pick(12)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
+                    if world.auditor.lines is not None and event is not None:
+                        world.auditor.tell(f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}")
                     self._may_see(event)
                     self._take(event)
                     world.check_mailboxes(server)
@@ -485,13 +486,24 @@ class Watcher:
             finally:
                 watch.cancel()
             self.resumptions += 1
-            await asyncio.sleep(_THINKING_S[world.pick(3)])
+            if world.pick(6) == 5:
+                await asyncio.sleep(60.0)
+            await world.think()
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
         is_content = isinstance(event, Upload) or (isinstance(event, AssetNews) and event.asset is not None)
         if is_content and revoked_at is not None and self._world.utc() > revoked_at + _UNSEEN_AFTER:
             self._world.auditor.fail("a watch goes on a minute after its right was taken away")
+
+
+def _short(event: object) -> str:
+    if isinstance(event, Upload):
+        return f"{event.upload_id} is {event.status}, revision {event.revision}"
+    if isinstance(event, AssetNews):
+        asset = event.asset
+        return f"{event.kind} {'' if asset is None else f'{asset.asset_id}, asset revision {asset.revision}'}"
+    return type(event).__name__
 
 
 class UploadWatcher(Watcher):
@@ -611,10 +623,10 @@ class PartitionWatcher(Watcher):
         auditor = self._world.auditor
         if self._token and not self._is_synced:
             auditor.reach("a partition's watch was resumed before it was synced")
+        if self._world.pick(6) == 5:
+            self._token, self._is_synced = "", False  # its client has forgotten it
         if not self._token:
             self._seen.clear()
-        elif self._world.mongo.streams == []:
-            auditor.reach("a watch was resumed while no change stream was open")
         self._seen_now = {}
         self._began_at = self._world.utc()
         return server.asset_watches.watch(self._partition, self._token, self._person)

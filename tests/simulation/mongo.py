@@ -27,7 +27,7 @@ from tests.simulation.network import FAULT, Faults, Link, Lost, Observer, Refuse
 Document = dict[str, Any]
 T = TypeVar("T")
 _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True)
-_IDLE_S = 5.0  # how long a change stream waits for an event; real ones wait half a second and are asked again
+_IDLE_S = 10.0  # how long a change stream waits for an event; real ones wait half a second and are asked again
 _VISIBLE_AFTER_S = (0.0, 0.01, 1.0, 15.0)  # from a write until the change streams show it
 _STAMPED_BEFORE_S = (0, 0, 1, 10)  # how long before its commit a write takes its `$currentDate`
 _HISTORY_LOST = 286
@@ -65,6 +65,7 @@ class SimMongo:
         self._wall_clock = wall_clock
         self._request_keys: dict[tuple[str, str], str] = {}
         self._last = Timestamp(0, 0)
+        self._unheard: set[Any] = set()
 
     def stamp(self) -> Timestamp:
         """Returns the time of the next commit, later than any before."""
@@ -79,6 +80,11 @@ class SimMongo:
         """Every open change stream has lost its place in the history."""
         for stream in self.streams:
             stream.lose()
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether every open stream of a server that lives was asked for every event."""
+        return all(stream.is_at_end for stream in self.streams)
 
     # What changes documents
 
@@ -99,6 +105,8 @@ class SimMongo:
     def update(self, name: str, query: Document, update: Document, *, is_upsert: bool = False) -> int:
         """Changes the first document that matches; returns how many did, 1 or 0. Raises DuplicateKeyError."""
         before = self._first(name, query)
+        if name != "progress":
+            self._note(query, update, is_made=before is not None)
         if before is None:
             if not is_upsert:
                 return 0
@@ -145,6 +153,29 @@ class SimMongo:
         for path, direction in reversed(order):
             found.sort(key=lambda one: _at(one, path), reverse=direction < 0)  # noqa: B023 - used at once
         return found[:limit] if limit else found
+
+    def unheard(self, upload_id: Any) -> None:
+        """A change of that document was made, and whoever asked for it does not know."""
+        self._unheard.add(upload_id)
+
+    def _note(self, query: Document, update: Document, *, is_made: bool) -> None:
+        """Notes which situation this is."""
+        reach = self.auditor.reach
+        status = update.get("$set", {}).get("status")
+        if status is not None and not is_made:
+            reach(f"a change to {status} lost its race")
+            if query["_id"] in self._unheard:
+                reach("a race was lost after the answer to an earlier change was lost")
+        if "asset.revision" in query and not is_made:
+            reach("a change of an asset lost its race")
+        if "sweep_time" in query and not is_made:
+            reach("two sweepers wanted one upload")
+        if "targets_signed_at" in query:
+            reach("write targets were renewed" if is_made else "write targets were renewed too late")
+        if is_made and "variants.$[].key" in update.get("$set", {}):
+            reach("the places of a deleted asset were erased")
+        if is_made and "$unset" in update and any(path.endswith(".time") for path in query):
+            reach("a claim that nobody gave back was released")
 
     def _first(self, name: str, query: Document) -> Document | None:
         found = self.find(name, query, (), 1)
@@ -207,11 +238,11 @@ class SimDatabase:
     def __init__(self, mongo: SimMongo, link: Link, faults: Faults) -> None:
         self.client = self
         self._mongo = mongo
-        self._link = link
+        self.link = link
         self._faults = faults
 
     def __getitem__(self, name: str) -> "SimCollection":
-        return SimCollection(self._mongo, self._link, name)
+        return SimCollection(self._mongo, self.link, name)
 
     def get_collection(self, name: str, **_: Any) -> "SimCollection":
         """Returns a collection: every write is a majority's here."""
@@ -229,7 +260,7 @@ class SimDatabase:
 
     async def request(self, what: str, apply: Callable[[], T], *, is_write: bool) -> T:
         """Does one request. Raises what the driver raises."""
-        return await _driven(self._link, what, apply, is_write=is_write)
+        return await _driven(self.link, what, apply, is_write=is_write)
 
 
 class SimSession:
@@ -260,6 +291,11 @@ class SimStream:
         session.operation_time = mongo.stamp()
         mongo.streams.append(self)
 
+    @property
+    def is_at_end(self) -> bool:
+        """Whether it has nothing to tell, or nobody to tell it to."""
+        return self._next == len(self._mongo.events) or not self._database.link.is_alive
+
     def lose(self) -> None:
         """It cannot go on."""
         self._is_lost = True
@@ -280,8 +316,8 @@ class SimStream:
         """Returns the next event, None if none came. Raises what the driver raises when the stream is lost."""
         mongo, loop = self._mongo, self._mongo.loop
         ends_at = loop.time() + _IDLE_S
-        await self._database.request("read the stream", lambda: None, is_write=False)
         while True:
+            await self._database.link.alive()
             if self._is_lost or loop.flip(self._faults.stream, FAULT):
                 mongo.auditor.reach("the change stream lost its history")
                 raise OperationFailure("the history of the change stream is lost", _HISTORY_LOST)
@@ -326,13 +362,19 @@ class SimCollection:
         first, then = _decoded(query), _decoded(update)
         what = "a lone write" if self.name == "uploads" else "a write of quotas"
 
+        matched = 0
+
         def apply() -> int:
+            nonlocal matched
             matched = self._mongo.update(self.name, first, then, is_upsert=upsert)
-            if not matched and self.name == "uploads":
-                self._mongo.auditor.reach("a lone write lost its race")
             return matched
 
-        return SimpleNamespace(matched_count=await self._write(what, apply))
+        try:
+            return SimpleNamespace(matched_count=await self._write(what, apply))
+        except AutoReconnect:
+            if matched:
+                self._mongo.unheard(first["_id"])
+            raise
 
     async def bulk_write(self, operations: Sequence[Any], *, ordered: bool) -> Any:
         """Does many, each for itself."""

@@ -12,7 +12,7 @@ from detangle import SimLoop
 
 T = TypeVar("T")
 FAULT = "fault"
-_DELAYS_S = (0.0, 0.002, 0.02, 0.3)
+_DELAYS_S = (0.0, 0.0, 0.01, 0.3)
 _SLOW_S = (0.5, 2.0, 4.0)
 _LATE_S = (0.1, 2.0, 5.0)
 
@@ -28,11 +28,12 @@ class Faults:
     request: float = 0.0  # a request to a store fails in one of its ways
     stream: float = 0.0  # a change stream is lost, each time it is asked
     call: float = 0.0  # the answer of a server to a client is lost
+    write_s: float = 0.0  # how long each write of a ledger takes: others gather behind it meanwhile
     put: float = 0.0  # the answer of the object store to a client is lost, or is an error
 
     def calm(self) -> None:
         """Nothing goes wrong from now on."""
-        self.request = self.stream = self.call = self.put = 0.0
+        self.request = self.stream = self.call = self.put = self.write_s = 0.0
 
 
 class Observer(Protocol):
@@ -65,12 +66,14 @@ class Link:
     async def request(self, what: str, apply: Callable[[], T], *, is_write: bool) -> T:
         """Returns what `apply` returns, which happens at one instant. Raises Lost, before that instant or after it."""
         loop = self._loop
-        await self._alive()
+        await self.alive()
         self.under_way += 1
         if is_write:
             self._observer.tell(f"{self.name}: {what}")
         try:
             await self._travel()
+            if is_write and self.faults.write_s:
+                await asyncio.sleep(self.faults.write_s)
             if not self.is_alive:
                 if is_write and loop.choose(2, FAULT):
                     self._attempted(apply)
@@ -82,14 +85,14 @@ class Link:
             await self._travel()
         finally:
             self.under_way -= 1
-        await self._alive()
+        await self.alive()
         return result
 
     async def _go_wrong(self, what: str, apply: Callable[[], Any], *, is_write: bool) -> None:
         match self._loop.choose(4 if is_write else 2, FAULT):
             case 0:
                 await asyncio.sleep(_SLOW_S[self._loop.choose(len(_SLOW_S), FAULT)])
-                await self._alive()
+                await self.alive()
             case 1:
                 self._observer.reach(f"{what}: refused")
                 self._observer.tell(f"{self.name}: {what}: refused")
@@ -99,7 +102,7 @@ class Link:
                 self._observer.reach(f"{what}: applied, and the answer lost")
                 self._observer.tell(f"{self.name}: {what}: the answer is lost")
                 await self._travel()
-                await self._alive()
+                await self.alive()
                 raise Lost(what)
             case _:
                 later_s = _LATE_S[self._loop.choose(len(_LATE_S), FAULT)]
@@ -124,7 +127,8 @@ class Link:
         delay_s = _DELAYS_S[self._loop.choose(len(_DELAYS_S), FAULT)]
         await asyncio.sleep(delay_s)
 
-    async def _alive(self) -> None:
+    async def alive(self) -> None:
+        """Returns if the server lives; of one that has died nothing goes on."""
         if not self.is_alive:
             await self._never()
 

@@ -68,6 +68,7 @@ class Surroundings:
     faults: Faults
     observer: Observer
     quotas: Quotas
+    movers: dict[str, str]  # which server made the newest status change of an upload
     utc: Callable[[timedelta], datetime]  # the time of a clock that is so much ahead
     monotonic: Callable[[], float]
 
@@ -84,7 +85,7 @@ class SimServer:
         self._losers: dict[object, Callable[[], None]] = {}  # how to tell who waits that the server died
         self._tasks: set[asyncio.Task[Any]] = set()
         self.links = [Link(around.loop, around.faults, around.observer, f"{name} {to}") for to in ("mongo", "store")]
-        meter = SimMeter(around.observer)
+        meter = SimMeter(around.observer, around.movers, name)
         database = SimDatabase(around.mongo, self.links[0], around.faults)
         self.records = records = MongoRecords(database, meter)  # type: ignore[arg-type]  # what Motor is elsewhere
         records.clock = LedgerClock(around.monotonic)
@@ -170,7 +171,9 @@ class SimServer:
         task = self._spawn(work, f"{work.__name__}")
         answer: asyncio.Future[None] = loop.create_future()
 
-        def end(_: object = None) -> None:
+        def end(done: object = None) -> None:
+            if isinstance(done, asyncio.Task) and not done.cancelled():
+                done.exception()  # fetched: its caller may have gone
             if not answer.done():
                 answer.set_result(None)
 
@@ -185,8 +188,6 @@ class SimServer:
         finally:
             self._losers.pop(answer, None)
         if not task.done() or (is_lost and self.is_alive):
-            if task.done() and not task.cancelled():
-                task.exception()  # nobody hears of it
             raise ConnectionLost
         return task.result()
 
@@ -336,8 +337,10 @@ class SimPicture:
 class SimMeter:
     """A Meter that notes which situations were reached."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, movers: dict[str, str], name: str) -> None:
         self._observer = observer
+        self._movers = movers
+        self._name = name
 
     def asking(self, server: Outside, operation: str) -> AbstractContextManager[object]:
         """See Meter."""
@@ -345,6 +348,11 @@ class SimMeter:
 
     def moved(self, upload: Upload) -> None:
         """See Meter."""
+        earlier, self._movers[upload.upload_id] = self._movers.get(upload.upload_id, ""), self._name
+        if upload.status is Status.UPLOADED:
+            self._observer.reach("an upload is UPLOADED")
+        elif upload.status is Status.COMPLETED and earlier != self._name:
+            self._observer.reach("an upload was made UPLOADED by one server and COMPLETED by another")
         if upload.status is Status.FAILED:
             self._observer.reach(f"an upload FAILED: {upload.history[-1].reason}")
         elif upload.status in (Status.EXPIRED, Status.CANCELLED):

@@ -32,10 +32,13 @@ from assetlane_server.uploads.state_table import FINAL
 BASE: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _LEVELS: Final = (0.0, 0.02, 0.08, 0.2)
 _AHEAD: Final = (timedelta(0), timedelta(seconds=2), timedelta(seconds=-20), timedelta(hours=1), timedelta(hours=-1))
-_PAUSES: Final = (timedelta(0), timedelta(minutes=2), timedelta(minutes=16), timedelta(hours=7), timedelta(hours=25))
+_PAUSES: Final = (timedelta(0), timedelta(minutes=2), timedelta(minutes=16), timedelta(hours=25), timedelta(days=8))
 _END: Final = tuple(
     timedelta(hours=hours) for hours in (0.05, 0.3, 1.5, 6, 12, 25, 26, 8 * 24, 31 * 24, 10 * 24)
 )  # of the schedule: until nothing is left to do
+_NOTICED: Final = timedelta(minutes=10)
+_THINKING_S: Final = (0.0, 0.01, 1.0, 30.0)
+_HURRIED_S: Final = (0.0, 0.01, 0.4)
 _CATCH_UP_S: Final = 600.0
 _QUIET_S: Final = 300.0
 _MOST_ROUNDS: Final = 60  # of a sweep at the end
@@ -46,6 +49,7 @@ class World:
 
     def __init__(self) -> None:
         self.loop = current_loop()
+        self.is_hurried = False
         self.faults = Faults()
         self._past = timedelta(0)  # what was skipped
         quotas = Quotas(
@@ -66,6 +70,7 @@ class World:
             faults=self.faults,
             observer=self.auditor,
             quotas=quotas,
+            movers={},
             utc=lambda ahead: self.utc() + ahead,
             monotonic=lambda: self.loop.time() + self._past.total_seconds(),
         )
@@ -77,6 +82,11 @@ class World:
     def pick(self, count: int) -> int:
         """Returns a number from 0 to one below that: a choice of the schedule. 0 is the plainest."""
         return self.loop.choose(count, DATA)
+
+    async def think(self) -> None:
+        """A client does something else for a while."""
+        choices = _HURRIED_S if self.is_hurried else _THINKING_S
+        await asyncio.sleep(choices[self.pick(len(choices))])
 
     def utc(self) -> datetime:
         """The true time, to the millisecond."""
@@ -98,17 +108,21 @@ class World:
         for kinds, slots in ((hub._upload_boxes, 1), (hub._session_boxes, SLOTS), (hub._partition_boxes, SLOTS)):
             for boxes in kinds.values():  # type: ignore[attr-defined]  # three kinds of keys
                 for box in boxes:
+                    if box._missed_since is not None:
+                        self.auditor.reach("a mailbox had no room: its reader has to read again")
                     self.auditor.check(len(box._news) <= slots and len(box._asides) <= slots, "a mailbox is too full")
 
     async def run(self) -> None:
         """Lives through the schedule. What does not hold is in `auditor.violations`."""
         pick = self.pick
-        self.servers = [self.start() for _ in range(2 + pick(2))]
+        self.is_hurried = pick(3) == 2  # many writes at once, of few servers
+        self.servers = [self.start() for _ in range((2, 1, 3)[pick(2 if self.is_hurried else 3)])]
         level = _LEVELS[pick(len(_LEVELS))]
         self.faults.request, self.faults.call, self.faults.put = level, level, level
         self.faults.stream = level / 2
+        self.faults.write_s = 0.5 if self.is_hurried else 0.0
         devices = []
-        for number in range(2 + pick(2)):
+        for number in range((4 if self.is_hurried else 2) + pick(2)):
             person = self.people[pick(2)]
             sending = new_sending(self, person, f"session {pick(2)}", number)
             self.sendings.append(sending)
@@ -220,7 +234,7 @@ class World:
 
     async def _quiet(self) -> None:
         ends_at = self.loop.time() + _QUIET_S
-        while not all(server.is_idle for server in self.servers):
+        while not (self.mongo.is_heard and all(server.is_idle for server in self.servers)):
             await asyncio.sleep(0.5)
             if self.loop.time() > ends_at:
                 self.auditor.fail("requests go on and on")
@@ -229,6 +243,9 @@ class World:
     async def _settle(self, watchers: list[Watcher]) -> None:
         """Nothing goes wrong any more: every watcher catches up."""
         self.faults.calm()
+        for server in self.servers:
+            if abs(server.ahead) > _NOTICED:
+                server.ahead = timedelta(0)  # stores refuse what such a server signs: somebody has set its clock
         ends_at = self.loop.time() + _CATCH_UP_S
         await asyncio.sleep(20.0)
         while not all(watcher.is_up_to_date for watcher in watchers):

@@ -148,10 +148,13 @@ class Sweeper:
             case Status.COMPLETED if upload.asset is not None and upload.asset.is_deleted:
                 await self._settle_deleted(upload)
             case Status.COMPLETED:
-                # A server may have died that opened a second one in the same place.
+                # Two servers may have worked on it: one opened a second multipart upload in the same place, or made
+                # cuts that the other one had no time for.
                 for variant in upload.variants:
                     if variant.part_size_bytes:
                         await abort_all(self._store, variant.key)
+                if unused := upload.unused_keys:
+                    await self._store.delete(unused)
                 await self._records.reschedule_upload(upload, None, is_swept=False)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.

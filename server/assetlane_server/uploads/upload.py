@@ -226,6 +226,15 @@ class Upload:
         """Every key under which the store may hold something of it."""
         return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
+    @property
+    def unused_keys(self) -> list[str]:
+        """The keys of planned cuts that its asset has not: another server may have stored them nevertheless."""
+        if self.cut_plan is None or self.asset is None:
+            return []
+        names = {variant.name for variant in self.asset.variants}
+        unmade = tuple(size for size in self.cut_plan.sizes if size.name not in names)
+        return replace(self.cut_plan, sizes=unmade).keys
+
     def after(self, revision: int) -> Iterator["Upload"]:
         """Yields the upload as it was at each of its revisions after that one, in order."""
         for index, change in enumerate(self.history[:-1]):
@@ -272,7 +281,11 @@ class Upload:
 
     def completed(self, now: datetime, asset: Asset, acted_by: str = "") -> "Upload":
         """Every variant is proved, and this asset is what arrived."""
-        return replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
+        completed = replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
+        if completed.unused_keys:
+            look = max(completed.history[-1].time, self.write_end) + LONGEST_PUT
+            completed = replace(completed, sweep_time=look)
+        return completed
 
     def cancelled(self, now: datetime, acted_by: str = "") -> "Upload":
         """Its owner gave it up."""
