@@ -34,7 +34,7 @@ _LEVELS: Final = (0.0, 0.02, 0.08, 0.2)
 _AHEAD: Final = (timedelta(0), timedelta(seconds=2), timedelta(seconds=-20), timedelta(hours=1), timedelta(hours=-1))
 _PAUSES: Final = (timedelta(0), timedelta(minutes=2), timedelta(minutes=16), timedelta(hours=25), timedelta(days=8))
 _END: Final = tuple(
-    timedelta(hours=hours) for hours in (0.05, 0.3, 1.5, 6, 12, 25, 26, 8 * 24, 31 * 24, 10 * 24)
+    timedelta(hours=hours) for hours in (0.3, 1.5, 25, 26, 8 * 24, 31 * 24, 10 * 24)
 )  # of the schedule: until nothing is left to do
 _NOTICED: Final = timedelta(minutes=10)
 _THINKING_S: Final = (0.0, 0.01, 1.0, 30.0)
@@ -132,7 +132,7 @@ class World:
         deeds = [device.run() for device in devices]
         deeds += [device.interfere() for device in devices]
         await _all(self, [*deeds, self._chaos()])
-        for _ in range(pick(3)):
+        for _ in range(pick(2)):
             await self._pause()
             await _all(self, [*(device.interfere() for device in devices), self._chaos()])
         await self._settle(watchers)
@@ -247,7 +247,7 @@ class World:
             if abs(server.ahead) > _NOTICED:
                 server.ahead = timedelta(0)  # stores refuse what such a server signs: somebody has set its clock
         ends_at = self.loop.time() + _CATCH_UP_S
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(5.0)
         while not all(watcher.is_up_to_date for watcher in watchers):
             await asyncio.sleep(5.0)
             if self.loop.time() > ends_at:
