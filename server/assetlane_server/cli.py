@@ -78,7 +78,7 @@ def begin(
 ) -> None:
     """Run the Assetlane server, set up its stores and look after them.
 
-    Settings come from ASSETLANE_* variables, or from a file; the README lists them, `config` prints them.
+    Settings come from ASSETLANE_* variables, or from a file; `config` prints them, docs/configuration.md explains them.
 
     \b
     Examples:

@@ -1,6 +1,6 @@
 """The settings of the server: `ASSETLANE_` and the field's name in capitals, or the name in a settings file.
 
-Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
+Unknown and malformed ones are refused with their name and the reason. docs/configuration.md lists them all.
 """
 
 import os

@@ -17,8 +17,8 @@ from assetlane_server.uploads.rings import RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
-_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
-_POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
+_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; docs/authorization.md shows how to make a key."
+_POLICY = "Look at ASSETLANE_POLICY_FILE; docs/authorization.md shows a policy."
 _RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
 _AUDIT = "Look at ASSETLANE_AUDIT_FILE and the rights of its folder."
 _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."

@@ -1,4 +1,4 @@
-"""All metrics, in a registry of their own. The README names them, and so do the dashboard and the alerts."""
+"""All metrics, in a registry of their own. docs/observability.md lists them; the dashboard and the alerts use them."""
 
 import platform
 from typing import Final
