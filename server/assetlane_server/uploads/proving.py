@@ -31,7 +31,7 @@ class Prover:
                 return failure
         if self._accept_mislabelled:
             return None
-        # An empty object has no first bytes, and of many types nothing can be told by them.
+        # An empty object has no first bytes, and those of many types show nothing.
         looked_at = [variant for variant in upload.variants if variant.size_bytes and is_sniffed(variant.content_type)]
         starts = await all_at_once(*(self._store.read_start(variant.key, SNIFFED_BYTES) for variant in looked_at))
         failures = (mislabelled(variant, start) for variant, start in zip(looked_at, starts, strict=True))
