@@ -161,7 +161,7 @@ def test_the_check_itself_finds_what_is_wrong(query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [UNIT, CONTAINER, (ROOT / "README.md").read_text()], ids=["unit", "container", "readme"]
+    "text", [UNIT, CONTAINER, (ROOT / "docs" / "production.md").read_text()], ids=["unit", "container", "production"]
 )
 def test_every_setting_that_is_named_exists(text: str) -> None:
     """The client's own aside."""

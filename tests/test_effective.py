@@ -35,7 +35,7 @@ def config(folder: Path, *options: str) -> str:
 
 
 def test_every_setting_is_told_with_its_source_and_no_secret(tmp_path: Path) -> None:
-    """One object per line, in the order of the README; what was not set has its default."""
+    """One object per line, in the order of docs/configuration.md; what was not set has its default."""
     told = {one["name"]: one for one in map(json.loads, config(tmp_path, "--json").splitlines())}
     assert list(told) == [f"ASSETLANE_{name.upper()}" for name in Settings.model_fields]
     sources = {name: one["source"] for name, one in told.items()}

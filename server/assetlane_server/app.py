@@ -106,7 +106,7 @@ class Application:
 async def application(
     settings: Settings, *, shares_port: bool = False, spans: "SpanExporter | None" = None
 ) -> AsyncIterator[Application]:
-    """Serves until the block ends, which drains it. Raises NotReady, saying what to mend.
+    """Serves until the block ends, which drains it. Raises NotReady, saying what to fix.
 
     When a part of it breaks, the block is cancelled and the whole raises. With `shares_port` others may listen
     on the same one. With `spans` traces go there.

@@ -78,7 +78,7 @@ def begin(
 ) -> None:
     """Run the Assetlane server, set up its stores and look after them.
 
-    Settings come from ASSETLANE_* variables, or from a file; the README lists them, `config` prints them.
+    Settings come from ASSETLANE_* variables, or from a file; `config` prints them, docs/configuration.md explains them.
 
     \b
     Examples:
@@ -148,7 +148,7 @@ def setup(
     epilog=examples("assetlane-server", "doctor", "doctor --json | jq 'select(.verdict == \"FAILED\")'"),
 )
 def doctor(as_json: _Json = False) -> None:
-    """Check the whole set-up for real and say how to mend it; exit 1 if anything FAILED. Leaves nothing behind."""
+    """Check the whole set-up and say how to fix it; exit 1 if anything FAILED. Leaves nothing behind."""
     from assetlane_server.operations import examination
     from assetlane_server.reports import report_findings
 
@@ -168,7 +168,7 @@ def reconcile(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Compare ledger and bucket both ways; exit 1 if they differ. Changes nothing unless told to."""
+    """Compare ledger and bucket both ways; exit 1 if they differ. Changes nothing unless asked to."""
     from assetlane_server.config import settings_from
     from assetlane_server.observability import log_as_set
 

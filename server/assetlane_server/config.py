@@ -1,6 +1,6 @@
 """The settings of the server: `ASSETLANE_` and the field's name in capitals, or the name in a settings file.
 
-Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
+Unknown and malformed ones are refused with their name and the reason. docs/configuration.md lists them all.
 """
 
 import os
@@ -87,10 +87,10 @@ class Settings(BaseSettings):
     reload_seconds: float = Field(
         2, ge=0.05, le=3600, description="time between two looks at policy file, key files and rings of keys"
     )
-    allow_anonymous: bool = Field(
-        False, description="whether to serve beyond loopback although nobody has to prove who he is"
+    allow_anonymous: bool = Field(False, description="whether to serve beyond loopback although callers need no token")
+    reflection: bool = Field(
+        True, description="whether to serve gRPC reflection, which describes the contract to anybody"
     )
-    reflection: bool = Field(True, description="whether to tell the contract to anybody who asks (gRPC reflection)")
     tls_cert_file: Path | None = Field(None, description="certificate chain of the server in PEM; unset: no TLS")
     tls_key_file: Path | None = Field(None, description="its private key in PEM, without a password")
     tls_client_ca_file: Path | None = Field(
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
     @field_validator("jwt_jwks")
     @classmethod
     def _is_safe_source(cls, value: str | None) -> str | None:
-        # Over http whoever is on the way hands out keys of his own.
+        # Over http anybody on the way can replace the keys by their own.
         if value is None or "://" not in value:
             return value
         scheme, _, rest = value.partition("://")

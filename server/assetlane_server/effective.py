@@ -30,7 +30,7 @@ class EffectiveSetting:
 
 
 def effective(settings: Settings) -> Iterator[EffectiveSetting]:
-    """Yields every setting, in the order of the README."""
+    """Yields every setting, in the order of docs/configuration.md."""
     redaction = Redaction()
     for name in Settings.model_fields:
         value = _shown(getattr(settings, name), redaction)

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Observability:
-    """What every part of a server tells, and where the metrics of it are, if anybody wants some."""
+    """What every part of a server reports, and where its metrics are, if they are wanted."""
 
     instruments: Instruments
     metrics: Metrics | None

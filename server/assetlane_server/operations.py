@@ -25,7 +25,7 @@ async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
     try:
         settings = settings_from(environment)
     except NotReady as error:
-        yield failed("settings", str(error).replace("\n", "; "), "The README's table lists all settings.")
+        yield failed("settings", str(error).replace("\n", "; "), "docs/configuration.md lists all settings.")
         return
     async for finding in examine(settings, object_store, utc_now):
         yield finding

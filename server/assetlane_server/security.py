@@ -88,7 +88,7 @@ def ring_store(settings: Settings, mongo_rings: RingStore) -> RingStore:
 
 @asynccontextmanager
 async def opened_keyring(settings: Settings) -> AsyncIterator[Keyring | None]:
-    """Opens the keys that the settings name, not read yet; None where nobody has to prove who he is."""
+    """Opens the keys that the settings name, not read yet; None where callers need no token."""
     async with AsyncExitStack() as resources:
         if settings.jwt_key_file is not None:
             read, parse = file_reading(settings.jwt_key_file), keys_of_file
@@ -155,4 +155,4 @@ async def _load(keyring: Keyring, settings: Settings) -> None:
             name = "ASSETLANE_JWT_JWKS" if settings.jwt_key_file is None else "ASSETLANE_JWT_KEY_FILE"
             raise NotReady(f"{name}: {error}") from error
         # An issuer that is away for a while must not keep a restarted server away with it.
-        _log.warning("ASSETLANE_JWT_JWKS: %s; calls are told KEYS_UNAVAILABLE until it can be read", error)
+        _log.warning("ASSETLANE_JWT_JWKS: %s; calls answer KEYS_UNAVAILABLE until it can be read", error)

@@ -24,7 +24,7 @@ async def serve(
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
-    `on_ready` is told the port. Raises NotReady.
+    `on_ready` is called with the port. Raises NotReady.
 
     With `leash_fd` this process is a worker: it shares its port, drains also when that pipe ends, and counts no
     signals. What its supervisor passes on may have reached it already, from a terminal or from systemd.
@@ -95,10 +95,10 @@ def raise_file_limit() -> None:
 
 
 def collect_garbage_less_often() -> None:
-    """Tells the collector that what lives now stays, and to look less often at what comes.
+    """Makes the garbage collector keep what lives now, and look less often at what comes.
 
     An open watch is some fifty objects that live for hours. With the default thresholds, walking through those of
-    10,000 watches again and again takes more CPU than telling them a change.
+    10,000 watches again and again takes more CPU than sending them a change.
     """
     gc.collect()
     gc.freeze()

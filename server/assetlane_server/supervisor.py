@@ -4,7 +4,7 @@ Workers are forked, before any gRPC object, event loop or thread exists in this 
 so a fork is as good as a fresh start, quick, and shares the memory of what was imported. Linux spreads new
 connections over the workers; each has a hub, a MongoDB client and a store pool of its own.
 
-A worker reports through one pipe (that it serves, or why it cannot) and holds the end of another, its leash:
+A worker reports through one pipe (that it serves, or why it cannot) and holds the end of another, its life line:
 the supervisor never writes to that, but when it dies, by kill -9 too, the pipe ends and the worker drains.
 """
 
@@ -41,10 +41,10 @@ class Post:
     """A pipe that ends when the supervisor is gone."""
     report_fd: int
     number: int
-    """The worker's, from 1; whoever replaces it has the same."""
+    """The worker's, from 1; a worker that replaces it has the same."""
 
     def report_ready(self) -> None:
-        """Tells the supervisor that this worker serves."""
+        """Reports to the supervisor that this worker serves."""
         os.write(self.report_fd, _READY)
 
 
@@ -215,7 +215,7 @@ class Supervisor:
             for signal_number in (*_SIGNALS, signal.SIGCHLD):
                 signal.signal(signal_number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            # A leash that its own dog holds never ends.
+            # A life line that the worker itself holds open never ends.
             for fd in (self._leash[1], *self._bell_fds, report_read_fd):
                 os.close(fd)
             self._work(Post(self._leash[0], report_fd, number))

@@ -42,7 +42,7 @@ class Report:
         return self.of(Verdict.WARNING)
 
     def told(self, name: str) -> str:
-        """What is told of one check, and how to mend it."""
+        """What is told of one check, and how to fix it."""
         return " ".join(f"{one.told} {one.mend}" for one in self.findings if one.name == name)
 
 

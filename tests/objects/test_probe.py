@@ -190,7 +190,7 @@ async def test_a_type_in_other_letters_is_the_same_type(stack: StackAddress, key
         (accepting("/body"), "checksum"),
         (accepting("/expired"), "expiry"),
         (accepting("/signature"), "signatures"),
-        (forgetful, "checksum told"),
+        (forgetful, "checksum reported"),
     ],
 )
 async def test_each_weakness_is_found_and_no_other(

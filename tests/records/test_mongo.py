@@ -121,7 +121,7 @@ async def test_watchers_outlive_a_dropped_collection(
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
         async with asyncio.timeout(LIMIT.total_seconds()):
-            while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
                 await asyncio.sleep(0.01)
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):

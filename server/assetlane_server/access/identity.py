@@ -1,6 +1,6 @@
 """Who calls: a JSON Web Token (RFC 7519) in `authorization: Bearer`, verified through PyJWT.
 
-What a refused caller is told is one of four reasons and nothing of the keys; why exactly goes to the log, as debug.
+A refused caller receives one of four reasons and nothing about the keys; the exact cause goes to the log, as debug.
 """
 
 import hashlib

@@ -68,7 +68,7 @@ class Part:
         return name == self.text
 
     def covers(self, other: "Part") -> bool:
-        """Returns whether it matches every name that the other one does, whoever calls. Of texts and `*` alone."""
+        """Returns whether it matches every name that the other one does, for every caller. Of texts and `*` alone."""
         return self.is_any or (not other.is_any and self.text == other.text and bool(self.text))
 
 
@@ -105,7 +105,7 @@ class Pattern:
 
 
 class Caller(Protocol):
-    """What patterns ask about whoever calls."""
+    """What patterns ask about the caller."""
 
     @property
     def claims(self) -> Mapping[str, Any]:

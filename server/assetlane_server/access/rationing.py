@@ -57,7 +57,7 @@ class UploadRationing:
     """See Rationing: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
-    release, is found by `run`, and by whoever finds the account full.
+    release, is found by `run`, and by every request that finds the account full.
     """
 
     def __init__(

@@ -179,7 +179,7 @@ class BrowserChecks:
             else:
                 await self._store.delete([self._private_key, self._public_key])
         except StoreUnavailable:
-            return  # the right to delete was told of above
+            return  # the right to delete was reported above
 
 
 def _exposes_etag(reply: Reply) -> bool:

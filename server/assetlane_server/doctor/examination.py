@@ -1,4 +1,4 @@
-"""The whole examination: every check in order, told as it goes."""
+"""The whole examination: every check in order, each reported when it is done."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager

@@ -17,8 +17,8 @@ from assetlane_server.uploads.rings import RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
-_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
-_POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
+_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; docs/authorization.md shows how to make a key."
+_POLICY = "Look at ASSETLANE_POLICY_FILE; docs/authorization.md shows a policy."
 _RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
 _AUDIT = "Look at ASSETLANE_AUDIT_FILE and the rights of its folder."
 _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."
@@ -41,7 +41,7 @@ async def _identity(settings: Settings) -> Finding:
     async with opened_keyring(settings) as keyring:
         if keyring is None:
             if settings.is_loopback:
-                return ok(name, "Nobody has to prove who he is: only this machine reaches the server.")
+                return ok(name, "Callers need no token: only this machine reaches the server.")
             told = f"Anybody who reaches {settings.listen} may read, write and delete everything."
             return warning(name, told, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
         try:
@@ -54,7 +54,7 @@ async def _identity(settings: Settings) -> Finding:
     if keys.unusable:
         return warning(name, f"{told} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
     if kinds == "HS256" and (told_of := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can make tokens: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can make tokens: `chmod 600`.")
     return ok(name, told)
 
 
@@ -102,7 +102,7 @@ async def _rings(settings: Settings, now: datetime) -> Finding:
         mend = f"Run assetlane-server keys add {keyless[0]}, if it is to make tokens."
         return warning(name, f"There is no key in use for {', '.join(keyless)}.", mend)
     if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
-        return warning(name, told_of, "Whoever reads it can make tokens: `chmod 600`.")
+        return warning(name, told_of, "Anybody who reads it can make tokens: `chmod 600`.")
     return ok(name, f"{len(rings)} rings of keys have a key in use.")
 
 
@@ -126,7 +126,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if files is None:
         if settings.is_loopback:
             return ok(name, "Calls come in the clear: only this machine reaches the server.")
-        told = f"Whoever is on the way reads all calls to {settings.listen}, tokens and signed URLs too."
+        told = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
         return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
     try:
         found = read_certificates(files)
@@ -142,7 +142,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if found.expire_time - now < _RENEW_WITHIN:
         return warning(name, told, "Renew it: no restart is needed.")
     if told_of := _open_to_others(files.key):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can pose as this server: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can pose as this server: `chmod 600`.")
     return ok(name, told)
 
 

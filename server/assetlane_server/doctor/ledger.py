@@ -1,4 +1,4 @@
-"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and tells of changes."""
+"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and reports changes."""
 
 import logging
 from collections.abc import AsyncIterator

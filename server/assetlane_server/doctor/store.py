@@ -60,7 +60,7 @@ NAMES = ("store clock", "credentials", "bucket", "region", *_RIGHT_NAMES, "store
 
 @dataclass
 class Ground:
-    """What later checks may stand on: none of them is to fail for a fault that was told already."""
+    """What later checks depend on: none of them fails for a fault that was reported already."""
 
     has_bucket: bool = False
     can_put: bool = False
@@ -246,7 +246,7 @@ def _clock(date: str, middle: datetime) -> Finding:
     try:
         told = parsedate_to_datetime(date)
     except ValueError:
-        return warning("store clock", "The store does not tell its time.", "Compare the clocks by hand.")
+        return warning("store clock", "The store does not report its time.", "Compare the clocks by hand.")
     # Cut to the second: on average it was half a second later.
     return clock_finding("store clock", "The store's", told + timedelta(seconds=0.5) - middle)
 

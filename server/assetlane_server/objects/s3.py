@@ -273,13 +273,13 @@ class S3ObjectStore:
     async def call(self, wish: str, rights: str, act: Callable[["S3Client", str], _T], calls: int = 1) -> _T:
         """Does something with the client and the bucket that makes so many calls, in the pool.
 
-        What fails becomes StoreUnavailable, told as a wish that needs these rights.
+        What fails becomes StoreUnavailable, with a message that names these rights.
         """
         bucket = self._settings.bucket
         return await self._call(wish, rights, lambda: act(self._client, bucket), calls)
 
     async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
-        """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.
+        """Makes the bucket what the plan wants and returns each step's result. Safe to repeat.
 
         What the store refuses is a step's outcome; raises StoreUnavailable when it does not answer.
         """
@@ -444,7 +444,7 @@ def _http_date(instant: datetime) -> str:
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:
     """Returns the credentials of this moment, renewed if they are about to end. May block for long."""
     keys = source.get_frozen_credentials()
-    # botocore tells in nothing public when temporary credentials end. This end belongs to these keys, because
+    # botocore has no public way to ask when temporary credentials end. This end belongs to these keys, because
     # nobody else makes this source renew them.
     expire_time: datetime | None = getattr(source, "_expiry_time", None)
     return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)

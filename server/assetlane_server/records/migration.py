@@ -55,11 +55,11 @@ class MigrationReport:
 class Migration:
     """One run over one database."""
 
-    def __init__(self, database: Any, told: Callable[[PyMongoError], str], now: datetime) -> None:
-        """`told` says what is wrong with a server, in words for an operator."""
+    def __init__(self, database: Any, described: Callable[[PyMongoError], str], now: datetime) -> None:
+        """`described` says what is wrong with a server, in words for an operator."""
         self._uploads = database["uploads"]
         self._assets = database[OLD_ASSETS]
-        self._told = told
+        self._described = described
         self._now = now
         self.report = MigrationReport()
         self.is_complete = False
@@ -199,7 +199,7 @@ class Migration:
         try:
             yield
         except PyMongoError as error:
-            raise NotReady(f"the migration was interrupted, run it again: {self._told(error)}") from error
+            raise NotReady(f"the migration was interrupted, run it again: {self._described(error)}") from error
 
 
 # What an asset of version 0.1.0 says that belongs to the whole document now, or to nothing.

@@ -368,7 +368,7 @@ class MongoRecords:
     async def put_progress(self, progress: Progress) -> None:
         """See ProgressRecords. A replacement, so that its change event carries all of it."""
         document = progress_document(progress)
-        # Two servers that tell of the first progress at once may meet: either is the newest.
+        # Two servers that report the first progress at once may meet: either is the newest.
         with self._asking("replace", self._progress), suppress(DuplicateKeyError):
             await self._progress.replace_one({"_id": progress.upload_id}, document, upsert=True)
 
@@ -555,7 +555,7 @@ async def _database(
 
 
 def _close(client: "AsyncIOMotorClient[Document]") -> None:
-    # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    # It informs the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
     with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
 

@@ -1,8 +1,8 @@
 """What is open of whom, in MongoDB: one document per account, which holds its claims and their sums.
 
 Given the collection, imports no Motor. Claims and sums are one document because one conditional update is all that
-MongoDB makes atomic: the sums cannot drift from the claims, whoever dies between two writes. Its price is that the
-document grows with what is open, by about 120 bytes a claim, and that the claims of one account queue.
+MongoDB makes atomic: the sums cannot drift from the claims, even when a server dies between two writes. Its price is
+that the document grows with what is open, by about 120 bytes a claim, and that the claims of one account queue.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping

@@ -32,7 +32,7 @@ class SharedReading(Generic[K, V]):
         return await answer
 
     async def run(self) -> None:
-        """Answers, one query after the other, until it is cancelled; who is left then is told ShuttingDown."""
+        """Answers one query after the other until it is cancelled; the rest then fail with ShuttingDown."""
         try:
             while True:
                 await self._has_readers.wait()

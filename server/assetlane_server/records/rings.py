@@ -1,6 +1,6 @@
 """Rings of keys in MongoDB: one document per ring. Given the collection, imports no Motor.
 
-Whoever may read this collection can make tokens: give that right to nobody but the servers.
+Anybody who may read this collection can make tokens: only the servers should have that right.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ finds no other goes at once, by itself. Each caller gets the outcome of its own 
 - When the server could not say that a batch is durable (a write-concern error, a lost reply, a time-out), all of it is
   LEDGER_UNAVAILABLE: each caller may repeat, since every write is conditional.
 
-Needs nothing that MongoDB 6 does not have: the bulk write of MongoDB 8 that tells of each update is not used. Given the
+Needs nothing that MongoDB 6 does not have: the bulk write of MongoDB 8 that reports each update is not used. Given the
 collection, imports no Motor.
 """
 

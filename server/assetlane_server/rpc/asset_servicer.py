@@ -45,14 +45,14 @@ class AssetServicer(AssetServiceServicer):
                 yield self._event(news)
 
     async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
-        """Signs the read URLs of an asset anew."""
+        """Signs new read URLs for an asset."""
         asset = await self._ledger.refresh_asset(request.asset_id, _margin(request), access_of(context))
         return pb.RefreshAssetResponse(asset=self._message(asset))
 
     async def BatchRefreshAssets(
         self, request: pb.BatchRefreshAssetsRequest, context: Any
     ) -> pb.BatchRefreshAssetsResponse:
-        """Signs the read URLs of many assets anew."""
+        """Signs new read URLs for many assets."""
         outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request), access_of(context))
         response = pb.BatchRefreshAssetsResponse()
         for asset_id, outcome in zip(request.asset_ids, outcomes, strict=True):

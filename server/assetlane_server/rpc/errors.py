@@ -94,7 +94,7 @@ class Answer:
 
 
 def answer_to(error: Exception, method: str, request_id: str) -> Answer:
-    """Returns the status that an exception becomes. An unknown one is logged, once, and told as INTERNAL."""
+    """Returns the status that an exception becomes. An unknown one is logged, once, and becomes INTERNAL."""
     if not isinstance(error, errors.Refusal):
         _log.error("%s failed, request %s", method, request_id, exc_info=error)
         return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")

@@ -76,7 +76,7 @@ def _wrap(
 
     async def admit(context: Any, seen: ObservedCall, metadata: Any) -> Call:
         context.set_trailing_metadata(((REQUEST_ID, seen.request_id),))
-        # Before the limits: who is nobody takes nobody's place.
+        # Before the limits: a caller without a token takes no place.
         call = await admitted(authenticator, metadata, certificate_names(context))
         seen.admitted(call.access)
         call.access.check(rpc)
@@ -240,7 +240,7 @@ async def _refuse(context: Any, error: Exception, method: str, seen: ObservedCal
 
 
 def _cut_short(context: Any) -> grpc.StatusCode:
-    """Returns what the caller of a cancelled call is told, or would be if he were there."""
+    """Returns what the caller of a cancelled call receives, or would receive if it were still there."""
     left_s = context.time_remaining()
     is_late = left_s is not None and left_s <= 0
     return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED

@@ -35,7 +35,7 @@ _STATUSES = {number: status for status, number in _NUMBERS.items()}
 
 
 def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_uid: str) -> UploadRequest:
-    """Returns the wish in a message, nothing checked but what no value could hold."""
+    """Returns what a message asks for, nothing checked but what no value could hold."""
     return UploadRequest(
         request_id=message.request_id,
         uid=message.uid or default_uid,

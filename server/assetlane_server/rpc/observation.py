@@ -38,7 +38,7 @@ class ObservedCall(Protocol):
 
 
 class CallObserver(Protocol):
-    """Is told of every call of ours, in the task that serves it."""
+    """Observes every call of ours, in the task that serves it."""
 
     def began(self, method: str, metadata: Metadata, *, is_watch: bool) -> ObservedCall:
         """A call of `/package.Service/Method` has come."""

@@ -68,7 +68,7 @@ def server_options(
     """Returns the options of the channel core.
 
     Each end pings a silent peer and drops one that does not answer: the defaults notice a dead one after hours.
-    Clients may ping every `min_ping_seconds`, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
+    Clients may ping every `min_ping_seconds`, also between calls; one that pings faster gets ENHANCE_YOUR_CALM.
     What the core itself would refuse has no details for the caller: its own limits lie beyond ours.
     """
     keepalive_ms = round(keepalive_seconds * 1000)
@@ -112,16 +112,16 @@ class RpcServer:
         """The web port beside it."""
 
     def say_serving(self, *, is_serving: bool) -> None:
-        """Tells health checks whether to send callers here; NOT_SERVING until then."""
+        """Sets what health checks answer; NOT_SERVING until then."""
         self._health.say(is_serving=is_serving)
 
     @property
     def is_serving(self) -> bool:
-        """What health checks are told."""
+        """What health checks answer."""
         return self._health.is_serving
 
     def say_stopping(self) -> None:
-        """Tells health checks to send no more callers here, for good, and ends their watches."""
+        """Makes health checks answer NOT_SERVING for good, and ends their watches."""
         self._health.close()
 
     async def run(self) -> None:

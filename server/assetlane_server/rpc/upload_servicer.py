@@ -31,7 +31,7 @@ from assetlane_server.uploads.scoped_tokens import AccessTokens
 from assetlane_server.uploads.upload import Asset, Upload
 from assetlane_server.uploads.upload_watches import UploadWatches
 
-# Who a caller is that does not say, where nobody has to prove who he is.
+# The uid of a caller that names none, where callers need no token.
 ANONYMOUS = "anonymous"
 
 
@@ -84,7 +84,7 @@ class UploadServicer(UploadServiceServicer):
                 del change  # else it stays in memory until the next one
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
-        """Tells watchers how far an upload is."""
+        """Reports to watchers how far an upload is."""
         await self._broker.report_progress(request.upload_id, request.sent_bytes, access_of(context))
         return pb.ReportProgressResponse()
 

@@ -99,7 +99,7 @@ class BeyondTerms(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """A caller's wish as it came in, nothing checked yet."""
+    """A caller's request as it arrived, nothing checked yet."""
 
     uid: str
     file_path: str

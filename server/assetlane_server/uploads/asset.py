@@ -24,8 +24,8 @@ class StoredObject:
     content_type: str
     etag: str = ""  # without quotes
     version_id: str = ""  # empty: the bucket keeps no versions
-    sha256: bytes = b""  # empty: the store does not tell
-    parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not tell
+    sha256: bytes = b""  # empty: the store does not report it
+    parts_sha256: bytes = b""  # over the SHA-256s of its parts; empty: it has none, or the store does not report it
     foreign_headers: tuple[str, ...] = ()  # names of headers it is served with that no write target asked for
 
 

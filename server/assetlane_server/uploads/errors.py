@@ -6,7 +6,7 @@ from datetime import timedelta
 
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
-    """A call that cannot be carried out, told in the caller's own terms."""
+    """A call that cannot be carried out, described in the caller's own terms."""
 
     reason: str = "REFUSED"
     caller_uid: str = ""
@@ -127,7 +127,7 @@ class AuditUnavailable(Refusal):
 
 
 class TokenRefused(Refusal):
-    """The caller did not prove who he is. What exactly is wrong with a forged token is for the log."""
+    """The caller has no valid token. What exactly is wrong with a forged token is for the log."""
 
 
 class TokenMissing(TokenRefused):
@@ -230,7 +230,7 @@ class RevisionAhead(Refusal):
 
 
 class ResumeExpired(Refusal):
-    """A resume token is too old: the watch has to begin anew."""
+    """A resume token is too old: the watch has to begin again."""
 
     reason = "RESUME_EXPIRED"
 
@@ -282,7 +282,7 @@ MAX_ROUNDS = 8
 
 
 def too_many_rounds(record_id: str) -> LedgerUnavailable:
-    """Returns what a caller is told who lost every round."""
+    """Returns the error for a caller that lost every round."""
     return LedgerUnavailable(f"{record_id} changed {MAX_ROUNDS} times meanwhile: call again.")
 
 
@@ -336,7 +336,7 @@ class TooManyBytes(QuotaExceeded):
 
 
 class CallRateExceeded(QuotaExceeded):
-    """The caller calls more often than one may. Repeat the call after the time that is told."""
+    """The caller calls more often than one may. Repeat the call after the time that comes with it."""
 
     reason = "CALL_RATE_EXCEEDED"
 
@@ -384,7 +384,7 @@ class ShuttingDown(Refusal):
 
 
 class NotReady(Exception):  # noqa: N818 - the name says what the operator wants to know
-    """Something outside is not as the server needs it; the message says how to mend it."""
+    """Something outside is not as the server needs it; the message says how to fix it."""
 
 
 class LedgerIsOld(NotReady):

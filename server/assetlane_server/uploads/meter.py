@@ -1,4 +1,4 @@
-"""What the heart and its adapters tell of their work, so that an operator can see it."""
+"""What use cases and adapters report of their work, so that an operator can see it."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
@@ -9,7 +9,7 @@ Server = Literal["mongodb", "s3"]
 
 
 class Meter(Protocol):
-    """Is told what happens when it happens. Never raises and never waits: no work depends on being seen."""
+    """Is called when something happens. Never raises and never waits: no work depends on being seen."""
 
     def asking(self, server: Server, operation: str) -> AbstractContextManager[object]:
         """Lasts as long as one operation on a server outside; one that ends with an exception failed."""
@@ -24,11 +24,11 @@ class Meter(Protocol):
         ...
 
     def stream_lost(self) -> None:
-        """The change stream was lost: the hub opens it anew."""
+        """The change stream was lost: the hub reopens it."""
         ...
 
     def delivered(self, delay_s: float) -> None:
-        """Watchers have been given changes; the oldest had waited for so long since the stream told of it."""
+        """Watchers have been given changes; the oldest had waited for so long since the stream sent it."""
         ...
 
     def sweeping(self) -> AbstractContextManager[object]:

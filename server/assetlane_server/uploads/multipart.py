@@ -143,7 +143,7 @@ async def _all_parts(store: ObjectStore, key: str, multipart_id: str) -> Parts:
 async def assemble(store: ObjectStore, upload: Upload, whole: Mapping[str, Parts]) -> Failure | None:
     """Makes objects of these parts, then drops what else was ever opened in their places.
 
-    Whether they are there now is for a HEAD to tell: another server may be at it too. Returns why the store
+    Whether they are there now is for a HEAD to find out: another server may be at it too. Returns why the store
     will never take the parts of one, None otherwise.
     """
     variants = [variant for variant in upload.variants if variant.name in whole]

@@ -38,7 +38,7 @@ class StoredPart:
     part_number: int
     size_bytes: int
     etag: str  # without quotes
-    sha256: bytes = b""  # empty: the store does not tell
+    sha256: bytes = b""  # empty: the store does not report it
 
 
 def part_size_for(size_bytes: int, wanted_bytes: int, max_parts: int = MAX_PARTS) -> int:

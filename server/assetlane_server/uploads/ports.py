@@ -18,7 +18,7 @@ from assetlane_server.uploads.parts import PartPromise, StoredPart
 from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
-# A change is stamped before it is committed: whoever asks for what changed since an instant asks for that much more.
+# A change is stamped before it is committed: a query for what changed since an instant asks for that much more.
 VISIBLE_WITHIN = LedgerTime(60 << 32)
 
 
@@ -137,7 +137,7 @@ class MultipartStore(Protocol):
     async def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
         """Makes the object of these parts, all there are, if nothing is stored under its key.
 
-        Also returns when something is, or the multipart upload is not open any more: `head` tells. Returns why the
+        Also returns when something is, or the multipart upload is not open any more: `head` finds out. Returns why the
         store will never do it (it says that parts are missing, changed or too small), empty otherwise.
         """
         ...

@@ -74,12 +74,12 @@ class ProgressBoard:
         self._newest[upload_id] = progress
 
     def verifying(self, upload: Upload, now: datetime) -> None:
-        """Tells the stage to those who saw progress: an upload that reported none costs no write."""
+        """Reports the stage to watchers that saw progress: an upload that reported none costs no write."""
         if upload.upload_id in self._newest:
             self._tell(upload, Stage.VERIFYING, now)
 
     def cutting(self, upload: Upload, now: datetime) -> None:
-        """Tells the stage: it takes long enough to be worth a write."""
+        """Reports the stage: it takes long enough to be worth a write."""
         self._tell(upload, Stage.CUTTING, now)
 
     def _tell(self, upload: Upload, stage: Stage, now: datetime) -> None:

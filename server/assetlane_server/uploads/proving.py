@@ -65,5 +65,5 @@ class Prover:
         return await self._store.read_start(variant.key, SNIFFED_BYTES)
 
     def _has_signature(self, variant: VariantPromise) -> bool:
-        # An empty object has no first bytes, and of many types nothing can be told by them.
+        # An empty object has no first bytes, and those of many types show nothing.
         return not self._accept_mislabelled and variant.size_bytes > 0 and is_sniffed(variant.content_type)

@@ -51,13 +51,13 @@ class Discrepancy:
 
 
 def foreign(listed: ListedObject) -> Discrepancy:
-    """Returns what is told of a key that is none of ours."""
+    """Returns the report of a key that is not ours."""
     told = "Its key is not one of Assetlane's: somebody else put it there."
     return Discrepancy(Kind.FOREIGN, listed.key, told, listed.size_bytes, listed.modify_time)
 
 
 def orphan(listed: ListedObject, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
-    """Returns what is told of an object that belongs to nobody, None if it belongs, or may yet."""
+    """Returns the report of an object that belongs to nobody, None if it belongs, or may yet."""
     asset = None if upload is None else upload.asset
     if asset is not None and not asset.is_deleted and any(it.key == listed.key for it in asset.variants):
         return None
@@ -82,7 +82,7 @@ def orphan(listed: ListedObject, upload_id: str, upload: Upload | None, now: dat
 
 
 def lingering(found: OpenMultipart, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
-    """Returns what is told of an open multipart upload that belongs to nobody, None if it belongs, or may yet.
+    """Returns the report of an open multipart upload that belongs to nobody, None if it belongs, or may yet.
 
     It was listed before the upload was read, and an upload is durable before anything is opened for it.
     """
@@ -99,7 +99,7 @@ def lingering(found: OpenMultipart, upload_id: str, upload: Upload | None, now: 
 
 
 def phantom(asset: Asset, variant: AssetVariant, found: StoredObject | None) -> Discrepancy | None:
-    """Returns what is told of a variant whose object is not what the ledger says, None if it is."""
+    """Returns the report of a variant whose object is not what the ledger says, None if it is."""
     whose = f"Asset {asset.asset_id}, {variant.name}"
     if found is None:
         return Discrepancy(Kind.PHANTOM, variant.key, f"{whose}: the object is missing.", variant.size_bytes)

@@ -33,7 +33,7 @@ def position_of(signer: TokenSigner, token: str, partition: str) -> Position:
     """Returns what a token says. Raises InvalidRequest for one that was not made for this partition."""
     content = signer.content_of(token, _purpose(partition))
     if content is None:
-        limit = "is not from a watch of this partition: hand in the newest one, or none to begin anew"
+        limit = "is not from a watch of this partition: send the newest one, or none to begin again"
         raise InvalidRequest([FieldViolation("resume_token", limit)])
     return Position(LedgerTime(int.from_bytes(content[:_TIME_BYTES], "big")), content[_TIME_BYTES:].decode())
 

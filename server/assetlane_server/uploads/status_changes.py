@@ -68,5 +68,5 @@ class StatusChanges:
         try:
             await rationing.release(upload)
         except LedgerUnavailable as error:
-            # The upload has ended all the same; whoever looks after the quotas finds the claim.
+            # The upload has ended anyway; the clean-up of quotas finds the claim.
             _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)

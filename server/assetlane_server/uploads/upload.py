@@ -31,7 +31,7 @@ LONGEST_PUT = timedelta(days=1)
 # When the sweeper looks at an upload whose write URLs live: its client may be gone, and its bytes may all be there.
 FIRST_LOOKS = (timedelta(minutes=15), timedelta(hours=1))
 LOOK_INTERVAL = timedelta(hours=6)  # after those
-# How long the record of a deleted asset outlives it: a day longer than a resume token, whose holder has to be told.
+# How long the record of a deleted asset outlives it: a day longer than a resume token, whose holder has to hear of it.
 DELETED_KEPT_FOR = timedelta(days=8)
 
 LedgerTime = NewType("LedgerTime", int)
@@ -133,7 +133,7 @@ class AssetVariant:
     etag: str
     version_id: str
     part_size_bytes: int = 0  # of every part but the last; 0: it arrived as a whole
-    parts_sha256: bytes = b""  # over the SHA-256s of its parts, as the store told; empty: it did not
+    parts_sha256: bytes = b""  # over the SHA-256s of its parts, as the store reported it; empty: it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ class Upload:
         return self._moved(Status.INITIALIZED, now, acted_by=acted_by).with_targets(now, targets_lifetime)
 
     def renewed(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
-        """The write targets are signed anew: no status change. No instant ever goes back."""
+        """The write targets are signed again: no status change. No instant ever goes back."""
         return self.with_targets(max(now, self.targets_signed_at or now), targets_lifetime)
 
     def with_targets(self, signed_at: datetime, lifetime: timedelta) -> "Upload":
@@ -324,7 +324,7 @@ class Upload:
     def _next_sweep(self, status: Status, time: datetime) -> datetime | None:
         """Returns when the sweeper has something to do for an upload that takes on this status.
 
-        Whoever works on an upload has WORK_LEASE; then its server counts as dead. What arrives through a write
+        A server that works on an upload has WORK_LEASE; then its server counts as dead. What arrives through a write
         URL that still lives can only be deleted for good after that URL's end.
         """
         match status:

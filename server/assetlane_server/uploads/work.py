@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Work(Generic[T]):
-    """Runs at most one task per key; whoever asks for the same key meanwhile shares its outcome.
+    """Runs at most one task per key; callers that ask for the same key meanwhile share its outcome.
 
     Not a TaskGroup: there, the refusal of one caller would cancel the work of all others.
     """

@@ -25,7 +25,7 @@ from assetlane_server.uploads.errors import Refusal, ShuttingDown
 
 _LIVENESS = "/livez"
 _READINESS = "/readyz"
-# Whoever sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
+# A caller that sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
 _HTTP_ONLY = (ContentTypeRefused, HttpMethodRefused)
 
 
@@ -209,7 +209,7 @@ class Gateway:
 def _refused(
     refusal: Refusal, failure: Failure, protocol: WebProtocol | None, path: str, content_type: str
 ) -> web.Response:
-    """Returns a refusal in the form of the protocol that the caller speaks, as far as it can be told."""
+    """Returns a refusal in the form of the protocol that the caller speaks, as far as it is known."""
     if path.startswith(REST_PREFIX):
         response = rest_failure(failure)
     elif isinstance(refusal, _HTTP_ONLY):
