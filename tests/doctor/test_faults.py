@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from tests.access.tokens import Issuer
 from tests.doctor.conftest import ORIGIN, Report, changed, examined, set_up
 from tests.objects import altered as objects
 from tests.objects.servers import answering_to, http_server, nothing_listening
@@ -21,6 +22,8 @@ from assetlane_server.app import object_store
 from assetlane_server.config import Settings
 from assetlane_server.doctor.finding import Verdict
 from assetlane_server.local import EmbeddedStack
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.rings import change_ring
 
 HOUR = timedelta(hours=1)
 # What radosgw 16.2.15 sent after `HEAD /`, its ids shortened.
@@ -58,6 +61,45 @@ async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: 
     assert "keeps versions" in report.told("store promises")
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")
+
+
+SERVICE = """\
+read = ["user/{uid}"]
+write = []
+[[service]]
+name = "clinic"
+subject = "clinic-backend"
+users = ["*"]
+read = []
+write = []
+"""
+
+
+async def test_rings_of_keys_in_mongodb_are_looked_at(settings: Settings, tmp_path: Path) -> None:
+    """One that is missing is a warning, and so is one of nobody; one that is damaged has failed."""
+    policy, key_file = tmp_path / "policy.toml", tmp_path / "key.pem"
+    policy.write_text(SERVICE)
+    key_file.write_bytes(Issuer().file)
+    ours = changed(settings, jwt_key_file=key_file, policy_file=policy)
+
+    report = await examined(ours)
+
+    assert (report.failed, report.warned) == (set(), {"scoped tokens"})
+    assert "keys add clinic" in report.told("scoped tokens")
+    limit, now = timedelta(seconds=10), datetime.now(UTC)
+    uri = settings.mongo_uri.get_secret_value()
+    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
+        await change_ring(records.rings, "clinic", lambda ring: ring.with_key("k1", b"s" * 32, now))
+        report = await examined(ours)
+        assert (report.failed, report.warned) == (set(), set())
+        assert "1" in report.told("scoped tokens")
+        await change_ring(records.rings, "nobody", lambda ring: ring.with_key("k1", b"s" * 32, now))
+    assert "nobody" in (await examined(ours)).told("scoped tokens")
+    async with mongo(uri) as client:
+        await client[settings.mongo_database]["rings"].update_one({"_id": "nobody"}, {"$set": {"keys": "x"}})
+    report = await examined(ours)
+    assert report.failed == {"scoped tokens"}
+    assert "nobody" in report.told("scoped tokens")
 
 
 async def test_a_region_that_the_store_does_not_check_is_no_fault(settings: Settings) -> None:
