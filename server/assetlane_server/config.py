@@ -3,6 +3,7 @@
 Unknown and malformed ones are refused with their name and the reason. The README's table lists them all.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -457,6 +458,11 @@ class Settings(BaseSettings):
     def has_jwks_url(self) -> bool:
         """Whether the keys come from elsewhere."""
         return self.jwt_jwks is not None and self.jwt_jwks.startswith(("http://", "https://"))
+
+    @property
+    def abort_multipart_days(self) -> int:
+        """Days after which the store may drop an unfinished multipart upload: never before its deadline."""
+        return math.ceil(max(self.upload_hours, self.write_url_max_hours) / 24) + 2
 
     def of_worker(self, number: int) -> "Settings":
         """Returns the settings of one worker, counted from 1: each has metrics of its own, on a port of its own."""

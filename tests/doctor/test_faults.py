@@ -448,6 +448,34 @@ async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(setting
     assert "quotas.sweep" not in report.told("indexes")
 
 
+async def test_a_clean_up_rule_that_is_too_short_for_the_settings_is_named(settings: Settings) -> None:
+    """`setup` ran before the settings let uploads live longer, or somebody else has a rule for our prefix."""
+    week = changed(settings, write_url_max_hours=168.0)
+
+    report = await examined(week)
+
+    assert (report.failed, report.warned) == (set(), {"clean-up rule"})
+    assert "after 3 days: they may live for 7" in report.told("clean-up rule")
+    assert "assetlane-server setup" in report.told("clean-up rule")
+    await prepare_bucket(week, is_own=True)
+    report = await examined(week)
+    assert (report.failed, report.warned) == (set(), set())
+    assert "after 9 days" in report.told("clean-up rule")
+    rule: Any = {
+        "ID": "theirs",
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{settings.key_prefix}private/"},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    async with object_store(settings) as store:
+        rules: Any = await store.ask(lambda client, bucket: client.get_bucket_lifecycle_configuration(Bucket=bucket))
+        both: Any = {"Rules": [*rules["Rules"], rule]}
+        await store.ask(
+            lambda client, bucket: client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=both)
+        )
+    assert (await examined(week)).warned == {"clean-up rule"}
+
+
 async def test_a_store_that_obeys_unsigned_headers_is_named(settings: Settings) -> None:
     """A failure with the setting that accepts it, then a warning."""
 
