@@ -19,6 +19,16 @@ def test_the_least_is_a_database_and_a_bucket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("hours", "days"),
+    [({}, 3), ({"WRITE_URL_MAX_HOURS": "168"}, 9), ({"UPLOAD_HOURS": "25"}, 4), ({"UPLOAD_HOURS": "49.5"}, 5)],
+)
+def test_the_store_drops_no_multipart_upload_before_its_deadline(hours: dict[str, str], days: int) -> None:
+    """Two days after the longest life of a write URL, or the longest deadline."""
+    settings = settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in hours.items()}})
+    assert settings.abort_multipart_days == days
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
         ("ASSETLANE_GRACE", "5", "there is no such setting"),

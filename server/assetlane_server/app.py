@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -258,8 +257,7 @@ async def set_up_bucket(settings: Settings, *, allow_public_policy: bool = False
         public_read=settings.public_assets and settings.public_base_url is None,
         allow_public_policy=allow_public_policy,
         browser_origins=settings.cors_origins,
-        # Never before the deadline of the upload that is still sending parts.
-        abort_multipart_after_days=math.ceil(max(settings.upload_hours, settings.write_url_max_hours) / 24) + 2,
+        abort_multipart_after_days=settings.abort_multipart_days,
     )
     async with object_store(settings) as store:
         try:

@@ -3,6 +3,7 @@
 Unknown and malformed ones are refused with their name and the reason. docs/configuration.md lists them all.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -355,14 +356,23 @@ class Settings(BaseSettings):
             raise ValueError("ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE go together: set both or neither")
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
             raise ValueError("ASSETLANE_TLS_CLIENT_CA_FILE needs ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE")
+        for name in ("jwt_issuer", "jwt_audience"):
+            if getattr(self, name) is not None and not self.has_token_keys:
+                raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if self.has_identity:
             if self.allow_anonymous:
-                raise ValueError("ASSETLANE_ALLOW_ANONYMOUS means nothing where tokens are verified: unset it")
+                raise ValueError(
+                    "ASSETLANE_ALLOW_ANONYMOUS means nothing where callers have to prove who they are: unset it"
+                )
             return self
-        for name in ("policy_file", "jwt_issuer", "jwt_audience", "quota_calls_per_second"):
-            # Set in the belief that it protects.
-            if getattr(self, name) is not None:
-                raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
+        # Set in the belief that it protects.
+        if self.policy_file is not None:
+            raise ValueError(
+                "ASSETLANE_POLICY_FILE needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or, for back ends that are"
+                " known by their certificates alone, ASSETLANE_TLS_CLIENT_CA_FILE"
+            )
+        if self.quota_calls_per_second is not None:
+            raise ValueError("ASSETLANE_QUOTA_CALLS_PER_SECOND needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
         if not (self.is_loopback or self.allow_anonymous):
             name = "ASSETLANE_WEB_LISTEN" if _is_on_loopback(self.listen) else "ASSETLANE_LISTEN"
             raise ValueError(
@@ -436,13 +446,23 @@ class Settings(BaseSettings):
 
     @property
     def has_identity(self) -> bool:
-        """Whether callers have to prove who they are."""
+        """Whether callers have to prove who they are: by a token, or by certificates that the policy names."""
+        return self.has_token_keys or (self.policy_file is not None and self.tls_client_ca_file is not None)
+
+    @property
+    def has_token_keys(self) -> bool:
+        """Whether the tokens of an identity provider are verified."""
         return self.jwt_key_file is not None or self.jwt_jwks is not None
 
     @property
     def has_jwks_url(self) -> bool:
         """Whether the keys come from elsewhere."""
         return self.jwt_jwks is not None and self.jwt_jwks.startswith(("http://", "https://"))
+
+    @property
+    def abort_multipart_days(self) -> int:
+        """Days after which the store may drop an unfinished multipart upload: never before its deadline."""
+        return math.ceil(max(self.upload_hours, self.write_url_max_hours) / 24) + 2
 
     def of_worker(self, number: int) -> "Settings":
         """Returns the settings of one worker, counted from 1: each has metrics of its own, on a port of its own."""

@@ -54,7 +54,11 @@ def list_keys(as_json: _Json = False) -> None:
     """Print every ring and key, oldest first; never a secret."""
 
     async def work(store: RingStore, now: "datetime") -> None:
-        for name, ring in sorted((await store.read_rings()).items()):
+        rings = await store.read_rings()
+        for ring in rings.values():
+            if ring.fault:
+                typer.echo(f"{ring.fault}: drop the ring and begin another", err=True)
+        for name, ring in sorted(rings.items()):
             for key in ring.keys:
                 facts = {
                     "ring": name,

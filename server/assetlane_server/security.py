@@ -52,7 +52,7 @@ async def security(settings: Settings, now: Callable[[], datetime], mongo_rings:
     async with opened_keyring(settings) as keyring:
         authenticator: Authenticator = Anonymous()
         policy, rings, scoped = None, None, None
-        if keyring is not None:
+        if settings.has_identity:
             interval = timedelta(seconds=settings.reload_seconds)
             policy = await asyncio.to_thread(WatchedPolicy, partial(read_policy, settings), interval=interval)
             rings = WatchedRings(ring_store(settings, mongo_rings), interval=interval)
@@ -70,12 +70,13 @@ async def security(settings: Settings, now: Callable[[], datetime], mongo_rings:
             )
             # Also where the setting is absent: the policy may have a rate for a service caller.
             authenticator = RatedCallers(authenticator, CallRate(settings.quota_calls_per_second, time.monotonic))
-            await _load(keyring, settings)
+            if keyring is not None:
+                await _load(keyring, settings)
         elif not settings.is_loopback:
             _log.warning("anybody who reaches %s may read, write and delete everything", settings.beyond_loopback)
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
-        if tls is None and keyring is not None and not settings.is_loopback:
+        if tls is None and settings.has_identity and not settings.is_loopback:
             _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
                          settings.beyond_loopback)  # fmt: skip
         yield Security(authenticator, keyring, tls, policy, rings, scoped)
@@ -88,7 +89,7 @@ def ring_store(settings: Settings, mongo_rings: RingStore) -> RingStore:
 
 @asynccontextmanager
 async def opened_keyring(settings: Settings) -> AsyncIterator[Keyring | None]:
-    """Opens the keys that the settings name, not read yet; None where callers need no token."""
+    """Opens the keys that the settings name, not read yet; None where no identity provider's tokens are verified."""
     async with AsyncExitStack() as resources:
         if settings.jwt_key_file is not None:
             read, parse = file_reading(settings.jwt_key_file), keys_of_file
@@ -123,6 +124,13 @@ def read_policy(settings: Settings) -> Policy:
     if settings.tls_client_ca_file is None and (named := [one for one in policy.services if one.certificate]):
         told = f"service {named[0].name!r} is known by its certificate: set ASSETLANE_TLS_CLIENT_CA_FILE"
         raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+    if not settings.has_token_keys:
+        if by_token := [one for one in policy.services if one.subject or one.claims]:
+            told = f"service {by_token[0].name!r} is known by a token: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS"
+            raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+        if not policy.services:
+            told = "it names no service, and without ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS nobody else is known"
+            raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
     return policy
 
 

@@ -132,6 +132,11 @@ class Service:
     max_watches: int | None = None
     calls_per_second: float | None = None
 
+    @property
+    def identity(self) -> object:
+        """What makes a caller this service: another identity under the same name is another caller."""
+        return self.subject, self.claims, self.certificate
+
     def is_caller(self, subject: str, claims: Mapping[str, Any], names: Sequence[str]) -> bool:
         """Returns whether a token of this subject, over a connection with these certificate names, is its own.
 

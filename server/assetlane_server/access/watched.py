@@ -63,6 +63,7 @@ class WatchedRings:
         self._store = store
         self._interval_s = interval.total_seconds()
         self._last_fault = ""
+        self._faults: frozenset[str] = frozenset()  # of single rings, logged already
         self._rings: Mapping[str, Ring] = {}
         self._clock = time.monotonic
         self._looked_at = -_COOLDOWN_S
@@ -97,6 +98,11 @@ class WatchedRings:
             self._last_fault = str(error)
             return
         self._last_fault = ""
+        faults = frozenset(ring.fault for ring in rings.values() if ring.fault)
+        for fault in sorted(faults - self._faults):
+            _log.warning("its keys read before stay, and those of other rings are not affected: %s", fault)
+        self._faults = faults
+        rings = {name: self._rings.get(name, ring) if ring.fault else ring for name, ring in rings.items()}
         if rings != self._rings:
             self._rings = rings
             self.generation += 1

@@ -30,7 +30,7 @@ async def examine(settings: Settings, open_store: OpenStore, now: Callable[[], d
         yield finding
     async for finding in guarded("who is let in", guard_findings(settings, now)):
         yield finding
-    async for finding in guarded("MongoDB", ledger_findings(settings)):
+    async for finding in guarded("MongoDB", ledger_findings(settings, now)):
         yield finding
     try:
         async with open_store(settings) as opened, open_wire(_REQUEST_LIMIT) as wire:

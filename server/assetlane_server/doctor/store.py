@@ -43,6 +43,7 @@ _NO_RULE = (
     "`assetlane-server setup` adds the rule where the store knows such; where it does not, run"
     " `assetlane-server reconcile --delete-orphans` from time to time."
 )
+_SHORT_RULE = "Run `assetlane-server setup` again; a rule that it has not made is for its owner to change."
 
 RIGHTS = {
     "put": "s3:PutObject",
@@ -229,9 +230,13 @@ class StoreChecks:
 
     async def _clean_up_rule(self) -> Finding:
         name = "clean-up rule"
-        word, is_there = await self._inspection.aborts_multipart(self._settings.key_prefix)
-        if is_there:
-            return ok(name, "Unfinished multipart uploads are dropped after a while.")
+        word, rules = await self._inspection.abort_rules(self._settings.key_prefix)
+        least = self._settings.abort_multipart_days
+        if rules.days is not None and rules.days < least:
+            told = f"A rule drops unfinished multipart uploads after {rules.days} days: they may live for {least - 2}"
+            return warning(name, f"{told}, and the rule is to wait {least} days.", _SHORT_RULE)
+        if rules.covers:
+            return ok(name, f"Unfinished multipart uploads are dropped after {rules.days} days.")
         if word.status == 403:
             return warning(name, f"The credentials may not read it ({word.told}).",
                            "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip

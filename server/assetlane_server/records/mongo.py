@@ -130,7 +130,9 @@ class MongoRecords:
         """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
         async with _database(uri, database_name, call_timeout) as database:
             yield MongoSurvey(
-                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
+                database,
+                {name: [index.document for index in indexes] for name, indexes in INDEXES.items()},
+                MongoRings(database["rings"], _unavailable),
             )
 
     @classmethod

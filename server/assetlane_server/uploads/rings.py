@@ -43,6 +43,7 @@ class Ring:
     name: str
     keys: tuple[RingKey, ...] = ()
     revision: int = 0
+    fault: str = ""  # why what is stored under this name is no ring: it has no keys then, and others are not affected
 
     def signing_key(self, now: datetime) -> RingKey | None:
         """Returns the key that tokens are signed with now: the newest one in use, else none."""
@@ -112,7 +113,7 @@ class RingStore(Protocol):
     """Where the rings are kept, for all servers of a deployment."""
 
     async def read_rings(self) -> Mapping[str, Ring]:
-        """Returns every ring by name. Raises RingsUnreadable or LedgerUnavailable."""
+        """Returns every ring by name, also one that is damaged. Raises RingsUnreadable or LedgerUnavailable."""
         ...
 
     async def write_ring(self, ring: Ring) -> bool:
@@ -133,7 +134,10 @@ async def change_ring(store: RingStore, name: str, change: Callable[[Ring], Ring
     Raises RingUnchanged, RingsUnreadable, LedgerUnavailable.
     """
     for _ in range(rounds):
-        ring = change((await store.read_rings()).get(name, Ring(name)))
+        stored = (await store.read_rings()).get(name, Ring(name))
+        if stored.fault:
+            raise RingsUnreadable(f"{stored.fault}: drop the ring and begin another")
+        ring = change(stored)
         if await store.write_ring(ring):
             return ring
     raise RingUnchanged(f"ring {name} changed {rounds} times meanwhile: try again")
