@@ -14,7 +14,7 @@ from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.config import PREFIX
+from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress
 
 STOP_LIMIT_S: Final = 30.0

@@ -12,8 +12,8 @@ from tests.servers import served
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, TokenOptions
-from assetlane_server.config import Settings
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.errors import NotReady
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

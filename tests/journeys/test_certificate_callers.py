@@ -12,7 +12,7 @@ from tests.journeys.guarded import Person
 from tests.journeys.lanes import request_for
 from tests.servers import served
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 SERVICE = """
 [[service]]

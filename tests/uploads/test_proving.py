@@ -8,9 +8,9 @@ import pytest
 from tests.memory.object_store import MemoryObject, MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import Upload, VariantPromise
 from assetlane_server.uploads.proving import Prover
-from assetlane_server.uploads.upload import Upload, VariantPromise
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)
 HTML = b"<!DOCTYPE html><html><body>a page</body></html>"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import (
     Finding,
     checked,
@@ -14,9 +14,9 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
+from assetlane_server.model.errors import NotReady
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.survey import MongoSurvey, ServerFacts, SurveyFailed
-from assetlane_server.uploads.errors import NotReady
 
 _log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import errno
 import socket
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import Finding, failed, ok, warning
 
 

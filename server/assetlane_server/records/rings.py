@@ -9,8 +9,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.rings import Ring, RingKey, RingStore, RingsUnreadable
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.rings import Ring, RingKey, RingsUnreadable
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_RINGS = 1000
 

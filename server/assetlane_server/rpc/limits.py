@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from assetlane_server.uploads.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
+from assetlane_server.model.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
 
 # A client that checks health by itself holds one stream per connection; reflection takes one while it is asked.
 PROBE_STREAMS_PER_CONNECTION = 16

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from assetlane_server.uploads.asset import StoredObject, difference
-from assetlane_server.uploads.ports import ObjectStore
-from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
-from assetlane_server.uploads.upload import Failure, Upload, VariantPromise
-from assetlane_server.uploads.work import all_at_once
+from assetlane_server.concurrency.gathering import all_at_once
+from assetlane_server.model.asset import StoredObject, difference
+from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.model.upload import Failure, Upload, VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 
 
 class Prover:

@@ -6,9 +6,9 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from assetlane_server.model.errors import MessageTooLarge
 from assetlane_server.rpc.web.calls import Method
 from assetlane_server.rpc.web.refusals import FieldUnreadable
-from assetlane_server.uploads.errors import MessageTooLarge
 
 _MAX_DEPTH = 32  # the contract's messages are 4 deep
 _MAX_TEXT = 300  # characters of what is wrong: it quotes the request
