@@ -36,9 +36,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
-from assetlane_server.uploads.rings import fault_in_ring_name
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.paths import MAX_PARTITION_BYTES, fault_in_path
+from assetlane_server.model.rings import fault_in_ring_name
 
 _LISTS = ("read", "write")
 # Not at a slash within braces: the names of claims may be URLs.

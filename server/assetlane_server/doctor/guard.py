@@ -10,11 +10,11 @@ from assetlane_server.access.certificates import Certificates, read_certificates
 from assetlane_server.access.keyring import ReadingFailed
 from assetlane_server.access.policy import Service
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.config import IN_MONGODB, Settings
+from assetlane_server.composition.security import certificate_files, opened_keyring, read_policy
+from assetlane_server.config.settings import IN_MONGODB, Settings
 from assetlane_server.doctor.finding import Finding, Verdict, checked, failed, ok, warning
-from assetlane_server.security import certificate_files, opened_keyring, read_policy
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.rings import Ring, RingsUnreadable
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import Ring, RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on

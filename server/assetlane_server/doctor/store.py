@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import (
     Finding,
     Verdict,
@@ -19,6 +19,8 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.inspection import Inspection, Word
 from assetlane_server.objects.probe import (
     BAD_CLOCK,
@@ -30,8 +32,6 @@ from assetlane_server.objects.probe import (
 )
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look at the rights"

@@ -9,8 +9,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.rings import SECRET_BYTES, Ring, RingKey, RingStore, RingsUnreadable, fault_in_ring_name
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.rings import SECRET_BYTES, Ring, RingKey, RingsUnreadable, fault_in_ring_name
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_RINGS = 1000
 

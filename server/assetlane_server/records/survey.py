@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from assetlane_server.uploads.rings import RingStore
+from assetlane_server.ports.ring_store import RingStore
 
 _STREAM_WAIT = timedelta(milliseconds=200)
 _AUTHENTICATION = frozenset({18, 8000})  # AuthenticationFailed; AtlasError, which says the same
