@@ -11,12 +11,12 @@ from tests.memory.ledger import MemoryLedger
 from tests.records.ledgers import KINDS, Ledger, opened
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
-from assetlane_server.app import new_id
+from assetlane_server.composition.app import new_id
 from assetlane_server.local import StackAddress
-from assetlane_server.uploads.cut_plan import CutPlan
-from assetlane_server.uploads.errors import UploadNotFound
-from assetlane_server.uploads.progress import progress_of
-from assetlane_server.uploads.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Notice, Status, Upload
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.errors import UploadNotFound
+from assetlane_server.model.progress import progress_of
+from assetlane_server.model.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Notice, Status, Upload
 
 
 @pytest.fixture(params=KINDS)
@@ -91,6 +91,19 @@ async def test_renewal_needs_the_revision_and_never_goes_back(records: Ledger) -
     assert await records.find_upload(upload.upload_id) == later
     await records.advance_upload(later.cancelled(NOW))
     assert not await records.renew_targets(later)
+
+
+@pytest.mark.parametrize("is_completed", [False, True])
+async def test_a_status_change_keeps_targets_that_were_renewed_meanwhile(records: Ledger, is_completed: bool) -> None:
+    """The server that makes it has read the upload before: a URL that was handed out since lives longer."""
+    upload = await records.insert_upload(initialized())
+    renewed = upload.renewed(NOW + timedelta(minutes=5), QUARTER)
+    assert await records.renew_targets(renewed)
+    ended = completed(upload) if is_completed else upload.cancelled(NOW)
+    assert await records.advance_upload(ended, after_revision=upload.revision)
+    stored = await records.find_upload(upload.upload_id)
+    assert stored is not None
+    assert (stored.targets_signed_at, stored.write_end) == (renewed.targets_signed_at, renewed.write_end)
 
 
 async def test_uploads_are_listed_by_descending_id_below_a_bound(records: Ledger) -> None:

@@ -13,8 +13,8 @@ from tests.simulation.mongo import Document
 from tests.simulation.store import SimObject
 
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.uploads.state_table import FINAL, NEXT
-from assetlane_server.uploads.upload import DELETED_KEPT_FOR, Asset, Upload
+from assetlane_server.model.state_table import FINAL, NEXT
+from assetlane_server.model.upload import DELETED_KEPT_FOR, Asset, Upload
 
 MOST_WRITES_A_SECOND: Final = 400  # of all servers together; more is a loop that nobody waits in
 _KEPT_UNKNOWN: Final = "of_a_newer_version"
@@ -56,7 +56,7 @@ class Auditor:
         """Ends the schedule at the first violation."""
         assert not self.violations, self.violations[0]
 
-    def check(self, holds: bool, what: str) -> None:  # noqa: FBT001 - reads as an assertion
+    def check(self, holds: bool, what: str) -> None:
         """Notes a violation unless it holds."""
         if not holds:
             self.violations.append(what)
@@ -155,14 +155,17 @@ class Auditor:
             self.check(asset["revision"] == known["revision"] + 1, f"{upload_id}: its asset skipped a revision")
             self.check("delete_time" not in known, f"{upload_id}: its deleted asset changed")
             self.check(
-                after["asset_route"]["revision"] == asset["revision"], f"{upload_id}: its asset_route is not its asset's"
+                after["asset_route"]["revision"] == asset["revision"],
+                f"{upload_id}: its asset_route is not its asset's",
             )
             self.check(asset["refresh_time"] >= known["refresh_time"], f"{upload_id}: its refresh time went back")
             self._assets[upload_id].append((asset["revision"], is_deleted))
             if is_deleted:
                 for key in keys:
                     self.owned.pop(key, None)
-                self.check("details" not in after and "details" not in asset, f"{upload_id}: deleted, and words are left")
+                self.check(
+                    "details" not in after and "details" not in asset, f"{upload_id}: deleted, and words are left"
+                )
 
     def _upload_removed(self, before: Document) -> None:
         upload_id = before["_id"]
@@ -193,7 +196,8 @@ class Auditor:
         if ration is not None:
             self.check(account["open_uploads"] <= ration.max_uploads, f"{name}: more claims than its quota")
             self.check(
-                ration.max_bytes is None or account["open_bytes"] <= ration.max_bytes, f"{name}: more bytes than its quota"
+                ration.max_bytes is None or account["open_bytes"] <= ration.max_bytes,
+                f"{name}: more bytes than its quota",
             )
 
     # Objects
@@ -214,7 +218,8 @@ class Auditor:
         told = [(change.revision, change.status.value) for change in upload.history]
         stored = [(entry["revision"], entry["status"]) for entry in document["history"]]
         self.check(
-            [one for one in stored if one in told] == told, f"{upload.upload_id}: a caller was told {told}, not {stored}"
+            [one for one in stored if one in told] == told,
+            f"{upload.upload_id}: a caller was told {told}, not {stored}",
         )
         self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
 

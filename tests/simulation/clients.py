@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from tests.simulation.server import ConnectionLost, SimServer, SimWatch
 from tests.simulation.store import Body, png, send
 
-from assetlane_server.uploads.admission import UploadRequest
-from assetlane_server.uploads.cut_plan import CutPlan, CutSize
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.admission import UploadRequest
+from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.cut_plan import CutPlan, CutSize
+from assetlane_server.model.errors import (
     AssetNotFound,
     LedgerUnavailable,
     PartitionNotFound,
@@ -24,12 +26,10 @@ from assetlane_server.uploads.errors import (
     VariantsMissing,
     WrongStatus,
 )
-from assetlane_server.uploads.lanes import WriteTarget
-from assetlane_server.uploads.parts import PartPromise, part_bytes
-from assetlane_server.uploads.ports import CallerKind
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, Status, Upload, VariantPromise
-from assetlane_server.uploads.watching import AssetNews, News
+from assetlane_server.model.parts import PartPromise, part_bytes
+from assetlane_server.model.presigned import WriteTarget
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, Status, Upload, VariantPromise
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -211,15 +211,15 @@ class Device:
             return False
         if signed is None:
             return False
-        promise = VariantPromise(
-            target.variant, "", body.size_bytes, part_size_bytes=target.part_size_bytes
-        )
+        promise = VariantPromise(target.variant, "", body.size_bytes, part_size_bytes=target.part_size_bytes)
         for number, request in zip(numbers, signed, strict=True):
             part = Body(f"{body.label} {number}", part_bytes(promise, number))
             if not await self._put(lambda request=request: request, part):  # type: ignore[misc]
                 return False
         try:
-            page = await self._repeated(lambda server: server.parts.list_parts(sending.upload_id, target.variant, 0, "", person))
+            page = await self._repeated(
+                lambda server: server.parts.list_parts(sending.upload_id, target.variant, 0, "", person)
+            )
         except (WrongStatus, UploadNotFound):
             return False
         return page is not None
@@ -243,7 +243,9 @@ class Device:
             auditor.reach("a completion found variants missing")
         except WrongStatus as refusal:
             auditor.reach(f"a completion found {refusal.reason}")
-            auditor.check(not sending.is_completed, f"{sending.upload_id}: a caller was told COMPLETED, and now {refusal}")
+            auditor.check(
+                not sending.is_completed, f"{sending.upload_id}: a caller was told COMPLETED, and now {refusal}"
+            )
         except UploadNotFound:
             self._must_be_gone()
         else:
@@ -258,7 +260,8 @@ class Device:
         world, sending = self._world, self.sending
         server = world.server()
         calling = world.loop.create_task(
-            server.call(lambda server: server.broker.complete_upload(sending.upload_id, self._person)), name="a caller that hangs up"
+            server.call(lambda server: server.broker.complete_upload(sending.upload_id, self._person)),
+            name="a caller that hangs up",
         )
         await world.think()
         if calling.done():
@@ -295,14 +298,18 @@ class Device:
             self._must_be_gone()
         else:
             if upload is not None:
-                auditor.check(upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}")
+                auditor.check(
+                    upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+                )
                 self._told(upload)
 
     async def _refresh(self) -> None:
         await self._asset(
-            lambda server: server.assets.refresh_asset(self.sending.upload_id, None, self._person)
-            if self._world.pick(3)
-            else server.assets.get_asset(self.sending.upload_id, self._person)
+            lambda server: (
+                server.assets.refresh_asset(self.sending.upload_id, None, self._person)
+                if self._world.pick(3)
+                else server.assets.get_asset(self.sending.upload_id, self._person)
+            )
         )
 
     async def _asset(self, call: Callable[[SimServer], Coroutine[Any, Any, Asset]]) -> None:
@@ -326,7 +333,9 @@ class Device:
                 lambda server: _done(server.assets.delete_asset(sending.upload_id, self._person))
             )
         except AssetNotFound:
-            auditor.check(not was_there or sending.is_deleted or self._is_gone(), f"{sending.upload_id}: no asset to delete")
+            auditor.check(
+                not was_there or sending.is_deleted or self._is_gone(), f"{sending.upload_id}: no asset to delete"
+            )
         else:
             if answer:
                 sending.is_deleted = True
@@ -335,11 +344,14 @@ class Device:
         """Whatever was completed before the call and is not given up is in the lists."""
         world, sending, person = self._world, self.sending, self._person
         was_there = sending.is_completed
-        token, found = "", []
+        token: str = ""
+        found: list[Asset] = []
+
+        async def next_page(server: SimServer) -> tuple[list[Asset], str]:
+            return await server.assets.list_assets(sending.request.asset_partition, 1, token, person)
+
         for _ in range(20):
-            page = await self._repeated(
-                lambda server, token=token: server.assets.list_assets(sending.request.asset_partition, 1, token, person)
-            )
+            page = await self._repeated(next_page)
             if page is None:
                 return
             found += page[0]
@@ -468,7 +480,9 @@ class Watcher:
                 while True:
                     event = await watch.next()
                     if world.auditor.lines is not None and event is not None:
-                        world.auditor.tell(f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}")
+                        world.auditor.tell(
+                            f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}"
+                        )
                     self._may_see(event)
                     self._take(event)
                     world.check_mailboxes(server)
@@ -539,7 +553,9 @@ class UploadWatcher(Watcher):
     def _refused(self, refusal: Refusal) -> None:
         if isinstance(refusal, UploadNotFound):
             self._is_over = True
-            is_right = self._person.is_revoked or self._sending.upload_id not in self._world.mongo.collections["uploads"]
+            is_right = (
+                self._person.is_revoked or self._sending.upload_id not in self._world.mongo.collections["uploads"]
+            )
             if self._person.is_revoked:
                 self._world.auditor.reach("a watch ended because its right was taken away")
             self._world.auditor.check(is_right, f"{self._sending.upload_id}: its watch was refused: {refusal}")
@@ -645,7 +661,8 @@ class PartitionWatcher(Watcher):
         now = self._seen_now.get(asset.asset_id, 0)
         auditor.check(asset.revision > now, f"{asset.asset_id}: a watch was sent revision {asset.revision} after {now}")
         auditor.check(
-            asset.revision >= known, f"{asset.asset_id}: a resumed watch was sent revision {asset.revision} after {known}"
+            asset.revision >= known,
+            f"{asset.asset_id}: a resumed watch was sent revision {asset.revision} after {known}",
         )
         if asset.revision == known:
             auditor.reach("a resumed watch was sent a revision again")
@@ -677,7 +694,9 @@ def take_status(world: "World", upload: Upload, after: int) -> None:
     expected = next((one for one in known if one[0] > after), None)
     told = (upload.revision, upload.status.value)
     world.auditor.check(told == expected, f"{upload.upload_id}: after {after} a watch was sent {told}, not {expected}")
-    world.auditor.check((upload.asset is not None) == (upload.status is Status.COMPLETED), "a status event, and its asset")
+    world.auditor.check(
+        (upload.asset is not None) == (upload.status is Status.COMPLETED), "a status event, and its asset"
+    )
 
 
 def new_sending(world: "World", person: Person, session_id: str, number: int) -> Sending:
@@ -693,12 +712,13 @@ def new_sending(world: "World", person: Person, session_id: str, number: int) ->
     elif kind == 3:
         bodies = {"original": Body(f"{name} original", 40 * MIB)}
     else:
-        bodies = {"original": png(f"{name} original", 5000)}
+        bodies = {"original": png(f"{name} original", (5000, 500_000)[world.pick(2)])}
         plan = CutPlan(sizes=(CutSize("small", 300),), required=world.pick(2) == 1)
     has_sum = world.pick(2) == 1 and kind != 3
     content_type = "image/png" if kind == 4 else "application/octet-stream"
     variants = tuple(
-        VariantPromise(one, content_type, body.size_bytes, body.sha256 if has_sum else b"") for one, body in bodies.items()
+        VariantPromise(one, content_type, body.size_bytes, body.sha256 if has_sum else b"")
+        for one, body in bodies.items()
     )
     request = UploadRequest(
         uid=person.uid or "",
@@ -711,5 +731,3 @@ def new_sending(world: "World", person: Person, session_id: str, number: int) ->
         cut_plan=plan,
     )
     return Sending(request, bodies)
-
-

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import bson
 from bson import CodecOptions, Timestamp
@@ -151,7 +151,7 @@ class SimMongo:
             found = list(documents.values())
         found = [one for one in found if _matches(one, query)]
         for path, direction in reversed(order):
-            found.sort(key=lambda one: _at(one, path), reverse=direction < 0)  # noqa: B023 - used at once
+            found.sort(key=lambda one: _at(one, path), reverse=direction < 0)
         return found[:limit] if limit else found
 
     def unheard(self, upload_id: Any) -> None:
@@ -269,7 +269,7 @@ class SimSession:
     def __init__(self, operation_time: Timestamp) -> None:
         self.operation_time = operation_time
 
-    async def __aenter__(self) -> "SimSession":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -306,7 +306,7 @@ class SimStream:
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 
-    async def __aenter__(self) -> "SimStream":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -516,11 +516,11 @@ def _fits(value: Any, wanted: Any) -> bool:
 def _compares(value: Any, operator: str, operand: Any) -> bool:
     match operator:
         case "$in":
-            return value in operand
+            return bool(value in operand)
         case "$nin":
-            return value not in operand
+            return bool(value not in operand)
         case "$exists":
-            return (value is not None) == operand
+            return (value is not None) == bool(operand)
     if value is None:
         return False
     match operator:
@@ -556,4 +556,3 @@ def _with(document: Document, path: str, value: Any) -> Document:
     else:
         copy[name] = value
     return copy
-

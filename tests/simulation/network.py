@@ -5,6 +5,7 @@ Every choice is the event loop's, so that a schedule can be replayed and shrunk.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -118,10 +119,8 @@ class Link:
 
     @staticmethod
     def _attempted(apply: Callable[[], Any]) -> None:
-        try:
+        with suppress(Refused):  # the store's answer is an error, and nobody hears it
             apply()
-        except Refused:
-            pass  # the store's answer is an error, and nobody hears it
 
     async def _travel(self) -> None:
         delay_s = _DELAYS_S[self._loop.choose(len(_DELAYS_S), FAULT)]

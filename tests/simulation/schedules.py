@@ -97,6 +97,11 @@ def run_many(first: int, count: int, processes: int) -> Summary:
     return total
 
 
+def choices_of(token: str) -> list[int]:
+    """Returns the choices that a token stands for; 0 is the plainest of each."""
+    return detangle.decode_token(token)
+
+
 def story_of(seed_or_token: str) -> tuple[str, str]:
     """Returns what fails in a schedule, empty if nothing does, and its story: shrunk where it fails.
 
@@ -144,7 +149,8 @@ class _Same(Strategy):
 
 
 def _told(token: str) -> tuple[str, str]:
-    world.LINES = lines = []
+    lines: list[str] = []
+    world.LINES = lines
     try:
         result = detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
     finally:

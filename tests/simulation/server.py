@@ -13,31 +13,31 @@ from typing import Any, Final, Generic, TypeVar
 from detangle import SimLoop
 from tests.simulation.mongo import SimDatabase, SimMongo
 from tests.simulation.network import FAULT, Faults, Link, Observer
-from tests.simulation.store import SimStore, StoreClient, _signed, png
+from tests.simulation.store import SimStore, StoreClient, png
 
 from assetlane_server.access.quotas import Quotas
 from assetlane_server.access.rationing import UploadRationing
+from assetlane_server.model.admission import Terms
+from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
+from assetlane_server.model.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
+from assetlane_server.model.ids import _DIGITS
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import LedgerTime, Status, Upload
+from assetlane_server.ports.meter import Server as Outside
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.admission import Terms
+from assetlane_server.uploads.asset_watches import AssetWatches
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.uploads.cutting import CutRoom
-from assetlane_server.uploads.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
-from assetlane_server.uploads.ids import _DIGITS
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ledger import AssetLedger
-from assetlane_server.uploads.meter import Server as Outside
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import PresignedRequest
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import LedgerTime, Status, Upload
 from assetlane_server.uploads.upload_watches import UploadWatches
-from assetlane_server.uploads.watching import AssetWatches
 
 T = TypeVar("T")
 MIB: Final = 1024**2
@@ -92,7 +92,9 @@ class SimServer:
         stamp = around.mongo.stamp()
         records.clock.learn(LedgerTime((stamp.time << 32) | stamp.inc))
         store = StoreClient(around.store, self.links[1])
-        self.rationing = UploadRationing(records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc)
+        self.rationing = UploadRationing(
+            records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc
+        )
         self.changes = StatusChanges(records, self.rationing, meter)
         signer = TokenSigner(b"a key of every server")
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
@@ -167,8 +169,9 @@ class SimServer:
             raise ConnectionLost
         is_lost = loop.flip(self._around.faults.call, FAULT)
         work = begin(self)
-        self._around.observer.tell(f"{self.name}: {work.__name__}{' (its answer will be lost)' if is_lost else ''}")
-        task = self._spawn(work, f"{work.__name__}")
+        name: str = getattr(work, "__name__", "a call")
+        self._around.observer.tell(f"{self.name}: {name}{' (its answer will be lost)' if is_lost else ''}")
+        task = self._spawn(work, name)
         answer: asyncio.Future[None] = loop.create_future()
 
         def end(done: object = None) -> None:
@@ -265,7 +268,7 @@ class SimWatch(Generic[T]):
         except asyncio.CancelledError:
             self._finish(ConnectionLost())
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client is to have it
+        except Exception as error:
             self._finish(error)
         else:
             self._finish(StopAsyncIteration())

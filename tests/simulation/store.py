@@ -13,18 +13,12 @@ from typing import TypeVar
 from detangle import SimLoop
 from tests.simulation.network import FAULT, Faults, Link, Lost, Observer
 
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import PartPromise, StoredPart, part_bytes
-from assetlane_server.uploads.ports import (
-    ListedObject,
-    ObjectPage,
-    OpenMultipart,
-    OpenMultipartPage,
-    PartPage,
-    PresignedRequest,
-)
-from assetlane_server.uploads.upload import VariantPromise, whole_second
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.listing import ListedObject, ObjectPage
+from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise, whole_second
 
 T = TypeVar("T")
 _SECOND = timedelta(seconds=1)
@@ -212,6 +206,11 @@ class StoreClient:
         if found is None:
             raise StoreUnavailable("NoSuchKey")
         return found.body.start[:length_bytes]
+
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        found = await self._ask("a GET", lambda: self._store.objects.get(key))
+        return None if found is None else (found.report, found.body.start[:limit_bytes])
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""

@@ -25,9 +25,9 @@ from tests.simulation.server import SLOTS, SimServer, Surroundings
 from tests.simulation.store import SimStore
 
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.uploads.errors import LedgerUnavailable, StoreUnavailable
-from assetlane_server.uploads.ports import Ration
-from assetlane_server.uploads.state_table import FINAL
+from assetlane_server.model.errors import LedgerUnavailable, StoreUnavailable
+from assetlane_server.model.quotas import Ration
+from assetlane_server.model.state_table import FINAL
 
 BASE: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _LEVELS: Final = (0.0, 0.02, 0.08, 0.2)
@@ -106,7 +106,7 @@ class World:
         """No mailbox holds more than it has room for."""
         hub = server.hub
         for kinds, slots in ((hub._upload_boxes, 1), (hub._session_boxes, SLOTS), (hub._partition_boxes, SLOTS)):
-            for boxes in kinds.values():  # type: ignore[attr-defined]  # three kinds of keys
+            for boxes in kinds.values():
                 for box in boxes:
                     if box._missed_since is not None:
                         self.auditor.reach("a mailbox had no room: its reader has to read again")
@@ -234,7 +234,12 @@ class World:
 
     async def _quiet(self) -> None:
         ends_at = self.loop.time() + _QUIET_S
-        while not (self.mongo.is_heard and all(server.is_idle for server in self.servers)):
+        uploads = self.mongo.collections["uploads"]
+        while not (
+            self.mongo.is_heard
+            and all(server.is_idle for server in self.servers)
+            and all(document["status"] != "HELD" for document in uploads.values())
+        ):
             await asyncio.sleep(0.5)
             if self.loop.time() > ends_at:
                 self.auditor.fail("requests go on and on")
