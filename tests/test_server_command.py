@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import boto3
 import pytest
 from botocore.config import Config
@@ -171,11 +172,11 @@ def test_set_up_twice_finds_everything_right(tmp_path: Path, stack: StackAddress
 
 
 @contextmanager
-def local(folder: Path, listen: str = "127.0.0.1:0") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def local(folder: Path, listen: str = "127.0.0.1:0", **settings: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Runs `assetlane-server local`; yields the target that it greets with, and the process."""
     process = subprocess.Popen(
         [*COMMAND, "local", "--dir", str(folder / "data"), "--listen", listen],
-        env=environment(folder),
+        env=environment(folder, **settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -192,7 +193,12 @@ def local(folder: Path, listen: str = "127.0.0.1:0") -> Iterator[tuple[str, subp
 
 async def test_local_keeps_what_was_uploaded(tmp_path: Path) -> None:
     """Greets, serves, ends with 0 on SIGTERM; started again in the same place it still has everything."""
-    with local(tmp_path) as (target, server):
+    with local(tmp_path, web_listen="127.0.0.1:0") as (target, server):
+        assert server.stdout is not None
+        web = server.stdout.readline().split()[:2]
+        assert web[0] == "web"
+        async with aiohttp.ClientSession() as session, session.get(f"{web[1]}/livez") as answer:
+            assert await answer.text() == "ALIVE\n"
         async with Client(target, uid="ann") as lane:
             asset = await lane.upload(b"hello", file_path="a.txt", partition="public")
         assert "in use" in refused_second(tmp_path)

@@ -274,7 +274,7 @@ def _supervise(settings: "Settings") -> int:
 
         def work(post: "Post") -> None:
             ours = shared.of_worker(post.number)
-            _run(serve_until_signal(ours, lambda port: post.report_ready(), leash_fd=post.leash_fd))
+            _run(serve_until_signal(ours, lambda _port, _web_port: post.report_ready(), leash_fd=post.leash_fd))
 
         _log.info("starting %d workers on %s", settings.workers, listen)
         return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
@@ -299,8 +299,11 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         keys_file = keep_keys(directory, address)
         host = settings.listen.rpartition(":")[0]
 
-        def greet(port: int) -> None:
-            _greet(f"{host}:{port}", address, keys_file, directory, needs_token=settings.has_identity)
+        def greet(port: int, web_port: int | None) -> None:
+            web_host = (settings.web_listen or "").rpartition(":")[0]
+            scheme = "http" if settings.tls_cert_file is None else "https"
+            web_url = "" if web_port is None else f"{scheme}://{web_host}:{web_port}"
+            _greet(f"{host}:{port}", web_url, address, keys_file, directory, needs_token=settings.has_identity)
 
         try:
             await serve_until_signal(settings, greet)
@@ -375,13 +378,16 @@ async def _erase(settings: "Settings", uid: str, as_json: bool) -> bool:
     return not report.records_unreadable
 
 
-def _greet(target: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool) -> None:
+def _greet(
+    target: str, web_url: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool
+) -> None:
     command = _command_beside_us()
     where = "" if target == "127.0.0.1:50151" else f" --target {target}"
     database = address.mongo_uri.replace("/?", "/assetlane?")
     typer.echo(
         f"Assetlane {__version__} serves on {target}\n"
-        f"  MongoDB  {address.mongo_uri}\n"
+        + (f"  web      {web_url}  (gRPC-Web, Connect, JSON: docs/web.md)\n" if web_url else "")
+        + f"  MongoDB  {address.mongo_uri}\n"
         f"           mongosh '{database}'\n"
         f"  S3       {address.s3_endpoint}  bucket {address.s3_bucket}\n"
         f"           . {shlex.quote(str(keys_file))} && aws s3 ls --recursive s3://{address.s3_bucket}\n"

@@ -20,11 +20,14 @@ _log = logging.getLogger(__name__)
 
 
 async def serve(
-    settings: Settings, on_ready: Callable[[int], None] = lambda port: None, *, leash_fd: int | None = None
+    settings: Settings,
+    on_ready: Callable[[int, int | None], None] = lambda port, web_port: None,
+    *,
+    leash_fd: int | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
-    `on_ready` is called with the port. Raises NotReady.
+    `on_ready` is called with the port, and that of the web gateway. Raises NotReady.
 
     With `leash_fd` this process is a worker: it shares its port, drains also when that pipe ends, and counts no
     signals. What its supervisor passes on may have reached it already, from a terminal or from systemd.
@@ -70,7 +73,7 @@ async def serve(
                 _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
                 if settings.web_listen is not None:
                     _log.info("web gateway on %s", settings.web_listen.rpartition(":")[0] + f":{app.web_port}")
-                on_ready(app.port)
+                on_ready(app.port, app.web_port)
                 await stop.wait()
         except asyncio.CancelledError:
             if not stop.is_set():

@@ -426,6 +426,23 @@ async def test_the_first_bytes_are_read_and_no_more(store: ObjectStore, http: Ca
         await store.read_start(f"{key_prefix}nothing", 5)
 
 
+async def test_a_small_object_is_read_with_all_that_is_said_about_it(
+    store: ObjectStore, http: Caller, key_prefix: str
+) -> None:
+    """The same as by a HEAD; a checksum may be missing, and is no other one."""
+    await put(store, http, f"{key_prefix}a.txt")
+
+    for limit_bytes, expected in ((len(BYTES), BYTES), (5, BYTES[:5]), (32768, BYTES)):
+        found = await store.read_small(f"{key_prefix}a.txt", limit_bytes)
+        assert found is not None
+        stored, body = found
+        assert body == expected
+        headed = await store.head(f"{key_prefix}a.txt")
+        assert headed is not None
+        assert stored in (headed, replace(headed, sha256=b""))
+    assert await store.read_small(f"{key_prefix}nothing", 5) is None
+
+
 async def test_the_servers_own_processes_have_urls_that_work_from_here(
     store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:

@@ -170,6 +170,11 @@ class MemoryObjectStore:
             raise StoreUnavailable("The store cannot read the start of an object (NoSuchKey).")
         return self.objects[key].data[:length_bytes]
 
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        stored = await self.head(key)
+        return None if stored is None else (stored, self.objects[key].data[:limit_bytes])
+
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""
         if len(keys) > MAX_DELETED_KEYS:

@@ -136,6 +136,19 @@ class ObjectReader:
             "read the start of an object", "GET", key, {"range": f"bytes=0-{length_bytes - 1}"}, read
         )
 
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """Returns what `head` does, and the first bytes of the object, at most so many."""
+
+        async def read(answer: aiohttp.ClientResponse) -> tuple[StoredObject, bytes] | None:
+            if answer.status == 404:
+                return None
+            if answer.status == 200:
+                return stored_object(answer.headers), await _body(answer, limit_bytes)
+            raise await self._refusal(answer, "read an object", "s3:GetObject and s3:ListBucket")
+
+        # Without a range: to a part of an object S3 gives no checksum of the whole.
+        return await self._ask("read an object", "GET", key, {"x-amz-checksum-mode": "ENABLED"}, read)
+
     async def _ask(
         self,
         wish: str,

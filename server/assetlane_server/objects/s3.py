@@ -73,7 +73,8 @@ _log = logging.getLogger(__name__)
 class S3ObjectStore:
     """An ObjectStore in one bucket. Made by `open`.
 
-    Signing is pure CPU, `head` and `read_start` run on the event loop, all else in a bounded pool of threads.
+    Signing is pure CPU; `head`, `read_start` and `read_small` run on the event loop; all else in a bounded pool of
+    threads.
     """
 
     def __init__(
@@ -191,6 +192,10 @@ class S3ObjectStore:
     async def read_start(self, key: str, length_bytes: int) -> bytes:
         """See ObjectStore."""
         return await self._opened_reader.read_start(key, length_bytes)
+
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        return await self._opened_reader.read_small(key, limit_bytes)
 
     @property
     def _opened_reader(self) -> ObjectReader:

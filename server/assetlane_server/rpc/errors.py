@@ -73,6 +73,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     refusals.EncodingMissing: grpc.StatusCode.INTERNAL,  # as gRPC's compression.md and Connect want it
     refusals.OriginRefused: grpc.StatusCode.PERMISSION_DENIED,
     refusals.HostRefused: grpc.StatusCode.PERMISSION_DENIED,
+    refusals.HttpMalformed: grpc.StatusCode.INVALID_ARGUMENT,
     refusals.HeadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
 }

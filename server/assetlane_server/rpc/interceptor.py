@@ -115,6 +115,7 @@ def _wrap(
             seen = observer.began(method, metadata, is_watch=True)
             try:
                 call = await admit(context, seen, metadata)
+                del metadata  # a watch stays for hours
                 with limits.watches.passed(), limits.watches_of_one.passed(call.access.caller, call.access.max_watches):
                     request = await receive(context, seen)
                     watch = handler.unary_stream(request, call)

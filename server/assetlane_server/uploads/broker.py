@@ -174,9 +174,9 @@ class UploadBroker:
 
     async def _prove(self, upload: Upload, acted_by: str) -> Upload | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        stored = await self._prover.stored(upload.variants)
+        evidence = await self._prover.evidence(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
-        missing = [variant.name for variant in upload.variants if variant.name not in stored]
+        missing = [variant.name for variant in upload.variants if variant.name not in evidence]
         parts = await whole_multiparts(self._store, upload, missing)
         known = upload.revision
         if upload.status is Status.INITIALIZED:
@@ -193,11 +193,11 @@ class UploadBroker:
         failure = None
         if parts:
             failure = await assemble(self._store, upload, parts)
-            stored = await self._prover.stored(upload.variants)
-        if failure := failure or await self._prover.broken_promise(upload, stored):
+            evidence = await self._prover.evidence(upload.variants)
+        if failure := failure or await self._prover.broken_promise(upload, evidence):
             return await self._failed(upload, known, failure, acted_by)
 
-        proofs = [stored[variant.name] for variant in upload.variants]
+        proofs = [evidence[variant.name].stored for variant in upload.variants]
         made = CutOutcome(upload)
         if upload.cut_plan is not None:
             self._board.cutting(upload, self._now())

@@ -272,6 +272,13 @@ class ObjectStore(Protocol):
         """Returns the first bytes of an object that is not empty, at most so many: to see what it is."""
         ...
 
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """Returns in one request what `head` does, and the whole object: for objects of a few kilobytes.
+
+        Of a larger one the first `limit_bytes`. None if there is none.
+        """
+        ...
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Deletes objects, at most 1,000; those that are not there count as deleted."""
         ...
