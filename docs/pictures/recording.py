@@ -116,7 +116,7 @@ def svg(lines: Sequence[tuple[float, str]]) -> str:
             "  </style>",
             f'  <rect class="page" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>',
             f'  <text class="dim" x="{MARGIN_PX}" y="24">$ {COMMAND}</text>',
-            f'  <clipPath id="screen"><rect y="{TITLE_PX + 4}" width="{width}" height="{ROWS * LINE_PX + 4}"/></clipPath>',
+            f'  <clipPath id="screen"><rect y="38" width="{width}" height="{ROWS * LINE_PX + 4}"/></clipPath>',
             '  <g clip-path="url(#screen)"><g class="moving">',
             *rows,
             "  </g></g>",
