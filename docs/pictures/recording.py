@@ -87,6 +87,7 @@ def svg(lines: Sequence[tuple[float, str]]) -> str:
     """Returns the picture of lines with their times."""
     total_s = lines[-1][0] + LAST_PAUSE_S
     width, height = round(COLUMNS * LETTER_PX + 2 * MARGIN_PX), ROWS * LINE_PX + TITLE_PX + MARGIN_PX
+    top = TITLE_PX + 4
     steps = ["0% { transform: translateY(0) }"]
     keyframes, rows = [], []
     for number, (at, line) in enumerate(lines):
@@ -116,7 +117,7 @@ def svg(lines: Sequence[tuple[float, str]]) -> str:
             "  </style>",
             f'  <rect class="page" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="8"/>',
             f'  <text class="dim" x="{MARGIN_PX}" y="24">$ {COMMAND}</text>',
-            f'  <clipPath id="screen"><rect y="38" width="{width}" height="{ROWS * LINE_PX + 4}"/></clipPath>',
+            f'  <clipPath id="screen"><rect y="{top}" width="{width}" height="{ROWS * LINE_PX + 4}"/></clipPath>',
             '  <g clip-path="url(#screen)"><g class="moving">',
             *rows,
             "  </g></g>",
