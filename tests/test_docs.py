@@ -12,9 +12,9 @@ import pytest
 from typer.main import get_command
 
 from assetlane.cli.commands import app
-from assetlane_server.cli import cli
-from assetlane_server.config import CLIENTS, SECRETS, Settings
-from assetlane_server.config_sources import SETTINGS_FILE
+from assetlane_server.command.cli import cli
+from assetlane_server.config.settings import CLIENTS, SECRETS, Settings
+from assetlane_server.config.sources import SETTINGS_FILE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

@@ -22,6 +22,8 @@ import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
+from assetlane.v1.access_service_pb2_grpc import AccessServiceStub
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import RefreshAssetRequest
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -93,11 +95,12 @@ class Lane:
     ASSETLANE_TOKEN (a bearer token), ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token: str | None = None) -> None:
+        """`token` takes the place of ASSETLANE_TOKEN: the scoped token that a back end has made for a device."""
         target = os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151")
         # Notices a server that is gone without a word. The server allows a ping every ten seconds.
         options = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
-        ca, token = os.environ.get("ASSETLANE_CA_FILE"), os.environ.get("ASSETLANE_TOKEN")
+        ca, token = os.environ.get("ASSETLANE_CA_FILE"), token or os.environ.get("ASSETLANE_TOKEN")
         self._channel = (
             grpc.secure_channel(target, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
             if ca
@@ -108,6 +111,7 @@ class Lane:
         self.uid = os.environ.get("ASSETLANE_UID", "ann")
         self.uploads = UploadServiceStub(self._channel)
         self.assets = AssetServiceStub(self._channel)
+        self.access = AccessServiceStub(self._channel)
 
     def close(self) -> None:
         """Closes the connection, and ends what goes on on it."""
@@ -130,6 +134,14 @@ class Lane:
             if not refusal.is_temporary or time.monotonic() + pause >= end:
                 raise refusal
             time.sleep(pause)
+
+    def create_token(self, request: CreateTokenRequest) -> ScopedToken:
+        """Makes a scoped token for a device: for one upload, or for a user's partitions.
+
+        Only a service caller of the server's policy makes tokens. A new upload brings one along: `issue_token` of its
+        request. Raises Refusal.
+        """
+        return self.call(self.access.CreateToken, request).token
 
     def watch(self, upload_id: str, after_revision: int = 0) -> Iterator[StatusEvent]:
         """Yields every status change after a revision, once and in order, and ends after the final one.

@@ -10,6 +10,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, ScopedToken, TokenOptions
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, GetAssetRequest, RefreshAssetRequest
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, Upload, UploadStatus, WriteTarget
@@ -41,16 +44,33 @@ class Player:
         """Keeps the write targets for `put`."""
         request = RequestUploadRequest(
             request_id=given.get("request_id", ""),
-            uid=self._lane.uid,
+            uid=given.get("uid", self._lane.uid),
             file_path=given["file_path"],
             partition=given.get("partition", ""),
             expiration_hours=given.get("expiration_hours"),
             variants=[promise(Path(given["file"]), given["content_type"])],
             cut_plan=CutPlan(maker=CutMaker.CUT_MAKER_SERVER) if given.get("server_cuts") else None,
+            issue_token=TokenOptions() if given.get("issue_token") else None,
         )
         reply = self._lane.call(self._lane.uploads.RequestUpload, request)
         self._targets[reply.upload.upload_id] = list(reply.write_targets)
-        return {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+        told = {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+        return {**told, "token": token_of(reply.token)} if reply.HasField("token") else told
+
+    def create_token(self, given: Told) -> Told:
+        """Tells the token: for an upload, or for partitions of a user."""
+        lifetime = Duration(seconds=given["lifetime_s"]) if "lifetime_s" in given else None
+        if "upload_id" in given:
+            request = CreateTokenRequest(upload_id=given["upload_id"], lifetime=lifetime)
+        else:
+            scope = PartitionScope(read=given.get("read", []), write=given.get("write", []))
+            request = CreateTokenRequest(uid=given.get("uid", self._lane.uid), partitions=scope, lifetime=lifetime)
+        return {"token": token_of(self._lane.create_token(request))}
+
+    def use_token(self, given: Told) -> Told:
+        """Goes on with that token, on a connection of its own, until the program ends."""
+        self._lane = Lane(given["token"])
+        return {}
 
     def put(self, given: Told) -> Told:
         """Sends the file to every target of the upload."""
@@ -138,6 +158,11 @@ def upload_of(upload: Upload) -> Told:
         "history": [status_of(change.status) for change in upload.history],
         "failure": upload.failure.reason,
     }
+
+
+def token_of(token: ScopedToken) -> Told:
+    """Returns a scoped token as the protocol tells it."""
+    return {"token": token.token, "expire_unix_s": token.expire_time.seconds}
 
 
 def asset_of(asset: Asset) -> Told:

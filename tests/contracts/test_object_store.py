@@ -18,15 +18,16 @@ from tests.contracts.callers import Caller, caller_of
 from tests.memory.object_store import MemoryObjectStore
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.extensions import ENDINGS
+from assetlane_server.model.media_types import is_same_type
+from assetlane_server.model.paths import object_key
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
-from assetlane_server.uploads.endings import ENDINGS
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.media_types import is_same_type
-from assetlane_server.uploads.paths import object_key
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 
 BYTES = b"the promised bytes"
 OTHER = b"THE PROMISED BYTES"  # as long

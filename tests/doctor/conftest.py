@@ -10,8 +10,8 @@ import pytest
 from tests.records.stores import drop
 from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.app import object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import object_store, utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.local import StackAddress

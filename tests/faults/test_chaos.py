@@ -23,7 +23,7 @@ from tests.faults.watchers import FINAL, HEARTBEAT_S
 from tests.servers import settings_for
 
 from assetlane import Client
-from assetlane_server.app import object_store
+from assetlane_server.composition.app import object_store
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.records.mongo import MongoRecords
 

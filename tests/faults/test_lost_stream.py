@@ -12,8 +12,8 @@ from tests.records.stores import drop, failing
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.upload import Status
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.upload import Status
 
 pytestmark = pytest.mark.faults
 

@@ -10,14 +10,13 @@ import grpc
 import pytest
 from google.protobuf import json_format
 from google.protobuf.descriptor_pool import Default
-from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from tests.journeys.backends import Backends, backends_server
 from tests.journeys.lanes import put
 
 from assetlane.v1.upload_pb2 import VariantPromise
 from assetlane.v1.upload_service_pb2 import PartPromise, RequestUploadRequest, RequestUploadResponse, SignPartsRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -44,7 +43,7 @@ async def called(there: Backends, example: dict[str, Any], ids: dict[str, str]) 
     metadata = (("authorization", f"Bearer {there.issuer.token('clinic-backend')}"),)
     async with grpc.aio.insecure_channel(there.target) as channel:
         parse = GetMessageClass(method.output_type).FromString
-        reply: Message
+        reply: Any
         if method.server_streaming:
             watch = channel.unary_stream(path, type(request).SerializeToString, parse)
             reply = await watch(request, timeout=LIMIT_S, metadata=metadata).read()

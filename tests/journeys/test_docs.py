@@ -12,7 +12,7 @@ import pytest
 from examples.picture import photograph
 
 from assetlane import Client
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 pytestmark = pytest.mark.timeout(180)
 

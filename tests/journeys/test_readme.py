@@ -17,7 +17,7 @@ from tests.journeys.lanes import get
 from tests.servers import served
 
 from assetlane_server.access.policy import DEFAULT_POLICY
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)
 

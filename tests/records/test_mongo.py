@@ -11,9 +11,9 @@ from tests.records.wire import STANDALONE, answering
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.upload import Status
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.upload import Status
 
 SHORT = timedelta(seconds=1)
 REPLICA_SET = {"setName": "rs0", "hosts": ["127.0.0.1:1"], "logicalSessionTimeoutMinutes": 30}

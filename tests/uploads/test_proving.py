@@ -8,10 +8,10 @@ import pytest
 from tests.memory.object_store import MemoryObject, MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import Upload, VariantPromise
 from assetlane_server.uploads.proving import SMALL_BYTES, Prover
-from assetlane_server.uploads.upload import Upload, VariantPromise
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)
 LARGE_JPEG = JPEG + bytes(SMALL_BYTES)

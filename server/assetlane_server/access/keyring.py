@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 
 from assetlane_server.access.keys import KeySet, KeysUnusable
-from assetlane_server.uploads.errors import KeysUnavailable
+from assetlane_server.model.errors import KeysUnavailable
 
 MAX_BYTES = 1024**2
 READ_LIMIT_S = 5.0

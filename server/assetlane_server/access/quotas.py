@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.errors import CallRateExceeded, QuotaExceeded, TooManyBytes, TooManyUploads
-from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.errors import CallRateExceeded, QuotaExceeded, TooManyBytes, TooManyUploads
+from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.upload import Upload
 
 # How many claims one account holds where only bytes are limited: its document has to stay small.
 MOST_UPLOADS = 10_000

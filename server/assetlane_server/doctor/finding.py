@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.errors import NotReady, Refusal
+from assetlane_server.model.errors import NotReady, Refusal
 
 CHECK_LIMIT = timedelta(seconds=15)
 

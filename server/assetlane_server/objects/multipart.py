@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import PartPromise, StoredPart, part_bytes
-from assetlane_server.uploads.ports import OpenMultipart, OpenMultipartPage, PartPage, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -19,14 +19,14 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import NotReady, StoreRefused, StoreUnavailable
+from assetlane_server.model.media_types import is_same_type
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.multipart import MultipartTrial, try_multipart
 from assetlane_server.objects.s3 import MAX_DELETED_KEYS, S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import NotReady, StoreRefused, StoreUnavailable
-from assetlane_server.uploads.media_types import is_same_type
-from assetlane_server.uploads.ports import PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
 
 _log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreRefused, StoreUnavailable
 from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.settings import Route
 from assetlane_server.objects.sigv4 import Credentials, Presigner
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
+from assetlane_server.ports.meter import UNMETERED, Meter
 
 _T = TypeVar("_T")
 _ATTEMPTS = 3

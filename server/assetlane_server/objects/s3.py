@@ -33,6 +33,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.listing import ListedObject, ObjectPage
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise, whole_second
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
 from assetlane_server.objects.headers import (
     CACHE_CONTROL,
@@ -49,11 +54,7 @@ from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.reader import ObjectReader
 from assetlane_server.objects.settings import Route, S3Settings
 from assetlane_server.objects.sigv4 import Addressing, Credentials, Presigner, is_ip_address
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise, whole_second
+from assetlane_server.ports.meter import UNMETERED, Meter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

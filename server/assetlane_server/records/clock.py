@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ulid import ULID
 
-from assetlane_server.uploads.upload import LedgerTime
+from assetlane_server.model.upload import LedgerTime
 
 # An idle MongoDB reports its newest entry, which may be 10 s old: what is learned may lag so far, and never leads.
 _LAG_S = 30.0

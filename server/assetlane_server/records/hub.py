@@ -18,15 +18,15 @@ from itertools import islice
 from math import inf
 from typing import Any, Protocol, TypeVar
 
+from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, LedgerTime, Upload
+from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import RecordUnreadable
 from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.reading import SharedReading
-from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, LedgerTime, Upload
 
 _log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from assetlane_server.model.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
+from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.documents import Document
-from assetlane_server.uploads.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
 
 _BALANCE = {"open_uploads": 1, "open_bytes": 1, "sweep_time": 1}
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
 
 K = TypeVar("K")
 V = TypeVar("V")

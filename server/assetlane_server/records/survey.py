@@ -14,6 +14,8 @@ from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from assetlane_server.ports.ring_store import RingStore
+
 _STREAM_WAIT = timedelta(milliseconds=200)
 _AUTHENTICATION = frozenset({18, 8000})  # AuthenticationFailed; AtlasError, which says the same
 _UNAUTHORIZED = 13
@@ -40,7 +42,9 @@ class ServerFacts:
 class MongoSurvey:
     """One question per method; each raises SurveyFailed. Opened by `MongoRecords.survey`."""
 
-    def __init__(self, database: Any, indexes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(self, database: Any, indexes: Mapping[str, Sequence[Mapping[str, Any]]], rings: RingStore) -> None:
+        self.rings = rings
+        """The rings of keys, to be read."""
         self._database = database
         self._indexes = indexes
         self._scratch = database[f"doctor_{secrets.token_hex(6)}"]

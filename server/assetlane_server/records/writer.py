@@ -29,8 +29,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
 from assetlane_server.records.documents import CHANGE_IDS, Change, Document, change_ids_of
-from assetlane_server.uploads.errors import LedgerBusy, LedgerUnavailable
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
 _AT_ONCE: Final = 2  # batches under way: while one is waited for, another is put together

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
 from assetlane.v1.asset_pb2 import Asset
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
 
 Record = Mapping[str, object]
 

@@ -8,7 +8,7 @@ cannot fill more than that budget.
 from collections.abc import Callable
 from datetime import timedelta
 
-from assetlane_server.uploads.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
+from assetlane_server.model.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
 
 # A client that checks health by itself holds one stream per connection; reflection takes one while it is asked.
 PROBE_STREAMS_PER_CONNECTION = 16

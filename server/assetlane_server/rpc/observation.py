@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import grpc
 
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 

@@ -14,6 +14,7 @@ from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_p
 from assetlane.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
+from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
@@ -29,7 +30,6 @@ from assetlane_server.rpc.web.calls import Recorder
 from assetlane_server.rpc.web.gateway import Gateway
 from assetlane_server.rpc.web.rest import bindings_of
 from assetlane_server.rpc.web.server import WebServer, WebTerms, gateway_limits, web_access, web_serving
-from assetlane_server.uploads.errors import NotReady
 
 # Four times the largest token that is read: so one that is too large is refused by us, with a reason.
 MAX_METADATA_BYTES = 64 * 1024

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from assetlane_server.uploads.errors import AuditUnavailable
+from assetlane_server.model.errors import AuditUnavailable
 
 _log = logging.getLogger(__name__)
 

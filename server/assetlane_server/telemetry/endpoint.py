@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from assetlane_server.model.errors import NotReady
 from assetlane_server.telemetry.metrics import CONTENT_TYPE, Metrics
-from assetlane_server.uploads.errors import NotReady
 
 MAX_CONNECTIONS = 64
 _MAX_HEADERS = 64

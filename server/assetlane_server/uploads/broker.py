@@ -4,18 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from assetlane_server.concurrency.gathering import all_settled
+from assetlane_server.concurrency.work import Work
+from assetlane_server.model.admission import BeyondTerms, Terms, UploadRequest, admit
+from assetlane_server.model.asset import asset_of
+from assetlane_server.model.errors import MAX_ROUNDS, RequestIdReused, VariantsMissing, WrongStatus, too_many_rounds
+from assetlane_server.model.pages import last_id_of, page_size, page_token
+from assetlane_server.model.presigned import WriteTarget
+from assetlane_server.model.progress import progress_of
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Failure, Status, Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.uploads.access import acting_for, check_may_write, owned_upload, owns
-from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit
-from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
-from assetlane_server.uploads.errors import (
-    MAX_ROUNDS,
-    RequestIdReused,
-    VariantsMissing,
-    WrongStatus,
-    too_many_rounds,
-)
-from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.multipart import (
     assemble,
     discard_upload,
@@ -23,14 +27,9 @@ from assetlane_server.uploads.multipart import (
     open_multiparts,
     whole_multiparts,
 )
-from assetlane_server.uploads.pages import last_id_of, page_size, page_token
-from assetlane_server.uploads.ports import Access, ObjectStore, UploadRecords
-from assetlane_server.uploads.progress import ProgressBoard, progress_of
+from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.status_changes import StatusChanges
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import Failure, Status, Upload
-from assetlane_server.uploads.work import Work, all_settled
 
 _MOST_READS = 10  # of one page; where they do not fill it, its token goes on
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assetlane_server.uploads.asset import StoredObject, difference
-from assetlane_server.uploads.ports import ObjectStore
-from assetlane_server.uploads.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
-from assetlane_server.uploads.upload import Failure, Upload, VariantPromise
-from assetlane_server.uploads.work import all_at_once
+from assetlane_server.concurrency.gathering import all_at_once
+from assetlane_server.model.asset import StoredObject, difference
+from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.model.upload import Failure, Upload, VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 
 # One GET of a whole object this small costs less than a HEAD and a GET of its first bytes. Measured by `make bench`.
 SMALL_BYTES: Final = 32 * 1024
