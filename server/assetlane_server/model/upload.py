@@ -211,7 +211,7 @@ class Upload:
     targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
     write_url_lifetime: timedelta | None = None  # as the request asked; None: the server's choice
     sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
-    is_swept: bool = False  # it is final and what arrived of it is deleted, or its asset is deleted with all its objects
+    is_swept: bool = False  # it is final, and what arrived is deleted; or its asset and all its objects are
     kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
     # The store's own ids of the multipart uploads that were opened, by variant name; empty while PENDING.
     multipart_ids: Mapping[str, str] = field(default_factory=dict)
