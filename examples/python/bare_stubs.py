@@ -81,7 +81,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class StoreRefused(Exception):  # noqa: N818 - an answer, not a fault
-    """What the store answered to a PUT or GET that it did not carry out. Never tells the URL, which is a secret."""
+    """What the store answered to a PUT or GET that it did not carry out. Never contains the URL, which is a secret."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -146,7 +146,7 @@ class Lane:
     def watch(self, upload_id: str, after_revision: int = 0) -> Iterator[StatusEvent]:
         """Yields every status change after a revision, once and in order, and ends after the final one.
 
-        Goes on by itself when the connection or the server is lost: the last revision told is all it takes.
+        Goes on by itself when the connection or the server is lost: the last revision delivered is all it takes.
         Raises Refusal.
         """
         failures = 0
@@ -289,7 +289,7 @@ def _put_or_renew(lane: Lane, request: RequestUploadRequest, target: WriteTarget
     except StoreRefused as error:
         if error.status != 403:
             raise
-        # The same request id: the same upload, signed anew.
+        # The same request id: the same upload, with new signatures.
         for fresh in lane.call(lane.uploads.RequestUpload, request).write_targets:
             if fresh.variant == target.variant:
                 put(_single(fresh), path)

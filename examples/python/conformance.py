@@ -82,18 +82,18 @@ class Player:
         return {"stored": True}
 
     def complete_upload(self, given: Told) -> Told:
-        """Tells the upload and the asset, or null."""
+        """Reports the upload and the asset, or null."""
         request = CompleteUploadRequest(upload_id=given["upload_id"])
         reply = self._lane.call(self._lane.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
         return {"upload": upload_of(reply.upload), "asset": asset_of(reply.asset) if reply.HasField("asset") else None}
 
     def get_upload(self, given: Told) -> Told:
-        """Tells the upload."""
+        """Reports the upload."""
         request = GetUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.GetUpload, request).upload)}
 
     def cancel_upload(self, given: Told) -> Told:
-        """Tells the upload."""
+        """Reports the upload."""
         request = CancelUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.CancelUpload, request).upload)}
 
@@ -117,11 +117,11 @@ class Player:
         return {}
 
     def finish_watch(self, given: Told) -> Told:
-        """Tells every status change of a watch that ended."""
+        """Reports every status change of a watch that ended."""
         return {"events": self._watches[given["watch"]].result()}
 
     def read(self, given: Told) -> Told:
-        """Tells length and SHA-256 of what a URL reads."""
+        """Reports length and SHA-256 of what a URL reads."""
         try:
             size, sha256 = read(given["url"])
         except StoreRefused as error:
@@ -129,17 +129,17 @@ class Player:
         return {"http_status": 200, "size_bytes": size, "sha256": sha256.hex()}
 
     def get_asset(self, given: Told) -> Told:
-        """Tells the asset."""
+        """Reports the asset."""
         request = GetAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.GetAsset, request).asset)}
 
     def refresh_asset(self, given: Told) -> Told:
-        """Tells the asset."""
+        """Reports the asset."""
         request = RefreshAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.RefreshAsset, request).asset)}
 
     def delete_asset(self, given: Told) -> Told:
-        """Has nothing to tell."""
+        """Reports nothing."""
         self._lane.call(self._lane.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
         return {}
 
@@ -150,7 +150,7 @@ def status_of(status: "UploadStatus.ValueType") -> str:
 
 
 def upload_of(upload: Upload) -> Told:
-    """Returns an upload as the protocol tells it."""
+    """Returns an upload as the protocol writes it."""
     return {
         "upload_id": upload.upload_id,
         "status": status_of(upload.status),
@@ -166,7 +166,7 @@ def token_of(token: ScopedToken) -> Told:
 
 
 def asset_of(asset: Asset) -> Told:
-    """Returns an asset as the protocol tells it."""
+    """Returns an asset as the protocol writes it."""
     return {
         "asset_id": asset.asset_id,
         "partition": asset.partition,

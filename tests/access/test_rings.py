@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from assetlane_server.access.ring_files import RingFiles, ring_document
-from assetlane_server.uploads.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged, change_ring
+from assetlane_server.model.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged
+from assetlane_server.uploads.rings import change_ring
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 SECRET = b"s" * 32

@@ -22,7 +22,8 @@ from assetlane_server.access.keys import keys_of_file
 from assetlane_server.access.policy import Part, Pattern, Policy, check_rpcs, pattern_of, policy_of
 from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import (
     InvalidRequest,
     NoSigningKey,
     NotReady,
@@ -34,10 +35,10 @@ from assetlane_server.uploads.errors import (
     TokenRevoked,
     UidMismatch,
 )
-from assetlane_server.uploads.ports import Access, CallerKind
-from assetlane_server.uploads.rings import Ring
-from assetlane_server.uploads.scoped_tokens import PartitionScope
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.rings import Ring
+from assetlane_server.model.scoped_tokens import PartitionScope
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
 
 POLICY = """\
 read = ["user/{uid}"]

@@ -16,8 +16,8 @@ from tests.faults.server_process import ServerProcess, environment_for, server_p
 from tests.servers import prepare_bucket, settings_for
 
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.app import utc_now
-from assetlane_server.config import PREFIX
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress
 from assetlane_server.uploads.rings import change_ring
 

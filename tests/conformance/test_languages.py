@@ -135,12 +135,12 @@ async def test_the_stubs_of_go_are_those_of_the_contract(tmp_path: Path) -> None
     assert fresh == {path.name: path.read_text() for path in (GO.folder / "assetlanev1").iterdir()}
 
 
-async def test_the_readme_talks_to_the_server_with_grpcurl(place: Stage, tmp_path: Path) -> None:
+async def test_the_page_of_languages_talks_to_the_server_with_grpcurl(place: Stage, tmp_path: Path) -> None:
     """Each command as it stands, but for the address."""
     if GO.missing_tools:
         pytest.skip("go: not installed")
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
-    (block,) = (block for block in blocks if "grpcurl" in block)
+    page = (ROOT / "docs" / "languages.md").read_text()
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     assert ADDRESS in block
     environment = {**os.environ, "GOBIN": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = block.replace(ADDRESS, place.target)

@@ -13,8 +13,10 @@ from tests.uploads.samples import NOW
 
 from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.local import StackAddress
+from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingsUnreadable
+from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.rings import MAX_KEYS, SECRET_BYTES, Ring, RingStore, RingsUnreadable, change_ring
+from assetlane_server.uploads.rings import change_ring
 
 SECRET = b"s" * SECRET_BYTES
 

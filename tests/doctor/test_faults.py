@@ -18,8 +18,8 @@ from tests.records import altered as records
 from tests.records.stores import mongo
 from tests.servers import prepare_bucket
 
-from assetlane_server.app import object_store
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import object_store
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import Verdict
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.records.mongo import MongoRecords

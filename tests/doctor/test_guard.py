@@ -9,7 +9,7 @@ from tests.access.certificates import Authority, Pair
 from tests.access.tokens import Issuer, key_set
 
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.doctor.guard import guard_findings
 from assetlane_server.uploads.rings import change_ring

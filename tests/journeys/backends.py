@@ -16,8 +16,8 @@ from tests.servers import served
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.app import utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.uploads.rings import change_ring
 
 SERVICES = """

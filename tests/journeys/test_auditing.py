@@ -22,9 +22,9 @@ from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, TokenOptions
 from assetlane.v1.asset_pb2 import Asset
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 LIMIT_S = 60.0
 

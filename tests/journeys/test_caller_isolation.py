@@ -20,7 +20,7 @@ from tests.journeys.test_isolation import User, kept_apart
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 STEPS = 60
 ANN, BOB = "ann-8417", "bob-5523"

@@ -27,7 +27,7 @@ from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, TokenOptions
 from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 30.0
 NO_UPLOAD = "NOT_FOUND UPLOAD_NOT_FOUND"

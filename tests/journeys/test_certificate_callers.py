@@ -15,9 +15,9 @@ from tests.servers import served
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
 from assetlane.v1.asset_service_pb2 import GetAssetRequest
-from assetlane_server.config import Settings, settings_from
-from assetlane_server.security import read_policy
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.composition.security import read_policy
+from assetlane_server.config.settings import Settings, settings_from
+from assetlane_server.model.errors import NotReady
 
 SERVICE = """
 [[service]]

@@ -21,14 +21,14 @@ from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane_server.access.callers import UserAccess
 from assetlane_server.access.policy import Policy
-from assetlane_server.app import object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import object_store, utc_now
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.errors import AssetNotFound
+from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.errors import AssetNotFound
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ledger import AssetLedger
-from assetlane_server.uploads.tokens import TokenSigner
 
 STEPS = 120
 SESSION = "phone"  # both users': it is the client who chooses

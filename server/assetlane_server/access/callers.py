@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from assetlane_server.access.policy import Pattern, Policy, Service, matches_any
-from assetlane_server.uploads.errors import RpcNotAllowed, TokenRevoked
-from assetlane_server.uploads.ports import CallerKind
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import RpcNotAllowed, TokenRevoked
+from assetlane_server.model.upload import Upload
 
 CREATE_TOKEN = "CreateToken"  # noqa: S105 - the name of an RPC
 # What the holder of a token for one upload may call.

@@ -1,6 +1,6 @@
 """Who calls: a JSON Web Token (RFC 7519) in `authorization: Bearer`, verified through PyJWT.
 
-What a refused caller is told is one of four reasons and nothing of the keys; why exactly goes to the log, as debug.
+A refused caller receives one of four reasons and nothing about the keys; the exact cause goes to the log, as debug.
 """
 
 import hashlib
@@ -17,9 +17,8 @@ from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import ALGORITHMS, Key, KeySet
 from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy
-from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import MAX_ID_BYTES
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.admission import MAX_ID_BYTES
+from assetlane_server.model.errors import (
     TokenExpired,
     TokenInvalid,
     TokenMissing,
@@ -27,7 +26,8 @@ from assetlane_server.uploads.errors import (
     TokenRefused,
     TokenTooLarge,
 )
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
+from assetlane_server.uploads.access import UNRESTRICTED
 
 MAX_TOKEN_BYTES = 16 * 1024
 MAX_CANDIDATES = 8  # keys tried for one token: an issuer that turns its keys has two or three

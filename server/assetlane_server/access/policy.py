@@ -36,9 +36,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
-from assetlane_server.uploads.rings import fault_in_ring_name
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.paths import MAX_PARTITION_BYTES, fault_in_path
+from assetlane_server.model.rings import fault_in_ring_name
 
 _LISTS = ("read", "write")
 # Not at a slash within braces: the names of claims may be URLs.
@@ -68,7 +68,7 @@ class Part:
         return name == self.text
 
     def covers(self, other: "Part") -> bool:
-        """Returns whether it matches every name that the other one does, whoever calls. Of texts and `*` alone."""
+        """Returns whether it matches every name that the other one does, for every caller. Of texts and `*` alone."""
         return self.is_any or (not other.is_any and self.text == other.text and bool(self.text))
 
 
@@ -105,7 +105,7 @@ class Pattern:
 
 
 class Caller(Protocol):
-    """What patterns ask about whoever calls."""
+    """What patterns ask about the caller."""
 
     @property
     def claims(self) -> Mapping[str, Any]:

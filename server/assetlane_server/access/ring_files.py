@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assetlane_server.uploads.rings import MAX_KEYS, SECRET_BYTES, Ring, RingKey, RingStore, RingsUnreadable
-from assetlane_server.uploads.rings import fault_in_ring_name as fault_in_name
+from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingKey, RingsUnreadable
+from assetlane_server.model.rings import fault_in_ring_name as fault_in_name
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_BYTES = 256 * 1024
 _MAX_RINGS = 1000

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from assetlane_server.access.policy import Policy
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
-from assetlane_server.uploads.rings import Ring, RingStore, RingsUnreadable
+from assetlane_server.model.errors import LedgerUnavailable, NotReady
+from assetlane_server.model.rings import Ring, RingsUnreadable
+from assetlane_server.ports.ring_store import RingStore
 
 _COOLDOWN_S = 1.0
 

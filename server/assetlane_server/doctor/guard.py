@@ -10,16 +10,16 @@ from assetlane_server.access.certificates import Certificates, read_certificates
 from assetlane_server.access.keyring import ReadingFailed
 from assetlane_server.access.policy import Service
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.config import IN_MONGODB, Settings
+from assetlane_server.composition.security import certificate_files, opened_keyring, read_policy
+from assetlane_server.config.settings import IN_MONGODB, Settings
 from assetlane_server.doctor.finding import Finding, Verdict, checked, failed, ok, warning
-from assetlane_server.security import certificate_files, opened_keyring, read_policy
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.rings import Ring, RingsUnreadable
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import Ring, RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
-_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
-_POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
+_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; docs/authorization.md shows how to make a key."
+_POLICY = "Look at ASSETLANE_POLICY_FILE; docs/authorization.md shows a policy."
 RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
 _AUDIT = "Look at ASSETLANE_AUDIT_FILE and the rights of its folder."
 _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."
@@ -46,7 +46,7 @@ async def _identity(settings: Settings) -> Finding:
             return ok(name, "Callers are known by their certificates, and by scoped tokens.")
         if keyring is None:
             if settings.is_loopback:
-                return ok(name, "Nobody has to prove who he is: only this machine reaches the server.")
+                return ok(name, "Callers need no token: only this machine reaches the server.")
             told = f"Anybody who reaches {settings.listen} may read, write and delete everything."
             return warning(name, told, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
         try:
@@ -59,7 +59,7 @@ async def _identity(settings: Settings) -> Finding:
     if keys.unusable:
         return warning(name, f"{told} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
     if kinds == "HS256" and (told_of := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can make tokens: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can make tokens: `chmod 600`.")
     return ok(name, told)
 
 
@@ -138,7 +138,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if files is None:
         if settings.is_loopback:
             return ok(name, "Calls come in the clear: only this machine reaches the server.")
-        told = f"Whoever is on the way reads all calls to {settings.listen}, tokens and signed URLs too."
+        told = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
         return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
     try:
         found = read_certificates(files)
@@ -154,7 +154,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if found.expire_time - now < _RENEW_WITHIN:
         return warning(name, told, "Renew it: no restart is needed.")
     if told_of := _open_to_others(files.key):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can pose as this server: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can pose as this server: `chmod 600`.")
     return ok(name, told)
 
 

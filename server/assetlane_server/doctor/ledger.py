@@ -1,11 +1,12 @@
-"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and tells of changes."""
+"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and reports changes."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 
-from assetlane_server.config import IN_MONGODB, Settings
+from assetlane_server.composition.security import read_policy
+from assetlane_server.config.settings import IN_MONGODB, Settings
 from assetlane_server.doctor.finding import (
     Finding,
     checked,
@@ -16,11 +17,10 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.doctor.guard import RINGS, rings_finding
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import RingsUnreadable
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.survey import MongoSurvey, ServerFacts, SurveyFailed
-from assetlane_server.security import read_policy
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.rings import RingsUnreadable
 
 _log = logging.getLogger(__name__)
 

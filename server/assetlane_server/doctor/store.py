@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import (
     Finding,
     Verdict,
@@ -19,6 +19,8 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.inspection import Inspection, Word
 from assetlane_server.objects.probe import (
     BAD_CLOCK,
@@ -30,8 +32,6 @@ from assetlane_server.objects.probe import (
 )
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look at the rights"
@@ -61,7 +61,7 @@ NAMES = ("store clock", "credentials", "bucket", "region", *_RIGHT_NAMES, "store
 
 @dataclass
 class Ground:
-    """What later checks may stand on: none of them is to fail for a fault that was told already."""
+    """What later checks depend on: none of them fails for a fault that was reported already."""
 
     has_bucket: bool = False
     can_put: bool = False
@@ -251,7 +251,7 @@ def _clock(date: str, middle: datetime) -> Finding:
     try:
         told = parsedate_to_datetime(date)
     except ValueError:
-        return warning("store clock", "The store does not tell its time.", "Compare the clocks by hand.")
+        return warning("store clock", "The store does not report its time.", "Compare the clocks by hand.")
     # Cut to the second: on average it was half a second later.
     return clock_finding("store clock", "The store's", told + timedelta(seconds=0.5) - middle)
 

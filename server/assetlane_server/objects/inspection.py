@@ -66,7 +66,7 @@ class Inspection:
             return answer
 
         await self._ask(locate)
-        # An empty one is us-east-1 for Amazon, who told it above; other stores leave it empty for any.
+        # An empty one is us-east-1 for Amazon, which reported it above; other stores leave it empty for any.
         region = {"EU": "eu-west-1"}.get(located[0], located[0]) if located else ""
         return Word(word.status, word.code, region)
 

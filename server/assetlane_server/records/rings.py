@@ -1,6 +1,6 @@
 """Rings of keys in MongoDB: one document per ring. Given the collection, imports no Motor.
 
-Whoever may read this collection can make tokens: give that right to nobody but the servers.
+Anybody who may read this collection can make tokens: only the servers should have that right.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +9,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.rings import SECRET_BYTES, Ring, RingKey, RingStore, RingsUnreadable, fault_in_ring_name
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.rings import SECRET_BYTES, Ring, RingKey, RingsUnreadable, fault_in_ring_name
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_RINGS = 1000
 

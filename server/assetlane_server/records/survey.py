@@ -1,4 +1,4 @@
-"""A look at a MongoDB server as an operator wants it told: what it is, and whether it does what we need.
+"""A look at a MongoDB server for an operator: what it is, and whether it does what we need.
 
 Given the database, imports no Motor. Prepares nothing; what it writes is in one scratch collection that it
 drops again. Needs `readWrite` on the database, which includes the change streams of its collections.
@@ -14,7 +14,7 @@ from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from assetlane_server.uploads.rings import RingStore
+from assetlane_server.ports.ring_store import RingStore
 
 _STREAM_WAIT = timedelta(milliseconds=200)
 _AUTHENTICATION = frozenset({18, 8000})  # AuthenticationFailed; AtlasError, which says the same
