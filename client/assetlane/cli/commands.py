@@ -359,8 +359,9 @@ def rm(context: typer.Context, assets: AssetNames) -> None:
                 if not may_be_id(named) and (matching := await all_found(lane, named, own)):
                     if len(matching) > 1:
                         failed = True
-                        ids = "".join(f"\n  {asset.asset_id}  {timed(asset.create_time)}" for asset in matching)
-                        note(f"assetlane: {len(matching)} assets have the path {named}, name the one by its id:{ids}")
+                        note(f"assetlane: {len(matching)} assets have the path {named}, name one by its id:")
+                        for asset in matching:
+                            note(f"  {asset.asset_id}  {timed(asset.create_time)}")
                         continue
                     asset_id = matching[0].asset_id
                 was_there = True
