@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from playwright.async_api import BrowserContext, Page, async_playwright
 from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.objects.servers import http_server
-from tests.servers import prepare_bucket, settings_for
+from tests.servers import free_port, prepare_bucket, settings_for
 
 from assetlane_server.local import StackAddress
 
@@ -33,18 +32,6 @@ ARGUMENTS: Final = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-
-
-def free_port() -> int:
-    """Returns a port that is free now, below those that outgoing connections take."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @dataclass

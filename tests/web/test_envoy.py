@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.access.certificates import Authority
-from tests.web.conftest import LIMIT_S, PART_BYTES, WebPlace, chromium, free_port, open_page, settled, until
+from tests.servers import free_port
+from tests.web.conftest import LIMIT_S, PART_BYTES, WebPlace, chromium, open_page, settled, until
 from tests.web.test_browser import read_back, upload, variants_of
 from tests.web_gateway.test_envoy import ENVOY, recipe
 
