@@ -72,7 +72,7 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 	$(VENV)/plain/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	PYTHONPATH=$(CURDIR)/$(VENV)/wheel $(BIN)/pytest -n 2 -o pythonpath='$(VENV)/wheel .' $(ARGS) \
 		tests/wheel tests/images tests/journeys/test_uploading.py tests/journeys/test_client.py \
-		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/test_server_command.py
+		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -204,7 +204,7 @@ def make_video(to: Path) -> None:
 
 
 async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhibit) -> Asset:
-    """Step by step, as a language without an image library does it, while a watch tells everything."""
+    """Step by step, as a language without an image library does it, while a watch shows everything."""
     body = await asyncio.to_thread(picture.path.read_bytes)
     promise = VariantPromise(
         name="original",

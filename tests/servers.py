@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from assetlane_server.app import Application, application, set_up_bucket
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.composition.app import Application, application, set_up_bucket
+from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.bucket import Outcome
 

@@ -160,7 +160,7 @@ class Client(Ledger):
         )
         if require_cuts and not cuts and preview_at is None:
             raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
-        # Loaded when they are needed: whoever asks for a list or a watch waits for neither Pillow nor HTTP.
+        # Loaded when they are needed: a list or a watch waits for neither Pillow nor HTTP.
         from assetlane.delivery import Delivery
         from assetlane.parcel import packed
 
@@ -301,7 +301,7 @@ class Client(Ledger):
             request.page_token = page.next_page_token
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
-        """Tells whoever watches an upload how many bytes of each variant are sent. `upload` does so by itself.
+        """Reports to the watchers of an upload how many bytes of each variant are sent. `upload` does so by itself.
 
         Raises NotFound, and PreconditionFailed when the upload is not being uploaded.
         """

@@ -8,7 +8,7 @@ import pytest
 from tests.access.certificates import Authority
 from tests.doctor.test_guard import given
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.doctor.web import web_findings
 

@@ -25,12 +25,15 @@ from tests.faults.conftest import Report
 from tests.faults.fuzzing import requests
 from tests.faults.scale import scaled
 from tests.faults.server_process import ServerProcess, environment_for, server_process
+from tests.journeys.backends import SERVICES, add_rings
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
+from tests.journeys.guarded import POLICY
 from tests.journeys.lanes import Told, put, request_for
 from tests.servers import settings_for
 
-from assetlane.v1 import asset_service_pb2, upload_service_pb2
+from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
 from assetlane_server.local import EmbeddedStack
 
@@ -42,7 +45,7 @@ CALL_LIMIT_S: Final = 20.0
 ID: Final = re.compile(r"[0-9a-z]{26}")
 METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
     method
-    for module in (upload_service_pb2, asset_service_pb2)
+    for module in (upload_service_pb2, asset_service_pb2, access_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )
@@ -50,7 +53,12 @@ METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
 WRONG: Final = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"})
 
 # Where hardly anything that is made up would be accepted.
-GOOD: Final[dict[str, Message]] = {"RequestUpload": request_for(uid="ann", partition="user/ann")}
+SCOPE: Final = PartitionScope(read=["user/ann"], write=["user/ann"])
+GOOD: Final[dict[str, Message]] = {
+    "RequestUpload": request_for(uid="ann", partition="user/ann"),
+    "CreateToken": CreateTokenRequest(uid="ann", partitions=SCOPE),
+}
+CALLERS: Final = ("anybody", "user", "back end", "device")
 
 Contents = dict[tuple[str, str], object]
 
@@ -177,31 +185,49 @@ async def assets_of(server: ServerProcess, web: aiohttp.ClientSession, token: st
     return ids
 
 
-@pytest.mark.parametrize("is_guarded", [False, True], ids=["auth off", "auth on"])
+async def token_of_device(server: ServerProcess, token: str | None) -> str:
+    """Returns the token that the back end with this one makes for a device."""
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        request = CreateTokenRequest(uid="ann", partitions=SCOPE)
+        reply = await Stubs.on(channel).access.CreateToken(request, metadata=(("authorization", f"Bearer {token}"),))
+        return reply.token.token
+
+
+@pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.timeout(1200)
 async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_refused_is_stored(
-    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, is_guarded: bool
+    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, caller: str
 ) -> None:
-    """Half of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
+    """A quarter of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
     issuer = Issuer()
-    token = issuer.token("ann", lifetime_s=7200) if is_guarded else None
+    subject = "clinic-backend" if caller in ("back end", "device") else "ann"
+    token = None if caller == "anybody" else issuer.token(subject, lifetime_s=7200)
     changes = {
         "key_prefix": "fuzzed/",
         "heartbeat_seconds": "0.1",
         "sweep_seconds": "3600",
         "quota_uid_uploads": "5000",
     }
-    if is_guarded:
-        key_file = directory / "tokens.pem"
+    if token is not None:
+        key_file, policy_file = directory / "tokens.pem", directory / "policy.toml"
         key_file.write_bytes(issuer.file)
-        changes["jwt_key_file"] = str(key_file)
+        policy_file.write_text(POLICY + SERVICES)
+        await add_rings(directory, "clinic")
+        changes |= {
+            "jwt_key_file": str(key_file),
+            "policy_file": str(policy_file),
+            "token_keys": str(directory / "rings"),
+        }
     environment = environment_for(own_stack.address, "fuzzed", settings=changes)
-    per_method = -(-scaled(MESSAGES // 2) // len(METHODS))
+    messages = scaled(MESSAGES // len(CALLERS))
+    per_method = -(-messages // len(METHODS))
     async with AsyncExitStack() as resources:
         server = await resources.enter_async_context(server_process(environment, directory / "server.log"))
         web = await resources.enter_async_context(aiohttp.ClientSession())
         looking = Looking(own_stack, "fuzzed")
         resources.callback(looking.close)
+        if caller == "device":
+            token = await token_of_device(server, token)
         pid, began = server.pid, asyncio.get_running_loop().time()
         fuzzer = Fuzzer(server.target, token, looking, [])
         resources.callback(fuzzer.close)
@@ -212,13 +238,12 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
         seconds = timedelta(seconds=round(asyncio.get_running_loop().time() - began))
         count = fuzzer.statuses.total()
         counted = "\n".join(f"    {number:6} {status}" for status, number in fuzzer.statuses.most_common())
-        how = "on" if is_guarded else "off"
         flaws = "\n".join(fuzzer.flaws[:20])
         report(
-            f"fuzzing, auth {how}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
+            f"fuzzing by {caller}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
             f"{len(fuzzer.flaws)} wrong, {len(server.errors)} errors logged\n{counted}\n{flaws}"
         )
         assert fuzzer.flaws == []
         assert server.errors == []
-        assert count >= scaled(MESSAGES // 2)
+        assert count >= messages
         assert fuzzer.statuses["OK"] > count / 50, "the messages are too bad to reach anything"

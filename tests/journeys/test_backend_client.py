@@ -16,7 +16,7 @@ from tests.journeys.backends import backends_server
 from tests.journeys.lanes import request_for
 
 from assetlane import Client, PermissionDenied, TokenOptions, UploadStatus
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 60.0
 # A process that is given a token, an upload's id and where the server is, and knows nothing else.

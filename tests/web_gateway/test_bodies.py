@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest
+from assetlane_server.model.errors import MessageMalformed, MessageTooLarge
 from assetlane_server.rpc.web.body import inflated
 from assetlane_server.rpc.web.codecs import message_in_json
-from assetlane_server.uploads.errors import MessageMalformed, MessageTooLarge
 
 MAX_BYTES = 2**20
 

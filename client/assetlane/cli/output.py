@@ -144,7 +144,7 @@ def sized(size_bytes: int) -> str:
 
 
 def counted(size_bytes: int) -> str:
-    """Returns a size for whoever reads the results: for a person as `sized`, for a program the number of bytes."""
+    """Returns a size: for a person as `sized`, for a program the number of bytes."""
     return sized(size_bytes) if is_terminal() else str(size_bytes)
 
 

@@ -67,7 +67,7 @@ def create(
             say_json(made)
         else:
             say(made.token)
-            note(f"assetlane: good until {timed(made.expire_time)}; whoever has it may use it")
+            note(f"assetlane: valid until {timed(made.expire_time)}; anybody who has it can use it")
         return 0
 
     run(context, work)

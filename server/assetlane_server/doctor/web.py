@@ -6,11 +6,11 @@ from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from assetlane_server.access.certificates import read_certificates
-from assetlane_server.config import Settings, default_hosts
+from assetlane_server.composition.security import certificate_files
+from assetlane_server.config.settings import Settings, default_hosts
 from assetlane_server.doctor.finding import Finding, checked, ok, warning
 from assetlane_server.doctor.machine import address_finding
-from assetlane_server.security import certificate_files
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _ORIGINS = "Look at ASSETLANE_WEB_ORIGINS and ASSETLANE_CORS_ORIGINS."

@@ -11,7 +11,7 @@ finds no other goes at once, by itself. Each caller gets the outcome of its own 
 - When the server could not say that a batch is durable (a write-concern error, a lost reply, a time-out), all of it is
   LEDGER_UNAVAILABLE: each caller may repeat, since every write is conditional.
 
-Needs nothing that MongoDB 6 does not have: the bulk write of MongoDB 8 that tells of each update is not used. Given the
+Needs nothing that MongoDB 6 does not have: the bulk write of MongoDB 8 that reports each update is not used. Given the
 collection, imports no Motor.
 """
 
@@ -29,8 +29,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
+from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
 from assetlane_server.records.documents import CHANGE_IDS, Change, Document, change_ids_of
-from assetlane_server.uploads.errors import LedgerBusy, LedgerUnavailable
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
 _AT_ONCE: Final = 2  # batches under way: while one is waited for, another is put together

@@ -8,7 +8,7 @@ cannot fill more than that budget.
 from collections.abc import Callable
 from datetime import timedelta
 
-from assetlane_server.uploads.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
+from assetlane_server.model.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
 
 # A client that checks health by itself holds one stream per connection; reflection takes one while it is asked.
 PROBE_STREAMS_PER_CONNECTION = 16
@@ -105,7 +105,7 @@ class Limits:
         self.calls = Gate(max_calls, TooManyCalls)
         self.watches = Gate(max_watches, TooManyWatches)
         self.watches_of_one = Turnstile(max_watches_per_uid, _too_many_of_one)
-        # Apart from each other: whoever holds all health watches must not keep a load balancer's checks out.
+        # Apart from each other: a caller that opens all health watches must not keep a load balancer's checks out.
         self.health_checks = Gate(max_probes, TooManyProbes)
         self.health_watches = Gate(max_probes, TooManyProbes)
         self.reflections = Gate(max_probes, TooManyProbes)

@@ -11,8 +11,8 @@ import zlib
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.client_exceptions import ClientPayloadError
 
+from assetlane_server.model.errors import MessageMalformed, MessageTooLarge
 from assetlane_server.rpc.web.refusals import EncodingMissing, EncodingRefused, NotOneMessage
-from assetlane_server.uploads.errors import MessageMalformed, MessageTooLarge
 
 PREFIX_BYTES = 5  # a byte of flags and four of length
 COMPRESSED = 0x01

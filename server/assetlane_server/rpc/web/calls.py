@@ -14,9 +14,9 @@ from google.protobuf.message import Message
 from grpc import aio
 from multidict import CIMultiDictProxy
 
+from assetlane_server.model.errors import Refusal
 from assetlane_server.rpc.observation import Metadata
 from assetlane_server.rpc.web.refusals import FieldRefused
-from assetlane_server.uploads.errors import Refusal
 
 Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from assetlane_server.model.errors import Refusal, ShuttingDown
 from assetlane_server.rpc.web.access import WebAccess
 from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, seconds_given
 from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
@@ -21,11 +22,10 @@ from assetlane_server.rpc.web.refusals import (
 )
 from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
-from assetlane_server.uploads.errors import Refusal, ShuttingDown
 
 _LIVENESS = "/livez"
 _READINESS = "/readyz"
-# Whoever sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
+# A caller that sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
 _HTTP_ONLY = (ContentTypeRefused, HttpMethodRefused)
 
 
@@ -213,7 +213,7 @@ class _Call:
 def _refused(
     refusal: Refusal, failure: Failure, protocol: WebProtocol | None, path: str, content_type: str
 ) -> web.Response:
-    """Returns a refusal in the form of the protocol that the caller speaks, as far as it can be told."""
+    """Returns a refusal in the form of the protocol that the caller speaks, as far as it is known."""
     if path.startswith(REST_PREFIX):
         response = rest_failure(failure)
     elif isinstance(refusal, _HTTP_ONLY):

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote
 
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
+from assetlane_server.model.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
 
 # How protobuf's JSON parser names the field that it cannot take.
 _NAMED = re.compile(r"(?:Failed to parse |no field named \")([A-Za-z_][\w.\[\]]{0,127})")

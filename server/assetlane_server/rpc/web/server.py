@@ -13,12 +13,12 @@ import grpc
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.web.access import WebAccess
 from assetlane_server.rpc.web.gateway import Gateway, GatewayLimits
 from assetlane_server.rpc.web.refusals import HeadTooLarge, HttpMalformed
 from assetlane_server.rpc.web.statuses import Failure
-from assetlane_server.uploads.errors import NotReady
 
 # As the gRPC port's metadata: room for a token of 16 KiB that is too large, so that it is refused with a reason.
 MAX_HEAD_BYTES = 64 * 1024
