@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Status(StrEnum):
-    """Where an upload is in its life."""
+    """The status of an upload."""
 
     PENDING = "PENDING"
     INITIALIZED = "INITIALIZED"
@@ -23,7 +23,7 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether no other status can follow."""
         return self in FINAL
 
 
