@@ -279,17 +279,12 @@ class Upload:
         return self._moved(Status.UPLOADED, now, acted_by=acted_by)
 
     def completed(self, now: datetime, asset: Asset, acted_by: str = "") -> "Upload":
-<<<<<<< HEAD
-        """Every variant is proved, and this asset is what arrived."""
+        """Returns it COMPLETED: every variant is proved, and this is the asset."""
         completed = replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
         if completed.unused_keys:
             look = max(completed.history[-1].time, self.write_end) + LONGEST_PUT
             completed = replace(completed, sweep_time=look)
         return completed
-=======
-        """Returns it COMPLETED: every variant is proved, and this is the asset."""
-        return replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
->>>>>>> main
 
     def cancelled(self, now: datetime, acted_by: str = "") -> "Upload":
         """Returns it CANCELLED by its owner."""
@@ -304,13 +299,8 @@ class Upload:
         return replace(self._moved(Status.FAILED, now, failure.reason, acted_by), failure=failure)
 
     def may_become(self, status: Status) -> bool:
-<<<<<<< HEAD
-        """Whether the life of an upload leads from the current status to that one in one step."""
-        return status in NEXT.get(self.status, frozenset())
-=======
         """Whether that status can follow the current one directly."""
-        return status in _NEXT.get(self.status, frozenset())
->>>>>>> main
+        return status in NEXT.get(self.status, frozenset())
 
     def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
         if not self.may_become(status):
