@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from tests.simulation.server import ConnectionLost, SimServer, SimWatch
+from tests.simulation.server import KEY, ConnectionLost, SimServer, SimWatch
 from tests.simulation.store import Body, png, send
 
 from assetlane_server.model.admission import UploadRequest
@@ -15,6 +16,7 @@ from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.cut_plan import CutPlan, CutSize
 from assetlane_server.model.errors import (
     AssetNotFound,
+    InvalidRequest,
     LedgerUnavailable,
     PartitionNotFound,
     QuotaExceeded,
@@ -29,7 +31,9 @@ from assetlane_server.model.errors import (
 from assetlane_server.model.parts import PartPromise, part_bytes
 from assetlane_server.model.presigned import WriteTarget
 from assetlane_server.model.progress import Progress
-from assetlane_server.model.upload import Asset, Status, Upload, VariantPromise
+from assetlane_server.model.resume_token import Position, resume_token
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -374,7 +378,7 @@ class Device:
 
     async def _pry(self) -> None:
         """Asks for what is another's: it is not to be found."""
-        world, sending = self._world, self.sending
+        world, sending, person = self._world, self.sending, self._person
         stranger = Person("stranger")
         asks: list[Callable[[SimServer], Coroutine[Any, Any, object]]] = [
             lambda server: server.broker.get_upload(sending.upload_id, stranger),
@@ -391,12 +395,24 @@ class Device:
                 lambda server: server.assets.delete_asset(sending.upload_id, stranger),
                 lambda server: server.assets.list_assets(sending.request.asset_partition, 10, "", stranger),
             ]
+        asks.append(lambda server: _first(server.asset_watches.watch("team/all", self._forged(), person)))
+        asks.append(lambda server: _first(server.asset_watches.watch(person.partition, self._foreign(), person)))
         try:
             answer = await self._repeated(asks[world.pick(len(asks))])
+        except InvalidRequest:
+            world.auditor.reach("a token that is not right was refused")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
             world.auditor.reach("a stranger was refused")
         else:
             world.auditor.check(answer in (None, ([], "")), f"a stranger was told {answer}")
+
+    def _forged(self) -> str:
+        """Returns a resume token that no server made."""
+        return resume_token(TokenSigner(b"a key of nobody"), "team/all", Position(LedgerTime(1)))
+
+    def _foreign(self) -> str:
+        """Returns a resume token of another partition."""
+        return resume_token(TokenSigner(KEY), "team/all", Position(LedgerTime(1)))
 
     # How it keeps account
 
@@ -432,6 +448,11 @@ class Device:
                     raise
                 return None
         return None
+
+
+async def _first(events: AsyncGenerator[T]) -> T:
+    async with aclosing(events):
+        return await anext(events)
 
 
 async def _done(work: Coroutine[Any, Any, None]) -> bool:

@@ -44,6 +44,7 @@ MIB: Final = 1024**2
 SWEEP_INTERVAL: Final = timedelta(seconds=30)
 HEARTBEAT: Final = timedelta(seconds=20)
 CLAIM_LEASE: Final = timedelta(seconds=90)
+KEY: Final = b"a key of every server"
 SLOTS: Final = 2  # of a mailbox for many records
 SESSION_UPLOADS: Final = 2  # of a session that are read at once
 TERMS: Final = Terms(
@@ -96,7 +97,7 @@ class SimServer:
             records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc
         )
         self.changes = StatusChanges(records, self.rationing, meter)
-        signer = TokenSigner(b"a key of every server")
+        signer = TokenSigner(KEY)
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
         lanes = Lanes(store, self.now)
         self.assets = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=self.now)
