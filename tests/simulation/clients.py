@@ -31,7 +31,7 @@ from assetlane_server.model.errors import (
 from assetlane_server.model.parts import PartPromise, part_bytes
 from assetlane_server.model.presigned import WriteTarget
 from assetlane_server.model.progress import Progress
-from assetlane_server.model.resume_token import Position, resume_token
+from assetlane_server.model.resume_token import TOKEN_LIFETIME, Position, resume_token
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
@@ -86,6 +86,26 @@ class Person:
 
 
 @dataclass
+class BackEnd(Person):
+    """A service caller that acts for one user."""
+
+    kind: CallerKind = CallerKind.SERVICE
+    acts_for: str = "ada"
+
+    def may_read(self, partition: str) -> bool:
+        """See Access."""
+        return partition == f"user/{self.acts_for}"
+
+    def acting_for(self, uid: str) -> Self | None:
+        """See Access."""
+        return self if uid == self.acts_for else None
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access."""
+        return upload.uid == self.acts_for
+
+
+@dataclass
 class Sending:
     """One thing to upload, and what is known of it."""
 
@@ -94,6 +114,7 @@ class Sending:
     upload_id: str = ""
     revision: int = 0  # the highest that somebody was told of
     targets: tuple[WriteTarget, ...] = ()
+    is_sent: bool = False  # every byte of it is in the store
     is_completed: bool = False
     is_given_up: bool = False  # its deletion was asked for
     is_deleted: bool = False  # and done
@@ -133,6 +154,9 @@ class Device:
         await sending.opened.wait()
         deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
             self._complete,
+            self._delete,
+            self._refresh,
+            self._delete_and_send,
             self._request,
             self._cancel,
             self._refresh,
@@ -154,6 +178,7 @@ class Device:
         sending, auditor = self.sending, self._world.auditor
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
+        known = sending.revision if sending.request.request_id else 0
         try:
             answer = await self._repeated(lambda server: server.broker.request_upload(sending.request, self._person))
         except QuotaExceeded:
@@ -171,6 +196,9 @@ class Device:
             sending.revision, sending.is_completed, sending.is_deleted = 0, False, False
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
+            auditor.check(
+                upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+            )
         self._told(upload)
         if upload.status is Status.INITIALIZED:
             sending.targets = targets
@@ -186,6 +214,7 @@ class Device:
                 continue
             headers = ("content-encoding",) if self._world.pick(12) == 11 else ()
             are_sent &= await self._put(lambda target=target: target.single_put, body, headers)  # type: ignore[misc]
+        sending.is_sent |= are_sent and bool(sending.targets)
         return are_sent and bool(sending.targets)
 
     async def _put(self, request: Callable[[], Any], body: Body, headers: tuple[str, ...] = ()) -> bool:
@@ -241,10 +270,14 @@ class Device:
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        was_sent = sending.is_sent
         try:
             upload = await self._repeated(call)
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
+            document = self._world.mongo.collections["uploads"].get(sending.upload_id)
+            is_open = document is not None and document["status"] == "INITIALIZED"
+            auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
         except WrongStatus as refusal:
             auditor.reach(f"a completion found {refusal.reason}")
             auditor.check(
@@ -281,6 +314,7 @@ class Device:
     async def _cancel(self) -> None:
         sending, auditor = self.sending, self._world.auditor
         sending.is_given_up = True
+        began = self._world.utc()
         try:
             upload = await self._repeated(lambda server: server.broker.cancel_upload(sending.upload_id, self._person))
         except WrongStatus as refusal:
@@ -292,6 +326,7 @@ class Device:
                 auditor.check(upload.status is Status.CANCELLED, f"a cancellation returned {upload.status}")
                 auditor.check(not sending.is_completed, f"{sending.upload_id}: COMPLETED, and then cancelled")
                 self._told(upload)
+                self._must_be_empty(began)
 
     async def _look(self) -> None:
         sending, auditor = self.sending, self._world.auditor
@@ -343,6 +378,13 @@ class Device:
         else:
             if answer:
                 sending.is_deleted = True
+
+    async def _delete_and_send(self) -> None:
+        """Sends it again when its asset is gone and was swept, through URLs that still live."""
+        await self._delete()
+        await asyncio.sleep(150.0)
+        if self.sending.is_deleted:
+            await self._send()
 
     async def _list(self) -> None:
         """Whatever was completed before the call and is not given up is in the lists."""
@@ -397,6 +439,19 @@ class Device:
             ]
         asks.append(lambda server: _first(server.asset_watches.watch("team/all", self._forged(), person)))
         asks.append(lambda server: _first(server.asset_watches.watch(person.partition, self._foreign(), person)))
+        private = sending.request.asset_partition != "team/all"
+        asks.append(lambda server: _first(server.upload_watches.watch_upload(sending.upload_id, 0, stranger)))
+        if private:
+            asks.append(
+                lambda server: _first(server.asset_watches.watch(sending.request.asset_partition, "", stranger))
+            )
+        if person.uid != "ada":
+            back_end = BackEnd(None)
+            asks = [
+                *asks,
+                lambda server: server.broker.get_upload(sending.upload_id, back_end),
+                lambda server: _others(server, sending.request.session_id, back_end),
+            ]
         try:
             answer = await self._repeated(asks[world.pick(len(asks))])
         except InvalidRequest:
@@ -425,6 +480,13 @@ class Device:
         if upload.status is Status.COMPLETED:
             sending.is_completed = True
 
+    def _must_be_empty(self, began: datetime) -> None:
+        """Nothing is in the store of what was there before."""
+        for key, stored in self._world.store.objects.items():
+            is_its = f"/{self.sending.upload_id}/" in key
+            if is_its and stored.modify_time < began and not self._world.faults.request:
+                self._world.auditor.fail(f"{key} was to be deleted, and is there")
+
     def _must_be_gone(self) -> None:
         self._world.auditor.check(self._is_gone(), f"{self.sending.upload_id} is not found")
 
@@ -450,6 +512,14 @@ class Device:
         return None
 
 
+async def _others(server: SimServer, session_id: str, access: BackEnd) -> tuple[list[Upload], str]:
+    """Returns what a back end is shown of users that it does not act for."""
+    uploads, _ = await server.broker.list_uploads(
+        uid="", session_id=session_id, statuses=(), size=10, token="", access=access
+    )
+    return [upload for upload in uploads if upload.uid != access.acts_for], ""
+
+
 async def _first(events: AsyncGenerator[T]) -> T:
     async with aclosing(events):
         return await anext(events)
@@ -467,6 +537,7 @@ class Watcher:
         self._world = world
         self._person = person
         self._is_over = False
+        self._read_at = world.utc()  # since then it has read quickly
         self.resumptions = 0
 
     @property
@@ -496,7 +567,7 @@ class Watcher:
             if self.resumptions and not server.hub._live.is_set():
                 world.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
-            left = world.pick(12)  # events after which it hangs up; 0: never
+            left = world.pick(6)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
@@ -511,7 +582,8 @@ class Watcher:
                     if left == 0:
                         break
                     if world.pick(6) == 5:
-                        await asyncio.sleep(2.0)  # a slow reader
+                        await asyncio.sleep((2.0, 200.0)[world.pick(2)])  # a slow reader
+                        self._read_at = world.utc()
             except StopAsyncIteration:
                 self._is_over = True
             except TRY_AGAIN:
@@ -528,7 +600,7 @@ class Watcher:
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
         is_content = isinstance(event, Upload) or (isinstance(event, AssetNews) and event.asset is not None)
-        if is_content and revoked_at is not None and self._world.utc() > revoked_at + _UNSEEN_AFTER:
+        if is_content and revoked_at is not None and self._world.utc() > max(revoked_at, self._read_at) + _UNSEEN_AFTER:
             self._world.auditor.fail("a watch goes on a minute after its right was taken away")
 
 
@@ -643,7 +715,8 @@ class PartitionWatcher(Watcher):
         self._seen: dict[str, tuple[int, bool]] = {}
         self._seen_now: dict[str, int] = {}  # in this watch
         self._is_synced = False
-        self._began_at = world.utc()
+        self._token_time = world.utc()
+        self._is_token_old = False
 
     @property
     def is_up_to_date(self) -> bool:
@@ -665,12 +738,14 @@ class PartitionWatcher(Watcher):
         if not self._token:
             self._seen.clear()
         self._seen_now = {}
-        self._began_at = self._world.utc()
+        age = self._world.utc() - self._token_time
+        self._is_token_old = bool(self._token) and age > TOKEN_LIFETIME + timedelta(hours=1)
         return server.asset_watches.watch(self._partition, self._token, self._person)
 
     def _take(self, event: Any) -> None:
         auditor = self._world.auditor
-        self._token = event.resume_token
+        auditor.check(not self._is_token_old, "a resume token was taken that is too old")
+        self._token, self._token_time, self._is_token_old = event.resume_token, self._world.utc(), False
         if event.kind is News.SYNCED:
             self._is_synced = True
         asset = event.asset

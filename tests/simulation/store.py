@@ -78,6 +78,10 @@ class Auditor(Observer):
         """Is called before an object is deleted."""
         raise NotImplementedError
 
+    def multipart_aborted(self, multipart_id: str) -> None:
+        """Is called before a multipart upload is aborted."""
+        raise NotImplementedError
+
 
 class SimStore:
     """The bucket: what all servers and clients share. `now` is its clock."""
@@ -261,6 +265,7 @@ class StoreClient:
         def apply() -> None:
             found = self._store.open.get(multipart_id)
             if found is not None and found.promise.key == key:
+                self._store.auditor.multipart_aborted(multipart_id)
                 del self._store.open[multipart_id]
 
         await self._ask("the abortion of a multipart upload", apply, is_write=True)
