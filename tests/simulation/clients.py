@@ -738,8 +738,9 @@ class PartitionWatcher(Watcher):
         if not self._token:
             self._seen.clear()
         self._seen_now = {}
-        age = self._world.utc() - self._token_time
-        self._is_token_old = bool(self._token) and age > TOKEN_LIFETIME + timedelta(hours=1)
+        # As the server sees it, whose stream may not have said yet that days have gone by.
+        age_s = (server.hub._taken_until >> 32) - self._token_time.timestamp()
+        self._is_token_old = bool(self._token) and age_s > TOKEN_LIFETIME.total_seconds() + 3600
         return server.asset_watches.watch(self._partition, self._token, self._person)
 
     def _take(self, event: Any) -> None:
