@@ -27,7 +27,7 @@ $(VENV)/.run-ready: requirements/run.txt requirements/uv.txt pyproject.toml
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url
 PINNED  = $(COMPILE) --constraint requirements/dev.txt
 
-lock:  ## resolve the pinned requirements anew (needs the package registry)
+lock:  ## resolve the pinned requirements again (needs the package registry)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
 	$(COMPILE) --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev pyproject.toml -o requirements/dev.txt
 	$(PINNED) --extra server --extra local --extra cli --extra heif --group editable pyproject.toml -o requirements/run.txt
@@ -37,12 +37,12 @@ lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(COMPILE) --group installer -o requirements/uv.txt
 	echo 'protobuf>=7,<8' | $(COMPILE) - -o requirements/protobuf-next.txt
 
-fix: setup  ## format, and mend what a linter can mend
+fix: setup  ## format, and fix what a linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links and commands of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links, commands and words of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,7 +54,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python protos/openapi.py --check
 	$(BIN)/python protos/descriptor.py --check
-	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
+	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py tests/test_words.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages and not web' $(ARGS)
