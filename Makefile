@@ -8,7 +8,7 @@ SEED   ?=
 ARGS   ?=
 STORES ?=
 
-.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web demo run bench lock clean
+.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,7 +75,7 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
-	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
 	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
@@ -88,7 +88,12 @@ test-languages: setup  ## the example clients in Go, TypeScript, Java and Python
 
 test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
 	cd web && npm run --silent build && npm run --silent check && npm run --silent test
-	$(BIN)/pytest -n 2 --dist loadfile -m web --durations=5 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m 'web and not long' --durations=5 $(ARGS)
+
+ci-long: export FAULTS_SCALE ?= 1
+ci-long: setup web/node_modules/.ready  ## what CI has no time for: the web client behind Envoy in full, the fuzz suite through the gateway in full size (ARGS=… for pytest)
+	cd web && npm run --silent build
+	$(BIN)/pytest -n 2 --dist loadfile -m long --durations=10 $(ARGS)
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
 	cd web && npm ci --no-audit --no-fund --silent
