@@ -67,8 +67,7 @@ export function secondsOf(asset: Asset): number | undefined {
   return duration && Number(duration.seconds) + duration.nanos / 1e9;
 }
 
-/** What a screen reader says of a tile. */
+/** What a screen reader says of a picture or video. */
 export function labelOf(asset: Asset): string {
-  const kinds = { picture: "Picture", video: "Video", sound: "Sound", document: "Document" };
-  return `${kinds[kindOfAsset(asset)]} ${titleOf(asset)}, by ${asset.uid}`;
+  return `${kindOfAsset(asset) === "video" ? "Video" : "Picture"} ${titleOf(asset)}, by ${asset.uid}`;
 }

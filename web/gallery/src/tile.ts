@@ -20,16 +20,18 @@ export class Tile {
     private readonly events: { onOpen: () => void; onPlay: (tile: Tile) => void },
   ) {
     const kind = kindOfAsset(asset);
-    this.open = h("button", { type: "button", class: "tile-open", tabindex: "-1", "aria-label": labelOf(asset), onclick: () => events.onOpen() });
-    this.element = h("li", { class: `tile ${kind}`, "data-asset": asset.assetId }, this.open);
+    this.open = h("button", { type: "button", class: "tile-open", tabindex: "-1", onclick: () => events.onOpen() });
+    this.element = h("li", { class: `tile ${kind}`, "data-asset": asset.assetId, "data-name": titleOf(asset) }, this.open);
     const color = colorOf(asset);
     if (color) this.element.style.setProperty("--color", color);
     if (kind === "picture" || kind === "video") {
+      this.open.setAttribute("aria-label", labelOf(asset));
       const image = h("img", { alt: "", decoding: "async", draggable: "false" });
       this.open.append(image, h("span", { class: "tile-caption" }, h("span", { class: "tile-name" }, titleOf(asset)), h("span", {}, asset.uid)));
       showPicture(image, asset, edgePx, source);
     } else {
-      this.open.append(...(kind === "sound" ? soundCard(asset) : documentCard(asset)));
+      // What is read on the card is its name.
+      this.open.append(h("span", { class: "unseen" }, kind === "sound" ? "Sound" : "Document"), ...(kind === "sound" ? soundCard(asset) : documentCard(asset)));
     }
     if (kind === "video" || kind === "sound") {
       const seconds = secondsOf(asset);
