@@ -20,14 +20,14 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.write_concern import WriteConcern
 
 from assetlane.v1 import upload_service_pb2 as pb
-from assetlane_server.app import new_id, object_store, utc_now
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.composition.app import new_id, object_store, utc_now
+from assetlane_server.config.settings import Settings, settings_from
+from assetlane_server.model.admission import admit
+from assetlane_server.process.serving import collect_garbage_less_often
 from assetlane_server.records.documents import Document, upload_document
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages, upload_message, upload_request_of
 from assetlane_server.rpc.server import server_options
-from assetlane_server.serving import collect_garbage_less_often
-from assetlane_server.uploads.admission import admit
 from assetlane_server.uploads.lanes import Lanes
 from bench.wishes import wishes
 

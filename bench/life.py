@@ -24,11 +24,11 @@ from PIL import Image
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
-from assetlane_server.app import object_store, utc_now
-from assetlane_server.config import settings_from
+from assetlane_server.composition.app import object_store, utc_now
+from assetlane_server.config.settings import settings_from
 from assetlane_server.local import StackAddress
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.upload import VariantPromise
 from bench.baseline import checked_out
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.life_floor import floor_key

@@ -22,11 +22,11 @@ from pymongo.write_concern import WriteConcern
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane_server.app import new_id, object_store, utc_now
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.composition.app import new_id, object_store, utc_now
+from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.process.serving import collect_garbage_less_often
 from assetlane_server.rpc.server import server_options
-from assetlane_server.serving import collect_garbage_less_often
 from bench.floor import SERVICE, Templates, templates
 
 FIRST_BYTES: Final = "bytes=0-4095"

@@ -16,10 +16,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
 from assetlane_server.objects.sigv4 import Credentials, Presigner
-from assetlane_server.uploads.upload import VariantPromise
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 
 ROUNDS = 15

@@ -15,7 +15,7 @@ from typing import Final
 
 import psutil
 
-from assetlane_server.config import PREFIX
+from assetlane_server.config.settings import PREFIX
 
 START_LIMIT_S: Final = 30.0
 STOP_LIMIT_S: Final = 15.0

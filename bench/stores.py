@@ -7,8 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from assetlane_server.app import set_up_bucket
-from assetlane_server.config import PREFIX, settings_from
+from assetlane_server.composition.app import set_up_bucket
+from assetlane_server.config.settings import PREFIX, settings_from
 from assetlane_server.local import StackAddress, embedded_stack
 
 NOTES: Final = (

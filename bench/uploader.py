@@ -67,12 +67,12 @@ async def bare(files: Sequence[str], at_once: int) -> float:
     import aiohttp  # as above
     import yarl
 
-    from assetlane_server.app import new_id, object_store, utc_now
-    from assetlane_server.config import settings_from
+    from assetlane_server.composition.app import new_id, object_store, utc_now
+    from assetlane_server.config.settings import settings_from
+    from assetlane_server.model.admission import Terms, UploadRequest, admit
+    from assetlane_server.model.asset import asset_of
+    from assetlane_server.model.upload import VariantPromise
     from assetlane_server.records.mongo import MongoRecords
-    from assetlane_server.uploads.admission import Terms, UploadRequest, admit
-    from assetlane_server.uploads.asset import asset_of
-    from assetlane_server.uploads.upload import VariantPromise
 
     settings, terms = settings_from(), Terms()
     limit = timedelta(seconds=10)

@@ -14,8 +14,8 @@ from assetlane_server.access.keys import keys_of_file
 from assetlane_server.access.policy import policy_of
 from assetlane_server.access.scoped import ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
-from assetlane_server.uploads.rings import Ring
-from assetlane_server.uploads.scoped_tokens import PartitionScope
+from assetlane_server.model.rings import Ring
+from assetlane_server.model.scoped_tokens import PartitionScope
 from bench.figures import Bound, Figure, Finding, Goal, Peer
 
 TOKENS: Final = 2000  # fewer than the server remembers

@@ -14,8 +14,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
-from assetlane_server.app import utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.records.documents import Document
 from assetlane_server.records.mongo import MongoRecords
 from bench.wishes import wishes

@@ -10,7 +10,7 @@ import grpc
 
 from assetlane.v1.upload_service_pb2 import CancelUploadRequest, WatchUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
-from assetlane_server.config import settings_from
+from assetlane_server.config.settings import settings_from
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables

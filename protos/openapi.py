@@ -26,6 +26,14 @@ _WELL_KNOWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "google.protobuf.Duration": {"type": "string", "pattern": r"^-?[0-9]+(\.[0-9]{1,9})?s$"},
     "google.protobuf.Struct": {"type": "object"},
 }
+# Of the gateway itself, not of the contract: what browsers send when they open a stream of events again.
+_LAST_EVENT_ID: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "With `accept: text/event-stream`: the id of the last event seen; the stream goes on after it.",
+    "schema": {"type": "string"},
+}
 _STATUS: Final = {
     "type": "object",
     "description": "google.rpc.Status: the code of gRPC, a message, and details with one google.rpc.ErrorInfo.",
@@ -106,6 +114,8 @@ class Document:
                 "parameters": list(self._parameters(method.input_type, in_path, has_body=bool(one.body))),
                 "responses": self._responses(method),
             }
+            if method.server_streaming and not one.body:
+                operation["parameters"].append(_LAST_EVENT_ID)
             if one.body:
                 schema = self._message(method.input_type)
                 operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}

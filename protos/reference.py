@@ -1,6 +1,7 @@
 """Writes the reference of the API, `docs/api.md`, from the descriptors and their comments; `--check` only compares.
 
-`buf build` reads `protos/`; nothing is said here that the .proto files do not say.
+`buf build` reads `protos/`; nothing is said here that the .proto files do not say. `examples.json` has a call of each
+RPC; a test makes these calls to a server.
 """
 
 import json
@@ -14,14 +15,16 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent
 REFERENCE: Final = ROOT / "docs" / "api.md"
+EXAMPLES: Final = ROOT / "protos" / "examples.json"
 PACKAGE: Final = "assetlane.v1"
 FILES: Final = ("upload_service", "asset_service", "access_service", "upload", "asset")
 INTRODUCTION: Final = """\
 # API reference
 
-Made by `make proto` from the comments in [`protos/`](../protos/README.md), which also tells the semantics, the error \
-reasons and the rules of versions.
+Made by `make proto` from the comments in [`protos/`](../protos/README.md), which also explain the guarantees, the \
+error reasons and the rules of versions.
 Package `assetlane.v1`; every error carries one `google.rpc.ErrorInfo` with domain `assetlane`.
+The examples call a server of `make run`; `…` stands for what is left out.
 """
 
 # Numbers of FileDescriptorProto and below, in descriptor.proto: what a comment's path is made of.
@@ -63,24 +66,58 @@ def built_files() -> dict[str, Descriptor]:
 def reference() -> str:
     """Returns the whole page."""
     files = built_files()
-    lines = [INTRODUCTION]
-    for name in FILES:
-        source = Source.of(files[f"assetlane/v1/{name}.proto"])
+    sources = [Source.of(files[f"assetlane/v1/{name}.proto"]) for name in FILES]
+    lines = [INTRODUCTION, *_contents(sources)]
+    for source in sources:
         for part in (_services(source), _messages(source), _enums(source)):
             lines.extend(part)
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _contents(sources: Sequence[Source]) -> Iterator[str]:
+    """Every RPC by its service, then all messages and enums by name."""
+    yield "## Contents\n"
+    yield "| service | RPCs |\n|---|---|"
+    for source in sources:
+        for service in source.descriptor.get("service", ()):
+            yield f"| {_heading(service['name'])} | {', '.join(_heading(rpc['name']) for rpc in service['method'])} |"
+    for title, kind in (("Messages", "messageType"), ("Enums", "enumType")):
+        names = sorted(item["name"] for source in sources for item in source.descriptor.get(kind, ()))
+        yield f"\n{title}: {', '.join(map(_heading, names))}."
+    yield ""
+
+
+def _heading(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
+
+
 def _services(source: Source) -> Iterator[str]:
+    examples = {example["rpc"]: example for example in json.loads(EXAMPLES.read_text())}
     for index, service in enumerate(source.descriptor.get("service", ())):
         yield f"## {service['name']}\n\n{_prose(source.comment(_SERVICES, index))}\n"
         for number, method in enumerate(service["method"]):
             stream = "stream " if method.get("serverStreaming") else ""
             request, response = _link(method["inputType"]), _link(method["outputType"])
-            yield f"### {method['name']}\n\n{request} → {stream}{response}\n"
+            yield f"### {method['name']}\n\n{request} → {stream}{response}, by REST {_paths(method)}\n"
             text, _, errors = source.comment(_SERVICES, index, _METHODS, number).partition("Errors:\n")
             yield f"{_prose(text)}\n"
             yield from _errors(errors)
+            yield from _example(f"{PACKAGE}.{service['name']}", method, examples[f"{service['name']}.{method['name']}"])
+
+
+def _paths(method: Descriptor) -> str:
+    """Returns the method and path of each REST binding."""
+    rule = method["options"]["[google.api.http]"]
+    rules = [rule, *rule.get("additionalBindings", ())]
+    verbs = ("get", "put", "post", "delete", "patch")
+    return ", ".join(f"`{verb.upper()} {one[verb]}`" for one in rules for verb in verbs if verb in one)
+
+
+def _example(service: str, method: Descriptor, example: Descriptor) -> Iterator[str]:
+    request = json.dumps(example["request"], ensure_ascii=False)
+    response = json.dumps(example["response"], ensure_ascii=False, indent=2)
+    call = f"grpcurl -plaintext -d '{request}' 127.0.0.1:50151 {service}/{method['name']}"
+    yield f"```console\n$ {call}\n{response}\n```\n"
 
 
 def _errors(text: str) -> Iterator[str]:
@@ -140,7 +177,7 @@ def _type(field: Descriptor, message: Descriptor, entries: Mapping[str, Descript
 
 def _link(type_name: str) -> str:
     package, _, name = type_name.lstrip(".").rpartition(".")
-    return f"[{name}](#{name.lower()})" if package == PACKAGE else f"`{package}.{name}`"
+    return _heading(name) if package == PACKAGE else f"`{package}.{name}`"
 
 
 def _prose(text: str) -> str:
@@ -158,7 +195,7 @@ def main() -> int:
     page = reference()
     if "--check" in sys.argv:
         if not REFERENCE.exists() or REFERENCE.read_text() != page:
-            sys.stderr.write("docs/api.md is not what protos/ say: run `make proto` and commit\n")
+            sys.stderr.write("docs/api.md is not what protos/ says: run `make proto` and commit\n")
             return 1
         return 0
     REFERENCE.parent.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ import psutil
 from tests.leaks import leaks
 from tests.servers import LIMIT_S, accepted
 
-from assetlane_server.config import PREFIX
+from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress
 
 _ADDRESS = re.compile(r"serving on (127\.0\.0\.1:\d+)")

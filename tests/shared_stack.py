@@ -19,7 +19,7 @@ from typing import Final
 
 from tests.servers import EVERY_TEST, settings_for
 
-from assetlane_server.app import set_up_bucket
+from assetlane_server.composition.app import set_up_bucket
 from assetlane_server.local import EmbeddedStack, StackAddress
 
 START_LIMIT_S: Final = 90.0

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import grpc
 
+from assetlane_server.model import errors
+from assetlane_server.model.upload import Status
 from assetlane_server.rpc.errors import _CODES, answer_to
-from assetlane_server.uploads import errors
-from assetlane_server.uploads.upload import Status
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "protos" / "README.md").read_text()

@@ -16,12 +16,12 @@ import yaml
 from google.protobuf.descriptor_pool import Default
 from prometheus_client.metrics import MetricWrapperBase
 
-from assetlane_server.cli import _STOP_MARGIN_S
-from assetlane_server.config import CLIENTS, PREFIX, SECRETS, Settings
-from assetlane_server.config_sources import SETTINGS_FILE
+from assetlane_server.command.cli import _STOP_MARGIN_S
+from assetlane_server.config.settings import CLIENTS, PREFIX, SECRETS, Settings
+from assetlane_server.config.sources import SETTINGS_FILE
+from assetlane_server.model.upload import Status
 from assetlane_server.rpc.server import _SERVICES
 from assetlane_server.telemetry.metrics import Metrics
-from assetlane_server.uploads.upload import Status
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -161,7 +161,7 @@ def test_the_check_itself_finds_what_is_wrong(query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [UNIT, CONTAINER, (ROOT / "README.md").read_text()], ids=["unit", "container", "readme"]
+    "text", [UNIT, CONTAINER, (ROOT / "docs" / "production.md").read_text()], ids=["unit", "container", "production"]
 )
 def test_every_setting_that_is_named_exists(text: str) -> None:
     """The client's own aside."""

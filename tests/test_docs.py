@@ -1,18 +1,20 @@
 """What the pages say exists: links, headings, commands and their options, settings, targets of make."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from typer.main import get_command
 
 from assetlane.cli.commands import app
-from assetlane_server.cli import cli
-from assetlane_server.config import CLIENTS, SECRETS, Settings
-from assetlane_server.config_sources import SETTINGS_FILE
+from assetlane_server.command.cli import cli
+from assetlane_server.config.settings import CLIENTS, SECRETS, Settings
+from assetlane_server.config.sources import SETTINGS_FILE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
@@ -114,8 +116,28 @@ def test_every_setting_exists(page: Path) -> None:
             assert name in SETTINGS, name
 
 
+def test_the_drawings_are_those_of_their_script() -> None:
+    """To the letter."""
+    drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "drawings.py"))["DRAWINGS"]
+    for name, draw in drawn.items():
+        kept = (ROOT / "docs" / "pictures" / name).read_text()
+        assert kept == draw().svg(), f"{name}: run docs/pictures/drawings.py and look at it"
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/pictures/*.svg")), ids=lambda picture: picture.name)
+def test_every_picture_is_xml_with_a_title_and_is_shown_somewhere(picture: Path) -> None:
+    """For readers who cannot see it, and with colours for dark pages."""
+    tree = ET.fromstring(picture.read_text())  # noqa: S314 - our own
+    title = tree.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text
+    assert "prefers-color-scheme: dark" in picture.read_text()
+    assert any(f"pictures/{picture.name})" in page.read_text() for page in PAGES)
+
+
 def test_one_sentence_per_line() -> None:
     """Diffs of prose stay readable."""
     for page in ROOT.glob("docs/*.md"):
-        told = [line for line in prose(page).splitlines() if line and not line.startswith(("|", "#", "-", "**"))]
-        assert [line for line in told if re.search(r"[.!?] [A-Z]", re.sub(r"^\d\. \*\*.*?\*\*", "", line))] == [], page
+        lines = [line for line in prose(page).splitlines() if line and not line.startswith(("|", "#", "-", "**"))]
+        sentences = [re.sub(r"^\d\. (?:\*\*.*?\*\*)?", "", line) for line in lines]  # without what begins a list's item
+        assert [line for line in sentences if re.search(r"[.!?] [A-Z]", line)] == [], page

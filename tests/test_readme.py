@@ -1,4 +1,4 @@
-"""What the README says is so."""
+"""What the README and the pages of settings and metrics say is so."""
 
 import re
 from pathlib import Path
@@ -6,12 +6,16 @@ from pathlib import Path
 from pydantic_core import PydanticUndefined
 from tests.test_deploy import SERIES
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text()
+MAX_LINES = 200
 
 
-def told_default(default: object) -> str:
+def shown_default(default: object) -> str:
     """Returns a default as the table writes it."""
     if default is PydanticUndefined:
         return "required"
@@ -23,13 +27,18 @@ def told_default(default: object) -> str:
 
 
 def test_the_table_lists_every_setting_with_its_default_and_meaning() -> None:
-    """No setting is missing, none is made up, none is told differently."""
-    table = re.findall(r"^\| `(ASSETLANE_\w+)` \| (.+?) \| (.+) \|$", README, flags=re.MULTILINE)
+    """No setting is missing, none is made up, none is described differently."""
+    table = re.findall(r"^\| `(ASSETLANE_\w+)` \| (.+?) \| (.+) \|$", CONFIGURATION, flags=re.MULTILINE)
     settings = [
-        (f"ASSETLANE_{name.upper()}", told_default(field.default), field.description)
+        (f"ASSETLANE_{name.upper()}", shown_default(field.default), field.description)
         for name, field in Settings.model_fields.items()
     ]
     assert table == settings
+
+
+def test_the_readme_is_read_in_one_sitting() -> None:
+    """It is a page, not a book: the rest is in docs/."""
+    assert len(README.splitlines()) <= MAX_LINES
 
 
 def test_one_sentence_per_line() -> None:
@@ -41,12 +50,12 @@ def test_one_sentence_per_line() -> None:
 
 def test_the_metrics_are_those_that_there_are() -> None:
     """Each with its labels, none left out."""
-    rows = re.findall(r"^\| (`assetlane_[^|]*) \| ([^|]*) ?\| [^|]+ \|$", README, flags=re.MULTILINE)
-    told = {
+    rows = re.findall(r"^\| (`assetlane_[^|]*) \| ([^|]*) ?\| [^|]+ \|$", OBSERVABILITY, flags=re.MULTILINE)
+    listed = {
         name: set(re.findall(r"`(\w+)`", labels)) for names, labels in rows for name in re.findall(r"`(\w+)`", names)
     }
     there = {
         name.removesuffix("_count"): labels for name, labels in SERIES.items() if not name.endswith(("_sum", "_bucket"))
     }
-    assert told.keys() == there.keys()
-    assert {name for name, labels in there.items() if not labels <= told[name]} == set()
+    assert listed.keys() == there.keys()
+    assert {name for name, labels in there.items() if not labels <= listed[name]} == set()

@@ -163,7 +163,7 @@ async def attempted(
             await asyncio.wait(left)
         for task in left:
             if not task.cancelled():
-                task.exception()  # taken note of: nobody is there to be told
+                task.exception()  # retrieved, so that asyncio does not warn: nobody waits for it
         await stream.aclose()
 
 

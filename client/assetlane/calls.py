@@ -130,7 +130,7 @@ class Connection:
         While the server is UNAVAILABLE or gone, or RESOURCE_EXHAUSTED and says how long to wait, the call is
         repeated, after that wait or a jittered one, until `timeout` seconds are over: every RPC of the
         contract is safe to repeat. RESOURCE_EXHAUSTED without any details is repeated a few times. A token that
-        has expired is fetched anew, where that can be done. Raises the `AssetlaneError` for any other status.
+        has expired is replaced by a new one, where that is possible. Raises the `AssetlaneError` for any other status.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self._timeout if timeout is None else timeout)

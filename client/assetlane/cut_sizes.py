@@ -1,4 +1,4 @@
-"""Which cuts to make and how to encode them. Pure, and without Pillow: whoever only asks for them does not load it."""
+"""Which cuts to make and how to encode them. Pure, and without Pillow: naming them does not load it."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args

@@ -1,4 +1,4 @@
-"""Carries one parcel from the request to the ledger, and leaves nothing behind when it cannot."""
+"""Takes one upload from the request to the ledger, and leaves nothing behind when it cannot."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from assetlane.v1.upload_service_pb2 import RequestUploadRequest, RequestUploadR
 logger = logging.getLogger(__name__)
 
 CLEAN_UP = 5.0  # seconds that giving an upload up may take
-LAST_NEWS = 2.0  # seconds to wait for the watch to tell what CompleteUpload has answered already
+LAST_NEWS = 2.0  # seconds to wait for the watch to deliver what CompleteUpload has answered already
 ROUNDS = 3  # how often what is missing at completion is sent again
 
 _TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, StoreUnavailable)
@@ -202,7 +202,7 @@ class Delivery:
         self._multiparts = {name: way.multipart for name, way in ways.items() if way.HasField("multipart")}
 
     async def _told(self, upload_id: str, tally: Tally) -> None:
-        """Tells every status, and ends the delivery when somebody else has ended the upload."""
+        """Reports every status, and ends the delivery when somebody else has ended the upload."""
         async with aclosing(self._lane.watch_upload(upload_id)) as events:
             while True:
                 try:

@@ -147,7 +147,7 @@ _CONTAINERS: Mapping[str, frozenset[str]] = {
     "video/x-flv": _ISO | {"video/x-flv"},
     "video/x-msvideo": frozenset({"video/x-msvideo"}),
 }
-# Picture formats that look like another kind to whoever knows only how they begin.
+# Picture formats whose first bytes look like those of another kind.
 _PICTURES: Mapping[str, frozenset[str]] = {
     "image/eps": frozenset({"application/postscript"}),
     "image/openraster": frozenset({ZIP}),
@@ -257,7 +257,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II\xbc\x01", "image/jxr"),
     (b"II\x55\x00", "image/x-panasonic-rw2"),
     (b"\x76\x2f\x31\x01", "image/x-exr"),
-    (b"\x1a\x45\xdf\xa3", "video/x-matroska"),  # told from WebM below
+    (b"\x1a\x45\xdf\xa3", "video/x-matroska"),  # distinguished from WebM below
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "video/x-ms-asf"),
     (b"\x00\x00\x01\xba", "video/mpeg"),
     (b"\x00\x00\x01\xb3", "video/mpeg"),
@@ -293,7 +293,7 @@ _WORDS: tuple[tuple[bytes, str], ...] = (
     # Words that a text may begin with: asked of what is no text.
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
-    (b"OggS", "audio/ogg"),  # told from video below
+    (b"OggS", "audio/ogg"),  # distinguished from video below
     (b"fLaC", "audio/flac"),
     (b"MThd", "audio/midi"),
     (b"ID3", "audio/mpeg"),
@@ -369,7 +369,7 @@ def _ogg(start: bytes) -> str:
 
 
 def _zip(start: bytes) -> str:
-    """OpenDocument and EPUB begin with their type; of Office documents the names of their parts tell."""
+    """OpenDocument and EPUB begin with their type; Office documents are recognised by the names of their parts."""
     if start[30:38] == b"mimetype" and start[8:10] == b"\x00\x00":
         told = start[38 : 38 + int.from_bytes(start[18:22], "little")][:128]
         if re.fullmatch(rb"application/[a-z0-9.+-]+|image/openraster", told):
@@ -563,6 +563,6 @@ def _major(media_type: str) -> str:
 
 
 def _kind(media_type: str) -> str:
-    """Returns what unknown types are told apart by: pictures, and whatever is played."""
+    """Returns whether a type is a picture, or sound or video; other types are not checked."""
     major = _major(media_type)
     return "media" if major in ("audio", "video") or media_type == "application/vnd.rn-realmedia" else major

@@ -75,7 +75,7 @@ class OutOfRange(CallFailed):
 
 
 class ResumeExpired(OutOfRange):
-    """A resume token is too old: forget what the earlier watch told, and watch again without a token."""
+    """A resume token is too old: discard what the earlier watch delivered, and watch again without a token."""
 
 
 class PreconditionFailed(CallFailed):

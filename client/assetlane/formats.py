@@ -82,7 +82,7 @@ BROKEN = (
 )
 
 HEIF_HINT = f"HEIC pictures are read with an extra: {install_command('heif')}"
-_BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # which of them, only all brands tell
+_BOXED = {"image/avif": "AVIF", "image/heic": "HEIF", "image/heif": "HEIF"}  # all of their brands show which it is
 
 
 def essence(content_type: str) -> str:

@@ -203,14 +203,14 @@ _OFFICE = frozenset({ZIP, OLE})  # the newer are archives, the older and the enc
 
 
 def guessed_content_type(name: str) -> str:
-    """Returns the media type that the name's ending tells, `application/octet-stream` for an unknown one."""
+    """Returns the media type that belongs to the name's ending, `application/octet-stream` for an unknown one."""
     return _by_name(name) or NEUTRAL
 
 
 def declared_content_type(name: str, start: bytes) -> str:
     """Returns the media type to declare a file as that has this name and begins so (`detection.SNIFFED_BYTES`).
 
-    What the name tells, unless the bytes surely are something else: a PNG called `.jpg` is a PNG. A picture or PDF
+    What the name says, unless the bytes clearly are something else: a PNG called `.jpg` is a PNG. A picture or PDF
     by name whose bytes are nothing that is known is `application/octet-stream`: it goes in as what it is.
     """
     named = _by_name(name)

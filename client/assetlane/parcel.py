@@ -69,7 +69,7 @@ async def packed(
 
     With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
 
-    Without `content_type` the type is what `name` tells, unless the bytes surely are something else.
+    Without `content_type` the type follows from `name`, unless the bytes clearly are something else.
     What cuts or a preview cannot be made of goes without them, with a notice that says why; with `require_cuts` it
     is refused. Raises CutsRefused, ImageRefused, VideoRefused; ImageRefused also for a picture that is not what
     `content_type` says; OSError; ValueError for an instant before the start.

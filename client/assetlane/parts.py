@@ -21,10 +21,10 @@ from assetlane.v1.upload_service_pb2 import PartPromise, SignedPart, StoredPart
 
 AT_ONCE = 4  # parts of one object on their way, as many more are signed and wait
 READ_BYTES = 1024 * 1024
-REPLACE_DELAY = 1.0  # seconds after a listing: a store that tells times to the second must know what is the newer
+REPLACE_DELAY = 1.0  # seconds after a listing: a store that keeps times to the second has to know which is newer
 
 OnSent = Callable[[int], None]
-"""Told how many bytes of the object are sent, of each part the current try."""
+"""Called with the number of bytes of the object that are sent, of each part in its current try."""
 
 
 class PartLane(Protocol):
@@ -73,7 +73,7 @@ class Shipment:
     async def run(self, *, resumes: bool) -> None:
         """Sends every part, or with `resumes` those that the store does not have yet.
 
-        Returns early when the upload is not open any more: completing it tells how it ended. Raises FileChanged
+        Returns early when the upload is not open any more: completing it returns how it ended. Raises FileChanged
         when the file is not what it was at the start; otherwise what `transfer.put` and the server's calls raise.
         """
         try:
@@ -150,7 +150,7 @@ class Shipment:
 
 
 async def _is_same(source: Source, stored: StoredPart) -> bool:
-    """Whether the store has exactly these bytes, as far as it tells: a size that fits and no hash prove nothing."""
+    """Whether the store has exactly these bytes, as far as it reports: a size that fits and no hash prove nothing."""
     if stored.size_bytes != source.size_bytes:
         return False
     if stored.sha256:

@@ -53,7 +53,7 @@ MAX_STRETCH = 4  # of pixels that are not square: more is damage
 # FFmpeg's names. No playlists (hls, dash, concat): those make it open other files and addresses.
 _CONTAINERS = "mov,mp4,3gp,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 _UNSPECIFIED = 2  # ISO/IEC 23091-4, matrix coefficients
-_HIGH_DEFINITION_PX = 720  # from this height on, what does not tell its colours means those of BT.709
+_HIGH_DEFINITION_PX = 720  # from this height on, a video that does not say its colours means those of BT.709
 _TWELVE_BITS = 4095
 _MATRIX_BYTES = 36  # nine 32-bit numbers, ISO/IEC 14496-12 8.2.2.3
 _TURNS = {
@@ -72,7 +72,7 @@ _TURNS = {
 class Preview:
     """What a video is, and its still.
 
-    Its size as shown (turned, with square pixels); `duration` None when the file does not tell; `at`: the
+    Its size as shown (turned, with square pixels); `duration` None when the file does not say; `at`: the
     instant of the still; `color`: the still's average; `still`: as large as the video, named `preview`;
     `cuts`: of the still, as of any picture.
     """
@@ -178,7 +178,7 @@ def _track(container: "InputContainer") -> "VideoStream":
 
 def _check_pixels(width: int, height: int, options: CutOptions) -> None:
     if not width * height:
-        raise VideoRefused("VIDEO_BROKEN", "the video does not tell its size, or is absurdly large")
+        raise VideoRefused("VIDEO_BROKEN", "the video does not say its size, or is absurdly large")
     if width * height > options.max_pixels:
         raise VideoRefused(
             "VIDEO_TOO_LARGE",
@@ -189,7 +189,7 @@ def _check_pixels(width: int, height: int, options: CutOptions) -> None:
 
 
 def _duration(container: "InputContainer", stream: "VideoStream") -> timedelta | None:
-    """Returns how long it is: of the whole file if that is told, otherwise of the track."""
+    """Returns how long it is: the whole file if it says so, otherwise the track."""
     if container.duration and container.duration > 0:
         return timedelta(microseconds=container.duration)
     if stream.time_base and stream.duration:
@@ -250,7 +250,7 @@ def _last_before(
     """Returns the last whole frame that begins at or before the instant, else the first there is.
 
     None when there is none. `sought`: also when the first frame is spoilt, as it is where a damaged index
-    leads to, or where the decoder lacks what only the start of the file tells.
+    leads to, or where the decoder lacks what only the start of the file says.
     """
     found: VideoFrame | None = None
     for frame in islice(_frames(container, stream), MAX_FRAMES):
@@ -258,7 +258,7 @@ def _last_before(
             if sought and found is None:
                 return None
             continue
-        if found is not None and (frame.time or 0.0) > begin:  # a frame may not tell its time
+        if found is not None and (frame.time or 0.0) > begin:  # a frame may not say its time
             break
         found = frame
     return found
@@ -312,10 +312,10 @@ def _tone_mapped(frame: "VideoFrame", transfer: Transfer) -> Image.Image:
 
 
 def _turn(frame: "VideoFrame") -> Image.Transpose | None:
-    """Returns the turn that the display matrix tells, mirrored ones too; slants are not turned."""
+    """Returns the turn that the display matrix says, mirrored ones too; slants are not turned."""
     from av.sidedata.sidedata import Type
 
-    sides = cast("SideDataContainer", frame.side_data)  # its stub tells of two keys only
+    sides = cast("SideDataContainer", frame.side_data)  # its stub has two keys only
     found = bytes(sides[Type.DISPLAYMATRIX]) if Type.DISPLAYMATRIX in sides else b""
     if len(found) != _MATRIX_BYTES:
         return None

@@ -1,4 +1,4 @@
-"""How far an upload is, told while it happens."""
+"""How far an upload is, reported while it happens."""
 
 import asyncio
 import inspect
@@ -34,9 +34,9 @@ class Progress:
 
 
 class Tally:
-    """Adds up what was sent, and tells `on_progress` in a task of its own.
+    """Adds up what was sent, and calls `on_progress` in a task of its own.
 
-    So a slow callback never holds a transfer up. Every status is told, in order; of bytes only the newest.
+    So a slow callback never delays a transfer. Every status is reported, in order; of bytes only the newest count.
     """
 
     def __init__(self, upload_id: str, sizes: Mapping[str, int], on_progress: OnProgress | None) -> None:
@@ -64,19 +64,19 @@ class Tally:
             self._wake.set()
 
     def close(self) -> None:
-        """Lets `run` return once everything is told."""
+        """Lets `run` return once everything is reported."""
         self._closed = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Tells what is noted until the tally is closed. Raises what the callback raises."""
+        """Reports what is noted until the tally is closed. Raises what the callback raises."""
         while not self._closed:
             await self._wake.wait()
             self._wake.clear()
             await self.tell()
 
     async def tell(self) -> None:
-        """Tells what is noted and not told yet."""
+        """Reports what is noted and not reported yet."""
         while self._steps:
             step = self._steps.popleft()
             variant = step if isinstance(step, str) else ""

@@ -1,4 +1,4 @@
-"""Tells the server how far an upload is, so that whoever watches it sees it too."""
+"""Reports to the server how far an upload is, so that its watchers see it too."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ class ProgressDesk(Protocol):
     """Who takes the reports."""
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
-        """Tells the watchers of an upload how many bytes of each variant are sent."""
+        """Reports to the watchers of an upload how many bytes of each variant are sent."""
 
 
 class Reporter:

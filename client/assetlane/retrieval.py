@@ -30,7 +30,7 @@ from assetlane.transfer import (
 Renew = Callable[[], Awaitable[str]]
 """Returns a freshly signed URL of the same object."""
 OnReceived = Callable[[int], None]
-"""Told how many bytes have come so far."""
+"""Called with the number of bytes that have arrived so far."""
 
 
 async def fetch(
@@ -51,7 +51,7 @@ async def fetch(
     A lost connection is resumed where it broke; a refused signature is renewed once through `renew`.
     With `part_size_bytes`, `sha256` is that over the SHA-256s of parts of this size.
     Raises StoreRefused, StoreUnavailable, ContentMismatch (other bytes than `size_bytes` and `sha256` say),
-    and OSError when the file cannot be written. No error tells the URL.
+    and OSError when the file cannot be written. No error contains the URL.
     """
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
@@ -228,7 +228,7 @@ class _Download:
                 self._on_received(self.received)
 
     async def _restart(self) -> None:
-        """Begins anew: this store does not resume."""
+        """Begins again: this store does not resume."""
         await self._sink.restart()
         self.received = 0
         self.digest = digest_for(self._part_size_bytes)

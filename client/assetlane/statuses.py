@@ -55,7 +55,7 @@ def error_from(error: grpc.aio.AioRpcError) -> errors.CallFailed:
 
 
 def is_bare_exhaustion(failed: errors.CallFailed) -> bool:
-    """Returns whether gRPC itself refused a call as RESOURCE_EXHAUSTED: it tells neither why nor for how long."""
+    """Returns whether gRPC itself refused a call as RESOURCE_EXHAUSTED: it says neither why nor for how long."""
     return isinstance(failed, errors.ResourceExhausted) and failed.reason == grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 

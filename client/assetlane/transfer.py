@@ -35,7 +35,7 @@ _STALE_CODES = frozenset({"ExpiredToken"})  # likewise
 Renew = Callable[[], Awaitable[PresignedRequest]]
 """Returns a freshly signed way to the same place."""
 OnSent = Callable[[int], None]
-"""Told how many bytes of the current try the store's connection has taken."""
+"""Called with the number of bytes of the current try that the store's connection has taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ async def put(
     try may have arrived: one of this call, or of a process before it (`may_exist`).
 
     Raises ObjectExists, StoreRefused, StoreUnavailable, FileChanged; OSError when the file cannot be read;
-    and whatever `renew` and `on_sent` raise. No error tells the URL.
+    and what `renew` and `on_sent` raise. No error contains the URL.
     """
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     failed, renewals = attempts, 0

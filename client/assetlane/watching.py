@@ -76,7 +76,7 @@ class Cursor(Protocol[Request_co, Event_contra, News_co]):
         """Returns the request that continues after everything taken so far."""
 
     def take(self, event: Event_contra) -> News_co | None:
-        """Returns what `event` tells the watcher, None for a repeat or a heartbeat."""
+        """Returns what the watcher receives of `event`, None for a repeat or a heartbeat."""
 
     def finished(self) -> bool:
         """Returns whether nothing can come any more."""
@@ -164,14 +164,14 @@ class SessionCursor:
 
 
 class WithProgress:
-    """A watch of uploads that also tells how far they are, in between their status changes."""
+    """A watch of uploads that also reports how far they are, in between their status changes."""
 
     def __init__(self, cursor: UploadCursor | SessionCursor) -> None:
         self._cursor = cursor
         self.endless = cursor.endless
 
     def request(self) -> WatchUploadRequest:
-        """Returns a request for the status changes that are new: of progress nothing is told again."""
+        """Returns a request for the status changes that are new: progress is not sent again."""
         return self._cursor.request()
 
     def take(self, event: WatchUploadResponse) -> StatusEvent | ProgressEvent | None:
@@ -186,8 +186,8 @@ class WithProgress:
 class AssetsCursor:
     """A watch of a partition; never over.
 
-    A resumed watch is told again what changed shortly before its token. The REMEMBERED assets that were told
-    last are known by their revision and not told twice.
+    A resumed watch receives again what changed shortly before its token. The REMEMBERED assets that were delivered
+    last are known by their revision and not delivered twice.
     """
 
     endless = True
@@ -245,7 +245,7 @@ async def watch(
 ) -> AsyncGenerator[News, None]:
     """Yields what is new, across lost connections, restarted servers and peers gone silent.
 
-    With `renews_token`, opening a stream anew fetches another token, and so the watch outlives each of them.
+    With `renews_token`, reopening a stream fetches another token, and so the watch outlives each of them.
 
     Ends when `cursor` is finished or the server ends the watch. Raises the `AssetlaneError` of a status
     that a repeat would only meet again. Closing or cancelling it cancels the call.
@@ -275,7 +275,7 @@ async def watch(
             if expired and clock() - opened_at > _ACCEPTED_AFTER:
                 doubts = 0  # it was a good one
                 backoff.reset()
-            # A place may be free after the wait that the server tells. Without one it may be what stays too large.
+            # A place may be free after the wait that the server asks for. Without one the message may stay too large.
             is_too_much = isinstance(failed, ResourceExhausted) and failed.retry_after is None
             doubts += expired or is_too_much or error.code() in _DOUBTFUL
             if is_permanent or not (expired or error.code() in _TRANSIENT | _DOUBTFUL) or doubts > _DOUBTS:

@@ -22,6 +22,8 @@ import grpc
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
+from assetlane.v1.access_service_pb2_grpc import AccessServiceStub
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import RefreshAssetRequest
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceStub
@@ -79,7 +81,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class StoreRefused(Exception):  # noqa: N818 - an answer, not a fault
-    """What the store answered to a PUT or GET that it did not carry out. Never tells the URL, which is a secret."""
+    """What the store answered to a PUT or GET that it did not carry out. Never contains the URL, which is a secret."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -93,11 +95,12 @@ class Lane:
     ASSETLANE_TOKEN (a bearer token), ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token: str | None = None) -> None:
+        """`token` takes the place of ASSETLANE_TOKEN: the scoped token that a back end has made for a device."""
         target = os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151")
         # Notices a server that is gone without a word. The server allows a ping every ten seconds.
         options = (("grpc.keepalive_time_ms", 30_000), ("grpc.keepalive_timeout_ms", 10_000))
-        ca, token = os.environ.get("ASSETLANE_CA_FILE"), os.environ.get("ASSETLANE_TOKEN")
+        ca, token = os.environ.get("ASSETLANE_CA_FILE"), token or os.environ.get("ASSETLANE_TOKEN")
         self._channel = (
             grpc.secure_channel(target, grpc.ssl_channel_credentials(Path(ca).read_bytes()), options)
             if ca
@@ -108,6 +111,7 @@ class Lane:
         self.uid = os.environ.get("ASSETLANE_UID", "ann")
         self.uploads = UploadServiceStub(self._channel)
         self.assets = AssetServiceStub(self._channel)
+        self.access = AccessServiceStub(self._channel)
 
     def close(self) -> None:
         """Closes the connection, and ends what goes on on it."""
@@ -131,10 +135,18 @@ class Lane:
                 raise refusal
             time.sleep(pause)
 
+    def create_token(self, request: CreateTokenRequest) -> ScopedToken:
+        """Makes a scoped token for a device: for one upload, or for a user's partitions.
+
+        Only a service caller of the server's policy makes tokens. A new upload brings one along: `issue_token` of its
+        request. Raises Refusal.
+        """
+        return self.call(self.access.CreateToken, request).token
+
     def watch(self, upload_id: str, after_revision: int = 0) -> Iterator[StatusEvent]:
         """Yields every status change after a revision, once and in order, and ends after the final one.
 
-        Goes on by itself when the connection or the server is lost: the last revision told is all it takes.
+        Goes on by itself when the connection or the server is lost: the last revision delivered is all it takes.
         Raises Refusal.
         """
         failures = 0
@@ -277,7 +289,7 @@ def _put_or_renew(lane: Lane, request: RequestUploadRequest, target: WriteTarget
     except StoreRefused as error:
         if error.status != 403:
             raise
-        # The same request id: the same upload, signed anew.
+        # The same request id: the same upload, with new signatures.
         for fresh in lane.call(lane.uploads.RequestUpload, request).write_targets:
             if fresh.variant == target.variant:
                 put(_single(fresh), path)

@@ -10,6 +10,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
+
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, ScopedToken, TokenOptions
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, GetAssetRequest, RefreshAssetRequest
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan, Upload, UploadStatus, WriteTarget
@@ -41,16 +44,33 @@ class Player:
         """Keeps the write targets for `put`."""
         request = RequestUploadRequest(
             request_id=given.get("request_id", ""),
-            uid=self._lane.uid,
+            uid=given.get("uid", self._lane.uid),
             file_path=given["file_path"],
             partition=given.get("partition", ""),
             expiration_hours=given.get("expiration_hours"),
             variants=[promise(Path(given["file"]), given["content_type"])],
             cut_plan=CutPlan(maker=CutMaker.CUT_MAKER_SERVER) if given.get("server_cuts") else None,
+            issue_token=TokenOptions() if given.get("issue_token") else None,
         )
         reply = self._lane.call(self._lane.uploads.RequestUpload, request)
         self._targets[reply.upload.upload_id] = list(reply.write_targets)
-        return {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+        told = {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+        return {**told, "token": token_of(reply.token)} if reply.HasField("token") else told
+
+    def create_token(self, given: Told) -> Told:
+        """Reports the token: for an upload, or for partitions of a user."""
+        lifetime = Duration(seconds=given["lifetime_s"]) if "lifetime_s" in given else None
+        if "upload_id" in given:
+            request = CreateTokenRequest(upload_id=given["upload_id"], lifetime=lifetime)
+        else:
+            scope = PartitionScope(read=given.get("read", []), write=given.get("write", []))
+            request = CreateTokenRequest(uid=given.get("uid", self._lane.uid), partitions=scope, lifetime=lifetime)
+        return {"token": token_of(self._lane.create_token(request))}
+
+    def use_token(self, given: Told) -> Told:
+        """Goes on with that token, on a connection of its own, until the program ends."""
+        self._lane = Lane(given["token"])
+        return {}
 
     def put(self, given: Told) -> Told:
         """Sends the file to every target of the upload."""
@@ -62,18 +82,18 @@ class Player:
         return {"stored": True}
 
     def complete_upload(self, given: Told) -> Told:
-        """Tells the upload and the asset, or null."""
+        """Reports the upload and the asset, or null."""
         request = CompleteUploadRequest(upload_id=given["upload_id"])
         reply = self._lane.call(self._lane.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
         return {"upload": upload_of(reply.upload), "asset": asset_of(reply.asset) if reply.HasField("asset") else None}
 
     def get_upload(self, given: Told) -> Told:
-        """Tells the upload."""
+        """Reports the upload."""
         request = GetUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.GetUpload, request).upload)}
 
     def cancel_upload(self, given: Told) -> Told:
-        """Tells the upload."""
+        """Reports the upload."""
         request = CancelUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.CancelUpload, request).upload)}
 
@@ -97,11 +117,11 @@ class Player:
         return {}
 
     def finish_watch(self, given: Told) -> Told:
-        """Tells every status change of a watch that ended."""
+        """Reports every status change of a watch that ended."""
         return {"events": self._watches[given["watch"]].result()}
 
     def read(self, given: Told) -> Told:
-        """Tells length and SHA-256 of what a URL reads."""
+        """Reports length and SHA-256 of what a URL reads."""
         try:
             size, sha256 = read(given["url"])
         except StoreRefused as error:
@@ -109,17 +129,17 @@ class Player:
         return {"http_status": 200, "size_bytes": size, "sha256": sha256.hex()}
 
     def get_asset(self, given: Told) -> Told:
-        """Tells the asset."""
+        """Reports the asset."""
         request = GetAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.GetAsset, request).asset)}
 
     def refresh_asset(self, given: Told) -> Told:
-        """Tells the asset."""
+        """Reports the asset."""
         request = RefreshAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.RefreshAsset, request).asset)}
 
     def delete_asset(self, given: Told) -> Told:
-        """Has nothing to tell."""
+        """Reports nothing."""
         self._lane.call(self._lane.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
         return {}
 
@@ -130,7 +150,7 @@ def status_of(status: "UploadStatus.ValueType") -> str:
 
 
 def upload_of(upload: Upload) -> Told:
-    """Returns an upload as the protocol tells it."""
+    """Returns an upload as the protocol writes it."""
     return {
         "upload_id": upload.upload_id,
         "status": status_of(upload.status),
@@ -140,8 +160,13 @@ def upload_of(upload: Upload) -> Told:
     }
 
 
+def token_of(token: ScopedToken) -> Told:
+    """Returns a scoped token as the protocol writes it."""
+    return {"token": token.token, "expire_unix_s": token.expire_time.seconds}
+
+
 def asset_of(asset: Asset) -> Told:
-    """Returns an asset as the protocol tells it."""
+    """Returns an asset as the protocol writes it."""
     return {
         "asset_id": asset.asset_id,
         "partition": asset.partition,

@@ -14,7 +14,7 @@ EXAMPLE_LIMIT_S = 300.0
 
 
 async def main(path: Path) -> None:
-    """Uploads with cuts by the server, tells what happens, reads everything back, and renews the read URLs."""
+    """Uploads with cuts by the server, prints what happens, reads everything back, and renews the read URLs."""
     ca = os.environ.get("ASSETLANE_CA_FILE")
     lane = Client(
         os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"),
@@ -38,7 +38,7 @@ async def main(path: Path) -> None:
 
 
 def tell_status(progress: Progress) -> None:
-    """Prints each new status; bytes on their way are told too, with their variant."""
+    """Prints each new status, and the bytes sent of each variant."""
     if not progress.variant:
         print(progress.status_name)
 

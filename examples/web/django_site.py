@@ -57,7 +57,7 @@ def reasons(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
 
 
 def upload(request: HttpRequest) -> HttpResponse:
-    """Stores the file of a form, with its cuts, and tells where it can be read."""
+    """Stores the file of a form, with its cuts, and returns where it can be read."""
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     file = request.FILES["file"]

@@ -23,7 +23,7 @@ lane = sync.Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), uid="f
 
 @app.post("/files")
 def upload() -> Response:
-    """Stores the file of a form, with its cuts, and tells where it can be read."""
+    """Stores the file of a form, with its cuts, and returns where it can be read."""
     file = request.files["file"]
     asset = lane.upload(file.stream, file_path=file.filename or "upload", partition="public")
     return jsonify(asset_id=asset.asset_id, variants=[variant.name for variant in asset.variants])

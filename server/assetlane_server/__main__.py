@@ -12,7 +12,7 @@ _EXTRA = frozenset(
 def main() -> None:
     """Runs the command line. Without the extra, says what to install and exits with 1."""
     try:
-        from assetlane_server.cli import main as run
+        from assetlane_server.command.cli import main as run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -7,7 +7,7 @@ import pytest
 from tests.access.certificates import Authority
 
 from assetlane_server.access.certificates import CertificateFiles, current_certificates, read_certificates
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 
 def test_what_fits_is_read(tmp_path: Path) -> None:

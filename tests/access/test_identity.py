@@ -19,7 +19,7 @@ from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import KeySet, keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, policy_of
 from assetlane_server.access.watched import WatchedPolicy
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.errors import (
     TokenExpired,
     TokenInvalid,
     TokenMissing,

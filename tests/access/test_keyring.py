@@ -15,7 +15,7 @@ from tests.access.tokens import Issuer, key_set
 
 from assetlane_server.access.keyring import MAX_BYTES, Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_jwks
-from assetlane_server.uploads.errors import KeysUnavailable
+from assetlane_server.model.errors import KeysUnavailable
 
 PARSE = partial(keys_of_jwks, allows_secrets=True)
 HOUR = timedelta(hours=1)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from assetlane_server.access.callers import UserAccess
 from assetlane_server.access.policy import DEFAULT_POLICY, pattern_of, policy_of
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.paths import fault_in_path
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.paths import fault_in_path
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
 

@@ -19,8 +19,8 @@ from assetlane_server.access.quotas import (
     ration_of,
     shortage,
 )
-from assetlane_server.uploads.errors import CallRateExceeded, TooManyBytes, TooManyUploads
-from assetlane_server.uploads.ports import Account, Balance, Ration
+from assetlane_server.model.errors import CallRateExceeded, TooManyBytes, TooManyUploads
+from assetlane_server.model.quotas import Account, Balance, Ration
 
 SIZE = 5_020_000  # of the sample
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from assetlane_server.access.ring_files import RingFiles, ring_document
-from assetlane_server.uploads.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged, change_ring
+from assetlane_server.model.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged
+from assetlane_server.uploads.rings import change_ring
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
 SECRET = b"s" * 32
@@ -96,11 +97,18 @@ GOOD = ring_document(Ring("clinic").with_key("a", SECRET, NOW))
     ],
 )
 async def test_a_file_that_is_no_ring_is_told_by_its_name(tmp_path: Path, content: bytes) -> None:
-    """And quotes nothing of it."""
+    """And quotes nothing of it; other rings are read all the same, and it can be dropped."""
     (tmp_path / "clinic.json").write_bytes(content)
-    with pytest.raises(RingsUnreadable, match="clinic") as refused:
-        await RingFiles(tmp_path).read_rings()
+    files = RingFiles(tmp_path)
+    lab = await change_ring(files, "lab", lambda one: one.with_key("a", SECRET, NOW))
+    rings = await files.read_rings()
+    assert rings["lab"] == lab
+    assert rings["clinic"].keys == ()
+    with pytest.raises(RingsUnreadable, match=r"ring clinic: .*drop the ring") as refused:
+        await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))
     assert "c2hvcnQ" not in str(refused.value)
+    assert await files.drop_ring("clinic")
+    assert (await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))).revision == 1
 
 
 async def test_what_the_system_refuses_is_told(tmp_path: Path) -> None:

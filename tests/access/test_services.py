@@ -22,7 +22,8 @@ from assetlane_server.access.keys import keys_of_file
 from assetlane_server.access.policy import Part, Pattern, Policy, check_rpcs, pattern_of, policy_of
 from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import (
     InvalidRequest,
     NoSigningKey,
     NotReady,
@@ -34,10 +35,10 @@ from assetlane_server.uploads.errors import (
     TokenRevoked,
     UidMismatch,
 )
-from assetlane_server.uploads.ports import Access, CallerKind
-from assetlane_server.uploads.rings import Ring
-from assetlane_server.uploads.scoped_tokens import PartitionScope
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.rings import Ring
+from assetlane_server.model.scoped_tokens import PartitionScope
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
 
 POLICY = """\
 read = ["user/{uid}"]
@@ -480,6 +481,61 @@ async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_told_once(capl
     door.text = good.replace('"clinic/**"', '"clinic/y"')
     await door.policy.look()
     assert not clinic.may_read("clinic/x")
+
+
+async def test_a_service_that_the_policy_means_another_caller_by_is_gone() -> None:
+    """Also for a watch that its former caller holds open."""
+    door = Door()
+    clinic = await door.clinic()
+    await door.change_policy('subject = "clinic-backend"', 'subject = "another-backend"')
+    for ask in (
+        lambda: clinic.check("GetUpload"),
+        lambda: clinic.may_read("clinic/x"),
+        lambda: clinic.acting_for("ann"),
+    ):
+        with pytest.raises(TokenRevoked):
+            ask()
+    assert isinstance(await door.access(door.issuer.token("clinic-backend")), UserAccess)
+
+
+async def test_a_ring_that_becomes_damaged_keeps_its_keys_and_hinders_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Told once. Another ring that is dropped meanwhile is gone, and so is the damaged one when it is dropped."""
+    door = Door(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
+    door.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
+    mine = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await door.clinic()).token
+    other = await door.access(door.issuer.token("o"))
+    theirs = door.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
+    door.rings["clinic"] = Ring("clinic", fault="ring clinic: this is not a ring of keys")
+    await door.drop_ring("other")
+    for _ in range(3):
+        await door.watched.look()
+    assert (await door.access(mine)).uid == "ann"
+    with pytest.raises(TokenInvalid):
+        await door.access(theirs)
+    assert caplog.text.count("this is not a ring of keys") == 1
+    await door.drop_ring("clinic")
+    await door.watched.look()
+    with pytest.raises(TokenInvalid):
+        await door.access(mine)
+
+
+async def test_without_keys_of_an_issuer_certificates_and_scoped_tokens_remain() -> None:
+    """A token of somebody else's making is refused, whatever it says."""
+    door = Door()
+    token = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await door.clinic()).token
+    tokens = TokenAuthenticator(
+        None, door.policy, scoped=door.scoped, issuer=None, audience=None, leeway=timedelta(0), now=door.now
+    )
+    scanner = await tokens.access_of(None, ["scanner.example"])
+    assert isinstance(scanner, ServiceAccess)
+    assert (await tokens.access_of(f"Bearer {token}")).uid == "ann"
+    for refused in (door.issuer.token("ann"), door.issuer.token("clinic-backend")):
+        with pytest.raises(TokenInvalid):
+            await tokens.access_of(f"Bearer {refused}", ["scanner.example"])
+    with pytest.raises(TokenMissing):
+        await tokens.access_of(None, ["other.example"])
 
 
 def test_the_policy_of_the_documentation_is_a_policy() -> None:

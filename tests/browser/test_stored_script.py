@@ -25,7 +25,7 @@ from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
 from assetlane_server.local import StackAddress
-from assetlane_server.uploads.media_types import parse_media_type
+from assetlane_server.model.media_types import parse_media_type
 
 PAGES_AT_ONCE = 6
 LIMIT_MS = 30_000.0

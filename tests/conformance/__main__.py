@@ -19,12 +19,18 @@ async def put_through(command: Sequence[str], only: str) -> int:
     """Plays the scenarios whose names hold `only`, each to a process of its own; returns how many failed."""
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="assetlane-conformance-") as folder:
-        async with embedded_stack(Path(folder) / "data") as stack, stage(stack.address, Path(folder)) as place:
+        async with (
+            embedded_stack(Path(folder) / "data") as stack,
+            stage(stack.address, Path(folder)) as open_place,
+            stage(stack.address, Path(folder) / "secured", is_secured=True) as secured,
+        ):
             for scenario in scenarios():
                 if only not in scenario.name:
                     continue
+                place = secured if scenario.is_of_backend else open_place
+                environment = place.backend_environment if scenario.is_of_backend else place.environment
                 try:
-                    async with player(command, Path.cwd(), place.environment) as playing:
+                    async with player(command, Path.cwd(), environment) as playing:
                         await perform(scenario, playing, place)
                 except NonconformingError as error:
                     failed += 1

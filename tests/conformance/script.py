@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 PROTOCOL: Final = 1
 SCRIPT: Final = Path(__file__).parent / "script.json"
@@ -45,6 +45,8 @@ class Scenario:
 
     name: str
     steps: tuple[Step, ...]
+    is_of_backend: bool = False
+    """Whether the client begins as a service caller, on a server that verifies tokens; else it is the user `ann`."""
 
 
 def scenarios(path: Path = SCRIPT) -> tuple[Scenario, ...]:
@@ -52,7 +54,19 @@ def scenarios(path: Path = SCRIPT) -> tuple[Scenario, ...]:
     script = json.loads(path.read_text())
     if script["protocol"] != PROTOCOL:
         raise ValueError(f"{path.name} is for protocol {script['protocol']}, this driver for {PROTOCOL}")
-    return tuple(Scenario(told["name"], tuple(_step(step) for step in told["steps"])) for told in script["scenarios"])
+    return tuple(_scenario(told) for told in script["scenarios"])
+
+
+def scenarios_of(caller: Literal["user", "backend"]) -> tuple[Scenario, ...]:
+    """Returns the scenarios of the script that begin as this caller."""
+    return tuple(scenario for scenario in scenarios() if scenario.is_of_backend == (caller == "backend"))
+
+
+def _scenario(told: Mapping[str, Any]) -> Scenario:
+    caller = told.get("as", "user")
+    if caller not in ("user", "backend"):
+        raise ValueError(f"{told['name']}: no such caller: {caller}")
+    return Scenario(told["name"], tuple(_step(step) for step in told["steps"]), caller == "backend")
 
 
 def _step(told: Mapping[str, Any]) -> Step:

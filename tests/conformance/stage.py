@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,22 +15,42 @@ from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.config import PREFIX
+from assetlane_server.access.ring_files import RingFiles
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress
+from assetlane_server.uploads.rings import change_ring
 
 STOP_LIMIT_S: Final = 30.0
 UID: Final = "ann"
 _LOG_LINES: Final = 60
+_POLICY: Final = """\
+read = ["user/{uid}", "public"]
+write = ["user/{uid}", "public"]
+
+[[service]]
+name = "clinic"
+subject = "clinic-backend"
+users = ["ann"]
+read = ["user/{uid}"]
+write = ["user/{uid}"]
+"""
 
 
 class Stage:
     """A server that can be restarted, and the environment in which clients find it."""
 
     def __init__(
-        self, server: ServerProcess, folder: Path, secrets_of_clients: Mapping[str, str], web_url: str = ""
+        self,
+        server: ServerProcess,
+        folder: Path,
+        secrets_of_clients: Mapping[str, str],
+        web_url: str = "",
+        backend_token: str = "",
     ) -> None:
         self._server = server
         self._secrets_of_clients = secrets_of_clients
+        self._backend_token = backend_token
         self.folder = folder
         """Where the driver's files are made."""
         self.web_url = web_url
@@ -48,6 +69,13 @@ class Stage:
         if self.web_url:
             where["ASSETLANE_WEB_URL"] = self.web_url
         return {**inherited, **where, **self._secrets_of_clients}
+
+    @property
+    def backend_environment(self) -> dict[str, str]:
+        """The same for a service caller that acts for the user. Only of a secured stage."""
+        if not self._backend_token:
+            raise ValueError("this server verifies no tokens, and so knows no service caller")
+        return {**self.environment, "ASSETLANE_TOKEN": self._backend_token}
 
     @property
     def server_errors(self) -> list[str]:
@@ -74,24 +102,33 @@ async def stage(
     database_name, key_prefix = f"assetlane_test_{secrets.token_hex(8)}", f"conformance-{secrets.token_hex(8)}/"
     await prepare_bucket(settings_for(stack, database_name, key_prefix))
     await asyncio.to_thread(folder.mkdir, exist_ok=True)
-    secured, clients = _secured(folder) if is_secured else ({}, {})
+    secured, clients, backend_token = await _secured(folder) if is_secured else ({}, {}, "")
     web_url = f"http{'s' if is_secured else ''}://localhost:{_free_port()}" if has_web else ""
     web = {"web_listen": web_url.replace("localhost", "127.0.0.1").rpartition("/")[2]} if has_web else {}
     settings = {"listen": f"127.0.0.1:{_free_port()}", "key_prefix": key_prefix, **web, **secured}
     environment = environment_for(stack, database_name, settings=settings, grace_seconds=5)
     async with server_process(environment, folder / "server.log") as server:
-        yield Stage(server, folder, clients, web_url)
+        yield Stage(server, folder, clients, web_url, backend_token)
 
 
-def _secured(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns the settings of a server with TLS and tokens, and the environment of a client that has what it takes."""
+async def _secured(folder: Path) -> tuple[dict[str, str], dict[str, str], str]:
+    """Returns the settings of a server with TLS and tokens, the environment of its clients, and a back end's token."""
     authority, issuer = Authority(), Issuer()
     chain, key = authority.signed("localhost").put(folder)
     (folder / "ca.pem").write_bytes(authority.pem)
     (folder / "tokens.pem").write_bytes(issuer.file)
-    server = {"tls_cert_file": str(chain), "tls_key_file": str(key), "jwt_key_file": str(folder / "tokens.pem")}
+    (folder / "policy.toml").write_text(_POLICY)
+    rings, since = folder / "rings", utc_now() - timedelta(minutes=1)
+    await change_ring(RingFiles(rings), "clinic", lambda ring: ring.with_key("k1", secrets.token_bytes(32), since))
+    server = {
+        "tls_cert_file": str(chain),
+        "tls_key_file": str(key),
+        "jwt_key_file": str(folder / "tokens.pem"),
+        "policy_file": str(folder / "policy.toml"),
+        "token_keys": str(rings),
+    }
     client = {"ASSETLANE_CA_FILE": str(folder / "ca.pem"), "ASSETLANE_TOKEN": issuer.token(UID)}
-    return server, client
+    return server, client, issuer.token("clinic-backend")
 
 
 def _free_port() -> int:

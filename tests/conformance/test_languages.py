@@ -17,7 +17,7 @@ import pytest_asyncio
 from tests.conformance.clients import CLIENTS, EXAMPLES, GO, ROOT, ClientUnderTest
 from tests.conformance.performance import perform
 from tests.conformance.player import Player, player
-from tests.conformance.script import Scenario, scenarios
+from tests.conformance.script import Scenario, scenarios_of
 from tests.conformance.stage import Stage, stage
 
 from assetlane_server.local import StackAddress
@@ -72,7 +72,7 @@ async def playing(built: ClientUnderTest, place: Stage) -> AsyncIterator[Player]
         yield client
 
 
-@pytest.mark.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", scenarios_of("user"), ids=lambda scenario: scenario.name)
 async def test_a_client_conforms(scenario: Scenario, playing: Player, place: Stage) -> None:
     """Step for step; a failure says what was asked, expected and got, and what that means."""
     await perform(scenario, playing, place)
@@ -87,7 +87,7 @@ async def secured(stack: StackAddress, tmp_path_factory: pytest.TempPathFactory)
 
 async def test_a_client_speaks_tls_and_sends_its_token(built: ClientUnderTest, secured: Stage) -> None:
     """The whole life of an upload, watch included; without its token it is refused."""
-    watched = next(scenario for scenario in scenarios() if "watch" in scenario.name)
+    watched = next(scenario for scenario in scenarios_of("user") if "watch" in scenario.name)
     async with player(built.conformance, built.folder, secured.environment) as client:
         await perform(watched, client, secured)
     nameless = {name: value for name, value in secured.environment.items() if name != "ASSETLANE_TOKEN"}
@@ -95,6 +95,15 @@ async def test_a_client_speaks_tls_and_sends_its_token(built: ClientUnderTest, s
         answer = await client.ask("get_asset", {"asset_id": "01JZZZZZZZZZZZZZZZZZZZZZZZ"})
     assert answer["refused"]["reason"] == "TOKEN_MISSING"
     assert answer["refused"]["code"] == "UNAUTHENTICATED"
+
+
+@pytest.mark.parametrize("scenario", scenarios_of("backend"), ids=lambda scenario: scenario.name)
+async def test_a_client_conforms_as_back_end_and_device(
+    scenario: Scenario, built: ClientUnderTest, secured: Stage
+) -> None:
+    """Each in a process of its own: it begins as the back end, and goes on as the device."""
+    async with player(built.conformance, built.folder, secured.backend_environment) as client:
+        await perform(scenario, client, secured)
 
 
 def commands_of(readme: Path) -> list[list[str]]:
@@ -126,12 +135,12 @@ async def test_the_stubs_of_go_are_those_of_the_contract(tmp_path: Path) -> None
     assert fresh == {path.name: path.read_text() for path in (GO.folder / "assetlanev1").iterdir()}
 
 
-async def test_the_readme_talks_to_the_server_with_grpcurl(place: Stage, tmp_path: Path) -> None:
+async def test_the_page_of_languages_talks_to_the_server_with_grpcurl(place: Stage, tmp_path: Path) -> None:
     """Each command as it stands, but for the address."""
     if GO.missing_tools:
         pytest.skip("go: not installed")
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.DOTALL | re.MULTILINE)
-    (block,) = (block for block in blocks if "grpcurl" in block)
+    page = (ROOT / "docs" / "languages.md").read_text()
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
     assert ADDRESS in block
     environment = {**os.environ, "GOBIN": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = block.replace(ADDRESS, place.target)

@@ -10,7 +10,8 @@ import aiohttp
 from tests.memory.object_store import Answer, MemoryObjectStore
 from yarl import URL
 
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.ports.object_store import ObjectStore
 
 LIMIT = timedelta(seconds=20)
 

@@ -21,11 +21,12 @@ from tests.contracts.test_object_store import (
     without_header,
 )
 
-from assetlane_server.uploads.media_types import is_same_type
+from assetlane_server.model.media_types import is_same_type
+from assetlane_server.model.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.uploads.multipart import abort_all
-from assetlane_server.uploads.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
 
 __all__ = ["http", "store"]  # fixtures
 

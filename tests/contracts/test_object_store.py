@@ -18,15 +18,16 @@ from tests.contracts.callers import Caller, caller_of
 from tests.memory.object_store import MemoryObjectStore
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.extensions import ENDINGS
+from assetlane_server.model.media_types import is_same_type
+from assetlane_server.model.paths import object_key
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.settings import S3Settings
-from assetlane_server.uploads.endings import ENDINGS
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.media_types import is_same_type
-from assetlane_server.uploads.paths import object_key
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 
 BYTES = b"the promised bytes"
 OTHER = b"THE PROMISED BYTES"  # as long
@@ -424,6 +425,23 @@ async def test_the_first_bytes_are_read_and_no_more(store: ObjectStore, http: Ca
     assert await store.read_start(f"{key_prefix}a.txt", 4096) == BYTES
     with pytest.raises(StoreUnavailable):
         await store.read_start(f"{key_prefix}nothing", 5)
+
+
+async def test_a_small_object_is_read_with_all_that_is_said_about_it(
+    store: ObjectStore, http: Caller, key_prefix: str
+) -> None:
+    """The same as by a HEAD; a checksum may be missing, and is no other one."""
+    await put(store, http, f"{key_prefix}a.txt")
+
+    for limit_bytes, expected in ((len(BYTES), BYTES), (5, BYTES[:5]), (32768, BYTES)):
+        found = await store.read_small(f"{key_prefix}a.txt", limit_bytes)
+        assert found is not None
+        stored, body = found
+        assert body == expected
+        headed = await store.head(f"{key_prefix}a.txt")
+        assert headed is not None
+        assert stored in (headed, replace(headed, sha256=b""))
+    assert await store.read_small(f"{key_prefix}nothing", 5) is None
 
 
 async def test_the_servers_own_processes_have_urls_that_work_from_here(

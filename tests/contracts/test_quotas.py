@@ -10,7 +10,8 @@ from tests.records.ledgers import opened
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
-from assetlane_server.uploads.ports import Balance, Claim, QuotaRecords, Ration
+from assetlane_server.model.quotas import Balance, Claim, Ration
+from assetlane_server.ports.quota_records import QuotaRecords
 
 LATER = NOW + timedelta(minutes=10)
 ANN = "uid:ann.$ö/" + "x" * 200

@@ -11,12 +11,12 @@ from tests.memory.ledger import MemoryLedger
 from tests.records.ledgers import KINDS, Ledger, opened
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
-from assetlane_server.app import new_id
+from assetlane_server.composition.app import new_id
 from assetlane_server.local import StackAddress
-from assetlane_server.uploads.cut_plan import CutPlan
-from assetlane_server.uploads.errors import UploadNotFound
-from assetlane_server.uploads.progress import progress_of
-from assetlane_server.uploads.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Notice, Status, Upload
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.errors import UploadNotFound
+from assetlane_server.model.progress import progress_of
+from assetlane_server.model.upload import WORK_LEASE, Asset, Details, Failure, LedgerTime, Notice, Status, Upload
 
 
 @pytest.fixture(params=KINDS)

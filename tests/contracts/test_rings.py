@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import pymongo
 import pytest
 from tests.records.stores import drop
 from tests.uploads.samples import NOW
 
 from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.local import StackAddress
+from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingsUnreadable
+from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.rings import MAX_KEYS, SECRET_BYTES, Ring, RingStore, change_ring
+from assetlane_server.uploads.rings import change_ring
 
 SECRET = b"s" * SECRET_BYTES
 
@@ -70,6 +74,27 @@ async def test_keys_added_at_once_are_all_in_the_ring(stores: tuple[RingStore, R
     ring = (await stores[0].read_rings())["clinic"]
     assert {key.key_id for key in ring.keys} == {f"k{number}" for number in range(count)}
     assert count <= MAX_KEYS
+
+
+async def test_a_damaged_ring_hides_no_other(
+    stores: tuple[RingStore, RingStore], stack: StackAddress, database_name: str, tmp_path: Path
+) -> None:
+    """It has no keys, is never taken for an empty one that could be begun, and can be dropped."""
+    ours, theirs = stores
+    lab = await change_ring(ours, "lab", _adding("x"))
+    await change_ring(ours, "clinic", _adding("a"))
+    if isinstance(ours, RingFiles):
+        (tmp_path / "rings" / "clinic.json").write_text("{}")
+    else:
+        with pymongo.MongoClient[dict[str, Any]](stack.mongo_uri) as client:
+            client[database_name]["rings"].update_one({"_id": "clinic"}, {"$set": {"keys.0.secret": b"short"}})
+    rings = await theirs.read_rings()
+    assert rings["lab"] == lab
+    assert (rings["clinic"].keys, "clinic" in rings["clinic"].fault) == ((), True)
+    with pytest.raises(RingsUnreadable, match="drop the ring"):
+        await change_ring(ours, "clinic", _adding("b"))
+    assert await ours.drop_ring("clinic")
+    assert (await change_ring(ours, "clinic", _adding("b"))).fault == ""
 
 
 def _adding(key_id: str) -> Callable[[Ring], Ring]:

@@ -10,8 +10,8 @@ import pytest
 from tests.records.stores import drop
 from tests.servers import prepare_bucket, settings_for
 
-from assetlane_server.app import object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import object_store, utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.local import StackAddress
@@ -42,7 +42,7 @@ class Report:
         return self.of(Verdict.WARNING)
 
     def told(self, name: str) -> str:
-        """What is told of one check, and how to mend it."""
+        """What is told of one check, and how to fix it."""
         return " ".join(f"{one.told} {one.mend}" for one in self.findings if one.name == name)
 
 

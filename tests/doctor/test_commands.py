@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from assetlane_server.app import new_id, object_store
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import new_id, object_store
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 60.0
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from pydantic import SecretStr
+from tests.access.tokens import Issuer
 from tests.doctor.conftest import ORIGIN, Report, changed, examined, set_up
 from tests.objects import altered as objects
 from tests.objects.servers import answering_to, http_server, nothing_listening
@@ -17,10 +18,12 @@ from tests.records import altered as records
 from tests.records.stores import mongo
 from tests.servers import prepare_bucket
 
-from assetlane_server.app import object_store
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import object_store
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import Verdict
 from assetlane_server.local import EmbeddedStack
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.rings import change_ring
 
 HOUR = timedelta(hours=1)
 # What radosgw 16.2.15 sent after `HEAD /`, its ids shortened.
@@ -58,6 +61,45 @@ async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: 
     assert "keeps versions" in report.told("store promises")
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")
+
+
+SERVICE = """\
+read = ["user/{uid}"]
+write = []
+[[service]]
+name = "clinic"
+subject = "clinic-backend"
+users = ["*"]
+read = []
+write = []
+"""
+
+
+async def test_rings_of_keys_in_mongodb_are_looked_at(settings: Settings, tmp_path: Path) -> None:
+    """One that is missing is a warning, and so is one of nobody; one that is damaged has failed."""
+    policy, key_file = tmp_path / "policy.toml", tmp_path / "key.pem"
+    policy.write_text(SERVICE)
+    key_file.write_bytes(Issuer().file)
+    ours = changed(settings, jwt_key_file=key_file, policy_file=policy)
+
+    report = await examined(ours)
+
+    assert (report.failed, report.warned) == (set(), {"scoped tokens"})
+    assert "keys add clinic" in report.told("scoped tokens")
+    limit, now = timedelta(seconds=10), datetime.now(UTC)
+    uri = settings.mongo_uri.get_secret_value()
+    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
+        await change_ring(records.rings, "clinic", lambda ring: ring.with_key("k1", b"s" * 32, now))
+        report = await examined(ours)
+        assert (report.failed, report.warned) == (set(), set())
+        assert "1" in report.told("scoped tokens")
+        await change_ring(records.rings, "nobody", lambda ring: ring.with_key("k1", b"s" * 32, now))
+    assert "nobody" in (await examined(ours)).told("scoped tokens")
+    async with mongo(uri) as client:
+        await client[settings.mongo_database]["rings"].update_one({"_id": "nobody"}, {"$set": {"keys": "x"}})
+    report = await examined(ours)
+    assert report.failed == {"scoped tokens"}
+    assert "nobody" in report.told("scoped tokens")
 
 
 async def test_a_region_that_the_store_does_not_check_is_no_fault(settings: Settings) -> None:
@@ -404,6 +446,34 @@ async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(setting
     assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
     assert "uploads.due" in report.told("indexes")
     assert "quotas.sweep" not in report.told("indexes")
+
+
+async def test_a_clean_up_rule_that_is_too_short_for_the_settings_is_named(settings: Settings) -> None:
+    """`setup` ran before the settings let uploads live longer, or somebody else has a rule for our prefix."""
+    week = changed(settings, write_url_max_hours=168.0)
+
+    report = await examined(week)
+
+    assert (report.failed, report.warned) == (set(), {"clean-up rule"})
+    assert "after 3 days: they may live for 7" in report.told("clean-up rule")
+    assert "assetlane-server setup" in report.told("clean-up rule")
+    await prepare_bucket(week, is_own=True)
+    report = await examined(week)
+    assert (report.failed, report.warned) == (set(), set())
+    assert "after 9 days" in report.told("clean-up rule")
+    rule: Any = {
+        "ID": "theirs",
+        "Status": "Enabled",
+        "Filter": {"Prefix": f"{settings.key_prefix}private/"},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    async with object_store(settings) as store:
+        rules: Any = await store.ask(lambda client, bucket: client.get_bucket_lifecycle_configuration(Bucket=bucket))
+        both: Any = {"Rules": [*rules["Rules"], rule]}
+        await store.ask(
+            lambda client, bucket: client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=both)
+        )
+    assert (await examined(week)).warned == {"clean-up rule"}
 
 
 async def test_a_store_that_obeys_unsigned_headers_is_named(settings: Settings) -> None:

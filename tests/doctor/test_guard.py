@@ -9,7 +9,7 @@ from tests.access.certificates import Authority, Pair
 from tests.access.tokens import Issuer, key_set
 
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.config import Settings, settings_from
+from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.doctor.guard import guard_findings
 from assetlane_server.uploads.rings import change_ring
@@ -160,6 +160,40 @@ async def test_a_back_end_without_a_key_to_sign_tokens_is_warned_of(tmp_path: Pa
     assert "nobody" in (await findings(ours))["scoped tokens"].told
     (rings / "nobody.json").write_text("x")
     assert (await findings(ours))["scoped tokens"].verdict is Verdict.FAILED
+
+
+async def test_a_server_for_certificates_alone_is_no_open_door(tmp_path: Path) -> None:
+    """It says so, and looks at its policy."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text(SERVICE.replace('subject = "clinic-backend"', 'certificate = "clinic.example"'))
+    authority = Authority()
+    chain, key = authority.signed("one").put(tmp_path)
+    key.chmod(0o600)
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    found = await findings(
+        given(
+            listen="0.0.0.0:50151",
+            policy_file=policy,
+            tls_cert_file=chain,
+            tls_key_file=key,
+            tls_client_ca_file=tmp_path / "ca.pem",
+        )
+    )
+    assert {name: one.verdict for name, one in found.items()} == {
+        "identity": Verdict.OK,
+        "policy": Verdict.OK,
+        "TLS": Verdict.OK,
+    }
+    assert "certificates" in found["identity"].told
+    policy.write_text(SERVICE)
+    assert (
+        "ASSETLANE_JWT_KEY_FILE"
+        in (
+            await findings(
+                given(policy_file=policy, tls_cert_file=chain, tls_key_file=key, tls_client_ca_file=tmp_path / "ca.pem")
+            )
+        )["policy"].told
+    )
 
 
 async def test_an_audit_log_that_cannot_be_written_has_failed(tmp_path: Path) -> None:

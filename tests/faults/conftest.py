@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 from tests.servers import prepare_bucket
 
-from assetlane_server.config import settings_from
+from assetlane_server.config.settings import settings_from
 from assetlane_server.local import EmbeddedStack
 
 reports_key: Final = pytest.StashKey[list[str]]()

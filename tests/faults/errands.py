@@ -22,7 +22,7 @@ from assetlane.v1.upload_service_pb2 import (
     RequestUploadRequest,
     SignPartsRequest,
 )
-from assetlane_server.app import utc_now
+from assetlane_server.composition.app import utc_now
 
 if TYPE_CHECKING:
     from motor.motor_asyncio import AsyncIOMotorDatabase

@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import StrEnum
 
-from assetlane_server.uploads.ports import ChangeHub, Mailbox
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, Upload
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, Upload
+from assetlane_server.ports.change_hub import ChangeHub
+from assetlane_server.ports.mailbox import Mailbox
 
 
 class Gap(StrEnum):

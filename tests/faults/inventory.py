@@ -9,9 +9,9 @@ from typing import Any
 from tests.journeys.bucket import Bucket
 from tests.records.stores import mongo
 
-from assetlane_server.app import object_store
-from assetlane_server.config import Settings
-from assetlane_server.uploads.ports import ObjectStore
+from assetlane_server.composition.app import object_store
+from assetlane_server.config.settings import Settings
+from assetlane_server.ports.object_store import ObjectStore
 
 AT_ONCE = 16
 

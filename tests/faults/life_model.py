@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.upload import DELETED_KEPT_FOR, LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
+from assetlane_server.model.upload import DELETED_KEPT_FOR, LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
 
 
 class Ledger(StrEnum):

@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.leaks import leaks
 
-from assetlane_server.config import PREFIX
+from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress, guard
 
 START_LIMIT_S: Final = 45.0

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from assetlane_server.app import cut_room, new_id, object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.composition.security import upload_rationing
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import upload_rationing
 from assetlane_server.uploads.broker import UploadBroker
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import TokenSigner
 
 _SECOND = timedelta(seconds=1)
 _CALL_LIMIT = timedelta(seconds=20)

@@ -23,7 +23,7 @@ from tests.faults.watchers import FINAL, HEARTBEAT_S
 from tests.servers import settings_for
 
 from assetlane import Client
-from assetlane_server.app import object_store
+from assetlane_server.composition.app import object_store
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.records.mongo import MongoRecords
 
@@ -87,7 +87,7 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
             except TimeoutError:
                 report("not every watcher caught up")
             watching.cancel()
-        streams_lost = sum(server.log.count("opening it anew") for server in servers)
+        streams_lost = sum(server.log.count("reopening it") for server in servers)
         errors = [error for server in servers for error in server.errors]
 
     verdicts = crowd.verdicts(histories)

@@ -25,12 +25,16 @@ from tests.faults.conftest import Report
 from tests.faults.fuzzing import requests
 from tests.faults.scale import scaled
 from tests.faults.server_process import ServerProcess, environment_for, server_process
+from tests.journeys.backends import SERVICES, add_rings
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
+from tests.journeys.guarded import POLICY
 from tests.journeys.lanes import Told, put, request_for
-from tests.servers import settings_for
+from tests.servers import free_port, prepare_bucket, settings_for
+from tests.web_gateway.doors import Door, GrpcDoor, WebDoor
 
-from assetlane.v1 import asset_service_pb2, upload_service_pb2
+from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
 from assetlane_server.local import EmbeddedStack
 
@@ -42,7 +46,7 @@ CALL_LIMIT_S: Final = 20.0
 ID: Final = re.compile(r"[0-9a-z]{26}")
 METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
     method
-    for module in (upload_service_pb2, asset_service_pb2)
+    for module in (upload_service_pb2, asset_service_pb2, access_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )
@@ -50,7 +54,12 @@ METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(
 WRONG: Final = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNIMPLEMENTED"})
 
 # Where hardly anything that is made up would be accepted.
-GOOD: Final[dict[str, Message]] = {"RequestUpload": request_for(uid="ann", partition="user/ann")}
+SCOPE: Final = PartitionScope(read=["user/ann"], write=["user/ann"])
+GOOD: Final[dict[str, Message]] = {
+    "RequestUpload": request_for(uid="ann", partition="user/ann"),
+    "CreateToken": CreateTokenRequest(uid="ann", partitions=SCOPE),
+}
+CALLERS: Final = ("anybody", "user", "back end", "device")
 
 Contents = dict[tuple[str, str], object]
 
@@ -81,8 +90,8 @@ class Looking:
 class Fuzzer:
     """Sends messages one after the other, and notes what is wrong."""
 
-    def __init__(self, target: str, token: str | None, looking: Looking, ids: list[str]) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, door: Door, token: str | None, looking: Looking, ids: list[str]) -> None:
+        self._door = door
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._looking = looking
         self.ids: deque[str] = deque(["user/ann", "public", *ids], maxlen=40)
@@ -124,18 +133,11 @@ class Fuzzer:
 
     def _sent(self, method: MethodDescriptor, request: bytes) -> set[str]:
         """Sends one request; returns the ids that it may have touched: none if it was refused."""
-        path = f"/{method.containing_service.full_name}/{method.name}"
         answer_class = GetMessageClass(method.output_type)
-        answer: Message | None = None
         try:
-            if method.server_streaming:
-                begin: Any = self._channel.unary_stream(path, response_deserializer=answer_class.FromString)
-                watch = begin(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
-                answer = next(watch)
-                watch.cancel()
-            else:
-                call: Any = self._channel.unary_unary(path, response_deserializer=answer_class.FromString)
-                answer = call(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
+            answer = answer_class.FromString(
+                self._door.first_answer(method, request, self._metadata, limit_s=CALL_LIMIT_S)
+            )
         except grpc.RpcError as error:
             self._refused(method, request, error)
             return set()
@@ -158,10 +160,6 @@ class Fuzzer:
         if code.name in WRONG or (reason == "WITHOUT_REASON" and len(request) < 2 * 1024**2):
             self.flaws.append(f"{method.name}: {code.name} {error.details()!r} for {request[:300]!r}")
 
-    def close(self) -> None:
-        """Ends the connection."""
-        self._channel.close()
-
 
 async def assets_of(server: ServerProcess, web: aiohttp.ClientSession, token: str | None, count: int) -> list[str]:
     """Brings in so many assets, and returns their ids."""
@@ -177,34 +175,63 @@ async def assets_of(server: ServerProcess, web: aiohttp.ClientSession, token: st
     return ids
 
 
-@pytest.mark.parametrize("is_guarded", [False, True], ids=["auth off", "auth on"])
+async def token_of_device(server: ServerProcess, token: str | None) -> str:
+    """Returns the token that the back end with this one makes for a device."""
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        request = CreateTokenRequest(uid="ann", partitions=SCOPE)
+        reply = await Stubs.on(channel).access.CreateToken(request, metadata=(("authorization", f"Bearer {token}"),))
+        return reply.token.token
+
+
+@pytest.mark.parametrize(
+    ("over", "caller"),
+    [
+        *(("gRPC", caller) for caller in CALLERS),
+        ("the gateway", "anybody"),
+        ("the gateway", "device"),
+        *(pytest.param("the gateway", caller, marks=pytest.mark.long) for caller in ("user", "back end")),
+    ],
+)
 @pytest.mark.timeout(1200)
 async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_refused_is_stored(
-    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, is_guarded: bool
+    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, over: str, caller: str
 ) -> None:
-    """Half of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
+    """A quarter of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
     issuer = Issuer()
-    token = issuer.token("ann", lifetime_s=7200) if is_guarded else None
+    subject = "clinic-backend" if caller in ("back end", "device") else "ann"
+    token = None if caller == "anybody" else issuer.token(subject, lifetime_s=7200)
     changes = {
         "key_prefix": "fuzzed/",
         "heartbeat_seconds": "0.1",
         "sweep_seconds": "3600",
         "quota_uid_uploads": "5000",
+        "web_listen": f"127.0.0.1:{free_port()}",
     }
-    if is_guarded:
-        key_file = directory / "tokens.pem"
+    if token is not None:
+        key_file, policy_file = directory / "tokens.pem", directory / "policy.toml"
         key_file.write_bytes(issuer.file)
-        changes["jwt_key_file"] = str(key_file)
+        policy_file.write_text(POLICY + SERVICES)
+        await add_rings(directory, "clinic")
+        changes |= {
+            "jwt_key_file": str(key_file),
+            "policy_file": str(policy_file),
+            "token_keys": str(directory / "rings"),
+        }
+    await prepare_bucket(settings_for(own_stack.address, "fuzzed", changes["key_prefix"]))
     environment = environment_for(own_stack.address, "fuzzed", settings=changes)
-    per_method = -(-scaled(MESSAGES // 2) // len(METHODS))
+    messages = scaled(MESSAGES // len(CALLERS))
+    per_method = -(-messages // len(METHODS))
     async with AsyncExitStack() as resources:
         server = await resources.enter_async_context(server_process(environment, directory / "server.log"))
         web = await resources.enter_async_context(aiohttp.ClientSession())
         looking = Looking(own_stack, "fuzzed")
         resources.callback(looking.close)
+        if caller == "device":
+            token = await token_of_device(server, token)
         pid, began = server.pid, asyncio.get_running_loop().time()
-        fuzzer = Fuzzer(server.target, token, looking, [])
-        resources.callback(fuzzer.close)
+        door = GrpcDoor(server.target) if over == "gRPC" else WebDoor(f"http://{changes['web_listen']}")
+        resources.callback(door.close)
+        fuzzer = Fuzzer(door, token, looking, [])
         for method in METHODS:
             fuzzer.ids.extend(await assets_of(server, web, token, 3))
             await asyncio.to_thread(fuzzer.fuzz, method, per_method, seed)
@@ -212,13 +239,12 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
         seconds = timedelta(seconds=round(asyncio.get_running_loop().time() - began))
         count = fuzzer.statuses.total()
         counted = "\n".join(f"    {number:6} {status}" for status, number in fuzzer.statuses.most_common())
-        how = "on" if is_guarded else "off"
         flaws = "\n".join(fuzzer.flaws[:20])
         report(
-            f"fuzzing, auth {how}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
+            f"fuzzing over {over} by {caller}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
             f"{len(fuzzer.flaws)} wrong, {len(server.errors)} errors logged\n{counted}\n{flaws}"
         )
         assert fuzzer.flaws == []
         assert server.errors == []
-        assert count >= scaled(MESSAGES // 2)
+        assert count >= messages
         assert fuzzer.statuses["OK"] > count / 50, "the messages are too bad to reach anything"

@@ -20,22 +20,22 @@ from tests.records.stores import drop
 from tests.servers import settings_for
 from yarl import URL
 
-from assetlane_server.app import cut_room, new_id, object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
+from assetlane_server.model.admission import UploadRequest
+from assetlane_server.model.errors import Refusal
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import ORIGINAL, Upload, VariantPromise
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import UploadRequest
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.errors import Refusal
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import ORIGINAL, Upload, VariantPromise
 
 pytestmark = pytest.mark.faults
 

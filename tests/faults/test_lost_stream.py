@@ -12,8 +12,8 @@ from tests.records.stores import drop, failing
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.upload import Status
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.upload import Status
 
 pytestmark = pytest.mark.faults
 
@@ -40,7 +40,7 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
                 await records.advance_upload(upload.uploaded(NOW))
                 late = await records.insert_upload(initialized())
                 async with asyncio.timeout(LIMIT.total_seconds()):
-                    while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+                    while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
                         await asyncio.sleep(0.01)
             async with asyncio.timeout(LIMIT.total_seconds()):
                 # The news of the insert may still have been on its way.

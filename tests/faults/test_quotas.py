@@ -23,12 +23,12 @@ from assetlane.v1.upload_service_pb2 import (
     CompleteUploadRequest,
     RequestUploadResponse,
 )
-from assetlane_server.app import utc_now
+from assetlane_server.composition.app import utc_now
+from assetlane_server.composition.security import upload_rationing
 from assetlane_server.local import EmbeddedStack
+from assetlane_server.model.quotas import Account
+from assetlane_server.model.upload import Status
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import upload_rationing
-from assetlane_server.uploads.ports import Account
-from assetlane_server.uploads.upload import Status
 
 pytestmark = pytest.mark.faults
 

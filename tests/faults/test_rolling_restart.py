@@ -23,7 +23,7 @@ from tests.journeys.lanes import put, request_for
 from assetlane import Client, Unavailable
 from assetlane.v1.asset_pb2 import Asset
 from assetlane_server.local import EmbeddedStack
-from assetlane_server.serving import SECOND_SIGNAL_STATUS
+from assetlane_server.process.serving import SECOND_SIGNAL_STATUS
 
 pytestmark = pytest.mark.faults
 

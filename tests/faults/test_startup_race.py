@@ -13,12 +13,12 @@ from tests.records.stores import drop
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.change_hub import ChangeHub
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.ports import ChangeHub
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Upload
 from assetlane_server.uploads.upload_watches import UploadWatches
 
 pytestmark = pytest.mark.faults

@@ -20,11 +20,11 @@ from tests.faults.proxy import LOOPBACK
 from tests.records.stores import drop
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
-from assetlane_server.app import new_id
+from assetlane_server.composition.app import new_id
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.upload import Status, Upload
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.upload import Status, Upload
 
 pytestmark = pytest.mark.faults
 

@@ -17,10 +17,10 @@ from assetlane import Client, UploadFailed, VariantsMissing
 from assetlane.v1.asset_pb2 import AssetDetails
 from assetlane.v1.upload_pb2 import Upload, VariantPromise, WriteTarget
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest
-from assetlane_server.app import utc_now
+from assetlane_server.composition.app import utc_now
+from assetlane_server.model.admission import Terms
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.admission import Terms
 
 CONCURRENCY: Final = 32  # steps at the same time: every write is synced to the disk
 CAPTION: Final = "c" * 2000  # so that a few dozen events fill a stream's flow-control window

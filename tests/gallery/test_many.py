@@ -88,7 +88,7 @@ async def test_a_thousand_assets_come_and_scroll(
         scrolling_ms, wall_ms, seen = await longest_ms(chromium, page, lambda: page.evaluate(SCROLL))
         figures(
             f"gallery: {COUNT} assets, {seen['most']} picture nodes at most; longest task {coming_ms:.0f} ms of CPU"
-            f" ({coming_wall_ms:.0f} by the clock) while they came, {scrolling_ms:.0f} ({wall_ms:.0f}) while they scrolled"
+            f" ({coming_wall_ms:.0f} by the clock) while they came, {scrolling_ms:.0f} ({wall_ms:.0f}) in scrolling"
         )
         assert seen["seen"] == COUNT
         assert seen["most"] <= MOST_NODES

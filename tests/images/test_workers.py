@@ -21,9 +21,9 @@ from tests.objects.servers import http_server
 
 from assetlane_server.images.worker import CPU_LIMIT_FILE, NICENESS
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
-from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, CutSize, MadePicture
-from assetlane_server.uploads.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
-from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.model.cut_plan import CutFormat, CutPlan, CutSize, MadePicture
+from assetlane_server.model.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
+from assetlane_server.model.presigned import PresignedRequest
 
 LIMITS = CuttingLimits(workers=2, cpu_time=timedelta(seconds=60), time=timedelta(seconds=300))
 PLAN = CutPlan()

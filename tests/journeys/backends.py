@@ -1,6 +1,6 @@
 """A server whose policy names service callers, with their rings of keys, and everybody who calls it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,8 +16,8 @@ from tests.servers import served
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.app import utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.uploads.rings import change_ring
 
 SERVICES = """
@@ -110,11 +110,18 @@ async def add_rings(folder: Path, *names: str) -> None:
 
 @asynccontextmanager
 async def backends_server(
-    settings: Settings, web: aiohttp.ClientSession, folder: Path, **changes: Any
+    settings: Settings,
+    web: aiohttp.ClientSession,
+    folder: Path,
+    *,
+    policy: str = POLICY + SERVICES,
+    rings: Sequence[str] = ("clinic", "other", "gone", "reader"),
+    **changes: Any,
 ) -> AsyncIterator[Backends]:
     """Serves, with a key in the rings of every service caller."""
     issuer = Issuer()
-    await add_rings(folder, "clinic", "other", "gone", "reader")
+    await add_rings(folder, *rings)
     ours = with_services(settings, folder, issuer, **changes)
+    (folder / "policy.toml").write_text(policy)
     async with served(ours) as target, grpc.aio.insecure_channel(target) as channel:
         yield Backends(ours, target, Stubs.on(channel), web, issuer, folder)

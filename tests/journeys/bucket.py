@@ -9,7 +9,7 @@ import boto3
 from botocore.config import Config
 from tests.records.stores import mongo
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,7 +11,7 @@ from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane import Client
 from assetlane.v1 import access_service_pb2_grpc, asset_service_pb2_grpc, upload_service_pb2_grpc
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from tests.web_gateway.channels import WebChannel
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, RequestUploadResponse
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 TEAM = "team/42"
 POLICY = """\

@@ -23,7 +23,7 @@ from tests.servers import served
 from assetlane.v1 import access_service_pb2 as access
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 OK = "OK"
 NO_UPLOAD = "NOT_FOUND UPLOAD_NOT_FOUND"

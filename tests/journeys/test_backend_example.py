@@ -13,7 +13,7 @@ from examples.backend.app import app
 from tests.journeys.backends import backends_server
 
 from assetlane import Client
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 60.0
 

@@ -27,7 +27,7 @@ from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope, TokenOptions
 from assetlane.v1.upload_pb2 import UploadStatus
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 30.0
 NO_UPLOAD = "NOT_FOUND UPLOAD_NOT_FOUND"
@@ -191,21 +191,49 @@ def test_every_field_that_names_a_user_or_a_partition_has_a_row() -> None:
     assert found | scope == FIELDS.keys()
 
 
-async def test_a_back_end_gets_no_further_by_naming_somebody_else(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+def expected_of(caller: str, field: str, of_backend: str) -> str:
+    """Returns what a caller is told for a foreign user or partition in a field; a back end has it in FIELDS."""
+    match caller, field.partition("Request.")[0]:
+        case "back end", _:
+            return of_backend
+        case "nobody", _:
+            return "UNAUTHENTICATED TOKEN_MISSING"
+        case (("user" | "device"), ("CreateToken" | "PartitionScope.read" | "PartitionScope.write")):
+            return NOT_ALLOWED
+        case (("user" | "device"), _):
+            return of_backend
+        case _:
+            return NOT_ALLOWED  # the holder of a token for one upload names neither users nor partitions
+
+
+async def test_nobody_gets_further_by_naming_somebody_else(
+    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, figures: Figures
 ) -> None:
-    """Each field by itself, and a request that names nobody."""
+    """Each field by itself, for each kind of caller; and a back end's request that names nobody."""
+    cells, wrong = 0, []
     async with backends_server(settings, web, tmp_path) as there:
         clinic = there.backend()
         await there.user("bob").upload()
-        for field, (request, status) in FIELDS.items():
-            method = next(name for name, made in ASKED.items() if type(made("x")) is type(request()))
-            if status == "empty":
-                assert not (await clinic.call(method, request())).uploads
-                continue
-            told = await clinic.refusal(method, request())
-            assert told is not None, field
-            assert f"{told.code.name} {told.reason}" == status, field
+        own = (await there.user("ann").upload()).upload.upload_id
+        callers = {
+            "back end": clinic,
+            "user": there.user("ann", writes="42"),
+            "device": await there.device(CreateTokenRequest(uid="ann", partitions=TEAM_SCOPE)),
+            "device for an upload": await there.device(CreateTokenRequest(upload_id=own)),
+            "nobody": there.person(None),
+        }
+        for caller, person in callers.items():
+            for field, (request, of_backend) in FIELDS.items():
+                method = next(name for name, made in ASKED.items() if type(made("x")) is type(request()))
+                told = await person.refusal(method, request())
+                found = OK if told is None else f"{told.code.name} {told.reason}"
+                if told is None and method == "ListUploads":
+                    found = "not empty" if (await person.call(method, request())).uploads else "empty"
+                cells += 1
+                if found != (status := expected_of(caller, field, of_backend)):
+                    wrong.append(f"{field} by {caller}: {found}, not {status}")
+        figures(f"fields that name a user or a partition: {cells} cells, {len(wrong)} wrong")
+        assert wrong == []
         told = await clinic.refusal("RequestUpload", request_for(uid=""))
         assert told is not None
         assert (told.reason, list(told.fields)) == ("INVALID_FIELD", ["uid"])

@@ -4,15 +4,20 @@ from pathlib import Path
 
 import aiohttp
 import grpc
-from tests.access.certificates import Authority
+import pytest
+from tests.access.certificates import Authority, Pair
 from tests.access.tokens import Issuer
-from tests.journeys.backends import with_services
+from tests.journeys.backends import add_rings, with_services
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import Person
 from tests.journeys.lanes import request_for
 from tests.servers import served
 
-from assetlane_server.config import Settings
+from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
+from assetlane.v1.asset_service_pb2 import GetAssetRequest
+from assetlane_server.composition.security import read_policy
+from assetlane_server.config.settings import Settings, settings_from
+from assetlane_server.model.errors import NotReady
 
 SERVICE = """
 [[service]]
@@ -22,6 +27,74 @@ users = ["ann"]
 read = []
 write = ["user/{uid}"]
 """
+
+
+ONLY_CERTIFICATES = "read = []\nwrite = []\n" + SERVICE.replace("read = []", 'read = ["user/{uid}"]')
+
+
+async def test_a_server_without_an_issuer_knows_its_back_ends_by_certificate(
+    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """They bring files in and make tokens for devices; a token of anybody else's making opens nothing."""
+    authority, issuer = Authority(), Issuer()
+    chain, key = authority.signed("server").put(tmp_path)
+    ca, policy = tmp_path / "ca.pem", tmp_path / "policy.toml"
+    ca.write_bytes(authority.pem)
+    policy.write_text(ONLY_CERTIFICATES)
+    await add_rings(tmp_path, "scanner")
+    ours = settings_from(
+        {},
+        **{
+            **settings.model_dump(exclude_unset=True),
+            "policy_file": policy,
+            "token_keys": str(tmp_path / "rings"),
+            "tls_cert_file": chain,
+            "tls_key_file": key,
+            "tls_client_ca_file": ca,
+        },
+    )
+    scanner, device = authority.signed("scanner.example"), authority.signed("a device")
+
+    def channel_of(pair: Pair, target: str) -> grpc.aio.Channel:
+        credentials = grpc.ssl_channel_credentials(authority.pem, pair.key, pair.chain)
+        return grpc.aio.secure_channel(f"localhost:{target.rpartition(':')[2]}", credentials)
+
+    async with served(ours) as target, channel_of(scanner, target) as one, channel_of(device, target) as other:
+        backend = Person(Stubs.on(one), web, None)
+        asset = await backend.asset(uid="ann")
+        scope = PartitionScope(read=["user/ann"])
+        token = (await backend.call("CreateToken", CreateTokenRequest(uid="ann", partitions=scope))).token.token
+        request = GetAssetRequest(asset_id=asset.asset_id)
+        assert (await Person(Stubs.on(other), web, token).call("GetAsset", request)).asset.asset_id == asset.asset_id
+        for stubs, given, reason in (
+            (Stubs.on(other), None, "TOKEN_MISSING"),
+            (Stubs.on(other), issuer.token("ann"), "TOKEN_INVALID"),
+            (Stubs.on(one), issuer.token("ann"), "TOKEN_INVALID"),
+        ):
+            refused = await Person(stubs, web, given).refusal("GetAsset", request)
+            assert refused is not None
+            assert refused.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ("read = []\nwrite = []\n", "it names no service"),
+        (ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'subject = "scanner"'), "known by a token"),
+        (
+            ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'certificate = "s"\nclaim = { azp = "s" }'),
+            "known by a token",
+        ),
+    ],
+)
+def test_without_an_issuer_a_policy_for_tokens_is_refused(tmp_path: Path, policy: str, told: str) -> None:
+    """Nobody could be what it names."""
+    file = tmp_path / "policy.toml"
+    file.write_text(policy)
+    given = {"mongo_uri": "mongodb://127.0.0.1", "s3_bucket": "bucket", "policy_file": file}
+    tls = {"tls_cert_file": file, "tls_key_file": file, "tls_client_ca_file": file}
+    with pytest.raises(NotReady, match=told):
+        read_policy(settings_from({}, **given, **tls))
 
 
 async def test_a_certificate_stands_for_a_back_end_without_a_token(

@@ -23,7 +23,7 @@ from assetlane import (
     UploadStatus,
     VariantPromise,
 )
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 30.0
 LIFE = ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]

@@ -16,7 +16,7 @@ from assetlane import Client, FileChanged, Progress, transfer
 from assetlane.sources import LARGE_BYTES, Source
 from assetlane.v1.upload_pb2 import VariantPromise
 from assetlane.v1.upload_service_pb2 import PartPromise, RequestUploadRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 
 MIB = 1024**2

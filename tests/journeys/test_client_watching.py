@@ -20,7 +20,7 @@ from assetlane import (
     WatchAssetsResponse,
     reporting,
 )
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 30.0
 PARTITION = "team/42"

@@ -10,7 +10,7 @@ import pytest
 from tests.journeys.test_docs import DOCS, LIMIT_S, blocks
 from tests.servers import served_twice
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 
 async def test_the_curl_lines_run(settings: Settings, tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import pytest
 from examples.picture import photograph
 
 from assetlane import Client
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 pytestmark = pytest.mark.timeout(180)
 
 LIMIT_S = 120.0
 DOCS = Path(__file__).parents[2] / "docs"
-ELSEWHERE = ("devices.md",)  # its lines call the web gateway: test_devices.py
+# Lines that need more than a server: run in test_devices.py, in test_readme.py, and in conformance/test_languages.py.
+ELSEWHERE = ("devices.md", "authorization.md", "languages.md")
 PAGES = [
     page
     for page in sorted(DOCS.glob("*.md"))
@@ -92,3 +93,24 @@ async def test_assets_of_cosync_are_brought_over_once(target: str, tmp_path: Pat
         (notes,) = [asset async for asset in lane.list_assets("public")]
     assert (beach.uid, beach.details.title, beach.expiration_hours) == ("ann", "Beach", 24)
     assert (notes.uid, notes.details.extra["cosync_extra"], notes.expiration_hours) == ("bob", "x", 0)
+
+
+async def test_a_folder_is_uploaded_as_the_page_of_the_client_shows(target: str, tmp_path: Path) -> None:
+    """Every file's outcome is one line; one that fails does not end the others, and the exit code says so."""
+    (program,) = blocks(DOCS / "python.md", "python")
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    (folder / "beach.jpg").write_bytes(photograph(800, 600))
+    (folder / "gone.txt").symlink_to(folder / "nowhere.txt")
+    (folder / "notes.txt").write_text("day one")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program.replace("127.0.0.1:50151", target), str(folder), stdout=PIPE, stderr=PIPE
+    )
+    async with asyncio.timeout(LIMIT_S):
+        out, err = await process.communicate()
+    assert process.returncode == 1
+    assert sorted(Path(line.split()[0]).name for line in out.decode().splitlines()) == ["beach.jpg", "notes.txt"]
+    assert [Path(line.split()[0]).name for line in err.decode().splitlines()] == ["gone.txt"]
+    async with Client(target, uid="ann") as lane:
+        titles = {asset.details.title async for asset in lane.list_assets("user/ann")}
+    assert titles >= {"beach", "notes"}

@@ -18,7 +18,7 @@ from tests.servers import prepare_bucket, served, settings_for
 
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import Verdict
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.local import s3 as seaweedfs

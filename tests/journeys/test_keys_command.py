@@ -13,7 +13,7 @@ from tests.journeys.guarded import Person
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
 from assetlane.v1.upload_service_pb2 import ListUploadsRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 60.0
 SERVER = (sys.executable, "-m", "assetlane_server")

@@ -18,7 +18,7 @@ from tests.records.stores import drop
 from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
 
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, GetUploadRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.telemetry.log import formatter
 from assetlane_server.telemetry.redaction import Redaction

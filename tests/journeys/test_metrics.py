@@ -30,8 +30,8 @@ from assetlane.v1.upload_service_pb2 import (
     ListUploadsRequest,
     WatchUploadRequest,
 )
-from assetlane_server.app import utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.records.mongo import MongoRecords
 

@@ -26,7 +26,7 @@ from assetlane.v1.upload_service_pb2 import (
     RequestUploadResponse,
     SignPartsRequest,
 )
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 
 

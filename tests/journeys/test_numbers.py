@@ -17,7 +17,7 @@ from tests.servers import served
 
 from assetlane.v1 import asset_service_pb2, upload_service_pb2
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, WatchUploadRequest, WatchUploadResponse
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S: Final = 30.0
 METHODS: Final[tuple[MethodDescriptor, ...]] = tuple(

@@ -7,7 +7,7 @@ from tests.journeys.lanes import BODY, put, request_for
 
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 
 async def test_an_object_without_its_promised_checksum_did_not_come_through_its_write_target(

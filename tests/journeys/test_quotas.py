@@ -25,11 +25,11 @@ from assetlane import Client, ResourceExhausted
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane_server.access.quotas import claim_of
-from assetlane_server.app import new_id, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import new_id, utc_now
+from assetlane_server.composition.security import upload_rationing
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.quotas import Claim, Ration
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.security import upload_rationing
-from assetlane_server.uploads.ports import Claim, Ration
 from assetlane_server.uploads.status_changes import StatusChanges
 
 HOUR = timedelta(hours=1)

@@ -16,15 +16,15 @@ from tests.journeys.shelf import Shelf
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest
 from assetlane.v1.upload_service_pb2 import CancelUploadRequest, CompleteUploadRequest
-from assetlane_server.app import new_id, object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.command.reports import delete_orphans, report_discrepancies
+from assetlane_server.composition.app import new_id, object_store, utc_now
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.reconciliation import Kind
+from assetlane_server.model.upload import Upload
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.reports import delete_orphans, report_discrepancies
-from assetlane_server.uploads.errors import NotReady
 from assetlane_server.uploads.reconciler import Reconciler
-from assetlane_server.uploads.reconciliation import Kind
-from assetlane_server.uploads.upload import Upload
 
 LIMIT_S = 90.0
 AGE = timedelta(hours=48)

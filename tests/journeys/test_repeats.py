@@ -12,7 +12,7 @@ from tests.pictures import gradient
 from tests.servers import served
 
 from assetlane.v1.upload_pb2 import CUT_MAKER_SERVER, CutPlan
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 PICTURE = {"original": gradient((60, 40))}
 CUTS = {"content_type": "image/jpeg", "cut_plan": CutPlan(maker=CUT_MAKER_SERVER, required=True)}

@@ -24,7 +24,7 @@ from assetlane.v1.upload_service_pb2 import (
     ProgressStage,
     WatchUploadRequest,
 )
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 SERVER = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
 REQUIRED = CutPlan(maker=CutMaker.CUT_MAKER_SERVER, required=True)

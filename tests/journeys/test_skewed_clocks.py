@@ -13,8 +13,8 @@ from tests.servers import served
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, ListAssetsRequest, WatchAssetsRequest
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
-from assetlane_server import app
-from assetlane_server.config import Settings
+from assetlane_server.composition import app
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 30.0
 PARTITION = "team/42"

@@ -15,24 +15,24 @@ from tests.journeys.lanes import BODY, put
 from yarl import URL
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
-from assetlane_server.app import cut_room, new_id, object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.images.workers import can_cut
+from assetlane_server.model.admission import UploadRequest
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.errors import UploadNotFound
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload, VariantPromise
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import UploadRequest
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cut_plan import CutPlan
-from assetlane_server.uploads.errors import UploadNotFound
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ledger import AssetLedger
 from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload, VariantPromise
 
 QUARTER = timedelta(minutes=15)
 DAY = timedelta(days=1)

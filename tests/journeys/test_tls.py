@@ -20,9 +20,9 @@ from tests.servers import served
 from assetlane import Client
 from assetlane.v1.upload_service_pb2 import CancelUploadRequest, WatchUploadRequest
 from assetlane_server.access.certificates import CertificateFiles, read_certificates
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc import tls
-from assetlane_server.uploads.errors import NotReady
 
 LIMIT_S = 20.0
 

@@ -20,8 +20,8 @@ from tests.servers import served
 from assetlane import Client, TokenExpired, Unauthenticated
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest
 from assetlane.v1.upload_service_pb2 import ListUploadsRequest, WatchUploadRequest
-from assetlane_server.config import Settings
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.errors import NotReady
 
 LIMIT_S = 20.0
 

@@ -22,10 +22,10 @@ from tests.records.stores import drop
 from tests.servers import LIMIT_S, served
 
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, GetUploadRequest, WatchUploadRequest
-from assetlane_server.config import Settings
+from assetlane_server.composition.observability import wants_traces
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
-from assetlane_server.observability import wants_traces
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = (("traceparent", f"00-{TRACE}-{PARENT}-01"),)

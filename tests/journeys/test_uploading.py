@@ -22,7 +22,7 @@ from assetlane.v1.upload_service_pb2 import (
     StatusEvent,
     WatchUploadRequest,
 )
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 
 LIMIT_S = 20.0
 LIFE = ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]

@@ -18,10 +18,10 @@ from assetlane.v1.asset_service_pb2 import (
     RefreshAssetRequest,
     WatchAssetsRequest,
 )
-from assetlane_server.config import Settings
-from assetlane_server.uploads.resumption import TOKEN_LIFETIME, Position, resume_token
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import LedgerTime
+from assetlane_server.config.settings import Settings
+from assetlane_server.model.resume_token import TOKEN_LIFETIME, Position, resume_token
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import LedgerTime
 
 LIMIT_S = 20.0
 PARTITION = "team/42"

@@ -21,7 +21,7 @@ from tests.records.stores import drop
 from tests.servers import LIMIT_S, served_twice
 from tests.web_gateway.channels import WebChannel
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 
 WORKERS = 2

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 
+from assetlane_server.model.errors import LedgerUnavailable, UploadNotFound
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.upload import WORK_LEASE, Asset, LedgerTime, Status, Upload
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import RecordUnreadable
-from assetlane_server.uploads.errors import LedgerUnavailable, UploadNotFound
-from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import WORK_LEASE, Asset, LedgerTime, Status, Upload
 
 
 class MemoryLedger:

@@ -17,21 +17,23 @@ from email.utils import format_datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from assetlane_server.objects.headers import foreign_headers
-from assetlane_server.objects.s3 import MAX_DELETED_KEYS, put_headers
-from assetlane_server.objects.sigv4 import Credentials, Presigner
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import MIN_PART_BYTES, PartPromise, StoredPart, part_bytes
-from assetlane_server.uploads.ports import (
-    ListedObject,
-    ObjectPage,
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.listing import ListedObject, ObjectPage
+from assetlane_server.model.parts import (
+    MIN_PART_BYTES,
     OpenMultipart,
     OpenMultipartPage,
     PartPage,
-    PresignedRequest,
+    PartPromise,
+    StoredPart,
+    part_bytes,
 )
-from assetlane_server.uploads.upload import VariantPromise, whole_second
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise, whole_second
+from assetlane_server.objects.headers import foreign_headers
+from assetlane_server.objects.s3 import MAX_DELETED_KEYS, put_headers
+from assetlane_server.objects.sigv4 import Credentials, Presigner
 
 ENDPOINT = "http://memory.invalid"
 BUCKET = "lane"
@@ -169,6 +171,11 @@ class MemoryObjectStore:
         if key not in self.objects:
             raise StoreUnavailable("The store cannot read the start of an object (NoSuchKey).")
         return self.objects[key].data[:length_bytes]
+
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        stored = await self.head(key)
+        return None if stored is None else (stored, self.objects[key].data[:limit_bytes])
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""

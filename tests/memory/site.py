@@ -8,20 +8,22 @@ from tests.memory.ledger import MemoryLedger
 from tests.memory.object_store import MemoryObjectStore
 from tests.uploads.samples import NOW
 
+from assetlane_server.model.admission import Terms, UploadRequest
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.errors import PictureRefused
+from assetlane_server.model.presigned import PresignedRequest, WriteTarget
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Upload, VariantPromise
+from assetlane_server.ports.cut_picture import CutPicture
+from assetlane_server.ports.rationing import Rationing
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import Terms, UploadRequest
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.cutting import CutRoom
-from assetlane_server.uploads.errors import PictureRefused
-from assetlane_server.uploads.lanes import Lanes, WriteTarget
-from assetlane_server.uploads.ledger import AssetLedger
-from assetlane_server.uploads.ports import CutPicture, PresignedRequest
+from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.progress import ProgressBoard
-from assetlane_server.uploads.status_changes import Rationing, StatusChanges
+from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import Upload, VariantPromise
 
 BYTES = b"the promised bytes"
 SECOND = timedelta(seconds=1)

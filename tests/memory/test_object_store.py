@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.memory.object_store import MemoryObjectStore
 
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import VariantPromise
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)

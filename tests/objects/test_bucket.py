@@ -15,9 +15,9 @@ from tests.objects.servers import http_server
 from tests.objects.settings import SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.objects.bucket import BucketPlan, Outcome, SetupStep
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -10,10 +10,10 @@ from aiohttp import web
 from tests.objects.servers import http_server
 from tests.objects.settings import SETTINGS
 
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.parts import MIN_PART_BYTES, StoredPart
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import MIN_PART_BYTES, StoredPart
-from assetlane_server.uploads.upload import VariantPromise
 
 SUM = hashlib.sha256(b"a part").digest()
 FILM = VariantPromise(

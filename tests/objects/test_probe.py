@@ -15,12 +15,12 @@ from tests.objects.altered import Alteration, Answer, altered, overwriting
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SETTINGS, settings_of
 
-from assetlane_server.app import utc_now
+from assetlane_server.composition.app import utc_now
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import NotReady, StoreUnavailable
 from assetlane_server.objects.bucket import BucketPlan
 from assetlane_server.objects.probe import StoreTerms, check_store, clear_leftovers, probe_store
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.errors import NotReady, StoreUnavailable
 
 # Without the question whether everybody can read the public prefix, which takes a policy.
 PRIVATE = StoreTerms(public_assets=False, ask_for_races=False)
@@ -190,7 +190,7 @@ async def test_a_type_in_other_letters_is_the_same_type(stack: StackAddress, key
         (accepting("/body"), "checksum"),
         (accepting("/expired"), "expiry"),
         (accepting("/signature"), "signatures"),
-        (forgetful, "checksum told"),
+        (forgetful, "checksum reported"),
     ],
 )
 async def test_each_weakness_is_found_and_no_other(

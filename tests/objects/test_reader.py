@@ -1,6 +1,7 @@
 """What the reader of objects does beyond the contract: retries, limits, refusals, odd answers, connections."""
 
 import asyncio
+import base64
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -15,10 +16,10 @@ from tests.access.certificates import Authority
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.objects.reader import RetryQuota
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
 
 LIMIT_S = 20.0
 OK = {"Content-Length": "7", "Content-Type": "image/png"}
@@ -131,7 +132,7 @@ async def test_what_no_retry_changes_is_told_at_once(answer: Answering, told: st
 
 
 @pytest.mark.parametrize("server", [nothing_listening, never_answering])
-@pytest.mark.parametrize("call", ["head", "read_start"])
+@pytest.mark.parametrize("call", ["head", "read_start", "read_small"])
 async def test_a_store_that_is_not_there_is_unavailable_in_time(
     server: Callable[[], AbstractAsyncContextManager[str]], call: str
 ) -> None:
@@ -140,7 +141,7 @@ async def test_a_store_that_is_not_there_is_unavailable_in_time(
     async with server() as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address, call_timeout=limit)) as s3:
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(StoreUnavailable) as refusal:
-                await (s3.head("key") if call == "head" else s3.read_start("key", 16))
+                await (s3.head("key") if call == "head" else getattr(s3, call)("key", 16))
     assert refusal.value.__cause__ is not None
     assert "127.0.0.1" not in str(refusal.value)
 
@@ -216,6 +217,28 @@ async def test_of_a_store_that_knows_no_ranges_no_more_is_read_than_asked_for() 
     ):
         for _ in range(3):
             assert await s3.read_start("key", 4096) == b"x" * 4096
+
+
+async def test_a_small_object_is_read_without_a_range() -> None:
+    """S3 gives no checksum of the whole with a part of it. What is larger than promised is not read to its end."""
+
+    def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(
+            body=b"x" * 100_000, headers={"x-amz-checksum-sha256": base64.b64encode(b"0" * 32).decode(), "ETag": '"e"'}
+        )
+
+    async with reading(answer) as (s3, store):
+        for _ in range(3):
+            found = await s3.read_small("key", 64)
+            assert found is not None
+            assert (found[0].size_bytes, found[0].sha256, found[0].etag, found[1]) == (
+                100_000,
+                b"0" * 32,
+                "e",
+                b"x" * 64,
+            )
+    assert "range" not in store.requests[0].headers
+    assert store.requests[0].headers["x-amz-checksum-mode"] == "ENABLED"
 
 
 async def test_an_empty_object_has_no_first_bytes() -> None:

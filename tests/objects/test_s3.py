@@ -16,13 +16,13 @@ from tests.objects.servers import CredentialsSource, http_server, never_answerin
 from tests.objects.settings import SECRET, SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.parts import PartPromise
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.headers import UPLOAD_HEADERS, check_signed_headers
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import open_wire
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import PartPromise
-from assetlane_server.uploads.upload import VariantPromise
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)

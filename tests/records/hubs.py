@@ -8,11 +8,11 @@ from datetime import timedelta
 
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.app import new_id
+from assetlane_server.composition.app import new_id
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Status, Upload
 from assetlane_server.records.hub import ChangeSource, Hub
 from assetlane_server.records.mailbox import HubMailbox
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status, Upload
 
 LIMIT = timedelta(seconds=20)
 

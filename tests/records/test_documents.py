@@ -11,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
+from assetlane_server.model.cut_plan import CutFormat, CutPlan, CutSize
+from assetlane_server.model.progress import Progress, Stage
+from assetlane_server.model.upload import Details, Failure, Notice, Upload
 from assetlane_server.records.documents import (
     SCHEMA,
     RecordUnreadable,
@@ -22,9 +25,6 @@ from assetlane_server.records.documents import (
     upload_document,
     upload_of,
 )
-from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, CutSize
-from assetlane_server.uploads.progress import Progress, Stage
-from assetlane_server.uploads.upload import Details, Failure, Notice, Upload
 
 Document = dict[str, Any]
 TZ_AWARE: Any = bson.CodecOptions(tz_aware=True, tzinfo=UTC)

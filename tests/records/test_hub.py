@@ -11,10 +11,10 @@ from tests.records.ledgers import Ledger, opened
 from tests.uploads.samples import NOW, completed
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import ShuttingDown
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import LedgerTime, Status, Upload
 from assetlane_server.records.mailbox import HubMailbox
-from assetlane_server.uploads.errors import ShuttingDown
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import LedgerTime, Status, Upload
 
 MOMENT = timedelta(milliseconds=1)
 

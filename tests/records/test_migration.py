@@ -12,11 +12,11 @@ from tests.records.old_ledger import Collections, Document, read, restore
 from tests.records.stores import drop, mongo
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import LedgerIsOld, LedgerUnavailable, NotReady
+from assetlane_server.model.upload import Details, LedgerTime, Status, Upload
 from assetlane_server.records.documents import upload_of
 from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import LedgerIsOld, LedgerUnavailable, NotReady
-from assetlane_server.uploads.upload import Details, LedgerTime, Status, Upload
 
 LATER: Final = datetime(2026, 12, 1, tzinfo=UTC)
 ALL: Final = {"uploads": 19, "assets": 10, "rebuilt": 2, "finished": 1, "contradicted": 0, "lost": 1, "unreadable": 0}

@@ -11,9 +11,9 @@ from tests.records.wire import STANDALONE, answering
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.upload import Status
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.upload import Status
 
 SHORT = timedelta(seconds=1)
 REPLICA_SET = {"setName": "rs0", "hosts": ["127.0.0.1:1"], "logicalSessionTimeoutMinutes": 30}
@@ -121,7 +121,7 @@ async def test_watchers_outlive_a_dropped_collection(
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
         async with asyncio.timeout(LIMIT.total_seconds()):
-            while "opening it anew" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
                 await asyncio.sleep(0.01)
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):

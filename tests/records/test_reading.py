@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 import pytest
 from tests.records.hubs import LIMIT, initialized
 
+from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.upload import Upload
 from assetlane_server.records.reading import SharedReading
-from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.upload import Upload
 
 
 class Ledger:

@@ -13,9 +13,9 @@ from tests.records.stores import mongo
 from tests.uploads.samples import NOW, completed
 
 from assetlane_server.local import StackAddress
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.upload import LedgerTime, Status, Upload
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.upload import LedgerTime, Status, Upload
 
 DAMAGE: dict[str, dict[str, Any]] = {
     "a status of a newer version": {"$set": {"status": "HELD"}},

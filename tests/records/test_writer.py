@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.records.scripted_collection import Script, ScriptedCollection
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 
-from assetlane_server.app import new_id
+from assetlane_server.composition.app import new_id
+from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
+from assetlane_server.model.upload import Details, Upload
 from assetlane_server.records.documents import Change, asset_advance, upload_advance, upload_document, upload_of
 from assetlane_server.records.writer import LedgerWriter
-from assetlane_server.uploads.errors import LedgerBusy, LedgerUnavailable
-from assetlane_server.uploads.upload import Details, Upload
 
 HALVES: list[Callable[[int], bool]] = [lambda index: bool(index % 2), lambda index: not index % 2]
 

@@ -25,6 +25,8 @@ from assetlane.v1.upload_service_pb2 import (
 )
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer, UploadServiceStub
 from assetlane_server.access.identity import MAX_TOKEN_BYTES, Anonymous
+from assetlane_server.model.errors import TokenMissing, TokenTooLarge
+from assetlane_server.ports.access import Access
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.limits import PROBE_STREAMS_PER_CONNECTION, Limits
@@ -33,8 +35,6 @@ from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.telemetry.instruments import Instruments
 from assetlane_server.telemetry.metrics import Metrics
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.errors import TokenMissing, TokenTooLarge
-from assetlane_server.uploads.ports import Access
 
 LIMIT_S = 60.0
 REPEATS = 20

@@ -1,7 +1,7 @@
 """The options of both ends, side by side."""
 
 from assetlane.calls import CHANNEL_OPTIONS
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.rpc.server import server_options
 
 CLIENT = dict(CHANNEL_OPTIONS)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.stores.servers import STORES, OtherStore, StoreMissing, running
 
-from assetlane_server.app import set_up_bucket
-from assetlane_server.config import PREFIX, settings_from
+from assetlane_server.composition.app import set_up_bucket
+from assetlane_server.config.settings import PREFIX, settings_from
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.local.ports import claim_block
 

@@ -29,8 +29,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from tests.shared_stack import ENVIRONMENT, address_from_environment
 
 from assetlane.version import __version__
-from assetlane_server.app import object_store, set_up_bucket, utc_now
-from assetlane_server.config import PREFIX, Settings, settings_from
+from assetlane_server.composition.app import object_store, set_up_bucket, utc_now
+from assetlane_server.config.settings import PREFIX, Settings, settings_from
 from assetlane_server.objects.probe import probe_store
 from assetlane_server.objects.wire import open_wire
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from assetlane_server.model.errors import AuditUnavailable
 from assetlane_server.telemetry.audit import AuditLog
-from assetlane_server.uploads.errors import AuditUnavailable
 
 LIMIT_S = 60.0
 

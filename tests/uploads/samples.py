@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from assetlane_server.uploads.admission import Terms, UploadRequest, admit
-from assetlane_server.uploads.asset import StoredObject, asset_of
-from assetlane_server.uploads.upload import Details, Notice, Status, Upload, VariantPromise
+from assetlane_server.model.admission import Terms, UploadRequest, admit
+from assetlane_server.model.asset import StoredObject, asset_of
+from assetlane_server.model.upload import Details, Notice, Status, Upload, VariantPromise
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)  # the life of a write URL

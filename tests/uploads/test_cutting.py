@@ -11,11 +11,11 @@ import pytest
 from tests.memory.object_store import MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
+from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
+from assetlane_server.model.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
-from assetlane_server.uploads.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
-from assetlane_server.uploads.ports import PresignedRequest
-from assetlane_server.uploads.upload import Failure, Upload, VariantPromise
 
 CUTS = {"small": b"a small picture", "medium": b"a medium picture"}
 ORIGINAL = b"\xff\xd8\xff the original"

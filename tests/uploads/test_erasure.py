@@ -9,12 +9,12 @@ from tests.uploads.samples import QUARTER
 
 from assetlane_server.access.quotas import Quotas
 from assetlane_server.access.rationing import UploadRationing
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.errors import InvalidRequest, LedgerUnavailable
+from assetlane_server.model.quotas import Ration
+from assetlane_server.model.upload import DELETED_KEPT_FOR, Details, Notice, Status, Upload
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.cut_plan import CutPlan
 from assetlane_server.uploads.erasure import Erasure, ErasureReport
-from assetlane_server.uploads.errors import InvalidRequest, LedgerUnavailable
-from assetlane_server.uploads.ports import Ration
-from assetlane_server.uploads.upload import DELETED_KEPT_FOR, Details, Notice, Status, Upload
 
 DAY = timedelta(days=1)
 SAID = Details("a title", "a caption", "#102030", timedelta(seconds=3), {"who": "ann"})

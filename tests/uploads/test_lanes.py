@@ -9,10 +9,10 @@ import pytest
 from tests.objects.settings import SETTINGS
 from tests.uploads.samples import NOW, PICTURE, QUARTER, requested
 
+from assetlane_server.model.asset import StoredObject, asset_of
+from assetlane_server.model.upload import Asset
 from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.uploads.asset import StoredObject, asset_of
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.upload import Asset
 
 DAY = timedelta(days=1)
 MORNING = datetime(2026, 11, 22, tzinfo=UTC)

@@ -8,21 +8,27 @@ import pytest
 from tests.memory.object_store import MemoryObject, MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.proving import Prover
-from assetlane_server.uploads.upload import Upload, VariantPromise
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import Upload, VariantPromise
+from assetlane_server.uploads.proving import SMALL_BYTES, Prover
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)
+LARGE_JPEG = JPEG + bytes(SMALL_BYTES)
 HTML = b"<!DOCTYPE html><html><body>a page</body></html>"
 LIMIT_S = 20.0
 
 
 class CountingStore(MemoryObjectStore):
-    """Counts what is asked; with a gate set, HEADs are answered when so many wait."""
+    """Counts what is asked; with a gate set, HEADs are answered when so many wait.
+
+    `reports_by_get`: whether the answer to a GET holds the checksum too.
+    """
 
     heads = 0
     starts = 0
-    waiting = 0
+    wholes = 0
+    reports_by_get = True
     gate: asyncio.Barrier | None = None
 
     async def head(self, key: str):  # type: ignore[no-untyped-def]
@@ -36,6 +42,16 @@ class CountingStore(MemoryObjectStore):
         """See ObjectStore."""
         self.starts += 1
         return await super().read_start(key, length_bytes)
+
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        self.wholes += 1
+        stored = await MemoryObjectStore.head(self, key)
+        if stored is None:
+            return None
+        if not self.reports_by_get:
+            stored = replace(stored, sha256=b"")
+        return stored, self.objects[key].data[:limit_bytes]
 
 
 def promised(name: str, content: bytes, content_type: str = "image/jpeg", *, hashed: bool = True) -> VariantPromise:
@@ -58,28 +74,45 @@ async def put(store: MemoryObjectStore, upload: Upload, *contents: bytes) -> Non
 async def proof(store: MemoryObjectStore, upload: Upload, *, accept_mislabelled: bool = False) -> str:
     """The reason why there is no proof; empty: there is."""
     prover = Prover(store, accept_mislabelled=accept_mislabelled)
-    failure = await prover.broken_promise(upload, await prover.stored(upload.variants))
+    failure = await prover.broken_promise(upload, await prover.evidence(upload.variants))
     return "" if failure is None else f"{failure.reason} {failure.message.partition(':')[0]}"
 
 
 async def test_what_was_promised_and_sent_is_proved() -> None:
-    """One HEAD a variant; first bytes only where a type can be told by them and there are any."""
+    """One HEAD a variant, and first bytes only where a type can be told by them and there are any.
+
+    A small object of such a type needs one request.
+    """
     store = CountingStore()
     upload = upload_of(
-        promised("original", JPEG),
+        promised("original", LARGE_JPEG),
+        promised("small", JPEG),
         promised("text", b"words", "text/plain"),
         promised("empty", b"", "text/css"),
+        promised("blank", b"", "image/jpeg"),
     )
-    await put(store, upload, JPEG, b"words", b"")
+    await put(store, upload, LARGE_JPEG, JPEG, b"words", b"", b"")
     assert await proof(store, upload) == ""
-    assert (store.heads, store.starts) == (3, 1)
+    assert (store.heads, store.starts, store.wholes) == (4, 1, 1)
+
+
+async def test_a_store_that_reports_checksums_with_a_head_only_is_asked_twice() -> None:
+    """A promised checksum is looked for before it is missed."""
+    store = CountingStore()
+    store.reports_by_get = False
+    upload = upload_of(promised("original", JPEG))
+    await put(store, upload, JPEG)
+    assert await proof(store, upload) == ""
+    assert (store.heads, store.starts, store.wholes) == (1, 1, 1)
+    altered(store, upload, sha256=bytes(32))
+    assert await proof(store, upload) == "CHECKSUM_MISMATCH original"
 
 
 async def test_all_variants_are_looked_at_at_once() -> None:
     """No HEAD waits for another one's answer."""
     store = CountingStore()
-    upload = upload_of(*(promised(name, JPEG) for name in ("original", "small", "medium", "large")))
-    await put(store, upload, *[JPEG] * 4)
+    upload = upload_of(*(promised(name, LARGE_JPEG) for name in ("original", "small", "medium", "large")))
+    await put(store, upload, *[LARGE_JPEG] * 4)
     store.gate = asyncio.Barrier(4)
     async with asyncio.timeout(LIMIT_S):
         assert await proof(store, upload) == ""
@@ -95,16 +128,17 @@ async def test_the_first_bytes_of_any_variant_belie_its_type(name: str) -> None:
         upload = upload_of(*(promised(one, body) for one, body in zip(names, contents, strict=True)))
         await put(store, upload, *contents)
         assert await proof(store, upload) == f"CONTENT_TYPE_MISMATCH {name}"
-        before = store.starts
+        before = store.starts, store.wholes
         assert await proof(store, upload, accept_mislabelled=True) == ""
-        assert store.starts == before
+        assert (store.starts, store.wholes) == before
 
 
-async def test_a_variant_that_is_gone_is_lost() -> None:
+@pytest.mark.parametrize("content", [JPEG, LARGE_JPEG], ids=["small", "large"])
+async def test_a_variant_that_is_gone_is_lost(content: bytes) -> None:
     """It was there when somebody said so."""
     store = CountingStore()
-    upload = upload_of(promised("original", JPEG), promised("small", JPEG))
-    await put(store, upload, JPEG, JPEG)
+    upload = upload_of(promised("original", JPEG), promised("small", content))
+    await put(store, upload, JPEG, content)
     await store.delete([upload.variants[1].key])
     assert await proof(store, upload) == "VARIANT_LOST small"
 

@@ -11,10 +11,10 @@ from tests.memory.ledger import MemoryLedger
 from tests.memory.site import BYTES, SECOND, Site
 from tests.uploads.samples import NOW, QUARTER
 
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import DELETED_KEPT_FOR, SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload
 from assetlane_server.uploads import sweeper
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import DELETED_KEPT_FOR, SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

@@ -15,14 +15,14 @@ from tests.records.hubs import running
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 from ulid import ULID
 
+from assetlane_server.model.errors import InvalidRequest, RevisionAhead, UploadNotFound
+from assetlane_server.model.ids import earliest_id, is_id
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Status, Upload
+from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.records.hub import Hub
 from assetlane_server.uploads import upload_watches
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.errors import InvalidRequest, RevisionAhead, UploadNotFound
-from assetlane_server.uploads.ids import earliest_id, is_id
-from assetlane_server.uploads.ports import UploadRecords
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status, Upload
 from assetlane_server.uploads.upload_watches import SETTLED_AFTER, SessionPosition, UploadWatches
 
 HEARTBEAT = timedelta(milliseconds=50)

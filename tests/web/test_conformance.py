@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from tests.conformance.performance import perform
 from tests.conformance.player import Player, player
-from tests.conformance.script import Scenario, scenarios
+from tests.conformance.script import Scenario, scenarios_of
 from tests.conformance.stage import Stage, stage
 
 from assetlane_server.local import StackAddress
@@ -35,7 +35,7 @@ async def playing(request: pytest.FixtureRequest, place: Stage) -> AsyncIterator
         yield client
 
 
-@pytest.mark.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("scenario", scenarios_of("user"), ids=lambda scenario: scenario.name)
 async def test_the_web_client_conforms(scenario: Scenario, playing: Player, place: Stage) -> None:
     """Step for step; a failure says what was asked, expected and got, and what that means."""
     await perform(scenario, playing, place)
@@ -44,12 +44,16 @@ async def test_the_web_client_conforms(scenario: Scenario, playing: Player, plac
 async def test_the_web_client_speaks_tls_and_sends_its_token(
     stack: StackAddress, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The whole life of an upload, watch included; without its token it is refused."""
-    watched = next(scenario for scenario in scenarios() if "watch" in scenario.name)
+    """The whole life of an upload, watch included; a back end and its devices; without a token it is refused."""
+    watched = next(scenario for scenario in scenarios_of("user") if "watch" in scenario.name)
     async with stage(stack, tmp_path_factory.mktemp("secured"), is_secured=True, has_web=True) as secured:
-        environment = {**secured.environment, "NODE_EXTRA_CA_CERTS": secured.environment["ASSETLANE_CA_FILE"]}
+        trust = {"NODE_EXTRA_CA_CERTS": secured.environment["ASSETLANE_CA_FILE"]}
+        environment = {**secured.environment, **trust}
         async with player(COMMAND, CLIENT, environment) as client:
             await perform(watched, client, secured)
+        for scenario in scenarios_of("backend"):
+            async with player(COMMAND, CLIENT, {**secured.backend_environment, **trust}) as client:
+                await perform(scenario, client, secured)
         nameless = {name: value for name, value in environment.items() if name != "ASSETLANE_TOKEN"}
         async with player(COMMAND, CLIENT, nameless) as client:
             answer = await client.ask("get_asset", {"asset_id": "01JZZZZZZZZZZZZZZZZZZZZZZZ"})

@@ -22,6 +22,7 @@ from assetlane.v1.upload_service_pb2 import (
 )
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
 from assetlane_server.access.identity import Anonymous
+from assetlane_server.model.errors import ShuttingDown, UploadNotFound
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.limits import Limits
 from assetlane_server.rpc.server import RpcServer, server_options, serving
@@ -29,7 +30,6 @@ from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.rpc.web.server import WebTerms
 from assetlane_server.telemetry.instruments import Instruments
 from assetlane_server.telemetry.metrics import Metrics
-from assetlane_server.uploads.errors import ShuttingDown, UploadNotFound
 
 PAGE = "https://app.example"
 HOSTS = ("127.0.0.1", "localhost")

@@ -149,6 +149,49 @@ async def test_a_flood_of_headers_is_refused(gateway: Served, flood: bytes) -> N
     assert gateway.uploads.requests == []
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "reason"),
+    [
+        (b"GET /v1/uploads/%b HTTP/1.1\r\nhost: localhost\r\n\r\n" % (b"x" * 17_000), b"431", b"HEAD_TOO_LARGE"),
+        (b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 101 + b"\r\n", b"400", b"HTTP_MALFORMED"),
+        (b"GET /v1/uploads/\xff HTTP/1.1\r\nhost: localhost\r\n\r\n", b"400", b"HTTP_MALFORMED"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400", b"HTTP_MALFORMED"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", b"400", b"HTTP_MALFORMED"),
+        (b"POST /v1/uploads HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n", b"400", b"HTTP_MALFORMED"),
+        (
+            b"POST /v1/uploads HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"400", b"HTTP_MALFORMED",
+        ),
+    ],
+    ids=["long line", "101 headers", "bytes in the path", "HTTP/2", "TLS", "length below 0", "two lengths"],
+)  # fmt: skip
+async def test_what_is_no_request_is_refused_with_a_reason_and_its_limit(
+    gateway: Served, head: bytes, status: bytes, reason: bytes
+) -> None:
+    """And its connection closes."""
+    answer = await raw(gateway, head)
+    assert answer.split()[1] == status
+    assert reason in answer
+    assert gateway.uploads.requests == []
+
+
+async def test_a_client_that_waits_for_leave_to_send_its_body_is_given_it(gateway: Served) -> None:
+    """As curl does; a stranger is refused in its place."""
+    head = (
+        b"POST /v1/uploads/u7:cancel HTTP/1.1\r\nhost: localhost\r\nexpect: 100-Continue\r\n"
+        b"content-type: application/json\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(head)
+    async with asyncio.timeout(LIMIT_S):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"{}")
+        assert (await reader.read()).endswith(b'{"upload": {"uploadId": "u7"}}\n')
+    writer.close()
+    async with web_server(authenticator=Guard()) as served:
+        assert (await raw(served, head)).split()[1] == b"401"
+
+
 async def test_a_token_that_is_too_large_is_refused_with_its_reason() -> None:
     """As on the gRPC port: the head has room for it."""
     async with web_server(authenticator=Guard()) as served, aiohttp.ClientSession() as session:

@@ -171,9 +171,31 @@ async def test_a_stream_is_server_sent_events_where_they_are_accepted(
     assert gateway.uploads.requests[-1].after_revision == 1
     async with session.get(gateway.url + "/v1/uploads/breaks:watch", headers=accept) as response:
         *_, last = (await response.text()).strip().split("\n\n")
-    kind, data = last.split("\n")
-    assert kind == "event: error"
+    retry, kind, data = last.split("\n")
+    assert (retry, kind) == ("retry: 1000", "event: error")
     assert reason_of(json.loads(data.removeprefix("data: "))["error"]) == "SHUTTING_DOWN"
+
+
+async def test_server_sent_events_go_on_after_the_last_event_id(
+    gateway: Served, session: aiohttp.ClientSession
+) -> None:
+    """A browser opens the same URL again with the id that it has seen last; one that is none is refused."""
+    accept = {"accept": "text/event-stream"}
+    url = f"{gateway.url}/v1/assets:watch?partition=p&resumeToken=t0"
+    async with session.get(url, headers=accept) as response:
+        first, second, _ = (await response.text()).strip().split("\n\n")
+    assert (first.split("\n")[0], second.split("\n")[0]) == ("id: t1", "id: t2")
+    for sent, token in ((accept | {"last-event-id": "t2"}, "t2"), ({"last-event-id": "t2"}, "t0"), (accept, "t0")):
+        async with session.get(url, headers=sent) as response:
+            await response.read()
+        assert gateway.assets.requests[-1].resume_token == token
+    path = "/v1/uploads/three:watch"
+    async with session.get(gateway.url + path, headers=accept | {"last-event-id": "7"}) as response:
+        await response.read()
+    assert gateway.uploads.requests[-1].after_revision == 7
+    answer = await answered(session, gateway, path, headers=accept | {"last-event-id": "seven"})
+    assert (answer[0], reason_of(answer[1])) == (400, "INVALID_FIELD")
+    assert "last-event-id" in answer[1]["message"]
 
 
 async def test_after_revisions_travel_in_a_body(gateway: Served, session: aiohttp.ClientSession) -> None:

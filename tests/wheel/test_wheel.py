@@ -61,10 +61,13 @@ async def test_a_plain_install_brings_the_client_and_nothing_of_the_server(tmp_p
 
 
 def test_the_sdist_holds_what_a_build_and_the_tests_need() -> None:
-    """Sources, contract, tests, pages; no environment and no data."""
+    """Sources, contract, the web packages, tests, pages; no environment, no data, nothing that was built."""
     (path,) = (ROOT / "dist").glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "protos/buf.yaml", "docs/tour.md"} <= names
+    assert {"web/package-lock.json", "web/client/src/client.ts", "web/uppy/src/index.ts"} <= names
+    assert {"deploy/envoy.yaml", "deploy/assetlane.pb", "requirements/dev.txt"} <= names
     assert any(name.startswith("tests/faults/") for name in names)
     assert not any(name.startswith((".venv", ".assetlane", "dist")) for name in names)
+    assert not any({"node_modules", "dist"} & set(name.split("/")) for name in names)

@@ -12,7 +12,7 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 
-_RANGE = re.compile(r"; [x\d.<=>]*x[\d.<=>]*(?=\])|\s*\[[x\d.<=>]*x[\d.<=>]*\]")  # `[x>=0]`: the error tells it
+_RANGE = re.compile(r"; [x\d.<=>]*x[\d.<=>]*(?=\])|\s*\[[x\d.<=>]*x[\d.<=>]*\]")  # `[x>=0]`: the error says it
 
 
 # What typer says of a value that it refuses, and what it means.
@@ -101,7 +101,7 @@ class Commands(TyperGroup):
         return sorted(super().list_commands(ctx), key=lambda name: (*self.order, name).index(name))
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Returns the options; those about completion are told in a line of their own."""
+        """Returns the options; those about completion have a line of their own."""
         params = super().get_params(ctx)
         for param in params:
             if param.name in ("install_completion", "show_completion"):

@@ -38,7 +38,7 @@ def complete_asset(context: typer.Context, incomplete: str) -> Offer:
 
 
 def complete_upload(context: typer.Context, incomplete: str) -> Offer:
-    """Offers the newest uploads of whoever asks, each with its path."""
+    """Offers the caller's newest uploads, each with its path."""
 
     async def ask(lane: "Client", own: str) -> Offer:
         return [(upload.upload_id, upload.file_path) for upload in await _newest(lane)]

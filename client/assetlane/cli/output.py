@@ -99,7 +99,8 @@ def note(line: str) -> None:
 def complain(error: BaseException, about: str = "") -> None:
     """Prints an error as one line with its reason."""
     reason = getattr(error, "reason", "")
-    words = [f"{about}: " if about else "", _told(error, about)]
+    told = _told(error, about)
+    words = [f"{about}: " if about and about not in told else "", told]
     if reason in _ADVICE:
         words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:
@@ -144,7 +145,7 @@ def sized(size_bytes: int) -> str:
 
 
 def counted(size_bytes: int) -> str:
-    """Returns a size for whoever reads the results: for a person as `sized`, for a program the number of bytes."""
+    """Returns a size: for a person as `sized`, for a program the number of bytes."""
     return sized(size_bytes) if is_terminal() else str(size_bytes)
 
 

@@ -20,7 +20,7 @@ def selected(paths: Sequence[Path], folder: str, *, hidden: bool) -> Iterator[It
     """Yields every file, those of a folder in the order of their names, filed under the folder's own name.
 
     `folder` is put before every path. Without `hidden`, what begins with a dot is left out of folders, and links
-    to folders are never followed. A path that is not there is yielded too: whoever opens it tells why it cannot.
+    to folders are never followed. A path that is not there is yielded too: opening it reports why it cannot be read.
     So is a folder that cannot be read, with its error: the others go on.
     """
     for path in paths:

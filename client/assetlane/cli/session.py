@@ -49,7 +49,7 @@ class Connection:
         return claims_of(self.token)
 
     def own_partition(self) -> str:
-        """Returns the partition of whoever calls, empty when that is not known here."""
+        """Returns the caller's own partition, empty when it is not known here."""
         uid = self.uid or (self.claims().subject if self.has_token else "")
         return f"user/{uid}" if uid else ""
 
@@ -73,7 +73,7 @@ class Tls:
 
 
 async def read_token(file: Path) -> str:
-    """Returns what the file holds now: whoever keeps it fresh replaces it before the token expires."""
+    """Returns what the file holds now: it is replaced by another program before the token expires."""
     return await asyncio.to_thread(_token_in, file)
 
 
@@ -152,7 +152,7 @@ def _code(
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         if isinstance(error, BrokenPipeError):
-            raise error from None  # whoever read us hung up: the caller of the command ends quietly
+            raise error from None  # the reader of our output has closed it: the command ends quietly
         if not isinstance(error, AssetlaneError | OSError):
             raise error from caught
         complain(error)

@@ -25,7 +25,7 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def shortened(text: str, width: int) -> str:
-    """Returns the text, with `…` for its middle where it is wider: how it begins and how it ends tells most."""
+    """Returns the text, with `…` for its middle where it is wider: its beginning and its end say most."""
     if cells(text) <= width:
         return text
     ending = ""

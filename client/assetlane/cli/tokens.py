@@ -52,7 +52,7 @@ def create(
 ) -> None:
     """Make a token for one upload, or for partitions of the user of --act-for, and print it."""
     if bool(upload_id) == bool(read or write):
-        raise typer.BadParameter("give --upload, or --read and --write: one of both")
+        raise typer.BadParameter("give either --upload, or --read and --write")
     if not upload_id and not context.ensure_object(Connection).uid:
         raise typer.BadParameter("say for whom: assetlane --act-for UID token create", param_hint="--act-for")
     asked = None
@@ -67,7 +67,7 @@ def create(
             say_json(made)
         else:
             say(made.token)
-            note(f"assetlane: good until {timed(made.expire_time)}; whoever has it may use it")
+            note(f"assetlane: valid until {timed(made.expire_time)}; anybody who has it can use it")
         return 0
 
     run(context, work)

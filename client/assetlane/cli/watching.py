@@ -67,7 +67,7 @@ async def _watch_uploads(lane: "Client", upload_id: str, session: str, as_json: 
     from assetlane.v1.upload_pb2 import UploadStatus
     from assetlane.v1.upload_service_pb2 import StatusEvent
 
-    # A watch waits for a server for ever; a call tells soon that there is none.
+    # A watch waits for a server for ever; a call fails soon when there is none.
     if upload_id:
         await lane.get_upload(upload_id)
         events = lane.watch_upload(upload_id, progress=True)
@@ -154,7 +154,7 @@ def _stage(event: "ProgressEvent") -> str:
 
 
 async def _watch_assets(lane: "Client", partition: str, resume_token: str, as_json: bool) -> int:
-    await anext(lane.list_assets(partition, page_size=1), None)  # tells soon that there is no server
+    await anext(lane.list_assets(partition, page_size=1), None)  # fails soon when there is no server
     async with aclosing(lane.watch_assets(partition, resume_token)) as events:
         async for event in events:
             if as_json:

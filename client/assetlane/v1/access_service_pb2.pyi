@@ -44,7 +44,7 @@ class CreateTokenRequest(_message.Message):
 
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """How long the token is good, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
+        """How long the token is valid, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
         one upload until its deadline, within the limit.
         """
 
@@ -68,7 +68,7 @@ Global___CreateTokenRequest: _TypeAlias = CreateTokenRequest  # noqa: Y015
 
 @_typing.final
 class PartitionScope(_message.Message):
-    """The partitions that a token opens."""
+    """The partitions that a token gives access to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -82,8 +82,8 @@ class PartitionScope(_message.Message):
 
     @_builtins.property
     def write(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Patterns of the partitions that its holder may bring assets into and delete from, with the same limits. What may be
-        written may not therefore be read. Default: empty, none.
+        """Patterns of the partitions in which its holder may store and delete assets, with the same limits. The right to
+        write does not include the right to read. Default: empty, none.
         """
 
     def __init__(
@@ -133,7 +133,9 @@ class ScopedToken(_message.Message):
     TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Send it as `authorization: Bearer` with each call. Whoever holds it may use it until `expire_time`: do not log it."""
+    """Send it as `authorization: Bearer` with each call. Anybody who has it may use it until `expire_time`: do not log
+    it.
+    """
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the server stops accepting it."""
@@ -161,7 +163,8 @@ class TokenOptions(_message.Message):
     LIFETIME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """How long the token is good, from 1 minute to the server's limit; never beyond the upload's deadline. Default: absent,
+        """How long the token is valid, from 1 minute to the server's limit; never beyond the upload's deadline. Default:
+        absent,
         until the deadline, within the limit.
         """
 

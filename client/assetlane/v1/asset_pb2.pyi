@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class AssetDetails(_message.Message):
     """What people and programs say about an asset.
-    Assetlane stores it and hands it back unchanged; it decides nothing by it.
+    Assetlane stores it and returns it unchanged; no decision depends on it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -42,7 +42,7 @@ class AssetDetails(_message.Message):
     """A colour to show while the asset loads, as `#rrggbb`. Default: empty."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """How long a video or sound plays. At least zero. Default: absent, not a thing that plays."""
+        """How long a video or sound plays. At least zero. Default: absent, neither video nor sound."""
 
     @_builtins.property
     def extra(self) -> _struct_pb2.Struct:
@@ -92,27 +92,28 @@ class AssetVariant(_message.Message):
     size_bytes: _builtins.int
     """The object's length in bytes."""
     sha256: _builtins.bytes
-    """The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it,
-    and for an object that arrived in parts: see `parts_sha256`.
+    """The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store reported it, and for
+    an object that arrived in parts: see `parts_sha256`.
     """
     width_px: _builtins.int
-    """Width in pixels as shown (orientation applied). 0: not a picture, or not told."""
+    """Width in pixels as shown (orientation applied). 0: not a picture, or not known."""
     height_px: _builtins.int
-    """Height in pixels as shown (orientation applied). 0: not a picture, or not told."""
+    """Height in pixels as shown (orientation applied). 0: not a picture, or not known."""
     etag: _builtins.str
     """The store's entity tag of the object at the time it was proved, without quotes."""
     version_id: _builtins.str
     """The store's version id of the object. Empty when the bucket keeps no versions."""
     read_url: _builtins.str
     """The URL that reads the object. It is the same for everybody until the asset is refreshed,
-    stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers show what nothing
-    can run in (pictures, sound, video, PDF, plain text) and save everything else.
+    stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers display types that
+    cannot run script (pictures, sound, video, PDF, plain text) and save everything else.
     """
     part_size_bytes: _builtins.int
     """The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole."""
     parts_sha256: _builtins.bytes
-    """The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
-    object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
+    """The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store reported it when the
+    object was proved. Empty when the store did not report it, or the object arrived as a whole. With `part_size_bytes`
+    it proves
     the object's bytes.
     """
     download_url: _builtins.str
@@ -146,7 +147,7 @@ Global___AssetVariant: _TypeAlias = AssetVariant  # noqa: Y015
 
 @_typing.final
 class Notice(_message.Message):
-    """Something that was left out, and why. The asset is whole without it."""
+    """Something that was left out, and why. The asset is complete without it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,11 +197,11 @@ class Asset(_message.Message):
     uid: _builtins.str
     """Who uploaded it."""
     session_id: _builtins.str
-    """The device or process that uploaded it. Empty when it told none."""
+    """The device or process that uploaded it. Empty when the request named none."""
     partition: _builtins.str
     """The namespace that decides who may see the asset, such as `user/7f3a`, `public` or `team/42`."""
     file_path: _builtins.str
-    """The path under which the caller filed the asset: for the caller's use, it need not be unique."""
+    """The path that the caller gave the asset, for the caller's own use; it need not be unique."""
     expiration_hours: _builtins.float
     """How many hours a read URL lives from the moment it is signed. 0: public, the URL never expires."""
     revision: _builtins.int

@@ -39,7 +39,7 @@ class _AssetChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssetChan
     """Its read URLs were renewed."""
 
 class AssetChange(_AssetChange, metaclass=_AssetChangeEnumTypeWrapper):
-    """Why an asset is told."""
+    """Why an asset is sent."""
 
 ASSET_CHANGE_UNSPECIFIED: AssetChange.ValueType  # 0
 """Never sent by the server."""
@@ -136,7 +136,7 @@ class ListAssetsResponse(_message.Message):
     ASSETS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Hand this in for the next page. Empty: this was the last."""
+    """Send this for the next page. Empty: this was the last."""
     @_builtins.property
     def assets(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Asset]:
         """The assets, newest first."""
@@ -157,7 +157,7 @@ Global___ListAssetsResponse: _TypeAlias = ListAssetsResponse  # noqa: Y015
 
 @_typing.final
 class WatchAssetsRequest(_message.Message):
-    """Asks to be told what is in a partition."""
+    """Asks for what is in a partition, and for what changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -190,7 +190,7 @@ class AssetEvent(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     ASSET_FIELD_NUMBER: _builtins.int
     change: Global___AssetChange.ValueType
-    """Why it is told."""
+    """Why it is sent."""
     @_builtins.property
     def asset(self) -> _asset_pb2.Asset:
         """The asset."""
@@ -211,7 +211,7 @@ Global___AssetEvent: _TypeAlias = AssetEvent  # noqa: Y015
 
 @_typing.final
 class AssetDeletedEvent(_message.Message):
-    """An asset that is no more."""
+    """An asset that was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,7 +237,7 @@ Global___AssetDeletedEvent: _TypeAlias = AssetDeletedEvent  # noqa: Y015
 
 @_typing.final
 class SyncedEvent(_message.Message):
-    """Everything that was there when the watch began has been told."""
+    """Everything that was there when the watch began has been sent."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -312,8 +312,8 @@ class RefreshAssetRequest(_message.Message):
     """The asset. Required."""
     @_builtins.property
     def if_expires_within(self) -> _duration_pb2.Duration:
-        """Leave the URLs alone, and so caches warm, when they live longer than this.
-        Default: absent, sign anew in any case.
+        """Keep the current URLs, and so keep caches warm, when they live longer than this.
+        Default: absent, always sign new ones.
         """
 
     def __init__(
@@ -386,7 +386,7 @@ Global___BatchRefreshAssetsRequest: _TypeAlias = BatchRefreshAssetsRequest  # no
 
 @_typing.final
 class RefreshResult(_message.Message):
-    """What became of one asset of a batch."""
+    """The outcome for one asset of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,7 +422,7 @@ Global___RefreshResult: _TypeAlias = RefreshResult  # noqa: Y015
 
 @_typing.final
 class BatchRefreshAssetsResponse(_message.Message):
-    """What became of each asset of a batch."""
+    """The outcome for each asset of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

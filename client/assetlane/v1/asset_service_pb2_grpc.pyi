@@ -27,26 +27,27 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AssetServiceStub:
-    """The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+    """The ledger of assets: reads it, renews read URLs, deletes assets.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
 
     The name BatchDeleteAssets is kept for a later version.
     """
@@ -71,11 +72,11 @@ class AssetServiceStub:
     """
     WatchAssets: _grpc.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]
     """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+    deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
 
-    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-    SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-    before the token may be told again; `revision` tells it.
+    To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+    before the token may be sent again, with the same `revision`.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
@@ -83,22 +84,22 @@ class AssetServiceStub:
     OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]
-    """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-    A public asset is returned as it is: its URL never expires.
+    """Signs new read URLs for an asset: they live `expiration_hours` from now.
+    A public asset is returned unchanged: its URL never expires.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
     NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     BatchRefreshAssets: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.BatchRefreshAssetsRequest, _asset_service_pb2.BatchRefreshAssetsResponse]
-    """RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+    """RefreshAsset for up to 100 assets; each succeeds or fails on its own.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_asset_service_pb2.DeleteAssetRequest, _asset_service_pb2.DeleteAssetResponse]
-    """Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-    finishes what an interrupted delete left. Its id and its keys are never used again.
+    """Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+    deletion that was interrupted. Its id and its keys are never used again.
 
     Errors:
     NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
@@ -107,26 +108,27 @@ class AssetServiceStub:
 
 @_typing.type_check_only
 class AssetServiceAsyncStub(AssetServiceStub):
-    """The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+    """The ledger of assets: reads it, renews read URLs, deletes assets.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
 
     The name BatchDeleteAssets is kept for a later version.
     """
@@ -148,11 +150,11 @@ class AssetServiceAsyncStub(AssetServiceStub):
     """
     WatchAssets: _aio.UnaryStreamMultiCallable[_asset_service_pb2.WatchAssetsRequest, _asset_service_pb2.WatchAssetsResponse]  # type: ignore[assignment]
     """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-    deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+    deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
 
-    To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-    SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-    before the token may be told again; `revision` tells it.
+    To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+    SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+    before the token may be sent again, with the same `revision`.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
@@ -160,22 +162,22 @@ class AssetServiceAsyncStub(AssetServiceStub):
     OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
     """
     RefreshAsset: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.RefreshAssetRequest, _asset_service_pb2.RefreshAssetResponse]  # type: ignore[assignment]
-    """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-    A public asset is returned as it is: its URL never expires.
+    """Signs new read URLs for an asset: they live `expiration_hours` from now.
+    A public asset is returned unchanged: its URL never expires.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
     NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
     """
     BatchRefreshAssets: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.BatchRefreshAssetsRequest, _asset_service_pb2.BatchRefreshAssetsResponse]  # type: ignore[assignment]
-    """RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+    """RefreshAsset for up to 100 assets; each succeeds or fails on its own.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_asset_service_pb2.DeleteAssetRequest, _asset_service_pb2.DeleteAssetResponse]  # type: ignore[assignment]
-    """Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-    finishes what an interrupted delete left. Its id and its keys are never used again.
+    """Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+    deletion that was interrupted. Its id and its keys are never used again.
 
     Errors:
     NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
@@ -183,26 +185,27 @@ class AssetServiceAsyncStub(AssetServiceStub):
     """
 
 class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+    """The ledger of assets: reads it, renews read URLs, deletes assets.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
 
     The name BatchDeleteAssets is kept for a later version.
     """
@@ -240,11 +243,11 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_asset_service_pb2.WatchAssetsResponse], _abc.AsyncIterator[_asset_service_pb2.WatchAssetsResponse]]:
         """Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-        deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+        deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
 
-        To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-        SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-        before the token may be told again; `revision` tells it.
+        To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+        SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+        before the token may be sent again, with the same `revision`.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
@@ -258,8 +261,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.RefreshAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_service_pb2.RefreshAssetResponse, _abc.Awaitable[_asset_service_pb2.RefreshAssetResponse]]:
-        """Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-        A public asset is returned as it is: its URL never expires.
+        """Signs new read URLs for an asset: they live `expiration_hours` from now.
+        A public asset is returned unchanged: its URL never expires.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
@@ -272,7 +275,7 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.BatchRefreshAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_service_pb2.BatchRefreshAssetsResponse, _abc.Awaitable[_asset_service_pb2.BatchRefreshAssetsResponse]]:
-        """RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+        """RefreshAsset for up to 100 assets; each succeeds or fails on its own.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
@@ -284,8 +287,8 @@ class AssetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _asset_service_pb2.DeleteAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_asset_service_pb2.DeleteAssetResponse, _abc.Awaitable[_asset_service_pb2.DeleteAssetResponse]]:
-        """Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-        finishes what an interrupted delete left. Its id and its keys are never used again.
+        """Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+        deletion that was interrupted. Its id and its keys are never used again.
 
         Errors:
         NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.

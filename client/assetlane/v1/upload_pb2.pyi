@@ -35,13 +35,13 @@ class _UploadStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UploadSt
     UPLOAD_STATUS_INITIALIZED: _UploadStatus.ValueType  # 2
     """The write targets are signed; the caller may PUT."""
     UPLOAD_STATUS_UPLOADED: _UploadStatus.ValueType  # 3
-    """The bytes are said to be there; the server proves it."""
+    """The caller says that the bytes are there; the server proves it."""
     UPLOAD_STATUS_COMPLETED: _UploadStatus.ValueType  # 4
     """Every variant is proved present and right, and the asset is in the ledger. Final."""
     UPLOAD_STATUS_FAILED: _UploadStatus.ValueType  # 5
-    """What arrived is not what was promised, or the server could not go on: see `Upload.failure`. Final."""
+    """What arrived is not what was promised, or the server could not continue: see `Upload.failure`. Final."""
     UPLOAD_STATUS_CANCELLED: _UploadStatus.ValueType  # 6
-    """Given up by its owner. Final."""
+    """Cancelled by its owner. Final."""
     UPLOAD_STATUS_EXPIRED: _UploadStatus.ValueType  # 7
     """The deadline passed and variants were missing. Final."""
 
@@ -60,13 +60,13 @@ UPLOAD_STATUS_PENDING: UploadStatus.ValueType  # 1
 UPLOAD_STATUS_INITIALIZED: UploadStatus.ValueType  # 2
 """The write targets are signed; the caller may PUT."""
 UPLOAD_STATUS_UPLOADED: UploadStatus.ValueType  # 3
-"""The bytes are said to be there; the server proves it."""
+"""The caller says that the bytes are there; the server proves it."""
 UPLOAD_STATUS_COMPLETED: UploadStatus.ValueType  # 4
 """Every variant is proved present and right, and the asset is in the ledger. Final."""
 UPLOAD_STATUS_FAILED: UploadStatus.ValueType  # 5
-"""What arrived is not what was promised, or the server could not go on: see `Upload.failure`. Final."""
+"""What arrived is not what was promised, or the server could not continue: see `Upload.failure`. Final."""
 UPLOAD_STATUS_CANCELLED: UploadStatus.ValueType  # 6
-"""Given up by its owner. Final."""
+"""Cancelled by its owner. Final."""
 UPLOAD_STATUS_EXPIRED: UploadStatus.ValueType  # 7
 """The deadline passed and variants were missing. Final."""
 Global___UploadStatus: _TypeAlias = UploadStatus  # noqa: Y015
@@ -78,7 +78,7 @@ class _CutMaker:
 class _CutMakerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutMaker.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CUT_MAKER_UNSPECIFIED: _CutMaker.ValueType  # 0
-    """Taken for CUT_MAKER_CLIENT."""
+    """Treated as CUT_MAKER_CLIENT."""
     CUT_MAKER_CLIENT: _CutMaker.ValueType  # 1
     """The caller: its cuts are variants like any other, promised and PUT. The server makes none."""
     CUT_MAKER_SERVER: _CutMaker.ValueType  # 2
@@ -88,7 +88,7 @@ class CutMaker(_CutMaker, metaclass=_CutMakerEnumTypeWrapper):
     """Who makes the cuts of a picture."""
 
 CUT_MAKER_UNSPECIFIED: CutMaker.ValueType  # 0
-"""Taken for CUT_MAKER_CLIENT."""
+"""Treated as CUT_MAKER_CLIENT."""
 CUT_MAKER_CLIENT: CutMaker.ValueType  # 1
 """The caller: its cuts are variants like any other, promised and PUT. The server makes none."""
 CUT_MAKER_SERVER: CutMaker.ValueType  # 2
@@ -102,7 +102,7 @@ class _CutFormat:
 class _CutFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CutFormat.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     CUT_FORMAT_UNSPECIFIED: _CutFormat.ValueType  # 0
-    """Taken for CUT_FORMAT_AUTO."""
+    """Treated as CUT_FORMAT_AUTO."""
     CUT_FORMAT_AUTO: _CutFormat.ValueType  # 1
     """JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
     CUT_FORMAT_JPEG: _CutFormat.ValueType  # 2
@@ -116,7 +116,7 @@ class CutFormat(_CutFormat, metaclass=_CutFormatEnumTypeWrapper):
     """How cuts are encoded."""
 
 CUT_FORMAT_UNSPECIFIED: CutFormat.ValueType  # 0
-"""Taken for CUT_FORMAT_AUTO."""
+"""Treated as CUT_FORMAT_AUTO."""
 CUT_FORMAT_AUTO: CutFormat.ValueType  # 1
 """JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG."""
 CUT_FORMAT_JPEG: CutFormat.ValueType  # 2
@@ -156,16 +156,16 @@ class VariantPromise(_message.Message):
     """The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0."""
     sha256: _builtins.bytes
     """The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
-    against it. No store can check it of an object that arrives in parts: it is not kept then, see
-    `promises_parts`. Default: empty, not checked.
+    against it. No store can check it for an object that arrives in parts; then it is not kept: see `promises_parts`.
+    Default: empty, not checked.
     """
     width_px: _builtins.int
-    """Width in pixels as shown, at least 0. Default: 0, not told."""
+    """Width in pixels as shown, at least 0. Default: 0, not known."""
     height_px: _builtins.int
-    """Height in pixels as shown, at least 0. Default: 0, not told."""
+    """Height in pixels as shown, at least 0. Default: 0, not known."""
     promises_parts: _builtins.bool
-    """Whether the caller, should it be asked for parts, promises the SHA-256 of each of them (SignParts):
-    all or none, as stores want to know before the first part. Default: false, none.
+    """Whether the caller will promise the SHA-256 of each part (SignParts), if the variant is sent in parts: all or none,
+    since stores have to know before the first part. Default: false, none.
     """
     def __init__(
         self,
@@ -218,7 +218,7 @@ Global___CutSize: _TypeAlias = CutSize  # noqa: Y015
 class CutPlan(_message.Message):
     """Which cuts of the original are wanted, and who makes them.
 
-    Made are all sizes smaller than the picture and then, once, the next one at the picture's own measure:
+    The server makes every size that is smaller than the picture, and then, once, the next one at the picture's own size:
     nothing is enlarged. A picture of 2,000 pixels has all three standard cuts, one of 500 has `small` at 300
     and `medium` at 500, one of 200 has only `small`, at 200.
     """
@@ -238,7 +238,7 @@ class CutPlan(_message.Message):
     """The quality of JPEG and WebP, 1 to 95. Default: 0, the server's choice of 85."""
     required: _builtins.bool
     """Whether the upload fails when the cuts cannot be made. Default: false, the asset is stored without cuts, and
-    `Asset.notices` says why. An original that is something else than its declared type fails the upload always.
+    `Asset.notices` says why. An original that is not of its declared type always fails the upload.
     """
     @_builtins.property
     def sizes(self) -> _containers.RepeatedCompositeFieldContainer[Global___CutSize]:
@@ -263,7 +263,7 @@ Global___CutPlan: _TypeAlias = CutPlan  # noqa: Y015
 
 @_typing.final
 class PresignedRequest(_message.Message):
-    """A request that the caller sends to the store as it stands: method, URL and exactly these headers."""
+    """A request that the caller sends to the store unchanged: method, URL and exactly these headers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -294,7 +294,7 @@ class PresignedRequest(_message.Message):
     method: _builtins.str
     """The HTTP method, such as `PUT`."""
     url: _builtins.str
-    """The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it."""
+    """The absolute URL, signature included. Anybody who has it may use it until `expire_time`: do not log it."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The signed headers. Send every one of them unchanged (`content-length` as the body's length), and none of
@@ -359,7 +359,7 @@ Global___WriteTarget: _TypeAlias = WriteTarget  # noqa: Y015
 
 @_typing.final
 class MultipartTarget(_message.Message):
-    """How an object is cut into parts. The server's choice; the same for as long as the upload lives."""
+    """How an object is split into parts. The server chooses; it stays the same for the life of the upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,7 +453,7 @@ Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
 class Upload(_message.Message):
-    """One attempt to bring one asset in. Short-lived and private to its owner."""
+    """One attempt to store one asset. Short-lived and private to its owner."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -484,13 +484,13 @@ class Upload(_message.Message):
     uid: _builtins.str
     """Who uploads."""
     session_id: _builtins.str
-    """The device or process that uploads. Empty when it told none."""
+    """The device or process that uploads. Empty when the request named none."""
     partition: _builtins.str
     """The namespace of the upload. Its owner alone may see it."""
     asset_partition: _builtins.str
     """The namespace that the asset will be in: it decides who may see that."""
     file_path: _builtins.str
-    """The path under which the caller files the asset."""
+    """The path that the caller gives the asset."""
     expiration_hours: _builtins.float
     """How many hours a read URL of the asset will live. 0: public, never expires."""
     status: Global___UploadStatus.ValueType

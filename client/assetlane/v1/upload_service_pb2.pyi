@@ -33,7 +33,7 @@ class _ProgressStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Progres
     PROGRESS_STAGE_UNSPECIFIED: _ProgressStage.ValueType  # 0
     """Never sent by the server."""
     PROGRESS_STAGE_UPLOADING: _ProgressStage.ValueType  # 1
-    """Its bytes are on their way to the store."""
+    """Its bytes are being sent to the store."""
     PROGRESS_STAGE_VERIFYING: _ProgressStage.ValueType  # 2
     """The server proves what arrived."""
     PROGRESS_STAGE_CUTTING: _ProgressStage.ValueType  # 3
@@ -45,7 +45,7 @@ class ProgressStage(_ProgressStage, metaclass=_ProgressStageEnumTypeWrapper):
 PROGRESS_STAGE_UNSPECIFIED: ProgressStage.ValueType  # 0
 """Never sent by the server."""
 PROGRESS_STAGE_UPLOADING: ProgressStage.ValueType  # 1
-"""Its bytes are on their way to the store."""
+"""Its bytes are being sent to the store."""
 PROGRESS_STAGE_VERIFYING: ProgressStage.ValueType  # 2
 """The server proves what arrived."""
 PROGRESS_STAGE_CUTTING: ProgressStage.ValueType  # 3
@@ -115,20 +115,21 @@ class RequestUploadRequest(_message.Message):
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[_asset_pb2.Notice]:
         """What the caller left out, and why, such as the cuts of a picture that it could not read: they become
         `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
-        message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
+        message has at most 1,024 bytes. They are part of what a repeated request has to repeat. Default: empty, nothing.
         """
 
     @_builtins.property
     def write_url_lifetime(self) -> _duration_pb2.Duration:
         """How long each write URL lives, from 1 minute to the server's limit (by default 24 hours, at most 7 days): for
         transfers that a phone makes in the background. The deadline is never before their end. Temporary credentials of the
-        server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It counts for a repeated request.
+        server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It is part of what a repeated
+        request has to repeat.
         Default: absent, the server's choice of 15 minutes.
         """
 
     @_builtins.property
     def issue_token(self) -> _access_service_pb2.TokenOptions:
-        """Asks for a token for this upload, to be handed to the device that sends the bytes. Only of a service caller.
+        """Asks for a token for this upload, for the device that sends the bytes. Only for service callers.
         Default: absent, none.
         """
 
@@ -199,7 +200,7 @@ Global___RequestUploadResponse: _TypeAlias = RequestUploadResponse  # noqa: Y015
 
 @_typing.final
 class WatchUploadRequest(_message.Message):
-    """Asks to be told of status changes."""
+    """Asks for the status changes of uploads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -307,11 +308,11 @@ class StatusEvent(_message.Message):
     ASSET_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> _upload_pb2.Upload:
-        """The upload as of this change: `upload.status` and `upload.revision` tell which."""
+        """The upload as of this change: `upload.status` and `upload.revision` identify it."""
 
     @_builtins.property
     def write_targets(self) -> _containers.RepeatedCompositeFieldContainer[_upload_pb2.WriteTarget]:
-        """The signed ways in. Present only when the status is INITIALIZED; look at their `expire_time`."""
+        """The write targets. Present only when the status is INITIALIZED; check their `expire_time`."""
 
     @_builtins.property
     def asset(self) -> _asset_pb2.Asset:
@@ -427,7 +428,7 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class ReportProgressRequest(_message.Message):
-    """Tells how far an upload is."""
+    """Reports how far an upload is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -655,7 +656,7 @@ class StoredPart(_message.Message):
     encrypts with keys of a service.
     """
     sha256: _builtins.bytes
-    """The SHA-256 of its bytes, 32 bytes long. Empty when the store does not tell."""
+    """The SHA-256 of its bytes, 32 bytes long. Empty when the store does not report it."""
     def __init__(
         self,
         *,
@@ -681,7 +682,7 @@ class ListPartsResponse(_message.Message):
     PARTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Hand it in for the next page. Empty: this is the last one."""
+    """Send this for the next page. Empty: this was the last."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredPart]:
         """By ascending number, each once."""
@@ -754,7 +755,7 @@ Global___CompleteUploadResponse: _TypeAlias = CompleteUploadResponse  # noqa: Y0
 
 @_typing.final
 class CancelUploadRequest(_message.Message):
-    """Gives an upload up."""
+    """Cancels an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -860,7 +861,7 @@ class ListUploadsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before. Default: empty, the first page."""
     uid: _builtins.str
-    """Only uploads of this owner. Default: empty, of all whom the caller may see."""
+    """Only uploads of this owner. Default: empty, of all owners whom the caller may see."""
     session_id: _builtins.str
     """Only uploads of this session. Default: empty, of all sessions."""
     @_builtins.property
@@ -893,7 +894,7 @@ class ListUploadsResponse(_message.Message):
     UPLOADS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Hand this in for the next page. Empty: this was the last."""
+    """Send this for the next page. Empty: this was the last."""
     @_builtins.property
     def uploads(self) -> _containers.RepeatedCompositeFieldContainer[_upload_pb2.Upload]:
         """The uploads, newest first."""

@@ -27,28 +27,29 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UploadServiceStub:
-    """Brings assets in: signs the way into the store, streams every status change, proves what arrived.
+    """Uploads files: signs the requests that store them, streams every status change, proves what arrived.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
-    An upload is its owner's alone, and that of the service callers that may act for the owner: to anybody else it is as
-    if there were none.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
+    Only its owner, and service callers that may act for the owner, can see an upload: for anybody else it does not
+    exist.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
     GetServerInfo, and EventService.WatchEvents.
@@ -62,26 +63,26 @@ class UploadServiceStub:
     """Accepts an upload and signs a write target for each of its variants.
 
     Nothing is stored for a refused call. A repeat with the same `request_id` returns the same upload
-    with freshly signed targets: that is also how a client renews targets that ran out.
+    with freshly signed targets: this is also how a client renews targets that have expired.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
     NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
     PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
     PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own, or not one that a service caller may act for.
-    PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` by a caller that is no service caller.
+    PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` from a caller that is not a service caller.
     FAILED_PRECONDITION (NO_SIGNING_KEY, TOKENS_NOT_NEEDED) `issue_token`, as at AccessService.CreateToken.
     RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
-    `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
-    repeat of a request that was accepted is never refused so.
+    `google.rpc.QuotaFailure` says which. Retry when there is a `google.rpc.RetryInfo`; without one the request never
+    fits. A repeated request that was accepted before is never refused for this.
     ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
     """
     WatchUpload: _grpc.UnaryStreamMultiCallable[_upload_service_pb2.WatchUploadRequest, _upload_service_pb2.WatchUploadResponse]
     """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
     whichever server the caller is connected to. A watch of one upload ends with OK after the final
-    status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
+    status; a watch of a session continues until the caller ends it, and includes uploads requested later.
 
-    To go on after a lost connection, tell what was seen: `after_revision` or `after_revisions`.
+    To continue after a lost connection, send the last revisions that were seen: `after_revision` or `after_revisions`.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
@@ -90,8 +91,8 @@ class UploadServiceStub:
     upload's newest revision.
     """
     ReportProgress: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]
-    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
-    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+    """Reports to the watchers of an upload how many bytes were sent so far. Only the newest report counts; reports that
+    come too fast are merged. Progress is not durable and not part of the history.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
@@ -105,34 +106,34 @@ class UploadServiceStub:
     part, also with another SHA-256; of several PUTs of a part the newest counts.
 
     Errors:
-    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is not multipart, the same part twice,
     no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     ListParts: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]
-    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
-    interrupted need not send again.
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what an interrupted client
+    need not send again.
 
     Errors:
-    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is not multipart, a page size below 0, or a page
     token that is not from this list.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]
-    """Says that the bytes are in the store: the server puts multipart variants together, proves every
-    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
-    completes the upload.
+    """Says that the bytes are in the store. The server assembles multipart variants, proves every variant (presence,
+    size, type, and checksum where one was promised), records the asset in the ledger and completes the upload.
 
-    Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-    that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+    If the server was asked to make cuts, it makes them now; `upload.status` is UPLOADED meanwhile. A picture that can
+    have no cuts is stored without them, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
     IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
-    `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
+    `CutPlan.required` the upload fails with that reason instead. Bytes that contradict their declared type always fail
+    it.
 
-    The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
+    The work continues when the caller disconnects. A repeated call returns the same asset. An upload whose bytes are
     not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
     reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
     fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
@@ -141,12 +142,12 @@ class UploadServiceStub:
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
-    the variants. Nothing changes, PUT them and call again.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name the
+    variants. Nothing changes: PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]
-    """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
+    """Cancels an upload and deletes what arrived of it. Cancelling a cancelled upload returns it unchanged.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -167,28 +168,29 @@ class UploadServiceStub:
 
 @_typing.type_check_only
 class UploadServiceAsyncStub(UploadServiceStub):
-    """Brings assets in: signs the way into the store, streams every status change, proves what arrived.
+    """Uploads files: signs the requests that store them, streams every status change, proves what arrived.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
-    An upload is its owner's alone, and that of the service callers that may act for the owner: to anybody else it is as
-    if there were none.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
+    Only its owner, and service callers that may act for the owner, can see an upload: for anybody else it does not
+    exist.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
     GetServerInfo, and EventService.WatchEvents.
@@ -199,26 +201,26 @@ class UploadServiceAsyncStub(UploadServiceStub):
     """Accepts an upload and signs a write target for each of its variants.
 
     Nothing is stored for a refused call. A repeat with the same `request_id` returns the same upload
-    with freshly signed targets: that is also how a client renews targets that ran out.
+    with freshly signed targets: this is also how a client renews targets that have expired.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
     NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
     PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
     PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own, or not one that a service caller may act for.
-    PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` by a caller that is no service caller.
+    PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` from a caller that is not a service caller.
     FAILED_PRECONDITION (NO_SIGNING_KEY, TOKENS_NOT_NEEDED) `issue_token`, as at AccessService.CreateToken.
     RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
-    `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
-    repeat of a request that was accepted is never refused so.
+    `google.rpc.QuotaFailure` says which. Retry when there is a `google.rpc.RetryInfo`; without one the request never
+    fits. A repeated request that was accepted before is never refused for this.
     ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
     """
     WatchUpload: _aio.UnaryStreamMultiCallable[_upload_service_pb2.WatchUploadRequest, _upload_service_pb2.WatchUploadResponse]  # type: ignore[assignment]
     """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
     whichever server the caller is connected to. A watch of one upload ends with OK after the final
-    status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
+    status; a watch of a session continues until the caller ends it, and includes uploads requested later.
 
-    To go on after a lost connection, tell what was seen: `after_revision` or `after_revisions`.
+    To continue after a lost connection, send the last revisions that were seen: `after_revision` or `after_revisions`.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
@@ -227,8 +229,8 @@ class UploadServiceAsyncStub(UploadServiceStub):
     upload's newest revision.
     """
     ReportProgress: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ReportProgressRequest, _upload_service_pb2.ReportProgressResponse]  # type: ignore[assignment]
-    """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
-    reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+    """Reports to the watchers of an upload how many bytes were sent so far. Only the newest report counts; reports that
+    come too fast are merged. Progress is not durable and not part of the history.
 
     Errors:
     INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
@@ -242,34 +244,34 @@ class UploadServiceAsyncStub(UploadServiceStub):
     part, also with another SHA-256; of several PUTs of a part the newest counts.
 
     Errors:
-    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is not multipart, the same part twice,
     no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     ListParts: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.ListPartsRequest, _upload_service_pb2.ListPartsResponse]  # type: ignore[assignment]
-    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
-    interrupted need not send again.
+    """Lists the parts of a multipart variant that the store has, by number, a page at a time: what an interrupted client
+    need not send again.
 
     Errors:
-    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+    INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is not multipart, a page size below 0, or a page
     token that is not from this list.
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
     UPLOAD_EXPIRED) it is not being uploaded.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Says that the bytes are in the store: the server puts multipart variants together, proves every
-    variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
-    completes the upload.
+    """Says that the bytes are in the store. The server assembles multipart variants, proves every variant (presence,
+    size, type, and checksum where one was promised), records the asset in the ledger and completes the upload.
 
-    Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-    that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+    If the server was asked to make cuts, it makes them now; `upload.status` is UPLOADED meanwhile. A picture that can
+    have no cuts is stored without them, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
     IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
-    `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
+    `CutPlan.required` the upload fails with that reason instead. Bytes that contradict their declared type always fail
+    it.
 
-    The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
+    The work continues when the caller disconnects. A repeated call returns the same asset. An upload whose bytes are
     not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
     reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
     fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
@@ -278,12 +280,12 @@ class UploadServiceAsyncStub(UploadServiceStub):
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
-    the variants. Nothing changes, PUT them and call again.
+    FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name the
+    variants. Nothing changes: PUT them and call again.
     FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CancelUploadRequest, _upload_service_pb2.CancelUploadResponse]  # type: ignore[assignment]
-    """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
+    """Cancels an upload and deletes what arrived of it. Cancelling a cancelled upload returns it unchanged.
 
     Errors:
     NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
@@ -303,28 +305,29 @@ class UploadServiceAsyncStub(UploadServiceStub):
     """
 
 class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Brings assets in: signs the way into the store, streams every status change, proves what arrived.
+    """Uploads files: signs the requests that store them, streams every status change, proves what arrived.
 
     Every RPC is safe to repeat.
     Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
     INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
     Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-    RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-    that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-    that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+    (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+    RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+    TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+    gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+    says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+    time.
 
-    Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+    Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
     Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-    also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-    TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+    also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+    refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
     UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
     PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
     UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
-    An upload is its owner's alone, and that of the service callers that may act for the owner: to anybody else it is as
-    if there were none.
+    UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
+    Only its owner, and service callers that may act for the owner, can see an upload: for anybody else it does not
+    exist.
 
     These names are kept for a later version: BatchRequestUploads, BatchCompleteUploads, ReviewUpload, GetUsage,
     GetServerInfo, and EventService.WatchEvents.
@@ -339,18 +342,18 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         """Accepts an upload and signs a write target for each of its variants.
 
         Nothing is stored for a refused call. A repeat with the same `request_id` returns the same upload
-        with freshly signed targets: that is also how a client renews targets that ran out.
+        with freshly signed targets: this is also how a client renews targets that have expired.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) a field is missing, malformed or over its limit.
         NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see `partition` or `asset_partition`.
         PERMISSION_DENIED (PARTITION_READ_ONLY) the caller may only read it.
         PERMISSION_DENIED (UID_MISMATCH) `uid` is not the caller's own, or not one that a service caller may act for.
-        PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` by a caller that is no service caller.
+        PERMISSION_DENIED (RPC_NOT_ALLOWED) `issue_token` from a caller that is not a service caller.
         FAILED_PRECONDITION (NO_SIGNING_KEY, TOKENS_NOT_NEEDED) `issue_token`, as at AccessService.CreateToken.
         RESOURCE_EXHAUSTED (TOO_MANY_UPLOADS, TOO_MANY_BYTES) the quota of the owner or of `asset_partition` is used up;
-        `google.rpc.QuotaFailure` says which. Repeat it when there is a `google.rpc.RetryInfo`, else it never fits. The
-        repeat of a request that was accepted is never refused so.
+        `google.rpc.QuotaFailure` says which. Retry when there is a `google.rpc.RetryInfo`; without one the request never
+        fits. A repeated request that was accepted before is never refused for this.
         ALREADY_EXISTS (REQUEST_ID_REUSED) this owner used the `request_id` for a different request.
         """
 
@@ -362,9 +365,9 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_upload_service_pb2.WatchUploadResponse], _abc.AsyncIterator[_upload_service_pb2.WatchUploadResponse]]:
         """Streams every status change of one upload, or of all the caller's uploads of one session, once and in order,
         whichever server the caller is connected to. A watch of one upload ends with OK after the final
-        status; a watch of a session goes on until the caller ends it, and includes uploads requested later.
+        status; a watch of a session continues until the caller ends it, and includes uploads requested later.
 
-        To go on after a lost connection, tell what was seen: `after_revision` or `after_revisions`.
+        To continue after a lost connection, send the last revisions that were seen: `after_revision` or `after_revisions`.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) neither or no valid target, or a negative revision.
@@ -379,8 +382,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.ReportProgressRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.ReportProgressResponse, _abc.Awaitable[_upload_service_pb2.ReportProgressResponse]]:
-        """Tells the watchers of an upload how many bytes are on their way or there. Only the newest report counts;
-        reports that come too fast are merged. Progress is an extra: it is not durable and not part of the history.
+        """Reports to the watchers of an upload how many bytes were sent so far. Only the newest report counts; reports that
+        come too fast are merged. Progress is not durable and not part of the history.
 
         Errors:
         INVALID_ARGUMENT (INVALID_FIELD) an unknown variant, or a count below 0 or above the promised size.
@@ -400,7 +403,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         part, also with another SHA-256; of several PUTs of a part the newest counts.
 
         Errors:
-        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is no multipart, the same part twice,
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant or part, a variant that is not multipart, the same part twice,
         no part or more than 100, or a SHA-256 that is missing or was not promised (`VariantPromise.promises_parts`).
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
@@ -413,11 +416,11 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.ListPartsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.ListPartsResponse, _abc.Awaitable[_upload_service_pb2.ListPartsResponse]]:
-        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what a client that was
-        interrupted need not send again.
+        """Lists the parts of a multipart variant that the store has, by number, a page at a time: what an interrupted client
+        need not send again.
 
         Errors:
-        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is no multipart, a page size below 0, or a page
+        INVALID_ARGUMENT (INVALID_FIELD) no such variant, a variant that is not multipart, a page size below 0, or a page
         token that is not from this list.
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_UPLOADED, UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED,
@@ -430,16 +433,16 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.CompleteUploadResponse, _abc.Awaitable[_upload_service_pb2.CompleteUploadResponse]]:
-        """Says that the bytes are in the store: the server puts multipart variants together, proves every
-        variant (presence, size, type, and checksum where one was promised), writes the asset into the ledger and
-        completes the upload.
+        """Says that the bytes are in the store. The server assembles multipart variants, proves every variant (presence,
+        size, type, and checksum where one was promised), records the asset in the ledger and completes the upload.
 
-        Where the server was asked to make cuts it does so now; `upload.status` stays UPLOADED meanwhile. A picture
-        that can have none is stored without, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
+        If the server was asked to make cuts, it makes them now; `upload.status` is UPLOADED meanwhile. A picture that can
+        have no cuts is stored without them, and the asset's `notices` say why: IMAGE_EMPTY, IMAGE_UNRECOGNIZED,
         IMAGE_MISLABELLED, IMAGE_BROKEN, IMAGE_TOO_LARGE, IMAGE_EXTRA_MISSING, CUTTING_TIMED_OUT, CUTTING_CRASHED. With
-        `CutPlan.required` the upload fails with that reason instead. Bytes that belie their declared type fail it always.
+        `CutPlan.required` the upload fails with that reason instead. Bytes that contradict their declared type always fail
+        it.
 
-        The work goes on when the caller hangs up. A repeat returns the same asset. An upload whose bytes are
+        The work continues when the caller disconnects. A repeated call returns the same asset. An upload whose bytes are
         not what was promised is answered with OK and status FAILED: a failed upload is data, not a failed call. Its
         reason is SIZE_MISMATCH, CONTENT_TYPE_MISMATCH (the store has another type, or the first bytes of a variant do not
         fit it), HEADER_NOT_PROMISED (a PUT carried `content-encoding`, `content-language`, `expires`,
@@ -448,8 +451,8 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.
-        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name
-        the variants. Nothing changes, PUT them and call again.
+        FAILED_PRECONDITION (VARIANTS_MISSING) variants, or parts of them, are not in the store yet, the details name the
+        variants. Nothing changes: PUT them and call again.
         FAILED_PRECONDITION (UPLOAD_PENDING, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the status does not allow it.
         """
 
@@ -459,7 +462,7 @@ class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _upload_service_pb2.CancelUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_upload_service_pb2.CancelUploadResponse, _abc.Awaitable[_upload_service_pb2.CancelUploadResponse]]:
-        """Gives an upload up and deletes what arrived of it. Cancelling a cancelled upload returns it as it is.
+        """Cancels an upload and deletes what arrived of it. Cancelling a cancelled upload returns it unchanged.
 
         Errors:
         NOT_FOUND (UPLOAD_NOT_FOUND) the caller has no such upload.

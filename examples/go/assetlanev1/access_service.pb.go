@@ -37,7 +37,7 @@ type CreateTokenRequest struct {
 	//	*CreateTokenRequest_UploadId
 	//	*CreateTokenRequest_Partitions
 	Scope isCreateTokenRequest_Scope `protobuf_oneof:"scope"`
-	// How long the token is good, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
+	// How long the token is valid, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
 	// one upload until its deadline, within the limit.
 	Lifetime      *durationpb.Duration `protobuf:"bytes,4,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -132,14 +132,14 @@ func (*CreateTokenRequest_UploadId) isCreateTokenRequest_Scope() {}
 
 func (*CreateTokenRequest_Partitions) isCreateTokenRequest_Scope() {}
 
-// The partitions that a token opens.
+// The partitions that a token gives access to.
 type PartitionScope struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Patterns of the partitions that its holder may read: names joined by `/`, `*` for any one name, `**` as the last
 	// part for one or more. None may go beyond what the caller may read. At most 32. Default: empty, none.
 	Read []string `protobuf:"bytes,1,rep,name=read,proto3" json:"read,omitempty"`
-	// Patterns of the partitions that its holder may bring assets into and delete from, with the same limits. What may be
-	// written may not therefore be read. Default: empty, none.
+	// Patterns of the partitions in which its holder may store and delete assets, with the same limits. The right to
+	// write does not include the right to read. Default: empty, none.
 	Write         []string `protobuf:"bytes,2,rep,name=write,proto3" json:"write,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -238,7 +238,8 @@ func (x *CreateTokenResponse) GetToken() *ScopedToken {
 // A token for one device.
 type ScopedToken struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Send it as `authorization: Bearer` with each call. Whoever holds it may use it until `expire_time`: do not log it.
+	// Send it as `authorization: Bearer` with each call. Anybody who has it may use it until `expire_time`: do not log
+	// it.
 	Token string `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
 	// When the server stops accepting it.
 	ExpireTime    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
@@ -293,7 +294,8 @@ func (x *ScopedToken) GetExpireTime() *timestamppb.Timestamp {
 // Asks for a token together with an upload: see `RequestUploadRequest.issue_token`.
 type TokenOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How long the token is good, from 1 minute to the server's limit; never beyond the upload's deadline. Default: absent,
+	// How long the token is valid, from 1 minute to the server's limit; never beyond the upload's deadline. Default:
+	// absent,
 	// until the deadline, within the limit.
 	Lifetime      *durationpb.Duration `protobuf:"bytes,1,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -26,7 +26,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Lets a back end give a device just enough rights: a short-lived token for one upload, or for one user.
+// Lets a back end give a device a short-lived token for one upload, or for one user.
 //
 // Only a service caller, named in the server's policy, makes tokens. Each token names its maker, and each use of it is
 // checked against what the policy gives the maker at that moment: a right that the maker loses, its tokens lose.
@@ -38,7 +38,7 @@ type AccessServiceClient interface {
 	// INVALID_ARGUMENT (INVALID_FIELD) no scope, no `uid`, a malformed pattern, or a lifetime below 1 minute or above the
 	// server's limit.
 	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload, or the caller may not act on it.
-	// PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is no service caller: users and scoped tokens make no tokens.
+	// PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is not a service caller: users and scoped tokens cannot make tokens.
 	// PERMISSION_DENIED (UID_MISMATCH) the caller may not act for this `uid`, or the upload is another user's.
 	// PERMISSION_DENIED (SCOPE_TOO_WIDE) a pattern goes beyond what the caller itself may read or write.
 	// FAILED_PRECONDITION (UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the upload is over.
@@ -69,7 +69,7 @@ func (c *accessServiceClient) CreateToken(ctx context.Context, in *CreateTokenRe
 // All implementations must embed UnimplementedAccessServiceServer
 // for forward compatibility.
 //
-// Lets a back end give a device just enough rights: a short-lived token for one upload, or for one user.
+// Lets a back end give a device a short-lived token for one upload, or for one user.
 //
 // Only a service caller, named in the server's policy, makes tokens. Each token names its maker, and each use of it is
 // checked against what the policy gives the maker at that moment: a right that the maker loses, its tokens lose.
@@ -81,7 +81,7 @@ type AccessServiceServer interface {
 	// INVALID_ARGUMENT (INVALID_FIELD) no scope, no `uid`, a malformed pattern, or a lifetime below 1 minute or above the
 	// server's limit.
 	// NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload, or the caller may not act on it.
-	// PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is no service caller: users and scoped tokens make no tokens.
+	// PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is not a service caller: users and scoped tokens cannot make tokens.
 	// PERMISSION_DENIED (UID_MISMATCH) the caller may not act for this `uid`, or the upload is another user's.
 	// PERMISSION_DENIED (SCOPE_TOO_WIDE) a pattern goes beyond what the caller itself may read or write.
 	// FAILED_PRECONDITION (UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the upload is over.

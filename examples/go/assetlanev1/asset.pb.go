@@ -25,7 +25,7 @@ const (
 )
 
 // What people and programs say about an asset.
-// Assetlane stores it and hands it back unchanged; it decides nothing by it.
+// Assetlane stores it and returns it unchanged; no decision depends on it.
 type AssetDetails struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A short name for people. At most 1,024 bytes of UTF-8. Default: empty.
@@ -34,7 +34,7 @@ type AssetDetails struct {
 	Caption string `protobuf:"bytes,2,opt,name=caption,proto3" json:"caption,omitempty"`
 	// A colour to show while the asset loads, as `#rrggbb`. Default: empty.
 	Color string `protobuf:"bytes,3,opt,name=color,proto3" json:"color,omitempty"`
-	// How long a video or sound plays. At least zero. Default: absent, not a thing that plays.
+	// How long a video or sound plays. At least zero. Default: absent, neither video nor sound.
 	Duration *durationpb.Duration `protobuf:"bytes,4,opt,name=duration,proto3" json:"duration,omitempty"`
 	// Anything else, for the caller's own use. At most 16 KiB encoded. Default: absent.
 	Extra         *structpb.Struct `protobuf:"bytes,5,opt,name=extra,proto3" json:"extra,omitempty"`
@@ -117,25 +117,26 @@ type AssetVariant struct {
 	ContentType string `protobuf:"bytes,2,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The object's length in bytes.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	// The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it,
-	// and for an object that arrived in parts: see `parts_sha256`.
+	// The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store reported it, and for
+	// an object that arrived in parts: see `parts_sha256`.
 	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// Width in pixels as shown (orientation applied). 0: not a picture, or not told.
+	// Width in pixels as shown (orientation applied). 0: not a picture, or not known.
 	WidthPx int32 `protobuf:"varint,5,opt,name=width_px,json=widthPx,proto3" json:"width_px,omitempty"`
-	// Height in pixels as shown (orientation applied). 0: not a picture, or not told.
+	// Height in pixels as shown (orientation applied). 0: not a picture, or not known.
 	HeightPx int32 `protobuf:"varint,6,opt,name=height_px,json=heightPx,proto3" json:"height_px,omitempty"`
 	// The store's entity tag of the object at the time it was proved, without quotes.
 	Etag string `protobuf:"bytes,7,opt,name=etag,proto3" json:"etag,omitempty"`
 	// The store's version id of the object. Empty when the bucket keeps no versions.
 	VersionId string `protobuf:"bytes,8,opt,name=version_id,json=versionId,proto3" json:"version_id,omitempty"`
 	// The URL that reads the object. It is the same for everybody until the asset is refreshed,
-	// stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers show what nothing
-	// can run in (pictures, sound, video, PDF, plain text) and save everything else.
+	// stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers display types that
+	// cannot run script (pictures, sound, video, PDF, plain text) and save everything else.
 	ReadUrl string `protobuf:"bytes,9,opt,name=read_url,json=readUrl,proto3" json:"read_url,omitempty"`
 	// The length in bytes of every part but the last that the object arrived in. 0: it arrived as a whole.
 	PartSizeBytes int64 `protobuf:"varint,10,opt,name=part_size_bytes,json=partSizeBytes,proto3" json:"part_size_bytes,omitempty"`
-	// The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
-	// object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
+	// The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store reported it when the
+	// object was proved. Empty when the store did not report it, or the object arrived as a whole. With `part_size_bytes`
+	// it proves
 	// the object's bytes.
 	PartsSha256 []byte `protobuf:"bytes,11,opt,name=parts_sha256,json=partsSha256,proto3" json:"parts_sha256,omitempty"`
 	// The URL that saves the object under the name of the file that was uploaded: the same object as `read_url`, always
@@ -260,7 +261,7 @@ func (x *AssetVariant) GetDownloadUrl() string {
 	return ""
 }
 
-// Something that was left out, and why. The asset is whole without it.
+// Something that was left out, and why. The asset is complete without it.
 type Notice struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Machine-readable, UPPER_SNAKE, stable, such as `IMAGE_BROKEN`: match on this. At most 64 characters.
@@ -323,11 +324,11 @@ type Asset struct {
 	AssetId string `protobuf:"bytes,1,opt,name=asset_id,json=assetId,proto3" json:"asset_id,omitempty"`
 	// Who uploaded it.
 	Uid string `protobuf:"bytes,2,opt,name=uid,proto3" json:"uid,omitempty"`
-	// The device or process that uploaded it. Empty when it told none.
+	// The device or process that uploaded it. Empty when the request named none.
 	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The namespace that decides who may see the asset, such as `user/7f3a`, `public` or `team/42`.
 	Partition string `protobuf:"bytes,4,opt,name=partition,proto3" json:"partition,omitempty"`
-	// The path under which the caller filed the asset: for the caller's use, it need not be unique.
+	// The path that the caller gave the asset, for the caller's own use; it need not be unique.
 	FilePath string `protobuf:"bytes,5,opt,name=file_path,json=filePath,proto3" json:"file_path,omitempty"`
 	// How many hours a read URL lives from the moment it is signed. 0: public, the URL never expires.
 	ExpirationHours float64 `protobuf:"fixed64,6,opt,name=expiration_hours,json=expirationHours,proto3" json:"expiration_hours,omitempty"`

@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Why an asset is told.
+// Why an asset is sent.
 type AssetChange int32
 
 const (
@@ -241,7 +241,7 @@ type ListAssetsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The assets, newest first.
 	Assets []*Asset `protobuf:"bytes,1,rep,name=assets,proto3" json:"assets,omitempty"`
-	// Hand this in for the next page. Empty: this was the last.
+	// Send this for the next page. Empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -291,7 +291,7 @@ func (x *ListAssetsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks to be told what is in a partition.
+// Asks for what is in a partition, and for what changes.
 type WatchAssetsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The partition. Required.
@@ -349,7 +349,7 @@ func (x *WatchAssetsRequest) GetResumeToken() string {
 // An asset that is there.
 type AssetEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why it is told.
+	// Why it is sent.
 	Change AssetChange `protobuf:"varint,1,opt,name=change,proto3,enum=assetlane.v1.AssetChange" json:"change,omitempty"`
 	// The asset.
 	Asset         *Asset `protobuf:"bytes,2,opt,name=asset,proto3" json:"asset,omitempty"`
@@ -401,7 +401,7 @@ func (x *AssetEvent) GetAsset() *Asset {
 	return nil
 }
 
-// An asset that is no more.
+// An asset that was deleted.
 type AssetDeletedEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The asset.
@@ -456,7 +456,7 @@ func (x *AssetDeletedEvent) GetRevision() int64 {
 	return 0
 }
 
-// Everything that was there when the watch began has been told.
+// Everything that was there when the watch began has been sent.
 type SyncedEvent struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -628,8 +628,8 @@ type RefreshAssetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The asset. Required.
 	AssetId string `protobuf:"bytes,1,opt,name=asset_id,json=assetId,proto3" json:"asset_id,omitempty"`
-	// Leave the URLs alone, and so caches warm, when they live longer than this.
-	// Default: absent, sign anew in any case.
+	// Keep the current URLs, and so keep caches warm, when they live longer than this.
+	// Default: absent, always sign new ones.
 	IfExpiresWithin *durationpb.Duration `protobuf:"bytes,2,opt,name=if_expires_within,json=ifExpiresWithin,proto3" json:"if_expires_within,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -780,7 +780,7 @@ func (x *BatchRefreshAssetsRequest) GetIfExpiresWithin() *durationpb.Duration {
 	return nil
 }
 
-// What became of one asset of a batch.
+// The outcome for one asset of a batch.
 type RefreshResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The asset that this is about.
@@ -876,7 +876,7 @@ func (*RefreshResult_Asset) isRefreshResult_Outcome() {}
 
 func (*RefreshResult_Failure) isRefreshResult_Outcome() {}
 
-// What became of each asset of a batch.
+// The outcome for each asset of a batch.
 type BatchRefreshAssetsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One result for each id, in the order asked.

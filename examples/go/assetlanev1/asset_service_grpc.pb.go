@@ -31,26 +31,27 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+// The ledger of assets: reads it, renews read URLs, deletes assets.
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
 // INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-// (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-// that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+// (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+// gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+// says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+// time.
 //
-// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-// also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-// TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+// also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+// refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
 // UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
 // PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
 // UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
 //
 // The name BatchDeleteAssets is kept for a later version.
 type AssetServiceClient interface {
@@ -67,31 +68,31 @@ type AssetServiceClient interface {
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	ListAssets(ctx context.Context, in *ListAssetsRequest, opts ...grpc.CallOption) (*ListAssetsResponse, error)
 	// Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-	// deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+	// deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
 	//
-	// To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-	// SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-	// before the token may be told again; `revision` tells it.
+	// To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+	// SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+	// before the token may be sent again, with the same `revision`.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	// OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
 	WatchAssets(ctx context.Context, in *WatchAssetsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchAssetsResponse], error)
-	// Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-	// A public asset is returned as it is: its URL never expires.
+	// Signs new read URLs for an asset: they live `expiration_hours` from now.
+	// A public asset is returned unchanged: its URL never expires.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
 	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	RefreshAsset(ctx context.Context, in *RefreshAssetRequest, opts ...grpc.CallOption) (*RefreshAssetResponse, error)
-	// RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+	// RefreshAsset for up to 100 assets; each succeeds or fails on its own.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
 	BatchRefreshAssets(ctx context.Context, in *BatchRefreshAssetsRequest, opts ...grpc.CallOption) (*BatchRefreshAssetsResponse, error)
-	// Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-	// finishes what an interrupted delete left. Its id and its keys are never used again.
+	// Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+	// deletion that was interrupted. Its id and its keys are never used again.
 	//
 	// Errors:
 	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.
@@ -180,26 +181,27 @@ func (c *assetServiceClient) DeleteAsset(ctx context.Context, in *DeleteAssetReq
 // All implementations must embed UnimplementedAssetServiceServer
 // for forward compatibility.
 //
-// The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+// The ledger of assets: reads it, renews read URLs, deletes assets.
 //
 // Every RPC is safe to repeat.
 // Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
 // INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
 // Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
-// (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
-// RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
-// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
-// that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
-// that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+// (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+// RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+// TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+// gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+// says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+// time.
 //
-// Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+// Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
 // Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
-// also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
-// TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+// also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+// refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
 // UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
 // PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
 // UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
-// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+// UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
 //
 // The name BatchDeleteAssets is kept for a later version.
 type AssetServiceServer interface {
@@ -216,31 +218,31 @@ type AssetServiceServer interface {
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	ListAssets(context.Context, *ListAssetsRequest) (*ListAssetsResponse, error)
 	// Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-	// deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+	// deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
 	//
-	// To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-	// SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-	// before the token may be told again; `revision` tells it.
+	// To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+	// SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+	// before the token may be sent again, with the same `revision`.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
 	// NOT_FOUND (PARTITION_NOT_FOUND) the caller may not see the partition, whether anything is in it or not.
 	// OUT_OF_RANGE (RESUME_EXPIRED) the token is older than 7 days: watch again without it.
 	WatchAssets(*WatchAssetsRequest, grpc.ServerStreamingServer[WatchAssetsResponse]) error
-	// Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-	// A public asset is returned as it is: its URL never expires.
+	// Signs new read URLs for an asset: they live `expiration_hours` from now.
+	// A public asset is returned unchanged: its URL never expires.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
 	// NOT_FOUND (ASSET_NOT_FOUND) there is no such asset, it was deleted, or the caller may not see it.
 	RefreshAsset(context.Context, *RefreshAssetRequest) (*RefreshAssetResponse, error)
-	// RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+	// RefreshAsset for up to 100 assets; each succeeds or fails on its own.
 	//
 	// Errors:
 	// INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
 	BatchRefreshAssets(context.Context, *BatchRefreshAssetsRequest) (*BatchRefreshAssetsResponse, error)
-	// Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-	// finishes what an interrupted delete left. Its id and its keys are never used again.
+	// Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+	// deletion that was interrupted. Its id and its keys are never used again.
 	//
 	// Errors:
 	// NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.

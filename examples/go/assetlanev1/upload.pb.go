@@ -37,13 +37,13 @@ const (
 	UploadStatus_UPLOAD_STATUS_PENDING UploadStatus = 1
 	// The write targets are signed; the caller may PUT.
 	UploadStatus_UPLOAD_STATUS_INITIALIZED UploadStatus = 2
-	// The bytes are said to be there; the server proves it.
+	// The caller says that the bytes are there; the server proves it.
 	UploadStatus_UPLOAD_STATUS_UPLOADED UploadStatus = 3
 	// Every variant is proved present and right, and the asset is in the ledger. Final.
 	UploadStatus_UPLOAD_STATUS_COMPLETED UploadStatus = 4
-	// What arrived is not what was promised, or the server could not go on: see `Upload.failure`. Final.
+	// What arrived is not what was promised, or the server could not continue: see `Upload.failure`. Final.
 	UploadStatus_UPLOAD_STATUS_FAILED UploadStatus = 5
-	// Given up by its owner. Final.
+	// Cancelled by its owner. Final.
 	UploadStatus_UPLOAD_STATUS_CANCELLED UploadStatus = 6
 	// The deadline passed and variants were missing. Final.
 	UploadStatus_UPLOAD_STATUS_EXPIRED UploadStatus = 7
@@ -104,7 +104,7 @@ func (UploadStatus) EnumDescriptor() ([]byte, []int) {
 type CutMaker int32
 
 const (
-	// Taken for CUT_MAKER_CLIENT.
+	// Treated as CUT_MAKER_CLIENT.
 	CutMaker_CUT_MAKER_UNSPECIFIED CutMaker = 0
 	// The caller: its cuts are variants like any other, promised and PUT. The server makes none.
 	CutMaker_CUT_MAKER_CLIENT CutMaker = 1
@@ -157,7 +157,7 @@ func (CutMaker) EnumDescriptor() ([]byte, []int) {
 type CutFormat int32
 
 const (
-	// Taken for CUT_FORMAT_AUTO.
+	// Treated as CUT_FORMAT_AUTO.
 	CutFormat_CUT_FORMAT_UNSPECIFIED CutFormat = 0
 	// JPEG; a picture with transparency WebP if it was WebP, AVIF or HEIC, otherwise PNG.
 	CutFormat_CUT_FORMAT_AUTO CutFormat = 1
@@ -229,15 +229,15 @@ type VariantPromise struct {
 	// The exact length in bytes, from 0 (an empty file) to the server's limit, which is at most 48.8 TiB. Default: 0.
 	SizeBytes int64 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	// The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
-	// against it. No store can check it of an object that arrives in parts: it is not kept then, see
-	// `promises_parts`. Default: empty, not checked.
+	// against it. No store can check it for an object that arrives in parts; then it is not kept: see `promises_parts`.
+	// Default: empty, not checked.
 	Sha256 []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// Width in pixels as shown, at least 0. Default: 0, not told.
+	// Width in pixels as shown, at least 0. Default: 0, not known.
 	WidthPx int32 `protobuf:"varint,5,opt,name=width_px,json=widthPx,proto3" json:"width_px,omitempty"`
-	// Height in pixels as shown, at least 0. Default: 0, not told.
+	// Height in pixels as shown, at least 0. Default: 0, not known.
 	HeightPx int32 `protobuf:"varint,6,opt,name=height_px,json=heightPx,proto3" json:"height_px,omitempty"`
-	// Whether the caller, should it be asked for parts, promises the SHA-256 of each of them (SignParts):
-	// all or none, as stores want to know before the first part. Default: false, none.
+	// Whether the caller will promise the SHA-256 of each part (SignParts), if the variant is sent in parts: all or none,
+	// since stores have to know before the first part. Default: false, none.
 	PromisesParts bool `protobuf:"varint,7,opt,name=promises_parts,json=promisesParts,proto3" json:"promises_parts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -380,7 +380,7 @@ func (x *CutSize) GetMaxEdgePx() int32 {
 
 // Which cuts of the original are wanted, and who makes them.
 //
-// Made are all sizes smaller than the picture and then, once, the next one at the picture's own measure:
+// The server makes every size that is smaller than the picture, and then, once, the next one at the picture's own size:
 // nothing is enlarged. A picture of 2,000 pixels has all three standard cuts, one of 500 has `small` at 300
 // and `medium` at 500, one of 200 has only `small`, at 200.
 type CutPlan struct {
@@ -394,7 +394,7 @@ type CutPlan struct {
 	// The quality of JPEG and WebP, 1 to 95. Default: 0, the server's choice of 85.
 	Quality int32 `protobuf:"varint,4,opt,name=quality,proto3" json:"quality,omitempty"`
 	// Whether the upload fails when the cuts cannot be made. Default: false, the asset is stored without cuts, and
-	// `Asset.notices` says why. An original that is something else than its declared type fails the upload always.
+	// `Asset.notices` says why. An original that is not of its declared type always fails the upload.
 	Required      bool `protobuf:"varint,5,opt,name=required,proto3" json:"required,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -465,12 +465,12 @@ func (x *CutPlan) GetRequired() bool {
 	return false
 }
 
-// A request that the caller sends to the store as it stands: method, URL and exactly these headers.
+// A request that the caller sends to the store unchanged: method, URL and exactly these headers.
 type PresignedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The HTTP method, such as `PUT`.
 	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
-	// The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it.
+	// The absolute URL, signature included. Anybody who has it may use it until `expire_time`: do not log it.
 	Url string `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
 	// The signed headers. Send every one of them unchanged (`content-length` as the body's length), and none of
 	// `content-encoding`, `content-language`, `expires` and `x-amz-…` besides: they fail the upload.
@@ -544,7 +544,7 @@ type WriteTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The name of the variant, as in `VariantPromise.name`.
 	Variant string `protobuf:"bytes,1,opt,name=variant,proto3" json:"variant,omitempty"`
-	// The ways in. A client that meets one it does not know is too old for this upload.
+	// How to send it. A client that does not know the way that is set is too old for this upload.
 	//
 	// Types that are valid to be assigned to Way:
 	//
@@ -635,7 +635,7 @@ func (*WriteTarget_SinglePut) isWriteTarget_Way() {}
 
 func (*WriteTarget_Multipart) isWriteTarget_Way() {}
 
-// How an object is cut into parts. The server's choice; the same for as long as the upload lives.
+// How an object is split into parts. The server chooses; it stays the same for the life of the upload.
 type MultipartTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The length of every part but the last in bytes, at least 5 MiB: part n begins at `(n - 1) * part_size_bytes`.
@@ -828,7 +828,7 @@ func (x *Failure) GetMessage() string {
 	return ""
 }
 
-// One attempt to bring one asset in. Short-lived and private to its owner.
+// One attempt to store one asset. Short-lived and private to its owner.
 type Upload struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The id of the upload and of the asset that it becomes: 26 characters, ordered by creation.
@@ -837,13 +837,13 @@ type Upload struct {
 	RequestId string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Who uploads.
 	Uid string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
-	// The device or process that uploads. Empty when it told none.
+	// The device or process that uploads. Empty when the request named none.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The namespace of the upload. Its owner alone may see it.
 	Partition string `protobuf:"bytes,5,opt,name=partition,proto3" json:"partition,omitempty"`
 	// The namespace that the asset will be in: it decides who may see that.
 	AssetPartition string `protobuf:"bytes,6,opt,name=asset_partition,json=assetPartition,proto3" json:"asset_partition,omitempty"`
-	// The path under which the caller files the asset.
+	// The path that the caller gives the asset.
 	FilePath string `protobuf:"bytes,7,opt,name=file_path,json=filePath,proto3" json:"file_path,omitempty"`
 	// How many hours a read URL of the asset will live. 0: public, never expires.
 	ExpirationHours float64 `protobuf:"fixed64,8,opt,name=expiration_hours,json=expirationHours,proto3" json:"expiration_hours,omitempty"`

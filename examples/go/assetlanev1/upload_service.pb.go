@@ -30,7 +30,7 @@ type ProgressStage int32
 const (
 	// Never sent by the server.
 	ProgressStage_PROGRESS_STAGE_UNSPECIFIED ProgressStage = 0
-	// Its bytes are on their way to the store.
+	// Its bytes are being sent to the store.
 	ProgressStage_PROGRESS_STAGE_UPLOADING ProgressStage = 1
 	// The server proves what arrived.
 	ProgressStage_PROGRESS_STAGE_VERIFYING ProgressStage = 2
@@ -113,14 +113,15 @@ type RequestUploadRequest struct {
 	CutPlan *CutPlan `protobuf:"bytes,10,opt,name=cut_plan,json=cutPlan,proto3" json:"cut_plan,omitempty"`
 	// What the caller left out, and why, such as the cuts of a picture that it could not read: they become
 	// `Upload.notices` and `Asset.notices`. At most 16; a reason is 1 to 64 of A-Z, 0-9 and _ and begins with a letter, a
-	// message has at most 1,024 bytes. They count for a repeated request. Default: empty, nothing.
+	// message has at most 1,024 bytes. They are part of what a repeated request has to repeat. Default: empty, nothing.
 	Notices []*Notice `protobuf:"bytes,11,rep,name=notices,proto3" json:"notices,omitempty"`
 	// How long each write URL lives, from 1 minute to the server's limit (by default 24 hours, at most 7 days): for
 	// transfers that a phone makes in the background. The deadline is never before their end. Temporary credentials of the
-	// server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It counts for a repeated request.
+	// server may end a URL earlier: `PresignedRequest.expire_time` is the real instant. It is part of what a repeated
+	// request has to repeat.
 	// Default: absent, the server's choice of 15 minutes.
 	WriteUrlLifetime *durationpb.Duration `protobuf:"bytes,12,opt,name=write_url_lifetime,json=writeUrlLifetime,proto3" json:"write_url_lifetime,omitempty"`
-	// Asks for a token for this upload, to be handed to the device that sends the bytes. Only of a service caller.
+	// Asks for a token for this upload, for the device that sends the bytes. Only for service callers.
 	// Default: absent, none.
 	IssueToken    *TokenOptions `protobuf:"bytes,13,opt,name=issue_token,json=issueToken,proto3" json:"issue_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -313,7 +314,7 @@ func (x *RequestUploadResponse) GetToken() *ScopedToken {
 	return nil
 }
 
-// Asks to be told of status changes.
+// Asks for the status changes of uploads.
 type WatchUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What to watch. Required.
@@ -527,9 +528,9 @@ func (*WatchUploadResponse_Progress) isWatchUploadResponse_Event() {}
 // A status change of an upload.
 type StatusEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The upload as of this change: `upload.status` and `upload.revision` tell which.
+	// The upload as of this change: `upload.status` and `upload.revision` identify it.
 	Upload *Upload `protobuf:"bytes,1,opt,name=upload,proto3" json:"upload,omitempty"`
-	// The signed ways in. Present only when the status is INITIALIZED; look at their `expire_time`.
+	// The write targets. Present only when the status is INITIALIZED; check their `expire_time`.
 	WriteTargets []*WriteTarget `protobuf:"bytes,2,rep,name=write_targets,json=writeTargets,proto3" json:"write_targets,omitempty"`
 	// The asset. Present only when the status is COMPLETED and the asset has not been deleted since.
 	Asset         *Asset `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`
@@ -780,7 +781,7 @@ func (*Heartbeat) Descriptor() ([]byte, []int) {
 	return file_assetlane_v1_upload_service_proto_rawDescGZIP(), []int{7}
 }
 
-// Tells how far an upload is.
+// Reports how far an upload is.
 type ReportProgressRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The upload. Required.
@@ -1176,7 +1177,7 @@ type StoredPart struct {
 	// The store's entity tag of the part, without quotes: the MD5 of its bytes in hexadecimal, unless the store
 	// encrypts with keys of a service.
 	Etag string `protobuf:"bytes,3,opt,name=etag,proto3" json:"etag,omitempty"`
-	// The SHA-256 of its bytes, 32 bytes long. Empty when the store does not tell.
+	// The SHA-256 of its bytes, 32 bytes long. Empty when the store does not report it.
 	Sha256        []byte `protobuf:"bytes,4,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1245,7 +1246,7 @@ type ListPartsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// By ascending number, each once.
 	Parts []*StoredPart `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
-	// Hand it in for the next page. Empty: this is the last one.
+	// Send this for the next page. Empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1396,7 +1397,7 @@ func (x *CompleteUploadResponse) GetAsset() *Asset {
 	return nil
 }
 
-// Gives an upload up.
+// Cancels an upload.
 type CancelUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The upload. Required.
@@ -1587,7 +1588,7 @@ type ListUploadsRequest struct {
 	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the page before. Default: empty, the first page.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// Only uploads of this owner. Default: empty, of all whom the caller may see.
+	// Only uploads of this owner. Default: empty, of all owners whom the caller may see.
 	Uid string `protobuf:"bytes,3,opt,name=uid,proto3" json:"uid,omitempty"`
 	// Only uploads of this session. Default: empty, of all sessions.
 	SessionId string `protobuf:"bytes,4,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -1667,7 +1668,7 @@ type ListUploadsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The uploads, newest first.
 	Uploads []*Upload `protobuf:"bytes,1,rep,name=uploads,proto3" json:"uploads,omitempty"`
-	// Hand this in for the next page. Empty: this was the last.
+	// Send this for the next page. Empty: this was the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

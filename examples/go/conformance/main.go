@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 
 	pb "example.com/assetlane/assetlanev1"
@@ -29,6 +30,12 @@ type with struct {
 	UploadID        string   `json:"upload_id"`
 	AssetID         string   `json:"asset_id"`
 	RequestID       string   `json:"request_id"`
+	UID             *string  `json:"uid"`
+	IssueToken      bool     `json:"issue_token"`
+	Read            []string `json:"read"`
+	Write           []string `json:"write"`
+	LifetimeS       int64    `json:"lifetime_s"`
+	Token           string   `json:"token"`
 	File            string   `json:"file"`
 	FilePath        string   `json:"file_path"`
 	ContentType     string   `json:"content_type"`
@@ -89,6 +96,16 @@ func (p *player) play(ctx context.Context, do string, with with) (result, error)
 		return p.requestUpload(ctx, with)
 	case "put":
 		return p.put(ctx, with)
+	case "create_token":
+		token, err := p.createToken(ctx, with)
+		return result{"token": tokenOf(token)}, err
+	case "use_token":
+		device, err := lane.DialWithToken(with.Token)
+		if err != nil {
+			return nil, err
+		}
+		p.lane = device // until the program ends
+		return result{}, nil
 	case "complete_upload":
 		reply, err := lane.Call(ctx, lane.CompleteLimit, p.lane.Uploads.CompleteUpload,
 			&pb.CompleteUploadRequest{UploadId: with.UploadID})
@@ -133,7 +150,7 @@ func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
 	}
 	request := &pb.RequestUploadRequest{
 		RequestId:       with.RequestID,
-		Uid:             p.lane.UID,
+		Uid:             p.uid(with),
 		FilePath:        with.FilePath,
 		Partition:       with.Partition,
 		ExpirationHours: with.ExpirationHours,
@@ -141,6 +158,9 @@ func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
 	}
 	if with.ServerCuts {
 		request.CutPlan = &pb.CutPlan{Maker: pb.CutMaker_CUT_MAKER_SERVER}
+	}
+	if with.IssueToken {
+		request.IssueToken = &pb.TokenOptions{}
 	}
 	reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Uploads.RequestUpload, request)
 	if err != nil {
@@ -151,7 +171,23 @@ func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
 	for _, target := range reply.WriteTargets {
 		variants = append(variants, target.Variant)
 	}
-	return result{"upload": uploadOf(reply.Upload), "targets": variants}, nil
+	return result{"upload": uploadOf(reply.Upload), "targets": variants, "token": tokenOf(reply.Token)}, nil
+}
+
+func (p *player) createToken(ctx context.Context, with with) (*pb.ScopedToken, error) {
+	lifetime := time.Duration(with.LifetimeS) * time.Second
+	if with.UploadID != "" {
+		return p.lane.TokenForUpload(ctx, with.UploadID, lifetime)
+	}
+	scope := &pb.PartitionScope{Read: with.Read, Write: with.Write}
+	return p.lane.TokenForPartitions(ctx, p.uid(with), scope, lifetime)
+}
+
+func (p *player) uid(with with) string {
+	if with.UID != nil {
+		return *with.UID
+	}
+	return p.lane.UID
 }
 
 func (p *player) put(ctx context.Context, with with) (result, error) {
@@ -227,6 +263,13 @@ func uploadOf(upload *pb.Upload) result {
 		"upload_id": upload.GetUploadId(), "status": statusOf(upload), "revision": upload.GetRevision(),
 		"history": history, "failure": upload.GetFailure().GetReason(),
 	}
+}
+
+func tokenOf(token *pb.ScopedToken) any {
+	if token == nil {
+		return nil
+	}
+	return result{"token": token.Token, "expire_unix_s": token.ExpireTime.GetSeconds()}
 }
 
 func assetOf(asset *pb.Asset) any {

@@ -33,6 +33,7 @@ const (
 type Lane struct {
 	Uploads pb.UploadServiceClient
 	Assets  pb.AssetServiceClient
+	Access  pb.AccessServiceClient
 	UID     string
 	conn    *grpc.ClientConn
 	web     *http.Client
@@ -41,7 +42,10 @@ type Lane struct {
 // Dial prepares a connection; it is made with the first call. The environment says where to and as whom:
 // ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann), ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE,
 // a PEM file with the certificates to trust, which turns TLS on.
-func Dial() (*Lane, error) {
+func Dial() (*Lane, error) { return DialWithToken(os.Getenv("ASSETLANE_TOKEN")) }
+
+// DialWithToken is Dial with this bearer token, such as the scoped token that a back end has made for a device.
+func DialWithToken(token string) (*Lane, error) {
 	transport := insecure.NewCredentials()
 	if file := os.Getenv("ASSETLANE_CA_FILE"); file != "" {
 		var err error
@@ -54,7 +58,7 @@ func Dial() (*Lane, error) {
 		// Notices a server that is gone without a word. The server allows a ping every ten seconds.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
-	if token := os.Getenv("ASSETLANE_TOKEN"); token != "" {
+	if token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(token)))
 	}
 	conn, err := grpc.NewClient(cmp.Or(os.Getenv("ASSETLANE_TARGET"), "127.0.0.1:50151"), options...)
@@ -64,6 +68,7 @@ func Dial() (*Lane, error) {
 	return &Lane{
 		Uploads: pb.NewUploadServiceClient(conn),
 		Assets:  pb.NewAssetServiceClient(conn),
+		Access:  pb.NewAccessServiceClient(conn),
 		UID:     cmp.Or(os.Getenv("ASSETLANE_UID"), "ann"),
 		conn:    conn,
 		web:     newWeb(),

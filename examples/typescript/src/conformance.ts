@@ -3,6 +3,7 @@
 
 import { createInterface } from "node:readline";
 
+import { CreateTokenRequest, type ScopedToken } from "./gen/assetlane/v1/access_service.js";
 import type { Asset } from "./gen/assetlane/v1/asset.js";
 import { CutMaker, uploadStatusToJSON, type Upload, type UploadStatus, type WriteTarget } from "./gen/assetlane/v1/upload.js";
 import { RequestUploadRequest } from "./gen/assetlane/v1/upload_service.js";
@@ -13,8 +14,7 @@ import { watchUpload } from "./watch.js";
 
 type Event = { revision: number; status: string };
 
-const lane = new Lane();
-const { uploads, assets } = lane;
+let lane = new Lane();
 const targets = new Map<string, WriteTarget[]>();
 const watches = new Map<string, Promise<Event[]>>();
 
@@ -24,16 +24,35 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   async request_upload(given) {
     const request = RequestUploadRequest.fromPartial({
       requestId: given.request_id,
-      uid: lane.uid,
+      uid: given.uid ?? lane.uid,
       filePath: given.file_path,
       partition: given.partition,
       expirationHours: given.expiration_hours,
       variants: [await promise(given.file, given.content_type)],
       cutPlan: given.server_cuts ? { maker: CutMaker.CUT_MAKER_SERVER } : undefined,
+      issueToken: given.issue_token ? {} : undefined,
     });
-    const reply = await lane.call(uploads, uploads.requestUpload, request);
+    const reply = await lane.call(lane.uploads, lane.uploads.requestUpload, request);
     targets.set(reply.upload!.uploadId, reply.writeTargets);
-    return { upload: uploadOf(reply.upload), targets: reply.writeTargets.map(({ variant }) => variant) };
+    const variants = reply.writeTargets.map(({ variant }) => variant);
+    return { upload: uploadOf(reply.upload), targets: variants, token: tokenOf(reply.token) };
+  },
+
+  async create_token(given) {
+    const request = CreateTokenRequest.fromPartial({
+      uid: given.upload_id ? "" : given.uid ?? lane.uid,
+      scope: given.upload_id
+        ? { $case: "uploadId", value: given.upload_id as string }
+        : { $case: "partitions", value: { read: (given.read ?? []) as string[], write: (given.write ?? []) as string[] } },
+      lifetime: given.lifetime_s && { seconds: given.lifetime_s, nanos: 0 },
+    });
+    return { token: tokenOf(await lane.createToken(request)) };
+  },
+
+  async use_token({ token }) {
+    lane.close();
+    lane = new Lane(token);
+    return {};
   },
 
   async put(given) {
@@ -49,16 +68,16 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   },
 
   async complete_upload({ upload_id: uploadId }) {
-    const reply = await lane.call(uploads, uploads.completeUpload, { uploadId }, COMPLETE_LIMIT_MS);
+    const reply = await lane.call(lane.uploads, lane.uploads.completeUpload, { uploadId }, COMPLETE_LIMIT_MS);
     return { upload: uploadOf(reply.upload), asset: assetOf(reply.asset) };
   },
 
   async get_upload({ upload_id: uploadId }) {
-    return { upload: uploadOf((await lane.call(uploads, uploads.getUpload, { uploadId })).upload) };
+    return { upload: uploadOf((await lane.call(lane.uploads, lane.uploads.getUpload, { uploadId })).upload) };
   },
 
   async cancel_upload({ upload_id: uploadId }) {
-    return { upload: uploadOf((await lane.call(uploads, uploads.cancelUpload, { uploadId })).upload) };
+    return { upload: uploadOf((await lane.call(lane.uploads, lane.uploads.cancelUpload, { uploadId })).upload) };
   },
 
   async start_watch(given) {
@@ -91,16 +110,16 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   },
 
   async get_asset({ asset_id: assetId }) {
-    return { asset: assetOf((await lane.call(assets, assets.getAsset, { assetId })).asset) };
+    return { asset: assetOf((await lane.call(lane.assets, lane.assets.getAsset, { assetId })).asset) };
   },
 
   async refresh_asset({ asset_id: assetId }) {
     const request = { assetId, ifExpiresWithin: undefined };
-    return { asset: assetOf((await lane.call(assets, assets.refreshAsset, request)).asset) };
+    return { asset: assetOf((await lane.call(lane.assets, lane.assets.refreshAsset, request)).asset) };
   },
 
   async delete_asset({ asset_id: assetId }) {
-    return lane.call(assets, assets.deleteAsset, { assetId });
+    return lane.call(lane.assets, lane.assets.deleteAsset, { assetId });
   },
 };
 
@@ -116,6 +135,10 @@ function uploadOf(upload: Upload | undefined) {
     history: upload.history.map(({ status }) => statusOf(status)),
     failure: upload.failure?.reason ?? "",
   };
+}
+
+function tokenOf(token: ScopedToken | undefined) {
+  return token && { token: token.token, expire_unix_s: Math.floor(token.expireTime!.getTime() / 1000) };
 }
 
 function assetOf(asset: Asset | undefined) {

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { credentials, Metadata, type CallOptions, type ClientUnaryCall, type ServiceError } from "@grpc/grpc-js";
 
+import { AccessServiceClient, type CreateTokenRequest, type ScopedToken } from "./gen/assetlane/v1/access_service.js";
 import { AssetServiceClient } from "./gen/assetlane/v1/asset_service.js";
 import { UploadServiceClient } from "./gen/assetlane/v1/upload_service.js";
 import { Refusal } from "./refusal.js";
@@ -34,8 +35,10 @@ export class Lane {
   readonly uid = process.env.ASSETLANE_UID || "ann";
   readonly uploads: UploadServiceClient;
   readonly assets: AssetServiceClient;
+  readonly access: AccessServiceClient;
 
-  constructor() {
+  /** With this bearer token, such as the scoped token that a back end has made for a device. */
+  constructor(private readonly token = process.env.ASSETLANE_TOKEN) {
     const target = process.env.ASSETLANE_TARGET || "127.0.0.1:50151";
     const ca = process.env.ASSETLANE_CA_FILE;
     const transport = ca ? credentials.createSsl(readFileSync(ca)) : credentials.createInsecure();
@@ -43,20 +46,28 @@ export class Lane {
     const options = { "grpc.keepalive_time_ms": 30_000, "grpc.keepalive_timeout_ms": 10_000 };
     this.uploads = new UploadServiceClient(target, transport, options);
     this.assets = new AssetServiceClient(target, transport, options); // shares the connection
+    this.access = new AccessServiceClient(target, transport, options);
   }
 
   close(): void {
     this.uploads.close();
     this.assets.close();
+    this.access.close();
   }
 
   /** What goes with every call. Without TLS the token travels in the clear: for loopback only. */
   metadata(): Metadata {
     const metadata = new Metadata();
-    if (process.env.ASSETLANE_TOKEN) {
-      metadata.set("authorization", `Bearer ${process.env.ASSETLANE_TOKEN}`);
-    }
+    if (this.token) metadata.set("authorization", `Bearer ${this.token}`);
     return metadata;
+  }
+
+  /**
+   * Makes a scoped token for a device: for one upload, or for a user's partitions. Only a service caller of the server's
+   * policy makes tokens. A new upload brings one along: `issueToken` of its request. Throws Refusal.
+   */
+  async createToken(request: CreateTokenRequest): Promise<ScopedToken> {
+    return (await this.call(this.access, this.access.createToken, request)).token!;
   }
 
   /**
@@ -64,7 +75,7 @@ export class Lane {
    * Assetlane is safe to repeat. Throws Refusal.
    */
   async call<Request, Response>(
-    client: UploadServiceClient | AssetServiceClient,
+    client: UploadServiceClient | AssetServiceClient | AccessServiceClient,
     method: Method<Request, Response>,
     request: Request,
     limitMs = CALL_LIMIT_MS,

@@ -1,1 +1,1 @@
-"""Who calls, and what he may do: tokens and their keys, the partition policy, certificates."""
+"""Who calls, and what they may do: tokens and their keys, the partition policy, certificates."""

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from assetlane_server.access.policy import Pattern, Policy, Service, matches_any
-from assetlane_server.uploads.errors import RpcNotAllowed, TokenRevoked
-from assetlane_server.uploads.ports import CallerKind
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import RpcNotAllowed, TokenRevoked
+from assetlane_server.model.upload import Upload
 
 CREATE_TOKEN = "CreateToken"  # noqa: S105 - the name of an RPC
 # What the holder of a token for one upload may call.
@@ -72,6 +72,7 @@ class ServiceAccess:
     """See Access: a service caller, for one of its users once `acting_for` has named one."""
 
     name: str
+    identity: object  # of the service that the caller has proved to be
     expire_time: datetime | None
     policy: CurrentPolicy
     acting_uid: str = ""
@@ -80,9 +81,9 @@ class ServiceAccess:
 
     @property
     def service(self) -> Service:
-        """What the policy says of it now. Raises TokenRevoked when it says nothing any more."""
+        """What the policy says of it now. Raises TokenRevoked when that is nothing, or of another caller."""
         service = self.policy().service(self.name)
-        if service is None:
+        if service is None or service.identity != self.identity:
             raise TokenRevoked
         return service
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Who calls: a JSON Web Token (RFC 7519) in `authorization: Bearer`, verified through PyJWT.
 
-What a refused caller is told is one of four reasons and nothing of the keys; why exactly goes to the log, as debug.
+A refused caller receives one of four reasons and nothing about the keys; the exact cause goes to the log, as debug.
 """
 
 import hashlib
@@ -17,9 +17,8 @@ from assetlane_server.access.keyring import Keyring
 from assetlane_server.access.keys import ALGORITHMS, Key, KeySet
 from assetlane_server.access.scoped import TOKEN_TYPE, ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy
-from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.admission import MAX_ID_BYTES
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.admission import MAX_ID_BYTES
+from assetlane_server.model.errors import (
     TokenExpired,
     TokenInvalid,
     TokenMissing,
@@ -27,7 +26,8 @@ from assetlane_server.uploads.errors import (
     TokenRefused,
     TokenTooLarge,
 )
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
+from assetlane_server.uploads.access import UNRESTRICTED
 
 MAX_TOKEN_BYTES = 16 * 1024
 MAX_CANDIDATES = 8  # keys tried for one token: an issuer that turns its keys has two or three
@@ -50,11 +50,14 @@ class Anonymous:
 
 
 class TokenAuthenticator:
-    """See Authenticator: who has no good token is refused. A verified token is remembered until it expires."""
+    """See Authenticator: who has no good token is refused. A verified token is remembered until it expires.
+
+    Without a keyring callers are known by their certificates, and by scoped tokens: every other token is refused.
+    """
 
     def __init__(
         self,
-        keyring: Keyring,
+        keyring: Keyring | None,
         policy: WatchedPolicy,
         *,
         scoped: ScopedTokens | None = None,
@@ -90,7 +93,7 @@ class TokenAuthenticator:
         if not authorization and names:
             service = self._policy.current().service_of("", {}, names)
             if service is not None:
-                return ServiceAccess(service.name, None, self._policy.current)
+                return ServiceAccess(service.name, service.identity, None, self._policy.current)
         token = _bearer(authorization)
         if self._generations != (now := self._current_generations()):
             self._generations = now
@@ -112,7 +115,8 @@ class TokenAuthenticator:
 
     def _current_generations(self) -> tuple[int, int, int]:
         rings = 0 if self._scoped is None else self._scoped.generation
-        return self._keyring.generation, self._policy.generation, rings
+        keys = 0 if self._keyring is None else self._keyring.generation
+        return keys, self._policy.generation, rings
 
     async def _verify(self, token: str, names: tuple[str, ...]) -> Access:
         header = self._header(token)
@@ -129,7 +133,7 @@ class TokenAuthenticator:
             raise
         policy = self._policy.current()
         if service := policy.service_of(subject, claims, names):
-            return ServiceAccess(service.name, expire_time, self._policy.current)
+            return ServiceAccess(service.name, service.identity, expire_time, self._policy.current)
         return UserAccess(subject, policy.named_claims(claims), expire_time, self._policy.current)
 
     def _header(self, token: str) -> Mapping[str, Any]:
@@ -151,6 +155,8 @@ class TokenAuthenticator:
         kid, algorithm = header.get("kid", ""), header.get("alg")
         if algorithm not in ALGORITHMS or not isinstance(kid, str):
             raise _refused(f"its algorithm is {algorithm!r}")
+        if self._keyring is None:
+            raise _refused("this server has no keys of an issuer")
         keys: KeySet = await self._keyring.keys()
         candidates = keys.candidates(kid, algorithm)
         # A key of that name for another algorithm: no newer set will make that good.

@@ -9,11 +9,11 @@ from pathlib import Path
 import aiohttp
 
 from assetlane_server.access.keys import KeySet, KeysUnusable
-from assetlane_server.uploads.errors import KeysUnavailable
+from assetlane_server.model.errors import KeysUnavailable
 
 MAX_BYTES = 1024**2
 READ_LIMIT_S = 5.0
-# Between two readings that tokens ask for: whoever makes up names of keys must not make us ask the issuer each time.
+# Between two readings that tokens cause: made-up names of keys must not make us ask the issuer each time.
 COOLDOWN = timedelta(seconds=10)
 
 _MOST_TOLD = 20  # lines about keys that are skipped
@@ -154,5 +154,5 @@ class Keyring:
 
 
 def _names(keys: KeySet) -> tuple[object, ...]:
-    """Returns what tells two sets apart. Key objects of the library compare by value."""
+    """Returns what two sets differ by. Key objects of the library compare by value."""
     return tuple((key.kid, key.algorithm, key.material) for key in keys.keys)

@@ -23,7 +23,7 @@ _KINDS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): 
 
 
 class KeysUnusable(ValueError):  # noqa: N818 - it says what happened
-    """What was read holds no key to verify with; the message says why, and tells no key."""
+    """What was read holds no key to verify with; the message says why, and contains no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def keys_of_file(content: bytes) -> KeySet:
 
 
 def keys_of_jwks(content: bytes, *, allows_secrets: bool) -> KeySet:
-    """Returns the keys of a set; those that cannot verify a token are told, not used. Raises KeysUnusable.
+    """Returns the keys of a set; those that cannot verify a token are reported, not used. Raises KeysUnusable.
 
     Secrets count only where nobody else can read them: in a file, never behind a URL.
     """

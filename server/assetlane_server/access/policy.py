@@ -36,9 +36,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.paths import MAX_PARTITION_BYTES, fault_in_path
-from assetlane_server.uploads.rings import fault_in_ring_name
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.paths import MAX_PARTITION_BYTES, fault_in_path
+from assetlane_server.model.rings import fault_in_ring_name
 
 _LISTS = ("read", "write")
 # Not at a slash within braces: the names of claims may be URLs.
@@ -68,7 +68,7 @@ class Part:
         return name == self.text
 
     def covers(self, other: "Part") -> bool:
-        """Returns whether it matches every name that the other one does, whoever calls. Of texts and `*` alone."""
+        """Returns whether it matches every name that the other one does, for every caller. Of texts and `*` alone."""
         return self.is_any or (not other.is_any and self.text == other.text and bool(self.text))
 
 
@@ -105,7 +105,7 @@ class Pattern:
 
 
 class Caller(Protocol):
-    """What patterns ask about whoever calls."""
+    """What patterns ask about the caller."""
 
     @property
     def claims(self) -> Mapping[str, Any]:
@@ -131,6 +131,11 @@ class Service:
     rpcs: frozenset[str] | None = None  # None: all
     max_watches: int | None = None
     calls_per_second: float | None = None
+
+    @property
+    def identity(self) -> object:
+        """What makes a caller this service: another identity under the same name is another caller."""
+        return self.subject, self.claims, self.certificate
 
     def is_caller(self, subject: str, claims: Mapping[str, Any], names: Sequence[str]) -> bool:
         """Returns whether a token of this subject, over a connection with these certificate names, is its own.

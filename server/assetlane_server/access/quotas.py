@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.errors import CallRateExceeded, QuotaExceeded, TooManyBytes, TooManyUploads
-from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.errors import CallRateExceeded, QuotaExceeded, TooManyBytes, TooManyUploads
+from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.upload import Upload
 
 # How many claims one account holds where only bytes are limited: its document has to stay small.
 MOST_UPLOADS = 10_000
@@ -48,7 +48,7 @@ def ration_of(max_uploads: int | None, max_bytes: int | None) -> Ration | None:
 def claim_of(upload: Upload, now: datetime) -> Claim:
     """Returns what an upload takes of its accounts; a repeat of its request takes the same, so it counts once."""
     size_bytes = sum(variant.size_bytes for variant in upload.variants)
-    # The size belongs to it: whoever gives the claim back has to know how much it was.
+    # The size belongs to it: releasing the claim has to know how much it was.
     words = (upload.uid, upload.request_id, str(size_bytes)) if upload.request_id else (upload.upload_id,)
     key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
     return Claim(key, size_bytes, (upload.upload_id,), now)
@@ -95,7 +95,7 @@ def _is_forfeited(claim: Claim, uploads: Mapping[str, Upload | None], claimed_be
 class CallRate:
     """A token bucket per caller, of one second's calls: so many a second, and as many at once after a pause.
 
-    Keeps one instant per caller, that at which his bucket is full again (GCRA, ITU-T I.371), and forgets full ones.
+    Keeps one instant per caller, at which its bucket is full again (GCRA, ITU-T I.371), and forgets full ones.
     """
 
     def __init__(self, calls_per_second: float | None, clock: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""Keeps every caller within the quotas: what the heart and the edge call, in the places of what they called before."""
+"""Keeps every caller within the quotas: wraps what use cases and servicers call."""
 
 import asyncio
 import logging
@@ -16,9 +16,12 @@ from assetlane_server.access.quotas import (
     never_fits,
     shortage,
 )
-from assetlane_server.uploads.errors import CallRateExceeded, LedgerBusy, LedgerUnavailable, QuotaExceeded
-from assetlane_server.uploads.ports import Access, Balance, Claim, QuotaRecords, Ration, UploadRecords
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.errors import CallRateExceeded, LedgerBusy, LedgerUnavailable, QuotaExceeded
+from assetlane_server.model.quotas import Balance, Claim, Ration
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.quota_records import QuotaRecords
+from assetlane_server.ports.upload_records import UploadRecords
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ class UploadRationing:
     """See Rationing: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
-    release, is found by `run`, and by whoever finds the account full.
+    release, is found by `run`, and by every request that finds the account full.
     """
 
     def __init__(

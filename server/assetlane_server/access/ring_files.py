@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from assetlane_server.uploads.rings import MAX_KEYS, SECRET_BYTES, Ring, RingKey, RingStore, RingsUnreadable
-from assetlane_server.uploads.rings import fault_in_ring_name as fault_in_name
+from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingKey, RingsUnreadable
+from assetlane_server.model.rings import fault_in_ring_name as fault_in_name
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_BYTES = 256 * 1024
 _MAX_RINGS = 1000
@@ -48,10 +49,9 @@ class RingFiles(RingStore):
             files = sorted(self._folder.glob("*.json"))
             if len(files) > _MAX_RINGS:
                 raise RingsUnreadable(f"{self._folder} holds more than {_MAX_RINGS:,} rings")
-            rings = (ring_of(file.stem, _content(file)) for file in files)
-            return {ring.name: ring for ring in rings}
         except OSError as error:
             raise _unreadable(self._folder, error) from error
+        return {file.stem: _ring_in(file) for file in files}
 
     def _write(self, ring: Ring) -> bool:
         with self._locked():
@@ -85,6 +85,15 @@ class RingFiles(RingStore):
                 yield
         except OSError as error:
             raise _unreadable(self._folder, error) from error
+
+
+def _ring_in(file: Path) -> Ring:
+    try:
+        return ring_of(file.stem, _content(file))
+    except RingsUnreadable as error:
+        return Ring(file.stem, fault=str(error))
+    except OSError as error:
+        return Ring(file.stem, fault=f"ring {file.stem}: it cannot be read: {error.strerror or type(error).__name__}")
 
 
 def ring_document(ring: Ring) -> dict[str, Any]:
@@ -146,7 +155,7 @@ def _content(file: Path) -> bytes:
     with file.open("rb") as stream:
         content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise RingsUnreadable(f"{file} has more than {_MAX_BYTES:,} bytes")
+        raise RingsUnreadable(f"ring {file.stem}: its file has more than {_MAX_BYTES:,} bytes")
     return content
 
 

@@ -20,7 +20,7 @@ import jwt
 from assetlane_server.access.callers import CREATE_TOKEN, CurrentPolicy, ServiceAccess, TokenAccess
 from assetlane_server.access.policy import Pattern, Service, pattern_of
 from assetlane_server.access.watched import WatchedRings
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.errors import (
     FieldViolation,
     InvalidRequest,
     NoSigningKey,
@@ -30,16 +30,16 @@ from assetlane_server.uploads.errors import (
     TokenInvalid,
     UidMismatch,
 )
-from assetlane_server.uploads.ports import Access
-from assetlane_server.uploads.rings import RingKey
-from assetlane_server.uploads.scoped_tokens import (
+from assetlane_server.model.rings import RingKey
+from assetlane_server.model.scoped_tokens import (
     DEFAULT_LIFETIME,
     MAX_PATTERNS,
     IssuedToken,
     PartitionScope,
     check_token_lifetime,
 )
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
 
 TOKEN_TYPE = "scoped+jwt"  # noqa: S105 - of the header
 _ALGORITHM = "HS256"

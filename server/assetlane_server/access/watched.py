@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from assetlane_server.access.policy import Policy
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady
-from assetlane_server.uploads.rings import Ring, RingStore, RingsUnreadable
+from assetlane_server.model.errors import LedgerUnavailable, NotReady
+from assetlane_server.model.rings import Ring, RingsUnreadable
+from assetlane_server.ports.ring_store import RingStore
 
 _COOLDOWN_S = 1.0
 
@@ -63,6 +64,7 @@ class WatchedRings:
         self._store = store
         self._interval_s = interval.total_seconds()
         self._last_fault = ""
+        self._faults: frozenset[str] = frozenset()  # of single rings, logged already
         self._rings: Mapping[str, Ring] = {}
         self._clock = time.monotonic
         self._looked_at = -_COOLDOWN_S
@@ -97,6 +99,11 @@ class WatchedRings:
             self._last_fault = str(error)
             return
         self._last_fault = ""
+        faults = frozenset(ring.fault for ring in rings.values() if ring.fault)
+        for fault in sorted(faults - self._faults):
+            _log.warning("its keys read before stay, and those of other rings are not affected: %s", fault)
+        self._faults = faults
+        rings = {name: self._rings.get(name, ring) if ring.fault else ring for name, ring in rings.items()}
         if rings != self._rings:
             self._rings = rings
             self.generation += 1

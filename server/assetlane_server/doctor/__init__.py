@@ -1,1 +1,1 @@
-"""Checks a whole set-up for real and says how to mend what it finds. Sits beside the application."""
+"""Checks a whole set-up with real requests and says how to fix what it finds. Sits beside the application."""

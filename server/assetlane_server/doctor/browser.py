@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import (
     Finding,
     Verdict,
@@ -16,12 +16,12 @@ from assetlane_server.doctor.finding import (
     warning,
 )
 from assetlane_server.doctor.store import Ground
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
 from assetlane_server.objects.inspection import Inspection
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look from outside"
@@ -179,7 +179,7 @@ class BrowserChecks:
             else:
                 await self._store.delete([self._private_key, self._public_key])
         except StoreUnavailable:
-            return  # the right to delete was told of above
+            return  # the right to delete was reported above
 
 
 def _exposes_etag(reply: Reply) -> bool:

@@ -1,4 +1,4 @@
-"""What a check found: a verdict, a sentence, and how to mend it."""
+"""What a check found: a verdict, a sentence, and how to fix it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from assetlane_server.uploads.errors import NotReady, Refusal
+from assetlane_server.model.errors import NotReady, Refusal
 
 CHECK_LIMIT = timedelta(seconds=15)
 
@@ -36,7 +36,7 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """How it is printed: one line, and one more where there is something to mend."""
+        """How it is printed: one line, and one more where there is something to fix."""
         head = f"{self.verdict:<{_VERDICT_WIDTH}} {self.name:<{_NAME_WIDTH}} {self.told}"
         return f"{head}\n{'':{_VERDICT_WIDTH + _NAME_WIDTH + 2}}-> {self.mend}" if self.mend else head
 
@@ -81,7 +81,7 @@ async def guarded(name: str, findings: AsyncIterator[Finding]) -> AsyncIterator[
         async for finding in findings:
             yield finding
     except (NotReady, Refusal) as error:
-        yield failed(name, str(error), "The checks after this one were not made: mend it and ask again.")
+        yield failed(name, str(error), "The checks after this one were not made: fix it and run doctor again.")
     except Exception as error:  # the groups after this one go on
         told = f"The check itself failed ({type(error).__name__}: {str(error)[:200]})."
         yield failed(name, told, "Report this, it is a defect of doctor; the checks after this one were not made.")

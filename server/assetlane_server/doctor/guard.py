@@ -2,24 +2,25 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from assetlane_server.access.certificates import Certificates, read_certificates
 from assetlane_server.access.keyring import ReadingFailed
+from assetlane_server.access.policy import Service
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.config import IN_MONGODB, Settings
-from assetlane_server.doctor.finding import Finding, checked, failed, ok, warning
-from assetlane_server.security import certificate_files, opened_keyring, read_policy
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.rings import RingsUnreadable
+from assetlane_server.composition.security import certificate_files, opened_keyring, read_policy
+from assetlane_server.config.settings import IN_MONGODB, Settings
+from assetlane_server.doctor.finding import Finding, Verdict, checked, failed, ok, warning
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import Ring, RingsUnreadable
 
 _RENEW_WITHIN = timedelta(days=14)
 _ANY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - to be recognised, not to be listened on
-_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; the README tells how to make a key."
-_POLICY = "Look at ASSETLANE_POLICY_FILE; the README shows one."
-_RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
+_KEYS = "Look at ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS; docs/authorization.md shows how to make a key."
+_POLICY = "Look at ASSETLANE_POLICY_FILE; docs/authorization.md shows a policy."
+RINGS = "Look at ASSETLANE_TOKEN_KEYS; assetlane-server keys list shows the keys."
 _AUDIT = "Look at ASSETLANE_AUDIT_FILE and the rights of its folder."
 _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TLS_CLIENT_CA_FILE."
 
@@ -27,10 +28,12 @@ _TLS = "Look at ASSETLANE_TLS_CERT_FILE, ASSETLANE_TLS_KEY_FILE and ASSETLANE_TL
 async def guard_findings(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Finding]:
     """Yields what is found, in order."""
     yield await checked("identity", _identity(settings), _KEYS)
-    if settings.has_identity:
+    if settings.has_token_keys:
         yield await checked("tokens for us", _claims(settings), _KEYS)
+    if settings.has_identity:
         yield await checked("policy", asyncio.to_thread(_policy, settings), _POLICY)
-        yield await checked("scoped tokens", _rings(settings, now()), _RINGS)
+        if settings.token_keys != IN_MONGODB:  # else they are looked at with the ledger
+            yield await checked("scoped tokens", _rings(settings, now()), RINGS)
     if settings.audit_file is not None:
         yield await checked("audit log", asyncio.to_thread(_audit, settings.audit_file), _AUDIT)
     yield await checked("TLS", asyncio.to_thread(_tls, settings, now()), _TLS)
@@ -39,9 +42,11 @@ async def guard_findings(settings: Settings, now: Callable[[], datetime]) -> Asy
 async def _identity(settings: Settings) -> Finding:
     name = "identity"
     async with opened_keyring(settings) as keyring:
+        if keyring is None and settings.has_identity:
+            return ok(name, "Callers are known by their certificates, and by scoped tokens.")
         if keyring is None:
             if settings.is_loopback:
-                return ok(name, "Nobody has to prove who he is: only this machine reaches the server.")
+                return ok(name, "Callers need no token: only this machine reaches the server.")
             told = f"Anybody who reaches {settings.listen} may read, write and delete everything."
             return warning(name, told, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
         try:
@@ -54,7 +59,7 @@ async def _identity(settings: Settings) -> Finding:
     if keys.unusable:
         return warning(name, f"{told} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
     if kinds == "HS256" and (told_of := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can make tokens: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can make tokens: `chmod 600`.")
     return ok(name, told)
 
 
@@ -88,22 +93,29 @@ async def _rings(settings: Settings, now: datetime) -> Finding:
     """Looks at the rings of the service callers: one without a key cannot make tokens."""
     name = "scoped tokens"
     services = (await asyncio.to_thread(read_policy, settings)).services
-    if settings.token_keys == IN_MONGODB or not services:
-        # What is in MongoDB is looked at with the ledger: `assetlane-server keys list` shows it.
-        return ok(name, f"The policy names {len(services)} service callers; keys are in {settings.token_keys}.")
     try:
         rings = await RingFiles(Path(settings.token_keys)).read_rings()
     except RingsUnreadable as error:
-        return failed(name, str(error), _RINGS)
+        return failed(name, str(error), RINGS)
+    found = rings_finding(name, services, rings, now)
+    if found.verdict is not Verdict.OK:
+        return found
+    if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
+        return warning(name, told_of, "Anybody who reads it can make tokens: `chmod 600`.")
+    return found
+
+
+def rings_finding(name: str, services: Sequence[Service], rings: Mapping[str, Ring], now: datetime) -> Finding:
+    """Returns what is wrong with the rings of these service callers, wherever they are kept."""
+    if faults := [ring.fault for ring in rings.values() if ring.fault]:
+        return failed(name, f"{'; '.join(faults)}.", f"Drop the ring and begin another. {RINGS}")
     if foreign := sorted(rings.keys() - {service.name for service in services}):
         return warning(name, f"Ring {foreign[0]} is of no service caller.", "Drop it, or correct the name.")
     keyless = [one.name for one in services if one.name not in rings or rings[one.name].signing_key(now) is None]
     if keyless:
         mend = f"Run assetlane-server keys add {keyless[0]}, if it is to make tokens."
         return warning(name, f"There is no key in use for {', '.join(keyless)}.", mend)
-    if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
-        return warning(name, told_of, "Whoever reads it can make tokens: `chmod 600`.")
-    return ok(name, f"{len(rings)} rings of keys have a key in use.")
+    return ok(name, f"Rings of keys that have a key in use: {len(rings)}.")
 
 
 def _ring_file(settings: Settings, name: str) -> Path:
@@ -126,7 +138,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if files is None:
         if settings.is_loopback:
             return ok(name, "Calls come in the clear: only this machine reaches the server.")
-        told = f"Whoever is on the way reads all calls to {settings.listen}, tokens and signed URLs too."
+        told = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
         return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
     try:
         found = read_certificates(files)
@@ -142,7 +154,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if found.expire_time - now < _RENEW_WITHIN:
         return warning(name, told, "Renew it: no restart is needed.")
     if told_of := _open_to_others(files.key):
-        return warning(name, f"{told} {told_of}", "Whoever reads it can pose as this server: `chmod 600`.")
+        return warning(name, f"{told} {told_of}", "Anybody who reads it can pose as this server: `chmod 600`.")
     return ok(name, told)
 
 

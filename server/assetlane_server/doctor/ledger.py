@@ -1,10 +1,12 @@
-"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and tells of changes."""
+"""Checks of MongoDB: that it answers, is of the right kind, keeps what it is given, and reports changes."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
 
-from assetlane_server.config import Settings
+from assetlane_server.composition.security import read_policy
+from assetlane_server.config.settings import IN_MONGODB, Settings
 from assetlane_server.doctor.finding import (
     Finding,
     checked,
@@ -14,9 +16,11 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
+from assetlane_server.doctor.guard import RINGS, rings_finding
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import RingsUnreadable
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.records.survey import MongoSurvey, ServerFacts, SurveyFailed
-from assetlane_server.uploads.errors import NotReady
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +35,16 @@ _REPLICA_SET = (
 _REACH = "Look at ASSETLANE_MONGO_URI, at the network between, and whether the server runs and has a primary."
 
 NAMES = ("MongoDB kind", "MongoDB clock", "majority write", "change stream", "indexes")
+_TOKENS = "scoped tokens"
 
 
-async def ledger_findings(settings: Settings) -> AsyncIterator[Finding]:
+async def ledger_findings(settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Finding]:
     """Yields what is found, in order."""
     limit = min(timedelta(seconds=settings.mongo_timeout_seconds), _CALL_LIMIT)
     uri = settings.mongo_uri.get_secret_value()
     try:
         async with MongoRecords.survey(uri, settings.mongo_database, call_timeout=limit) as survey:
-            async for finding in _findings(survey):
+            async for finding in _findings(survey, settings, now):
                 yield finding
     except NotReady as error:
         yield failed("MongoDB", str(error), "Look at ASSETLANE_MONGO_URI.")
@@ -47,7 +52,7 @@ async def ledger_findings(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
 
 
-async def _findings(survey: MongoSurvey) -> AsyncIterator[Finding]:
+async def _findings(survey: MongoSurvey, settings: Settings, now: Callable[[], datetime]) -> AsyncIterator[Finding]:
     try:
         facts = await survey.facts()
     except SurveyFailed as error:
@@ -63,6 +68,8 @@ async def _findings(survey: MongoSurvey) -> AsyncIterator[Finding]:
         yield await checked("majority write", _writes(survey), _RIGHTS)
         yield await checked("change stream", _streams(survey), _RIGHTS)
         yield await checked("indexes", _indexes(survey), _RIGHTS)
+        if settings.has_identity and settings.token_keys == IN_MONGODB:
+            yield await checked(_TOKENS, _rings(survey, settings, now()), RINGS)
     finally:
         try:
             await survey.drop_scratch()
@@ -101,6 +108,14 @@ async def _streams(survey: MongoSurvey) -> Finding:
     if delay > _SLOW_STREAM:
         return warning(name, told, "Look at the replication of the set: a change arrives once a majority has it.")
     return ok(name, told)
+
+
+async def _rings(survey: MongoSurvey, settings: Settings, now: datetime) -> Finding:
+    services = (await asyncio.to_thread(read_policy, settings)).services
+    try:
+        return rings_finding(_TOKENS, services, await survey.rings.read_rings(), now)
+    except RingsUnreadable as error:
+        return failed(_TOKENS, str(error), RINGS)
 
 
 async def _indexes(survey: MongoSurvey) -> Finding:

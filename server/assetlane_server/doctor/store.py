@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from assetlane_server.config import Settings
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.finding import (
     Finding,
     Verdict,
@@ -19,6 +19,8 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.inspection import Inspection, Word
 from assetlane_server.objects.probe import (
     BAD_CLOCK,
@@ -30,8 +32,6 @@ from assetlane_server.objects.probe import (
 )
 from assetlane_server.objects.s3 import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.upload import VariantPromise
 
 _LIFETIME = timedelta(minutes=5)
 _BODY = b"a look at the rights"
@@ -43,6 +43,7 @@ _NO_RULE = (
     "`assetlane-server setup` adds the rule where the store knows such; where it does not, run"
     " `assetlane-server reconcile --delete-orphans` from time to time."
 )
+_SHORT_RULE = "Run `assetlane-server setup` again; a rule that it has not made is for its owner to change."
 
 RIGHTS = {
     "put": "s3:PutObject",
@@ -60,7 +61,7 @@ NAMES = ("store clock", "credentials", "bucket", "region", *_RIGHT_NAMES, "store
 
 @dataclass
 class Ground:
-    """What later checks may stand on: none of them is to fail for a fault that was told already."""
+    """What later checks depend on: none of them fails for a fault that was reported already."""
 
     has_bucket: bool = False
     can_put: bool = False
@@ -229,9 +230,13 @@ class StoreChecks:
 
     async def _clean_up_rule(self) -> Finding:
         name = "clean-up rule"
-        word, is_there = await self._inspection.aborts_multipart(self._settings.key_prefix)
-        if is_there:
-            return ok(name, "Unfinished multipart uploads are dropped after a while.")
+        word, rules = await self._inspection.abort_rules(self._settings.key_prefix)
+        least = self._settings.abort_multipart_days
+        if rules.days is not None and rules.days < least:
+            told = f"A rule drops unfinished multipart uploads after {rules.days} days: they may live for {least - 2}"
+            return warning(name, f"{told}, and the rule is to wait {least} days.", _SHORT_RULE)
+        if rules.covers:
+            return ok(name, f"Unfinished multipart uploads are dropped after {rules.days} days.")
         if word.status == 403:
             return warning(name, f"The credentials may not read it ({word.told}).",
                            "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip
@@ -246,7 +251,7 @@ def _clock(date: str, middle: datetime) -> Finding:
     try:
         told = parsedate_to_datetime(date)
     except ValueError:
-        return warning("store clock", "The store does not tell its time.", "Compare the clocks by hand.")
+        return warning("store clock", "The store does not report its time.", "Compare the clocks by hand.")
     # Cut to the second: on average it was half a second later.
     return clock_finding("store clock", "The store's", told + timedelta(seconds=0.5) - middle)
 

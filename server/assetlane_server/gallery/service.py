@@ -28,15 +28,16 @@ from motor.motor_asyncio import AsyncIOMotorClient
 
 from assetlane import Client
 from assetlane_server.access.ring_files import RingFiles
-from assetlane_server.app import application, object_store, utc_now
-from assetlane_server.config import Settings
+from assetlane_server.composition.app import application, object_store, utc_now
+from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.gallery.accounts import Accounts
 from assetlane_server.gallery.site import Addresses, Site
 from assetlane_server.local.directory import write_private
 from assetlane_server.local.ports import LOOPBACK, bound, is_free
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.rings import SECRET_BYTES, change_ring
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.rings import SECRET_BYTES
+from assetlane_server.uploads.rings import change_ring
 
 SERVICE: Final = "gallery"
 ISSUER: Final = "assetlane-gallery"
@@ -82,7 +83,7 @@ class ScopedTokenMaker:
         self._lane = lane
 
     async def token_for(self, uid: str) -> tuple[str, float]:
-        """See Tokens. Whoever may write to `public` may delete there, too: a wall for people who know each other."""
+        """See Tokens. Everybody who may write to `public` may delete there, too: a wall for people who know each other."""
         partitions = (f"user/{uid}", "public")
         made = await self._lane.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
         return made.token, made.expire_time.ToDatetime(UTC).timestamp()

@@ -49,7 +49,3 @@ class TryLimit:
             self._windows[key] = (end, tries - 1)
         else:
             self._windows.pop(key, None)
-
-    def forget(self, key: str) -> None:
-        """Begins anew for this key."""
-        self._windows.pop(key, None)

@@ -133,7 +133,7 @@ def cut(
 ) -> WrittenPicture | Refused:
     """Writes the cuts of the original into its folder and returns what they are, or why there are none.
 
-    Whoever takes more CPU time than the limit ends, with CPU_LIMIT_FILE in the folder as its last word.
+    A process that takes more CPU time than the limit ends, and leaves CPU_LIMIT_FILE in the folder.
     """
     place = Path(folder)
     _step_back()

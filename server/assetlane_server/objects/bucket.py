@@ -84,7 +84,7 @@ def set_up_bucket(client: "S3Client", bucket: str, region: str, plan: BucketPlan
     """Makes the bucket what the plan wants, step by step. Blocks. Safe to repeat.
 
     What the store refuses or does not know is an outcome; raises the client's own error for all else. Each
-    step reads, merges and writes: whoever configures the bucket at the same instant may lose their change.
+    step reads, merges and writes: another program that configures the bucket at the same instant may lose its change.
     """
     first = _step(client, "bucket", lambda: _make_bucket(client, bucket, region))
     if first.outcome not in (Outcome.CREATED, Outcome.UNCHANGED):

@@ -35,6 +35,14 @@ class Word:
         return f"{self.status} {self.code}".rstrip()
 
 
+@dataclass(frozen=True, slots=True)
+class AbortRules:
+    """What the bucket's rules do to unfinished multipart uploads under our prefix."""
+
+    covers: bool  # whether one of them drops all of these
+    days: int | None  # after which the first of them are dropped; None: never
+
+
 class Inspection:
     """Asks one question per method; each raises StoreUnavailable when there is no answer."""
 
@@ -58,7 +66,7 @@ class Inspection:
             return answer
 
         await self._ask(locate)
-        # An empty one is us-east-1 for Amazon, who told it above; other stores leave it empty for any.
+        # An empty one is us-east-1 for Amazon, which reported it above; other stores leave it empty for any.
         region = {"EU": "eu-west-1"}.get(located[0], located[0]) if located else ""
         return Word(word.status, word.code, region)
 
@@ -97,8 +105,8 @@ class Inspection:
         word = await self._ask(lambda client, bucket: client.get_bucket_policy(Bucket=bucket))
         return word.status not in (405, 501)
 
-    async def aborts_multipart(self, prefix: str) -> tuple[Word, bool]:
-        """Returns whether a rule of the bucket drops unfinished multipart uploads under the prefix.
+    async def abort_rules(self, prefix: str) -> tuple[Word, AbortRules]:
+        """Returns what the rules of the bucket do to unfinished multipart uploads under the prefix.
 
         A store without lifecycles may answer with a listing of the bucket, as Swift does: status 501 then.
         """
@@ -114,7 +122,14 @@ class Inspection:
         word = await self._ask(read)
         if word.is_success and is_answer != [True]:
             word = Word(501, "NotImplemented")
-        return word, any(_aborts(rule, prefix) for rule in rules)
+        aborting = [rule for rule in rules if _aborts(rule)]
+        days = [
+            int(rule["AbortIncompleteMultipartUpload"].get("DaysAfterInitiation", 0))
+            for rule in aborting
+            if _prefix_of(rule).startswith(prefix) or prefix.startswith(_prefix_of(rule))
+        ]
+        covers = any(prefix.startswith(_prefix_of(rule)) and not _is_bound_further(rule) for rule in aborting)
+        return word, AbortRules(covers, min(days, default=None))
 
     async def _ask(self, call: Callable[["S3Client", str], Any]) -> Word:
         def question(client: "S3Client", bucket: str) -> Word:
@@ -131,14 +146,14 @@ class Inspection:
         return await self._store.ask(question)
 
 
-def _aborts(rule: Any, prefix: str) -> bool:
-    condition = rule.get("Filter", {})
-    # A rule may be bound to a prefix, or to tags as well, which our objects do not have.
-    covered = condition.get("Prefix", rule.get("Prefix", ""))
-    is_bound_further = bool(condition.keys() - {"Prefix"})
-    return (
-        rule.get("Status") == "Enabled"
-        and "AbortIncompleteMultipartUpload" in rule
-        and prefix.startswith(covered)
-        and not is_bound_further
-    )
+def _aborts(rule: Any) -> bool:
+    return rule.get("Status") == "Enabled" and "AbortIncompleteMultipartUpload" in rule
+
+
+def _prefix_of(rule: Any) -> str:
+    return str(rule.get("Filter", {}).get("Prefix", rule.get("Prefix", "")))
+
+
+def _is_bound_further(rule: Any) -> bool:
+    """Returns whether the rule is for tags or sizes as well: our objects have none of these."""
+    return bool(rule.get("Filter", {}).keys() - {"Prefix"})

@@ -5,7 +5,7 @@ s3:ListBucketMultipartUploads.
 
 A multipart upload is opened with SHA-256 checksums only when the caller promises one for every part: AWS refuses a
 part that has one when the upload was opened without, and one that has none when it was opened with. And only
-when the store tells the checksums of parts in its listing: it wants them back when the object is put together.
+when the store lists the checksums of parts: it wants them back when the object is assembled.
 SeaweedFS (4.48) does not; it checks the signed ones all the same.
 """
 
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from assetlane_server.uploads.errors import StoreUnavailable
-from assetlane_server.uploads.parts import PartPromise, StoredPart, part_bytes
-from assetlane_server.uploads.ports import OpenMultipart, OpenMultipartPage, PartPage, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
+from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -58,7 +58,7 @@ class S3Multiparts:
         self._lists_folders: bool | None = None  # likewise
 
     async def learn(self, folder: str) -> bool:
-        """Returns whether the store tells the SHA-256 of parts; the first time it finds out in that folder."""
+        """Returns whether the store lists the SHA-256 of parts; the first time it finds out in that folder."""
         if self._tells_checksums is None:
             self._tells_checksums = await self._store.call(
                 "take an object in parts",
@@ -297,4 +297,4 @@ def _digest(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise StoreUnavailable("The store tells a SHA-256 that is none.") from error
+        raise StoreUnavailable("The store reports a SHA-256 that is malformed.") from error

@@ -19,14 +19,14 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import NotReady, StoreRefused, StoreUnavailable
+from assetlane_server.model.media_types import is_same_type
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.multipart import MultipartTrial, try_multipart
 from assetlane_server.objects.s3 import MAX_DELETED_KEYS, S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import NotReady, StoreRefused, StoreUnavailable
-from assetlane_server.uploads.media_types import is_same_type
-from assetlane_server.uploads.ports import PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ BAD_CLOCK = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 
 @dataclass(frozen=True, slots=True)
 class Weakness:
-    """Something that the store does not refuse or tell."""
+    """Something that the store does not refuse or report."""
 
     name: str
     told: str  # a sentence: what follows from it
@@ -113,7 +113,7 @@ class StoreCapabilities:
             ),
             (
                 self.refuses_expired,
-                Weakness("expiry", "The store accepts expired URLs: whoever ever had one may write.", is_grave=True),
+                Weakness("expiry", "The store accepts expired URLs: anybody who had one can write.", is_grave=True),
             ),
             (
                 self.refuses_overwrites,
@@ -199,8 +199,8 @@ class StoreCapabilities:
             (
                 self.tells_sha256,
                 Weakness(
-                    "checksum told",
-                    "HEAD does not tell the SHA-256: that it was checked at the PUT is all there is.",
+                    "checksum reported",
+                    "HEAD does not report the SHA-256: completion relies on the store's check at the PUT.",
                 ),
             ),
             (

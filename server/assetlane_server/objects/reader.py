@@ -19,12 +19,12 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreRefused, StoreUnavailable
 from assetlane_server.objects.headers import foreign_headers
 from assetlane_server.objects.settings import Route
 from assetlane_server.objects.sigv4 import Credentials, Presigner
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
+from assetlane_server.ports.meter import UNMETERED, Meter
 
 _T = TypeVar("_T")
 _ATTEMPTS = 3
@@ -135,6 +135,19 @@ class ObjectReader:
         return await self._ask(
             "read the start of an object", "GET", key, {"range": f"bytes=0-{length_bytes - 1}"}, read
         )
+
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """Returns what `head` does, and the first bytes of the object, at most so many."""
+
+        async def read(answer: aiohttp.ClientResponse) -> tuple[StoredObject, bytes] | None:
+            if answer.status == 404:
+                return None
+            if answer.status == 200:
+                return stored_object(answer.headers), await _body(answer, limit_bytes)
+            raise await self._refusal(answer, "read an object", "s3:GetObject and s3:ListBucket")
+
+        # Without a range: to a part of an object S3 gives no checksum of the whole.
+        return await self._ask("read an object", "GET", key, {"x-amz-checksum-mode": "ENABLED"}, read)
 
     async def _ask(
         self,

@@ -33,6 +33,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.listing import ListedObject, ObjectPage
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.upload import VariantPromise, whole_second
 from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up_bucket
 from assetlane_server.objects.headers import (
     CACHE_CONTROL,
@@ -49,11 +54,7 @@ from assetlane_server.objects.multipart import S3Multiparts
 from assetlane_server.objects.reader import ObjectReader
 from assetlane_server.objects.settings import Route, S3Settings
 from assetlane_server.objects.sigv4 import Addressing, Credentials, Presigner, is_ip_address
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import ListedObject, ObjectPage, PresignedRequest
-from assetlane_server.uploads.upload import VariantPromise, whole_second
+from assetlane_server.ports.meter import UNMETERED, Meter
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -73,7 +74,8 @@ _log = logging.getLogger(__name__)
 class S3ObjectStore:
     """An ObjectStore in one bucket. Made by `open`.
 
-    Signing is pure CPU, `head` and `read_start` run on the event loop, all else in a bounded pool of threads.
+    Signing is pure CPU; `head`, `read_start` and `read_small` run on the event loop; all else in a bounded pool of
+    threads.
     """
 
     def __init__(
@@ -192,6 +194,10 @@ class S3ObjectStore:
         """See ObjectStore."""
         return await self._opened_reader.read_start(key, length_bytes)
 
+    async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
+        """See ObjectStore."""
+        return await self._opened_reader.read_small(key, limit_bytes)
+
     @property
     def _opened_reader(self) -> ObjectReader:
         if self._reader is None:
@@ -268,13 +274,13 @@ class S3ObjectStore:
     async def call(self, wish: str, rights: str, act: Callable[["S3Client", str], _T], calls: int = 1) -> _T:
         """Does something with the client and the bucket that makes so many calls, in the pool.
 
-        What fails becomes StoreUnavailable, told as a wish that needs these rights.
+        What fails becomes StoreUnavailable, with a message that names these rights.
         """
         bucket = self._settings.bucket
         return await self._call(wish, rights, lambda: act(self._client, bucket), calls)
 
     async def set_up(self, plan: BucketPlan) -> tuple[SetupStep, ...]:
-        """Makes the bucket what the plan wants and tells each step's result. Safe to repeat.
+        """Makes the bucket what the plan wants and returns each step's result. Safe to repeat.
 
         What the store refuses is a step's outcome; raises StoreUnavailable when it does not answer.
         """
@@ -439,7 +445,7 @@ def _http_date(instant: datetime) -> str:
 def _frozen(source: botocore.credentials.Credentials) -> Credentials:
     """Returns the credentials of this moment, renewed if they are about to end. May block for long."""
     keys = source.get_frozen_credentials()
-    # botocore tells in nothing public when temporary credentials end. This end belongs to these keys, because
+    # botocore has no public way to ask when temporary credentials end. This end belongs to these keys, because
     # nobody else makes this source renew them.
     expire_time: datetime | None = getattr(source, "_expiry_time", None)
     return Credentials(keys.access_key or "", keys.secret_key or "", keys.token or "", expire_time)

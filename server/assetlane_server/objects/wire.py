@@ -14,8 +14,8 @@ from types import MappingProxyType
 import aiohttp
 from yarl import URL
 
-from assetlane_server.uploads.errors import StoreRefused, StoreUnavailable
-from assetlane_server.uploads.ports import PresignedRequest
+from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.presigned import PresignedRequest
 
 _MAX_BODY_BYTES = 64 * 1024  # what we sent is short, and so is an error's XML
 _CODE = re.compile(rb"<Code>([A-Za-z0-9]{1,64})</Code>")

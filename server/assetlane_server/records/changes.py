@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.progress import Progress
 from assetlane_server.records.documents import PROGRESS_FIELDS, Document, RecordUnreadable, progress_of
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.progress import Progress
 
 _WATCHED = {"$in": ["uploads", "progress"]}
 # No stage holds a nested document as a projection: SecantusDB takes that for a constant.

@@ -8,21 +8,21 @@ from collections.abc import Callable
 
 from ulid import ULID
 
-from assetlane_server.uploads.upload import LedgerTime
+from assetlane_server.model.upload import LedgerTime
 
-# An idle MongoDB tells of its newest entry, which may be 10 s old: what is learned may lag so far, and never leads.
+# An idle MongoDB reports its newest entry, which may be 10 s old: what is learned may lag so far, and never leads.
 _LAG_S = 30.0
 
 
 class LedgerClock:
-    """Tells the ledger's time to within half a minute, once it has learned it."""
+    """Returns the ledger's time to within half a minute, once it has learned it."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._offset_s: float | None = None
 
     def learn(self, instant: LedgerTime) -> None:
-        """Takes an instant that MongoDB has just told."""
+        """Takes an instant that MongoDB has just reported."""
         offset_s = (instant >> 32) - self._monotonic()
         # The largest is the one that lagged least, unless MongoDB's clock was set back.
         if self._offset_s is None or not 0 <= self._offset_s - offset_s < _LAG_S:

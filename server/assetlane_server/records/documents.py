@@ -26,10 +26,9 @@ from typing import Any, Final, TypeVar
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from assetlane_server.records.pages import marks_of
-from assetlane_server.uploads.cut_plan import CutPlan
-from assetlane_server.uploads.progress import Progress, Stage
-from assetlane_server.uploads.upload import (
+from assetlane_server.model.cut_plan import CutPlan
+from assetlane_server.model.progress import Progress, Stage
+from assetlane_server.model.upload import (
     WORK_LEASE,
     Asset,
     Details,
@@ -39,6 +38,7 @@ from assetlane_server.uploads.upload import (
     Upload,
     VariantPromise,
 )
+from assetlane_server.records.pages import marks_of
 
 Document = dict[str, Any]
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from assetlane_server.model.errors import LedgerIsOld, LedgerUnavailable, NotReady
 from assetlane_server.records.documents import SCHEMA
-from assetlane_server.uploads.errors import LedgerIsOld, LedgerUnavailable, NotReady
 
 _LEDGER: Final = "ledger"
 _TOKEN_KEY: Final = "token_key"  # noqa: S105 - the name of a document

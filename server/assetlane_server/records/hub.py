@@ -4,7 +4,7 @@ A change only says *who* changed. The hub then reads that record once, whatever 
 and puts its state into their mailboxes. As an upload's whole history is in its record, the newest state is
 all that a watcher needs: a slow reader misses nothing.
 
-When the stream is lost it is opened anew first; then every watcher reads again what it watches.
+When the stream is lost it is reopened first; then every watcher reads again what it watches.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ from itertools import islice
 from math import inf
 from typing import Any, Protocol, TypeVar
 
+from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, LedgerTime, Upload
+from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import RecordUnreadable
 from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.reading import SharedReading
-from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, LedgerTime, Upload
 
 _log = logging.getLogger(__name__)
 
@@ -228,7 +228,7 @@ class Hub:
                 if not self._closed.is_set():
                     self._live.clear()
                     self._meter.stream_lost()
-                _log.warning("change stream lost, opening it anew: %s", error)
+                _log.warning("change stream lost, reopening it: %s", error)
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
@@ -288,7 +288,7 @@ class Hub:
             self._has_to_read.clear()
             self._is_delivering = True
             batch = {upload_id: self._to_read.pop(upload_id) for upload_id in list(islice(self._to_read, _READ_BATCH))}
-            # What the stream told so far is delivered with this batch, if this is all of it.
+            # What the stream sent so far is delivered with this batch, if this is all of it.
             until = self._delivered_until if self._to_read else self._taken_until
             since_s, self._waiting_since = self._waiting_since, inf
             try:

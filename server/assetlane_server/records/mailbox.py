@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Generic, TypeVar
 
-from assetlane_server.uploads.errors import ShuttingDown
-from assetlane_server.uploads.ports import Delivery
-from assetlane_server.uploads.upload import LedgerTime
+from assetlane_server.model.delivery import Delivery
+from assetlane_server.model.errors import ShuttingDown
+from assetlane_server.model.upload import LedgerTime
 
 T = TypeVar("T")
 

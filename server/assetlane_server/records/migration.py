@@ -17,16 +17,10 @@ from bson import Timestamp
 from pymongo import DeleteOne, InsertOne, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
+from assetlane_server.model.errors import NotReady
+from assetlane_server.model.upload import Details, Status, StatusChange, Upload, request_digest
 from assetlane_server.records.documents import NO_REQUEST_ID, Document, RecordUnreadable, upload_document, upload_of
 from assetlane_server.records.form import OLD_ASSETS
-from assetlane_server.uploads.errors import NotReady
-from assetlane_server.uploads.upload import (
-    Details,
-    Status,
-    StatusChange,
-    Upload,
-    request_digest,
-)
 
 _PAGE: Final = 200
 _KEPT_FOR: Final = timedelta(days=30)  # version 0.1.0's default; of a record with an asset it is not asked for
@@ -55,11 +49,11 @@ class MigrationReport:
 class Migration:
     """One run over one database."""
 
-    def __init__(self, database: Any, told: Callable[[PyMongoError], str], now: datetime) -> None:
-        """`told` says what is wrong with a server, in words for an operator."""
+    def __init__(self, database: Any, described: Callable[[PyMongoError], str], now: datetime) -> None:
+        """`described` says what is wrong with a server, in words for an operator."""
         self._uploads = database["uploads"]
         self._assets = database[OLD_ASSETS]
-        self._told = told
+        self._described = described
         self._now = now
         self.report = MigrationReport()
         self.is_complete = False
@@ -199,7 +193,7 @@ class Migration:
         try:
             yield
         except PyMongoError as error:
-            raise NotReady(f"the migration was interrupted, run it again: {self._told(error)}") from error
+            raise NotReady(f"the migration was interrupted, run it again: {self._described(error)}") from error
 
 
 # What an asset of version 0.1.0 says that belongs to the whole document now, or to nothing.

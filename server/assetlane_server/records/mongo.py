@@ -22,6 +22,10 @@ from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from assetlane_server.model.errors import LedgerUnavailable, NotReady, UploadNotFound
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
+from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import (
@@ -43,10 +47,6 @@ from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.records.writer import LedgerWriter
-from assetlane_server.uploads.errors import LedgerUnavailable, NotReady, UploadNotFound
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Asset, LedgerTime, Status, Upload
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ class MongoRecords:
         """Opens a look at the server that prepares nothing. Raises NotReady for a URI that is none."""
         async with _database(uri, database_name, call_timeout) as database:
             yield MongoSurvey(
-                database, {name: [index.document for index in indexes] for name, indexes in INDEXES.items()}
+                database,
+                {name: [index.document for index in indexes] for name, indexes in INDEXES.items()},
+                MongoRings(database["rings"], _unavailable),
             )
 
     @classmethod
@@ -368,7 +370,7 @@ class MongoRecords:
     async def put_progress(self, progress: Progress) -> None:
         """See ProgressRecords. A replacement, so that its change event carries all of it."""
         document = progress_document(progress)
-        # Two servers that tell of the first progress at once may meet: either is the newest.
+        # Two servers that report the first progress at once may meet: either is the newest.
         with self._asking("replace", self._progress), suppress(DuplicateKeyError):
             await self._progress.replace_one({"_id": progress.upload_id}, document, upsert=True)
 
@@ -555,7 +557,7 @@ async def _database(
 
 
 def _close(client: "AsyncIOMotorClient[Document]") -> None:
-    # It tells the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    # It informs the server that its sessions end: not worth waiting for a server that does not answer.
     with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
 

@@ -4,7 +4,7 @@ MongoDB walks an index in order and stops at the limit: one query is one page (`
 
 The embedded SecantusDB reads the whole range of a query before it sorts and cuts, 25 µs a document: a page of 100,000
 would take seconds. It is fast where all fields of a query are in one index and few documents are in the range of ids.
-It cannot tell where few are, so the ids are a skip list of their own (Pugh 1990): the last characters of a ULID are
+It cannot know where few are, so the ids are a skip list of their own (Pugh 1990): the last characters of a ULID are
 chance, so one document in 32 is a mark, and one in 1,024 is a mark of marks. These carry what they may be listed by
 in `marks`. `WindowPages` finds the marks in a range and reads what lies between them. A mark only divides: it may stay
 when its document is not listed any more.

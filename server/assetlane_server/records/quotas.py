@@ -1,8 +1,8 @@
 """What is open of whom, in MongoDB: one document per account, which holds its claims and their sums.
 
 Given the collection, imports no Motor. Claims and sums are one document because one conditional update is all that
-MongoDB makes atomic: the sums cannot drift from the claims, whoever dies between two writes. Its price is that the
-document grows with what is open, by about 120 bytes a claim, and that the claims of one account queue.
+MongoDB makes atomic: the sums cannot drift from the claims, even when a server dies between two writes. Its price is
+that the document grows with what is open, by about 120 bytes a claim, and that the claims of one account queue.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,10 +13,10 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from assetlane_server.model.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
+from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.documents import Document
-from assetlane_server.uploads.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import Account, Balance, Claim, Ration
 
 _BALANCE = {"open_uploads": 1, "open_bytes": 1, "sweep_time": 1}
 

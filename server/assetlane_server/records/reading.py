@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import Generic, TypeVar
 
-from assetlane_server.uploads.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -32,7 +32,7 @@ class SharedReading(Generic[K, V]):
         return await answer
 
     async def run(self) -> None:
-        """Answers, one query after the other, until it is cancelled; who is left then is told ShuttingDown."""
+        """Answers one query after the other until it is cancelled; the rest then fail with ShuttingDown."""
         try:
             while True:
                 await self._has_readers.wait()

@@ -1,6 +1,6 @@
 """Rings of keys in MongoDB: one document per ring. Given the collection, imports no Motor.
 
-Whoever may read this collection can make tokens: give that right to nobody but the servers.
+Anybody who may read this collection can make tokens: only the servers should have that right.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +9,9 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.rings import Ring, RingKey, RingStore, RingsUnreadable
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.rings import SECRET_BYTES, Ring, RingKey, RingsUnreadable, fault_in_ring_name
+from assetlane_server.ports.ring_store import RingStore
 
 _MAX_RINGS = 1000
 
@@ -30,7 +31,8 @@ class MongoRings(RingStore):
             raise self._unavailable(error) from error
         if len(documents) > _MAX_RINGS:
             raise RingsUnreadable(f"there are more than {_MAX_RINGS:,} rings")
-        return {document["_id"]: _ring_of(document) for document in documents}
+        rings = [_ring_of(document) for document in documents]
+        return {ring.name: ring for ring in rings}
 
     async def write_ring(self, ring: Ring) -> bool:
         """See RingStore."""
@@ -67,6 +69,7 @@ def _key_document(key: RingKey) -> dict[str, Any]:
 
 
 def _ring_of(document: Mapping[str, Any]) -> Ring:
+    name = str(document["_id"])
     try:
         keys = tuple(
             RingKey(
@@ -75,9 +78,11 @@ def _ring_of(document: Mapping[str, Any]) -> Ring:
             )
             for key in document["keys"]
         )  # fmt: skip
-        return Ring(str(document["_id"]), keys, int(document["revision"]))
+        if any(len(key.secret) < SECRET_BYTES or fault_in_ring_name(key.key_id) for key in keys):
+            raise ValueError("key")
+        return Ring(name, keys, int(document["revision"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise RingsUnreadable(f"ring {document.get('_id')!r} is not a ring of keys ({type(error).__name__})") from error
+        return Ring(name, fault=f"ring {name}: this is not a ring of keys ({type(error).__name__})")
 
 
 def _instant(value: Any) -> datetime:

@@ -1,4 +1,4 @@
-"""A look at a MongoDB server as an operator wants it told: what it is, and whether it does what we need.
+"""A look at a MongoDB server for an operator: what it is, and whether it does what we need.
 
 Given the database, imports no Motor. Prepares nothing; what it writes is in one scratch collection that it
 drops again. Needs `readWrite` on the database, which includes the change streams of its collections.
@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
+
+from assetlane_server.ports.ring_store import RingStore
 
 _STREAM_WAIT = timedelta(milliseconds=200)
 _AUTHENTICATION = frozenset({18, 8000})  # AuthenticationFailed; AtlasError, which says the same
@@ -40,7 +42,9 @@ class ServerFacts:
 class MongoSurvey:
     """One question per method; each raises SurveyFailed. Opened by `MongoRecords.survey`."""
 
-    def __init__(self, database: Any, indexes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    def __init__(self, database: Any, indexes: Mapping[str, Sequence[Mapping[str, Any]]], rings: RingStore) -> None:
+        self.rings = rings
+        """The rings of keys, to be read."""
         self._database = database
         self._indexes = indexes
         self._scratch = database[f"doctor_{secrets.token_hex(6)}"]

@@ -4,10 +4,11 @@ from typing import Any
 
 from assetlane.v1 import access_service_pb2 as pb
 from assetlane.v1.access_service_pb2_grpc import AccessServiceServicer
+from assetlane_server.model.errors import FieldViolation, InvalidRequest
+from assetlane_server.model.scoped_tokens import PartitionScope
 from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.messages import optional_duration, token_message
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
-from assetlane_server.uploads.scoped_tokens import AccessTokens, PartitionScope
+from assetlane_server.uploads.scoped_tokens import AccessTokens
 
 
 class AccessServicer(AccessServiceServicer):

@@ -8,13 +8,14 @@ from typing import Any
 from assetlane.v1 import asset_pb2
 from assetlane.v1 import asset_service_pb2 as pb
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
+from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.errors import Refusal
+from assetlane_server.model.upload import Asset
 from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.messages import asset_message, duration_of
-from assetlane_server.uploads.errors import Refusal
+from assetlane_server.uploads.asset_watches import AssetWatches
+from assetlane_server.uploads.assets import AssetLedger
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.ledger import AssetLedger
-from assetlane_server.uploads.upload import Asset
-from assetlane_server.uploads.watching import AssetNews, AssetWatches, News
 
 
 class AssetServicer(AssetServiceServicer):
@@ -45,14 +46,14 @@ class AssetServicer(AssetServiceServicer):
                 yield self._event(news)
 
     async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
-        """Signs the read URLs of an asset anew."""
+        """Signs new read URLs for an asset."""
         asset = await self._ledger.refresh_asset(request.asset_id, _margin(request), access_of(context))
         return pb.RefreshAssetResponse(asset=self._message(asset))
 
     async def BatchRefreshAssets(
         self, request: pb.BatchRefreshAssetsRequest, context: Any
     ) -> pb.BatchRefreshAssetsResponse:
-        """Signs the read URLs of many assets anew."""
+        """Signs new read URLs for many assets."""
         outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request), access_of(context))
         response = pb.BatchRefreshAssetsResponse()
         for asset_id, outcome in zip(request.asset_ids, outcomes, strict=True):

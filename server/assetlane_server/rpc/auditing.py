@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
 from assetlane.v1.asset_pb2 import Asset
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
 
 Record = Mapping[str, object]
 
@@ -29,7 +29,7 @@ class Auditor:
         self._now = now
 
     async def asked(self, rpc: str, request: Any, access: Access, request_id: str) -> None:
-        """Records a deletion before it is done: what was begun is recorded, whoever dies in the middle of it."""
+        """Records a deletion before it is done: so it is recorded even when the server dies in the middle of it."""
         if self._log is not None and rpc == "DeleteAsset":
             entry = {"action": "delete", "stage": "asked", "asset_id": _bounded(request.asset_id)}
             await self._log.write([self._record(entry, access, request_id)])

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from assetlane_server.model.errors import TokenInvalid
+from assetlane_server.ports.access import Access
 from assetlane_server.rpc.observation import Metadata
-from assetlane_server.uploads.errors import TokenInvalid
-from assetlane_server.uploads.ports import Access
 
 _HEADER = "authorization"
 

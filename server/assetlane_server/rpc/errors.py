@@ -13,8 +13,8 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from assetlane_server.model import errors
 from assetlane_server.rpc.web import refusals
-from assetlane_server.uploads import errors
 
 DOMAIN = "assetlane"
 # Trailing metadata above 8 KiB may be refused by a peer, above 16 KiB it is: the caller would learn nothing at all.
@@ -73,6 +73,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     refusals.EncodingMissing: grpc.StatusCode.INTERNAL,  # as gRPC's compression.md and Connect want it
     refusals.OriginRefused: grpc.StatusCode.PERMISSION_DENIED,
     refusals.HostRefused: grpc.StatusCode.PERMISSION_DENIED,
+    refusals.HttpMalformed: grpc.StatusCode.INVALID_ARGUMENT,
     refusals.HeadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     refusals.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
@@ -94,7 +95,7 @@ class Answer:
 
 
 def answer_to(error: Exception, method: str, request_id: str) -> Answer:
-    """Returns the status that an exception becomes. An unknown one is logged, once, and told as INTERNAL."""
+    """Returns the status that an exception becomes. An unknown one is logged, once, and becomes INTERNAL."""
     if not isinstance(error, errors.Refusal):
         _log.error("%s failed, request %s", method, request_id, exc_info=error)
         return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")

@@ -1,9 +1,9 @@
 """The events of a watch: built once, however many watch."""
 
 from assetlane.v1 import upload_service_pb2 as pb
+from assetlane_server.model.upload import Status, Upload, VariantPromise
 from assetlane_server.rpc.messages import asset_message, target_messages, upload_message
 from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.upload import Status, Upload, VariantPromise
 
 _KEPT = 64  # events, of a few KiB each
 

@@ -1,7 +1,7 @@
 """The standard health service: whether callers should be sent here.
 
 The stock servicer leaves its watches open when the server stops, and a server waits its whole grace period
-for an open stream; these end once NOT_SERVING has been told.
+for an open stream; these end once NOT_SERVING has been sent.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class HealthServicer(HealthService):
         self._changed = asyncio.Event()
 
     def say(self, *, is_serving: bool) -> None:
-        """Tells it to whoever asks or watches; once closed it stays NOT_SERVING."""
+        """Answers checks and watches with it; once closed it stays NOT_SERVING."""
         if not self._is_closed and is_serving != self.is_serving:
             self.is_serving = is_serving
             self._ring()

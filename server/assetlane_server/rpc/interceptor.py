@@ -9,14 +9,14 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 from grpc import aio
 
+from assetlane_server.model.errors import MessageLate, MessageMalformed, Refusal, TokenExpired
+from assetlane_server.ports.access import Access
 from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
 from assetlane_server.rpc.call import Authenticator, Call, admitted, certificate_names
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import MAX_PROBE_BYTES, Limits
 from assetlane_server.rpc.observation import REQUEST_ID, CallObserver, ObservedCall
 from assetlane_server.rpc.reading import check_read, reading
-from assetlane_server.uploads.errors import MessageLate, MessageMalformed, Refusal, TokenExpired
-from assetlane_server.uploads.ports import Access
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a generic class in the stubs only
 
@@ -76,7 +76,7 @@ def _wrap(
 
     async def admit(context: Any, seen: ObservedCall, metadata: Any) -> Call:
         context.set_trailing_metadata(((REQUEST_ID, seen.request_id),))
-        # Before the limits: who is nobody takes nobody's place.
+        # Before the limits: a caller without a token takes no place.
         call = await admitted(authenticator, metadata, certificate_names(context))
         seen.admitted(call.access)
         call.access.check(rpc)
@@ -115,6 +115,7 @@ def _wrap(
             seen = observer.began(method, metadata, is_watch=True)
             try:
                 call = await admit(context, seen, metadata)
+                del metadata  # a watch stays for hours
                 with limits.watches.passed(), limits.watches_of_one.passed(call.access.caller, call.access.max_watches):
                     request = await receive(context, seen)
                     watch = handler.unary_stream(request, call)
@@ -240,7 +241,7 @@ async def _refuse(context: Any, error: Exception, method: str, seen: ObservedCal
 
 
 def _cut_short(context: Any) -> grpc.StatusCode:
-    """Returns what the caller of a cancelled call is told, or would be if he were there."""
+    """Returns what the caller of a cancelled call receives, or would receive if it were still there."""
     left_s = context.time_remaining()
     is_late = left_s is not None and left_s <= 0
     return grpc.StatusCode.DEADLINE_EXCEEDED if is_late else grpc.StatusCode.CANCELLED

@@ -5,11 +5,10 @@ which ask for no token, have a small budget beside these: probes are answered wh
 cannot fill more than that budget.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 
-from assetlane_server.uploads.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
+from assetlane_server.model.errors import Refusal, TooManyCalls, TooManyProbes, TooManyWatches, TooManyWatchesOfOne
 
 # A client that checks health by itself holds one stream per connection; reflection takes one while it is asked.
 PROBE_STREAMS_PER_CONNECTION = 16
@@ -19,23 +18,27 @@ _RETRY_AFTER = timedelta(seconds=5)  # a watch may stay open for hours; a crashe
 
 
 class Gate:
-    """Lets so many in at a time and refuses the rest at once: a queue would only hide the load."""
+    """Lets so many in at a time and refuses the rest at once: a queue would only hide the load.
+
+    It is its own context manager: an open watch holds no memory for its place.
+    """
 
     def __init__(self, limit: int, refusal: type[Refusal]) -> None:
         self._limit = limit
         self._refusal = refusal
         self._inside = 0
 
-    @contextmanager
-    def passed(self) -> Iterator[None]:
+    def passed(self) -> "Gate":
         """Takes a place until the block ends, however it ends. Raises the refusal when there is none."""
+        return self
+
+    def __enter__(self) -> None:
         if self._inside >= self._limit:
             raise self._refusal
         self._inside += 1
-        try:
-            yield
-        finally:
-            self._inside -= 1
+
+    def __exit__(self, *_raised: object) -> None:
+        self._inside -= 1
 
 
 class Turnstile:
@@ -46,26 +49,44 @@ class Turnstile:
         self._refusal = refusal
         self._inside: dict[str, int] = {}
 
-    @contextmanager
-    def passed(self, key: str | None, limit: int | None = None) -> Iterator[None]:
+    def passed(self, key: str | None, limit: int | None = None) -> "Passage":
         """Takes a place of this key until the block ends; `limit` is the key's own, where it has one.
 
         Raises the refusal when the key has none left.
         """
-        if key is None:
-            yield
-            return
+        return Passage(self, key, limit or self._limit)
+
+    def enter(self, key: str, limit: int) -> None:
+        """Takes a place. Raises the refusal when the key has none left."""
         inside = self._inside.get(key, 0)
-        limit = limit or self._limit
         if inside >= limit:
             raise self._refusal(key, limit)
         self._inside[key] = inside + 1
-        try:
-            yield
-        finally:
-            self._inside[key] -= 1
-            if not self._inside[key]:
-                del self._inside[key]
+
+    def leave(self, key: str) -> None:
+        """Gives a place back."""
+        self._inside[key] -= 1
+        if not self._inside[key]:
+            del self._inside[key]
+
+
+class Passage:
+    """One place at a turnstile, held for as long as its block runs."""
+
+    __slots__ = ("_key", "_limit", "_turnstile")
+
+    def __init__(self, turnstile: Turnstile, key: str | None, limit: int) -> None:
+        self._turnstile = turnstile
+        self._key = key
+        self._limit = limit
+
+    def __enter__(self) -> None:
+        if self._key is not None:
+            self._turnstile.enter(self._key, self._limit)
+
+    def __exit__(self, *_raised: object) -> None:
+        if self._key is not None:
+            self._turnstile.leave(self._key)
 
 
 class Limits:
@@ -84,7 +105,7 @@ class Limits:
         self.calls = Gate(max_calls, TooManyCalls)
         self.watches = Gate(max_watches, TooManyWatches)
         self.watches_of_one = Turnstile(max_watches_per_uid, _too_many_of_one)
-        # Apart from each other: whoever holds all health watches must not keep a load balancer's checks out.
+        # Apart from each other: a caller that opens all health watches must not keep a load balancer's checks out.
         self.health_checks = Gate(max_probes, TooManyProbes)
         self.health_watches = Gate(max_probes, TooManyProbes)
         self.reflections = Gate(max_probes, TooManyProbes)

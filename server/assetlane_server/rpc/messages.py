@@ -1,4 +1,4 @@
-"""Between messages and the heart's values, both ways. Pure."""
+"""Converts between messages of the contract and values of the model, both ways. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,15 +10,14 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from assetlane.v1 import access_service_pb2, asset_pb2, upload_pb2, upload_service_pb2
-from assetlane_server.uploads.admission import UploadRequest
-from assetlane_server.uploads.cut_plan import DEFAULT_QUALITY, STANDARD_SIZES, CutFormat, CutPlan, CutSize
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
-from assetlane_server.uploads.lanes import ReadUrls, WriteTarget
-from assetlane_server.uploads.parts import PartPromise, StoredPart
-from assetlane_server.uploads.ports import PresignedRequest
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.scoped_tokens import IssuedToken
-from assetlane_server.uploads.upload import Asset, Details, Notice, Status, Upload, VariantPromise
+from assetlane_server.model.admission import UploadRequest
+from assetlane_server.model.cut_plan import DEFAULT_QUALITY, STANDARD_SIZES, CutFormat, CutPlan, CutSize
+from assetlane_server.model.errors import FieldViolation, InvalidRequest
+from assetlane_server.model.parts import PartPromise, StoredPart
+from assetlane_server.model.presigned import PresignedRequest, ReadUrls, WriteTarget
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.scoped_tokens import IssuedToken
+from assetlane_server.model.upload import Asset, Details, Notice, Status, Upload, VariantPromise
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -35,7 +34,7 @@ _STATUSES = {number: status for status, number in _NUMBERS.items()}
 
 
 def upload_request_of(message: upload_service_pb2.RequestUploadRequest, default_uid: str) -> UploadRequest:
-    """Returns the wish in a message, nothing checked but what no value could hold."""
+    """Returns what a message asks for, nothing checked but what no value could hold."""
     return UploadRequest(
         request_id=message.request_id,
         uid=message.uid or default_uid,

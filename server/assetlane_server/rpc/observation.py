@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeAlias
 
 import grpc
 
-from assetlane_server.uploads.ports import Access
+from assetlane_server.ports.access import Access
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -38,7 +38,7 @@ class ObservedCall(Protocol):
 
 
 class CallObserver(Protocol):
-    """Is told of every call of ours, in the task that serves it."""
+    """Observes every call of ours, in the task that serves it."""
 
     def began(self, method: str, metadata: Metadata, *, is_watch: bool) -> ObservedCall:
         """A call of `/package.Service/Method` has come."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from assetlane_server.uploads.errors import MessageMalformed, MessageTooLarge, Refusal
+from assetlane_server.model.errors import MessageMalformed, MessageTooLarge, Refusal
 
 CORE_LIMIT_FACTOR = 2
 

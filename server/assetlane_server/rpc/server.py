@@ -14,6 +14,7 @@ from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_p
 from assetlane.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_server
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
+from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
@@ -29,7 +30,6 @@ from assetlane_server.rpc.web.calls import Recorder
 from assetlane_server.rpc.web.gateway import Gateway
 from assetlane_server.rpc.web.rest import bindings_of
 from assetlane_server.rpc.web.server import WebServer, WebTerms, gateway_limits, web_access, web_serving
-from assetlane_server.uploads.errors import NotReady
 
 # Four times the largest token that is read: so one that is too large is refused by us, with a reason.
 MAX_METADATA_BYTES = 64 * 1024
@@ -68,7 +68,7 @@ def server_options(
     """Returns the options of the channel core.
 
     Each end pings a silent peer and drops one that does not answer: the defaults notice a dead one after hours.
-    Clients may ping every `min_ping_seconds`, also between calls; one that pings faster is told ENHANCE_YOUR_CALM.
+    Clients may ping every `min_ping_seconds`, also between calls; one that pings faster gets ENHANCE_YOUR_CALM.
     What the core itself would refuse has no details for the caller: its own limits lie beyond ours.
     """
     keepalive_ms = round(keepalive_seconds * 1000)
@@ -112,16 +112,16 @@ class RpcServer:
         """The web port beside it."""
 
     def say_serving(self, *, is_serving: bool) -> None:
-        """Tells health checks whether to send callers here; NOT_SERVING until then."""
+        """Sets what health checks answer; NOT_SERVING until then."""
         self._health.say(is_serving=is_serving)
 
     @property
     def is_serving(self) -> bool:
-        """What health checks are told."""
+        """What health checks answer."""
         return self._health.is_serving
 
     def say_stopping(self) -> None:
-        """Tells health checks to send no more callers here, for good, and ends their watches."""
+        """Makes health checks answer NOT_SERVING for good, and ends their watches."""
         self._health.close()
 
     async def run(self) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import grpc
 
-from assetlane_server.uploads.errors import NotReady
+from assetlane_server.model.errors import NotReady
 
 LOOK_INTERVAL = timedelta(seconds=10)
 

@@ -6,6 +6,10 @@ from typing import Any
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import FieldViolation, InvalidRequest
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Asset, Upload
 from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.rpc.messages import (
@@ -22,16 +26,12 @@ from assetlane_server.rpc.messages import (
     upload_request_of,
 )
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest
 from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.ports import CallerKind
-from assetlane_server.uploads.progress import Progress
 from assetlane_server.uploads.scoped_tokens import AccessTokens
-from assetlane_server.uploads.upload import Asset, Upload
 from assetlane_server.uploads.upload_watches import UploadWatches
 
-# Who a caller is that does not say, where nobody has to prove who he is.
+# The uid of a caller that names none, where callers need no token.
 ANONYMOUS = "anonymous"
 
 
@@ -84,7 +84,7 @@ class UploadServicer(UploadServiceServicer):
                 del change  # else it stays in memory until the next one
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
-        """Tells watchers how far an upload is."""
+        """Reports to watchers how far an upload is."""
         await self._broker.report_progress(request.upload_id, request.sent_bytes, access_of(context))
         return pb.ReportProgressResponse()
 

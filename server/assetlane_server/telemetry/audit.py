@@ -1,7 +1,7 @@
 """The audit log: who asked for which read URL, refresh, token or deletion, when, and for whom.
 
 One JSON object per line, in a file of its own, appended before the answer leaves: whatever was handed out is in it,
-whoever is killed when. Lines of all calls that wait are written together and then made durable (fsync). Several
+even when a server is killed. Lines of all calls that wait are written together and then made durable (fsync). Several
 processes may share the file: a batch is one append. A file that was moved away (logrotate) is opened again.
 """
 
@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from assetlane_server.uploads.errors import AuditUnavailable
+from assetlane_server.model.errors import AuditUnavailable
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class AuditLog:
         if self._writing is None:
             self._writing = asyncio.create_task(self._write_all(), name="audit log")
         try:
-            # Shielded: whoever hangs up does not take back what others wait for.
+            # Shielded: a caller that hangs up does not take back what others wait for.
             await asyncio.shield(written)
         except OSError as error:
             if self._is_required:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from assetlane_server.model.errors import NotReady
 from assetlane_server.telemetry.metrics import CONTENT_TYPE, Metrics
-from assetlane_server.uploads.errors import NotReady
 
 MAX_CONNECTIONS = 64
 _MAX_HEADERS = 64
@@ -71,7 +71,7 @@ async def exposed(
 class _Connections:
     """Makes the protocol of each new connection; closes the oldest one when there are too many.
 
-    Not the newest: whoever opens connections and says nothing would keep Prometheus out.
+    Not the newest: a client that opens connections and sends nothing would keep Prometheus out.
     """
 
     def __init__(self, runner: web.AppRunner, limit: int) -> None:

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import grpc
 
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import PictureRefused
+from assetlane_server.model.upload import Status, Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.meter import Server
 from assetlane_server.telemetry.calls import CallFacts, enter, request_id_of
 from assetlane_server.telemetry.line_budget import LineBudget
 from assetlane_server.telemetry.metrics import Metrics
-from assetlane_server.uploads.errors import PictureRefused
-from assetlane_server.uploads.meter import Server
-from assetlane_server.uploads.ports import Access, CallerKind
-from assetlane_server.uploads.upload import Status, Upload
 
 _calls_log = logging.getLogger("assetlane_server.calls")
 _uploads_log = logging.getLogger("assetlane_server.uploads")

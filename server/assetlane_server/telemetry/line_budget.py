@@ -1,4 +1,4 @@
-"""How many lines of one kind the log takes: thousands of refusals must not fill a disk, or hide what else is told."""
+"""How many lines of one kind the log takes: thousands of refusals must not fill a disk, or hide other lines."""
 
 import asyncio
 import logging

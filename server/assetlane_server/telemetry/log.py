@@ -1,6 +1,6 @@
 """One pipeline for every line that this process logs, its own and its libraries': structured, then redacted.
 
-Whoever has something to say uses `logging`; what a program should find goes into `extra`.
+Code that logs uses `logging`; what a program should find goes into `extra`.
 """
 
 import logging
@@ -21,7 +21,7 @@ Event = MutableMapping[str, Any]
 # What native libraries write to file descriptor 2 comes from this logger.
 NATIVE_LOGGER = "grpc.core"
 
-# Below this they tell what nobody asked for, some of it with headers and URLs.
+# Below this level they log what nobody needs, some of it with headers and URLs.
 _NOISY = (
     "pymongo", "botocore", "boto3", "urllib3", "asyncio", "aiohttp", "opentelemetry", "grpc", "requests", "concurrent",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def log_to(stream: TextIO, *, level: str, form: Format, secrets: Iterable[str] =
     root.setLevel(level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(NATIVE_LOGGER).setLevel(level.upper())  # GRPC_VERBOSITY says how much the core tells
+    logging.getLogger(NATIVE_LOGGER).setLevel(level.upper())  # GRPC_VERBOSITY says how much the core logs
     logging.captureWarnings(capture=True)
 
 
@@ -79,7 +79,7 @@ def formatter(*, is_pretty: bool, has_colors: bool, redaction: Redaction) -> log
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """A line that cannot be written is told of without what it says: `logging` itself would print all of it."""
+    """A line that cannot be written is reported without its content: `logging` itself would print all of it."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if record.name == NATIVE_LOGGER:

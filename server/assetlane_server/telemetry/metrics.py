@@ -1,4 +1,4 @@
-"""All metrics, in a registry of their own. The README names them, and so do the dashboard and the alerts."""
+"""All metrics, in a registry of their own. docs/observability.md lists them; the dashboard and the alerts use them."""
 
 import platform
 from typing import Final
@@ -52,11 +52,11 @@ class Metrics:
             "assetlane_hub_silence_seconds", "Time since the change stream last answered.", registry=registry
         )
         self.hub_delivery_seconds = Histogram(
-            "assetlane_hub_delivery_seconds", "Time from hearing of a change to having told its watchers.",
+            "assetlane_hub_delivery_seconds", "Time from hearing of a change until its watchers were woken.",
             buckets=_OUTSIDE_BUCKETS, registry=registry,
         )  # fmt: skip
         self.hub_restarts = Counter(
-            "assetlane_hub_restarts", "Times that the change stream was lost and opened anew.", registry=registry
+            "assetlane_hub_restarts", "Times that the change stream was lost and reopened.", registry=registry
         )
 
         self.records_skipped = Counter(

@@ -16,7 +16,7 @@ _COLORS: Final[Mapping[str, str]] = {
     "error": "\x1b[31m",
     "critical": "\x1b[1;31m",
 }
-# Told by where the line stands, or of no use to somebody who looks at one process.
+# Known from the line itself, or of no use to somebody who looks at one process.
 _UNTOLD: Final = frozenset({"time", "level", "event", "pid", "exception", "stack"})
 _PLAIN: Final = re.compile(r"[^\s\"'=]+")
 

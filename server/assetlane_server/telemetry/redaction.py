@@ -1,4 +1,4 @@
-"""Takes out of a text what nobody may read in a log: whoever writes a line need not think of it."""
+"""Removes from a text what nobody may read in a log: the code that logs need not think of it."""
 
 import json
 import re

@@ -18,7 +18,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from assetlane.version import __version__
-from assetlane_server.uploads.meter import Server
+from assetlane_server.ports.meter import Server
 
 _FLUSH_LIMIT_MS = 3000
 _CLOSE_LIMIT_S = 5.0

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.errors import (
+from assetlane_server.model.admission import required
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import (
     FieldViolation,
     InvalidRequest,
     PartitionNotFound,
@@ -13,8 +14,9 @@ from assetlane_server.uploads.errors import (
     UidMismatch,
     UploadNotFound,
 )
-from assetlane_server.uploads.ports import Access, CallerKind, UploadRecords
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.upload_records import UploadRecords
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from assetlane_server.concurrency.gathering import all_settled
+from assetlane_server.concurrency.work import Work
+from assetlane_server.model.admission import BeyondTerms, Terms, UploadRequest, admit
+from assetlane_server.model.asset import asset_of
+from assetlane_server.model.errors import MAX_ROUNDS, RequestIdReused, VariantsMissing, WrongStatus, too_many_rounds
+from assetlane_server.model.pages import last_id_of, page_size, page_token
+from assetlane_server.model.presigned import WriteTarget
+from assetlane_server.model.progress import progress_of
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Failure, Status, Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.uploads.access import acting_for, check_may_write, owned_upload, owns
-from assetlane_server.uploads.admission import BeyondTerms, Terms, UploadRequest, admit
-from assetlane_server.uploads.asset import asset_of
 from assetlane_server.uploads.cutting import CutOutcome, CutRoom
-from assetlane_server.uploads.errors import (
-    MAX_ROUNDS,
-    RequestIdReused,
-    VariantsMissing,
-    WrongStatus,
-    too_many_rounds,
-)
-from assetlane_server.uploads.lanes import Lanes, WriteTarget
+from assetlane_server.uploads.lanes import Lanes
 from assetlane_server.uploads.multipart import (
     assemble,
     discard_upload,
@@ -23,14 +27,9 @@ from assetlane_server.uploads.multipart import (
     open_multiparts,
     whole_multiparts,
 )
-from assetlane_server.uploads.pages import last_id_of, page_size, page_token
-from assetlane_server.uploads.ports import Access, ObjectStore, UploadRecords
-from assetlane_server.uploads.progress import ProgressBoard, progress_of
+from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.status_changes import StatusChanges
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import Failure, Status, Upload
-from assetlane_server.uploads.work import Work, all_settled
 
 _MOST_READS = 10  # of one page; where they do not fill it, its token goes on
 
@@ -149,12 +148,12 @@ class UploadBroker:
         Returns the upload, COMPLETED with its asset, or FAILED.
         Raises UploadNotFound, VariantsMissing (nothing changed), WrongStatus.
         """
-        # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
+        # Read out here: nobody but the owner may start the work, share its outcome, or learn that it is running.
         upload = await self.get_upload(upload_id, access)
         return await self._completions.run(
             upload_id,
             lambda: self._complete(upload, access),
-            # Whoever joins may have stored the last variant after those at work had looked for it.
+            # A caller that joins may have stored the last variant after the running work had looked for it.
             stale=(VariantsMissing,),
         )
 
@@ -174,9 +173,9 @@ class UploadBroker:
 
     async def _prove(self, upload: Upload, acted_by: str) -> Upload | None:
         """Leads an INITIALIZED or UPLOADED upload to its end; None if another call got ahead."""
-        stored = await self._prover.stored(upload.variants)
+        evidence = await self._prover.evidence(upload.variants)
         # Parts are looked for only where there is no object: it may have been made of them already.
-        missing = [variant.name for variant in upload.variants if variant.name not in stored]
+        missing = [variant.name for variant in upload.variants if variant.name not in evidence]
         parts = await whole_multiparts(self._store, upload, missing)
         known = upload.revision
         if upload.status is Status.INITIALIZED:
@@ -193,11 +192,11 @@ class UploadBroker:
         failure = None
         if parts:
             failure = await assemble(self._store, upload, parts)
-            stored = await self._prover.stored(upload.variants)
-        if failure := failure or await self._prover.broken_promise(upload, stored):
+            evidence = await self._prover.evidence(upload.variants)
+        if failure := failure or await self._prover.broken_promise(upload, evidence):
             return await self._failed(upload, known, failure, acted_by)
 
-        proofs = [stored[variant.name] for variant in upload.variants]
+        proofs = [evidence[variant.name].stored for variant in upload.variants]
         made = CutOutcome(upload)
         if upload.cut_plan is not None:
             self._board.cutting(upload, self._now())
@@ -268,7 +267,7 @@ class UploadBroker:
         return page, page_token(self._signer, before_id, filters)
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int], access: Access) -> None:
-        """Tells the watchers how many bytes of each variant are under way or there; newest only.
+        """Reports to the watchers how many bytes of each variant were sent so far; newest only.
 
         Raises InvalidRequest, UploadNotFound, WrongStatus.
         """

@@ -7,14 +7,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.asset import StoredObject, difference
-from assetlane_server.uploads.cut_plan import CutPlan, MadeCut, MadePicture
-from assetlane_server.uploads.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import CutPicture, ObjectStore, PictureCutter, SweepRecords
-from assetlane_server.uploads.serving import cache_control, content_disposition
-from assetlane_server.uploads.upload import WORK_LEASE, Failure, Notice, Upload, VariantPromise
-from assetlane_server.uploads.work import all_at_once
+from assetlane_server.concurrency.gathering import all_at_once
+from assetlane_server.model.asset import StoredObject, difference
+from assetlane_server.model.content_headers import cache_control, content_disposition
+from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
+from assetlane_server.model.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
+from assetlane_server.model.upload import WORK_LEASE, Failure, Notice, Upload, VariantPromise
+from assetlane_server.ports.cut_picture import CutPicture
+from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.picture_cutter import PictureCutter
+from assetlane_server.ports.sweep_records import SweepRecords
 
 MAX_CUT_TIMEOUTS = 3  # how often a picture may get no time until it is stored without cuts
 

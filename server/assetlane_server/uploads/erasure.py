@@ -10,37 +10,20 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final
 
-from assetlane_server.uploads.admission import check_uid
-from assetlane_server.uploads.errors import MAX_ROUNDS, too_many_rounds
+from assetlane_server.model.admission import check_uid
+from assetlane_server.model.errors import MAX_ROUNDS, too_many_rounds
+from assetlane_server.model.upload import LONGEST_PUT, Failure, Status, Upload
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.owner_records import OwnerRecords
+from assetlane_server.ports.quota_records import QuotaRecords
 from assetlane_server.uploads.multipart import discard_upload
-from assetlane_server.uploads.ports import AssetRecords, ObjectStore, QuotaRecords, SweepRecords, UploadRecords
 from assetlane_server.uploads.status_changes import StatusChanges
-from assetlane_server.uploads.upload import LONGEST_PUT, Failure, Status, Upload
 
 _PAGE: Final = 100
 _AT_ONCE: Final = 8
 _ERASED: Final = Failure("ERASED", "Everything of its owner was erased.")
-
-
-class OwnerRecords(UploadRecords, AssetRecords, SweepRecords, Protocol):
-    """The ledger, with what only an erasure needs."""
-
-    async def erase_words(self, upload: Upload) -> bool:
-        """Stores `upload.without_words()` and its `kept_for` if the upload is still at this revision.
-
-        Returns whether it did.
-        """
-        ...
-
-    async def unreadable_of(self, uid: str) -> list[str]:
-        """Returns the ids of the owner's uploads whose record this version cannot read."""
-        ...
-
-    async def erase_progress(self, uid: str) -> None:
-        """Removes what was reported of the owner's uploads."""
-        ...
 
 
 @dataclass

@@ -1,13 +1,13 @@
 """The ways in and out of one upload or asset: which URLs are signed, from which instant, for how long."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from assetlane_server.uploads.parts import PartPromise, part_count
-from assetlane_server.uploads.ports import ObjectStore, PresignedRequest
-from assetlane_server.uploads.serving import disposition, file_name, served
-from assetlane_server.uploads.upload import Asset, AssetVariant, Upload, VariantPromise
+from assetlane_server.model.content_headers import disposition, file_name, served
+from assetlane_server.model.parts import PartPromise, part_count
+from assetlane_server.model.presigned import PresignedRequest, ReadUrls, WriteTarget
+from assetlane_server.model.upload import Asset, AssetVariant, Upload, VariantPromise
+from assetlane_server.ports.object_store import ObjectStore
 
 # The download URLs of public assets are signed, for as long as SigV4 can.
 _DOWNLOAD_LIFETIME = timedelta(days=7)
@@ -15,25 +15,6 @@ _DOWNLOAD_LIFETIME = timedelta(days=7)
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class WriteTarget:
-    """How to put one variant into the store."""
-
-    variant: str
-    single_put: PresignedRequest | None  # None: in parts
-    part_size_bytes: int = 0
-    part_count: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ReadUrls:
-    """The URLs of an asset's variants, in their order."""
-
-    urls: tuple[str, ...]
-    download_urls: tuple[str, ...]  # of the same objects, as attachments
-    expire_time: datetime | None  # of `urls`; None: never
 
 
 class Lanes:

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from assetlane_server.uploads.access import owned_upload
-from assetlane_server.uploads.admission import Terms
-from assetlane_server.uploads.errors import MAX_ROUNDS, WrongStatus, too_many_rounds
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.pages import MAX_PAGE_SIZE, last_id_of, page_size, page_token
-from assetlane_server.uploads.parts import (
+from assetlane_server.concurrency.gathering import all_at_once, all_settled
+from assetlane_server.model.admission import Terms
+from assetlane_server.model.content_headers import served
+from assetlane_server.model.errors import MAX_ROUNDS, WrongStatus, too_many_rounds
+from assetlane_server.model.pages import MAX_PAGE_SIZE, last_id_of, page_size, page_token
+from assetlane_server.model.parts import (
     PartPromise,
     StoredPart,
     are_whole,
@@ -17,11 +17,14 @@ from assetlane_server.uploads.parts import (
     multipart_variant,
     part_number_of,
 )
-from assetlane_server.uploads.ports import Access, ObjectStore, PresignedRequest, UploadRecords
-from assetlane_server.uploads.serving import served
-from assetlane_server.uploads.tokens import TokenSigner
-from assetlane_server.uploads.upload import Asset, AssetVariant, Failure, Status, Upload, VariantPromise
-from assetlane_server.uploads.work import all_at_once, all_settled
+from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Asset, AssetVariant, Failure, Status, Upload, VariantPromise
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.upload_records import UploadRecords
+from assetlane_server.uploads.access import owned_upload
+from assetlane_server.uploads.lanes import Lanes
 
 Parts = tuple[StoredPart, ...]
 
@@ -143,7 +146,7 @@ async def _all_parts(store: ObjectStore, key: str, multipart_id: str) -> Parts:
 async def assemble(store: ObjectStore, upload: Upload, whole: Mapping[str, Parts]) -> Failure | None:
     """Makes objects of these parts, then drops what else was ever opened in their places.
 
-    Whether they are there now is for a HEAD to tell: another server may be at it too. Returns why the store
+    Whether they are there now is for a HEAD to find out: another server may be at it too. Returns why the store
     will never take the parts of one, None otherwise.
     """
     variants = [variant for variant in upload.variants if variant.name in whole]

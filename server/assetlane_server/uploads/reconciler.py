@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from assetlane_server.uploads.asset import StoredObject
-from assetlane_server.uploads.paths import upload_id_of
-from assetlane_server.uploads.ports import AssetRecords, ListedObject, ObjectStore, UploadRecords
-from assetlane_server.uploads.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
-from assetlane_server.uploads.upload import Asset, Status
-from assetlane_server.uploads.work import all_at_once
+from assetlane_server.concurrency.gathering import all_at_once
+from assetlane_server.model.asset import StoredObject
+from assetlane_server.model.listing import ListedObject
+from assetlane_server.model.paths import upload_id_of
+from assetlane_server.model.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
+from assetlane_server.model.upload import Asset, Status
+from assetlane_server.ports.asset_records import AssetRecords
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.upload_records import UploadRecords
 
 _HEADS_AT_ONCE = 16
 

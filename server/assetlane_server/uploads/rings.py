@@ -1,130 +1,9 @@
-"""Rings of keys that scoped tokens are signed with: one ring per service caller. Pure, and the port of their store.
+"""Changes of the rings of keys that scoped tokens are signed with."""
 
-A key goes through three states. *Waiting*: every server verifies with it, none signs with it yet. *In use*: the newest
-key of this state signs. *Retired*: it verifies the tokens that it has signed, and signs no more. So keys are rotated
-without an outage, however the servers' readings of the ring interleave. A dropped key is gone, and with it its tokens.
-"""
+from collections.abc import Callable
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Protocol
-
-SECRET_BYTES = 32  # RFC 7518, 3.2: as long as the hash of HS256
-MAX_KEYS = 16  # of one ring
-# From a key's addition until tokens are signed with it: by then every server has read the ring several times.
-WAIT = timedelta(seconds=30)
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class RingKey:
-    """One key of a ring."""
-
-    key_id: str
-    secret: bytes = field(repr=False)
-    create_time: datetime
-    use_time: datetime  # from then on tokens are signed with it
-    retire_time: datetime | None = None  # set: no token is signed with it any more
-
-    def state(self, now: datetime) -> str:
-        """Returns `waiting`, `in use` or `retired`."""
-        if self.retire_time is not None:
-            return "retired"
-        return "waiting" if now < self.use_time else "in use"
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """The keys of one service caller, oldest first. Every change raises `revision` by one."""
-
-    name: str
-    keys: tuple[RingKey, ...] = ()
-    revision: int = 0
-
-    def signing_key(self, now: datetime) -> RingKey | None:
-        """Returns the key that tokens are signed with now: the newest one in use, else none."""
-        return next((key for key in reversed(self.keys) if key.state(now) == "in use"), None)
-
-    def key(self, key_id: str) -> RingKey | None:
-        """Returns the key with this id."""
-        return next((key for key in self.keys if key.key_id == key_id), None)
-
-    def with_key(self, key_id: str, secret: bytes, now: datetime) -> "Ring":
-        """Returns the ring with one more key, which is in use at once where no other is, else after WAIT.
-
-        Raises RingUnchanged when there are MAX_KEYS already.
-        """
-        if len(self.keys) >= MAX_KEYS:
-            raise RingUnchanged(f"ring {self.name} has {MAX_KEYS} keys, which is the limit: drop retired ones first")
-        use_time = now if self.signing_key(now) is None else now + WAIT
-        return self._changed((*self.keys, RingKey(key_id, secret, now, use_time)))
-
-    def retired(self, key_id: str, now: datetime) -> "Ring":
-        """Returns the ring whose key signs no more. Raises RingUnchanged when there is no such key, or no other signs.
-
-        A key that waits to be used does not count as one that signs.
-        """
-        key = self._known(key_id)
-        if key.retire_time is not None:
-            raise RingUnchanged(f"key {key_id} of ring {self.name} is retired already")
-        rest = replace(self, keys=tuple(one for one in self.keys if one.key_id != key_id))
-        if rest.signing_key(now) is None:
-            raise RingUnchanged(
-                f"no other key of ring {self.name} is in use yet: add one, and retire {key_id} once that is"
-            )
-        retired = replace(key, retire_time=now)
-        return self._changed(tuple(retired if one.key_id == key_id else one for one in self.keys))
-
-    def dropped(self, key_id: str) -> "Ring":
-        """Returns the ring without the key. Raises RingUnchanged when there is no such key."""
-        self._known(key_id)
-        return self._changed(tuple(key for key in self.keys if key.key_id != key_id))
-
-    def _known(self, key_id: str) -> RingKey:
-        key = self.key(key_id)
-        if key is None:
-            raise RingUnchanged(f"ring {self.name} has no key {key_id}")
-        return key
-
-    def _changed(self, keys: tuple[RingKey, ...]) -> "Ring":
-        return replace(self, keys=keys, revision=self.revision + 1)
-
-
-class RingUnchanged(Exception):  # noqa: N818 - an answer to the operator
-    """The ring was left as it is; the message says why and what to do."""
-
-
-class RingsUnreadable(Exception):  # noqa: N818 - an answer to the operator
-    """The rings could not be read or written; the message says why."""
-
-
-def fault_in_ring_name(name: str) -> str:
-    """Returns what is wrong with the name of a ring or service caller, empty if nothing is."""
-    if _NAME.fullmatch(name):
-        return ""
-    return "must be 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
-
-
-class RingStore(Protocol):
-    """Where the rings are kept, for all servers of a deployment."""
-
-    async def read_rings(self) -> Mapping[str, Ring]:
-        """Returns every ring by name. Raises RingsUnreadable or LedgerUnavailable."""
-        ...
-
-    async def write_ring(self, ring: Ring) -> bool:
-        """Stores a ring if the stored one still has the revision before, or there is none and it is the first one.
-
-        Returns whether it did. Raises RingsUnreadable or LedgerUnavailable.
-        """
-        ...
-
-    async def drop_ring(self, name: str) -> bool:
-        """Removes a ring with all its keys; returns whether there was one. Raises as `write_ring` does."""
-        ...
+from assetlane_server.model.rings import Ring, RingsUnreadable, RingUnchanged
+from assetlane_server.ports.ring_store import RingStore
 
 
 async def change_ring(store: RingStore, name: str, change: Callable[[Ring], Ring], *, rounds: int = 8) -> Ring:
@@ -133,7 +12,10 @@ async def change_ring(store: RingStore, name: str, change: Callable[[Ring], Ring
     Raises RingUnchanged, RingsUnreadable, LedgerUnavailable.
     """
     for _ in range(rounds):
-        ring = change((await store.read_rings()).get(name, Ring(name)))
+        stored = (await store.read_rings()).get(name, Ring(name))
+        if stored.fault:
+            raise RingsUnreadable(f"{stored.fault}: drop the ring and begin another")
+        ring = change(stored)
         if await store.write_ring(ring):
             return ring
     raise RingUnchanged(f"ring {name} changed {rounds} times meanwhile: try again")

@@ -1,67 +1,23 @@
 """Scoped tokens: what a service caller asks for, for one device, and the port of what signs them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
-from assetlane_server.uploads.access import owned_upload
-from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.errors import (
-    FieldViolation,
+from assetlane_server.model.admission import required
+from assetlane_server.model.caller import CallerKind
+from assetlane_server.model.errors import (
     InvalidRequest,
     RpcNotAllowed,
     TokensNotNeeded,
     UidMismatch,
     WrongStatus,
 )
-from assetlane_server.uploads.ports import Access, CallerKind, UploadRecords
-from assetlane_server.uploads.upload import Upload
-
-MIN_LIFETIME = timedelta(minutes=1)
-DEFAULT_LIFETIME = timedelta(hours=1)
-MAX_PATTERNS = 32  # of each list
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionScope:
-    """Patterns of the partitions that a token's holder may read and write."""
-
-    read: tuple[str, ...]
-    write: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A token for one device; `token_id` names it in the audit log, where the token itself must never be."""
-
-    token: str
-    expire_time: datetime
-    token_id: str
-    maker: str
-
-
-class ScopedTokenSigner(Protocol):
-    """Signs tokens with the ring of keys of the caller that asks for them."""
-
-    def check(self, lifetime: timedelta | None, access: Access, *, field: str) -> None:
-        """Raises what would refuse a token of this lifetime, which `field` of the request asks for: RpcNotAllowed,
-        InvalidRequest, NoSigningKey.
-        """
-        ...
-
-    def for_upload(self, upload: Upload, lifetime: timedelta | None, access: Access) -> IssuedToken:
-        """Returns a token for one upload, until its deadline at most. Raises InvalidRequest, NoSigningKey."""
-        ...
-
-    def for_partitions(
-        self, uid: str, scope: PartitionScope, lifetime: timedelta | None, access: Access
-    ) -> IssuedToken:
-        """Returns a token of a user for these partitions.
-
-        Raises InvalidRequest, UidMismatch, ScopeTooWide, NoSigningKey.
-        """
-        ...
+from assetlane_server.model.scoped_tokens import IssuedToken, PartitionScope, uid_faults
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.scoped_token_signer import ScopedTokenSigner
+from assetlane_server.ports.upload_records import UploadRecords
+from assetlane_server.uploads.access import owned_upload
 
 
 class AccessTokens:
@@ -113,19 +69,3 @@ class AccessTokens:
             raise RpcNotAllowed("CreateToken", "only a service caller of the policy makes tokens")
         self._signer.check(lifetime, access, field=field)
         return self._signer
-
-
-def check_token_lifetime(field: str, lifetime: timedelta, longest: timedelta) -> None:
-    """Raises InvalidRequest for a lifetime that no token may have."""
-    if not MIN_LIFETIME <= lifetime <= longest:
-        limit = f"is {lifetime.total_seconds():g} s, it must be from 60 s to {longest.total_seconds():g} s"
-        raise InvalidRequest([FieldViolation(field, limit)])
-
-
-def uid_faults(uid: str) -> list[FieldViolation]:
-    """Returns what is wrong with the uid that a service caller names."""
-    if not uid:
-        return [FieldViolation("uid", "is required: a service caller names the user that it acts for")]
-    if len(uid.encode()) > 128 or not uid.isprintable():
-        return [FieldViolation("uid", "must be at most 128 bytes, without control characters")]
-    return []

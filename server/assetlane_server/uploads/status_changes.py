@@ -2,29 +2,14 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
-from assetlane_server.uploads.errors import LedgerUnavailable
-from assetlane_server.uploads.meter import UNMETERED, Meter
-from assetlane_server.uploads.ports import UploadRecords
-from assetlane_server.uploads.upload import Upload
+from assetlane_server.model.errors import LedgerUnavailable
+from assetlane_server.model.upload import Upload
+from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.rationing import Rationing
+from assetlane_server.ports.upload_records import UploadRecords
 
 _log = logging.getLogger(__name__)
-
-
-class Rationing(Protocol):
-    """Keeps owners and partitions within their quotas."""
-
-    async def insert_upload(self, upload: Upload) -> Upload:
-        """Stores a new upload if its accounts have room for it; see UploadRecords.
-
-        Raises QuotaExceeded; the repeat of a request that was accepted never does.
-        """
-        ...
-
-    async def release(self, upload: Upload) -> None:
-        """Gives back what an upload has taken of its accounts; it has ended."""
-        ...
 
 
 class StatusChanges:
@@ -68,5 +53,5 @@ class StatusChanges:
         try:
             await rationing.release(upload)
         except LedgerUnavailable as error:
-            # The upload has ended all the same; whoever looks after the quotas finds the claim.
+            # The upload has ended anyway; the clean-up of quotas finds the claim.
             _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)

@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from assetlane_server.model.errors import LedgerUnavailable, Refusal, VariantsMissing
+from assetlane_server.model.upload import WORK_LEASE, Failure, Status, Upload
+from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.object_store import ObjectStore
+from assetlane_server.ports.sweep_records import SweepRecords
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.errors import LedgerUnavailable, Refusal, VariantsMissing
-from assetlane_server.uploads.meter import UNMETERED, Meter
 from assetlane_server.uploads.multipart import abort_all, discard_upload
-from assetlane_server.uploads.ports import ObjectStore, SweepRecords
 from assetlane_server.uploads.status_changes import StatusChanges
-from assetlane_server.uploads.upload import WORK_LEASE, Failure, Status, Upload
 
 _log = logging.getLogger(__name__)
 

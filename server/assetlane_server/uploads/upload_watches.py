@@ -6,13 +6,15 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
 
+from assetlane_server.model.admission import required
+from assetlane_server.model.errors import FieldViolation, InvalidRequest, RevisionAhead, UploadNotFound
+from assetlane_server.model.ids import earliest_id, is_id
+from assetlane_server.model.progress import Progress
+from assetlane_server.model.upload import Status, Upload
+from assetlane_server.ports.access import Access
+from assetlane_server.ports.change_hub import ChangeHub
+from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.uploads.access import owns
-from assetlane_server.uploads.admission import required
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest, RevisionAhead, UploadNotFound
-from assetlane_server.uploads.ids import earliest_id, is_id
-from assetlane_server.uploads.ports import Access, ChangeHub, UploadRecords
-from assetlane_server.uploads.progress import Progress
-from assetlane_server.uploads.upload import Status, Upload
 
 # An id is older than the record that has it by the quotas' claims and the writer's queue, never by minutes; and ids
 # of two servers differ by the accuracy of LedgerClock. So once an id was sent, no upload appears that is so much older.

@@ -4,9 +4,11 @@
 import { openAsBlob } from "node:fs";
 import { createInterface } from "node:readline";
 
+import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 
-import { AssetlaneClient, CallFailed, sha256, StoreFailed, UploadStatus, type Asset, type Upload, type WriteTarget } from "../src/index.js";
+import { TokenOptionsSchema } from "../src/gen/assetlane/v1/access_service_pb.js";
+import { AssetlaneClient, CallFailed, sha256, StoreFailed, UploadStatus, type Asset, type ScopedToken, type Upload, type WriteTarget } from "../src/index.js";
 import { prepare } from "../src/prepare.js";
 import { put } from "../src/transfer.js";
 import { requestOf, uuid } from "../src/upload.js";
@@ -17,11 +19,13 @@ interface Change {
 }
 
 const uid = process.env["ASSETLANE_UID"] ?? "ann";
-const client = new AssetlaneClient({
-  url: process.env["ASSETLANE_WEB_URL"] ?? "http://127.0.0.1:8080",
-  token: process.env["ASSETLANE_TOKEN"],
-  protocol: process.env["ASSETLANE_WEB_PROTOCOL"] === "connect" ? "connect" : "grpc-web",
-});
+const clientWith = (token: string | undefined) =>
+  new AssetlaneClient({
+    url: process.env["ASSETLANE_WEB_URL"] ?? "http://127.0.0.1:8080",
+    token,
+    protocol: process.env["ASSETLANE_WEB_PROTOCOL"] === "connect" ? "connect" : "grpc-web",
+  });
+let client = clientWith(process.env["ASSETLANE_TOKEN"]);
 const targets = new Map<string, readonly WriteTarget[]>();
 const watches = new Map<string, Promise<Change[]>>();
 
@@ -30,11 +34,24 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
 
   async request_upload(given) {
     const file = await openAsBlob(given.file);
-    const options = { uid, filePath: given.file_path, partition: given.partition, expirationHours: given.expiration_hours };
+    const options = { uid: given.uid ?? uid, filePath: given.file_path, partition: given.partition, expirationHours: given.expiration_hours };
     const prepared = await prepare(file, { contentType: given.content_type, cuts: given.server_cuts ? "server" : "none" });
-    const { upload, writeTargets } = await client.requestUpload(requestOf(given.request_id ?? uuid(), file, options, prepared));
+    const request = requestOf(given.request_id ?? uuid(), file, options, prepared);
+    if (given.issue_token) request.issueToken = create(TokenOptionsSchema);
+    const { upload, writeTargets, token } = await client.requestUpload(request);
     targets.set(upload!.uploadId, writeTargets);
-    return { upload: uploadOf(upload), targets: writeTargets.map(({ variant }) => variant) };
+    return { upload: uploadOf(upload), targets: writeTargets.map(({ variant }) => variant), ...(token && { token: tokenOf(token) }) };
+  },
+
+  async create_token(given) {
+    const { upload_id: uploadId, read, write, lifetime_s: lifetimeS } = given;
+    const scope = uploadId ? { uploadId } : { uid: given.uid ?? uid, read, write };
+    return { token: tokenOf(await client.createToken(scope, { lifetimeMs: lifetimeS && lifetimeS * 1000 })) };
+  },
+
+  async use_token({ token }) {
+    client = clientWith(token);
+    return {};
   },
 
   async put(given) {
@@ -108,6 +125,10 @@ function uploadOf(upload: Upload | undefined) {
     history: upload.history.map(({ status }) => UploadStatus[status]),
     failure: upload.failure?.reason ?? "",
   };
+}
+
+function tokenOf({ token, expireTime }: ScopedToken) {
+  return { token, expire_unix_s: Number(expireTime?.seconds) };
 }
 
 function assetOf(asset: Asset | undefined) {

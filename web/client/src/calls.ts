@@ -5,6 +5,7 @@ import { createConnectTransport, createGrpcWebTransport } from "@connectrpc/conn
 
 import { anySignal, Backoff, isOffline, sleepOrOnline, untilOnline } from "./backoff.js";
 import { CallFailed, callFailed, Cancelled } from "./errors.js";
+import { AccessService } from "./gen/assetlane/v1/access_service_pb.js";
 import { AssetService } from "./gen/assetlane/v1/asset_service_pb.js";
 import { UploadService } from "./gen/assetlane/v1/upload_service_pb.js";
 import { Tokens, type Token } from "./tokens.js";
@@ -36,6 +37,7 @@ export class Connection {
   readonly url: string;
   readonly uploads: Client<typeof UploadService>;
   readonly assets: Client<typeof AssetService>;
+  readonly access: Client<typeof AccessService>;
   readonly tokens: Tokens;
 
   constructor(options: ConnectionOptions) {
@@ -45,6 +47,7 @@ export class Connection {
     const transport: Transport = options.protocol === "connect" ? createConnectTransport(common) : createGrpcWebTransport(common);
     this.uploads = createClient(UploadService, transport);
     this.assets = createClient(AssetService, transport);
+    this.access = createClient(AccessService, transport);
     this.tokens = new Tokens(options.token);
   }
 

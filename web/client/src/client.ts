@@ -3,7 +3,9 @@
 import { durationFromMs, timestampDate } from "@bufbuild/protobuf/wkt";
 
 import { Connection, type ConnectionOptions, type LimitOptions } from "./calls.js";
+import { createToken, type TokenLimits, type TokenScope } from "./device-tokens.js";
 import { AssetlaneError } from "./errors.js";
+import type { ScopedToken } from "./gen/assetlane/v1/access_service_pb.js";
 import type { Asset } from "./gen/assetlane/v1/asset_pb.js";
 import type { Upload, UploadStatus } from "./gen/assetlane/v1/upload_pb.js";
 import type { CompleteUploadResponse, RequestUploadRequest, RequestUploadResponse, SignedPart, StoredPart } from "./gen/assetlane/v1/upload_service_pb.js";
@@ -119,6 +121,11 @@ export class AssetlaneClient implements UploadServer {
   watchSession(sessionId = this.sessionId, options: SharedWatchOptions & { afterRevisions?: Readonly<Record<string, bigint>> } = {}): AsyncGenerator<UploadEvent, void, void> {
     const { shared, ...watch } = options;
     return shareSession(this.connection, sessionId, shared, watch, () => follow(this.connection, new SessionCursor(sessionId, options.afterRevisions), watch));
+  }
+
+  /** Makes a scoped token for one device. Only a service caller of the server's policy may: see createToken. */
+  async createToken(scope: TokenScope, limits?: TokenLimits): Promise<ScopedToken> {
+    return createToken(this.connection, scope, limits);
   }
 
   // Assets

@@ -1,5 +1,6 @@
 export { AssetlaneClient, expiryOf, type ClientOptions, type SharedWatchOptions } from "./client.js";
 export { Connection, type ConnectionOptions, type LimitOptions } from "./calls.js";
+export { createToken, type TokenLimits, type TokenScope } from "./device-tokens.js";
 export { AssetlaneError, CallFailed, Cancelled, hasReason, StoreFailed, UploadFailed, CALL_REASONS, CLIENT_REASONS, UPLOAD_REASONS, type CallReason, type ClientReason, type Reason, type UploadReason } from "./errors.js";
 export { sha256 } from "./digest.js";
 export { canCut, cutsOf, stillOf, STANDARD_CUTS, type Cut, type CutSize, type Looks } from "./pictures.js";
@@ -9,6 +10,7 @@ export { variantOf } from "./read-urls.js";
 export { UploadTask, uuid as newRequestId, type UploadOptions, type UploadProgress, type UploadServer, type UploadState } from "./upload.js";
 export { FINAL_STATUSES, type AssetEvent, type UploadEvent, type WatchOptions } from "./watch.js";
 export type { Token } from "./tokens.js";
+export type { ScopedToken } from "./gen/assetlane/v1/access_service_pb.js";
 export { AssetSchema, type Asset, type AssetDetails, type AssetVariant, type Notice } from "./gen/assetlane/v1/asset_pb.js";
 export { AssetChange } from "./gen/assetlane/v1/asset_service_pb.js";
 export { UploadSchema, UploadStatus, type Upload, type WriteTarget } from "./gen/assetlane/v1/upload_pb.js";

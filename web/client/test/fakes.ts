@@ -5,6 +5,7 @@ import { Code, ConnectError, createClient, createRouterTransport, type ConnectRo
 
 import type { Connection } from "../src/calls.js";
 import { Connection as RealConnection } from "../src/calls.js";
+import { AccessService } from "../src/gen/assetlane/v1/access_service_pb.js";
 import { AssetService } from "../src/gen/assetlane/v1/asset_service_pb.js";
 import { UploadService } from "../src/gen/assetlane/v1/upload_service_pb.js";
 import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
@@ -22,7 +23,8 @@ export function refusal(code: Code, reason: string, retryMs?: number): ConnectEr
 export function connectionTo(routes: (router: ConnectRouter) => void, token?: Token): Connection {
   const connection = new RealConnection({ url: "http://server.test", token });
   const transport = createRouterTransport(routes);
-  return Object.assign(connection, { uploads: createClient(UploadService, transport), assets: createClient(AssetService, transport) });
+  const access = createClient(AccessService, transport);
+  return Object.assign(connection, { uploads: createClient(UploadService, transport), assets: createClient(AssetService, transport), access });
 }
 
 /** A store that gives these answers, one after the other, and remembers what it was sent. */

@@ -57,7 +57,7 @@ function jsonOf(asset: Asset): Node[] {
     code.append(kind ? h("span", { class: kind }, part) : part);
   }
   return [
-    h("p", { class: "drawer-note" }, "The asset as the server keeps it. Read URLs open the file for whoever has them, until they end."),
+    h("p", { class: "drawer-note" }, "The asset as the server keeps it. Read URLs open the file for everybody who has them, until they end."),
     h("pre", {}, code),
     copyButton("Copy the JSON", () => text),
   ];

@@ -50,7 +50,7 @@ class WebAccess:
 
     @property
     def preflight_headers(self) -> dict[str, str]:
-        """What a browser is told that asks before a page's call."""
+        """The answer to a browser's preflight."""
         return {
             "access-control-allow-methods": "GET, POST, DELETE",
             "access-control-allow-headers": REQUEST_HEADERS,

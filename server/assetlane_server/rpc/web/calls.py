@@ -1,5 +1,6 @@
 """A call that came over HTTP, in the form in which the interceptor and its handlers expect one of gRPC."""
 
+import asyncio
 import base64
 import binascii
 import re
@@ -13,8 +14,9 @@ from google.protobuf.message import Message
 from grpc import aio
 from multidict import CIMultiDictProxy
 
+from assetlane_server.model.errors import Refusal
 from assetlane_server.rpc.observation import Metadata
-from assetlane_server.uploads.errors import Refusal
+from assetlane_server.rpc.web.refusals import FieldRefused
 
 Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
@@ -71,20 +73,25 @@ class CallAborted(aio.AbortError):
 class WebContext:
     """What the interceptor and handlers use of gRPC's context, for a call over HTTP."""
 
+    __slots__ = ("_ends_at", "_headers", "_peer", "_read", "leading", "trailers")
+
     def __init__(
-        self, metadata: Metadata, read: Callable[[], Awaitable[Any]], peer: str, time_left: Callable[[], float | None]
+        self, headers: CIMultiDictProxy[str], read: Callable[[], Awaitable[Any]], peer: str, ends_at: float | None
     ) -> None:
-        """`read` returns the request message, a Refusal in its place, or EOF; it is awaited once."""
-        self._metadata = metadata
+        """`read` returns the request message, a Refusal in its place, or EOF; it is awaited once.
+
+        `ends_at` is the caller's deadline by the clock of the event loop.
+        """
+        self._headers = headers
         self._read: Callable[[], Awaitable[Any]] | None = read
         self._peer = peer
-        self._time_left = time_left
+        self._ends_at = ends_at
         self.leading: Trailers = ()
         self.trailers: Trailers = ()
 
     def invocation_metadata(self) -> Metadata:
-        """Returns the headers of the request."""
-        return self._metadata
+        """Returns the headers of the request. They are not kept in this form: a watch stays for hours."""
+        return metadata_of(self._headers)
 
     def peer(self) -> str:
         """Returns where the connection comes from, with its port: each connection is a peer of its own."""
@@ -92,7 +99,7 @@ class WebContext:
 
     def time_remaining(self) -> float | None:
         """Returns the seconds until the caller's deadline; None: there is none."""
-        return self._time_left()
+        return None if self._ends_at is None else self._ends_at - asyncio.get_running_loop().time()
 
     async def read(self) -> Any:
         """Returns the request message, then EOF."""
@@ -123,15 +130,15 @@ def metadata_of(headers: CIMultiDictProxy[str]) -> Metadata:
 
 
 def seconds_given(headers: CIMultiDictProxy[str]) -> float | None:
-    """Returns how long the caller waits, None where the call says nothing. Raises ValueError for what is no time."""
+    """Returns how long the caller waits, None where the call says nothing. Raises FieldRefused for what is no time."""
     if (text := headers.get("grpc-timeout")) is not None:
         match = _GRPC_TIMEOUT.fullmatch(text)
         if match is None:
-            raise ValueError("grpc-timeout must be 1 to 8 digits and one of H, M, S, m, u, n")
+            raise FieldRefused("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n")
         return int(match[1]) * _UNITS_S[match[2]]
     if (text := headers.get("connect-timeout-ms")) is not None:
         if _CONNECT_TIMEOUT.fullmatch(text) is None:
-            raise ValueError("connect-timeout-ms must be 1 to 10 digits")
+            raise FieldRefused("connect-timeout-ms", "must be 1 to 10 digits")
         return int(text) / 1000
     return None
 

@@ -4,28 +4,28 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from aiohttp import hdrs, web
 
+from assetlane_server.model.errors import Refusal, ShuttingDown
 from assetlane_server.rpc.web.access import WebAccess
-from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, metadata_of, seconds_given
+from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, seconds_given
 from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
 from assetlane_server.rpc.web.refusals import (
     ContentTypeRefused,
     DeadlinePassed,
-    FieldUnreadable,
     HostRefused,
     HttpMethodRefused,
     MethodUnknown,
 )
 from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
-from assetlane_server.uploads.errors import Refusal, ShuttingDown
 
 _LIVENESS = "/livez"
 _READINESS = "/readyz"
-# Whoever sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
+# A caller that sends these speaks no protocol of ours, or speaks it wrongly: the status of HTTP says it all.
 _HTTP_ONLY = (ContentTypeRefused, HttpMethodRefused)
 
 
@@ -66,7 +66,10 @@ class Gateway:
         self._in_flight += 1
         self._idle.clear()
         try:
-            return await self._answer(request, path)
+            call = self._admitted(request, path)
+            if isinstance(call, web.Response):
+                return await self._send(request, call)
+            return await self._call(request, call)
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -76,7 +79,8 @@ class Gateway:
         """Waits until no request is in flight."""
         await self._idle.wait()
 
-    async def _answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+    def _admitted(self, request: web.BaseRequest, path: str) -> "_Call | web.Response":
+        """Returns the call that a request asks for, or the response of one that is none or is refused."""
         content_type = request.headers.get(hdrs.CONTENT_TYPE, "")
         cors: dict[str, str] = {}
         protocol: WebProtocol | None = None
@@ -88,45 +92,33 @@ class Gateway:
             cors = self._access.headers_for(request.headers.get(hdrs.ORIGIN), hosts[0])
             if request.method == "OPTIONS":
                 preflight = self._access.preflight_headers if cors else {"allow": "GET, POST, DELETE"}
-                return await self._send(request, web.Response(status=204, headers=preflight), cors)
+                return web.Response(status=204, headers=preflight | cors)
             if self.is_stopping:
                 raise ShuttingDown
             method = self._methods.get(path)
             if method is None:
-                call = self._routes.find(request.method, path, request.headers.get(hdrs.ACCEPT, ""))
-                if call is None:
+                rest = self._routes.find(request.method, path, request.headers.get(hdrs.ACCEPT, ""))
+                if rest is None:
                     raise MethodUnknown(path[:128])
-                method, protocol = call.method, call
+                method, protocol = rest.method, rest
             elif request.method != "POST":
                 raise HttpMethodRefused(request.method, ("POST",))
             else:
                 protocol = protocol_of(content_type, method)
-            try:
-                seconds = seconds_given(request.headers)
-            except ValueError as error:
-                raise FieldUnreadable(f"{error}.") from None
+            seconds = seconds_given(request.headers)
         except Refusal as refusal:
-            failure = Failure.of_refusal(refusal, path)
-            return await self._send(request, _refused(refusal, failure, protocol, path, content_type), cors)
-        return await self._call(request, method, protocol, seconds, cors)
+            response = _refused(refusal, Failure.of_refusal(refusal, path), protocol, path, content_type)
+            response.headers.update(cors)
+            return response
+        ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
+        return _Call(method, protocol, ends_at, cors)
 
-    async def _call(
-        self,
-        request: web.BaseRequest,
-        method: Method,
-        protocol: WebProtocol,
-        seconds: float | None,
-        cors: dict[str, str],
-    ) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
-        ends_at = None if seconds is None else loop.time() + seconds
-        context = WebContext(
-            metadata_of(request.headers),
-            lambda: protocol.read(request, method, self._limits.max_message_bytes),
-            _peer_of(request),
-            lambda: None if ends_at is None else ends_at - loop.time(),
-        )
-        limit = asyncio.timeout_at(ends_at)
+    async def _call(self, request: web.BaseRequest, call: "_Call") -> web.StreamResponse:
+        method, protocol = call.method, call.protocol
+        read = partial(protocol.read, request, method, self._limits.max_message_bytes)
+        context = WebContext(request.headers, read, _peer_of(request), call.ends_at)
+        del read  # it and its parts are not kept for the hours of a watch
+        limit = asyncio.timeout_at(call.ends_at)
         stream: web.StreamResponse | None = None
         try:
             async with limit:
@@ -137,11 +129,11 @@ class Gateway:
                     async with aclosing(method.handler.stream_stream(None, context)) as messages:
                         async for message in messages:
                             if stream is None:
-                                stream = await self._begin(request, protocol, context, cors)
+                                stream = await self._begin(request, call, context)
                             await self._write(request, stream, protocol.message(message))
                             del message  # else it stays in memory until the next one
                     if stream is None:
-                        stream = await self._begin(request, protocol, context, cors)
+                        stream = await self._begin(request, call, context)
                     await self._write(request, stream, protocol.end(context.trailers))
         except CallAborted as aborted:
             failure = Failure.of(aborted)
@@ -151,26 +143,27 @@ class Gateway:
             failure = Failure.of_refusal(DeadlinePassed(), method.path)
         else:
             if stream is None:
-                return await self._send(request, answer, cors)
+                return await self._send(request, answer, call.cors)
             await self._finish(request, stream)
             return stream
         if stream is None:
-            return await self._send(request, protocol.failed(failure, context.leading), cors)
+            return await self._send(request, protocol.failed(failure, context.leading), call.cors)
         await self._write(request, stream, protocol.broken(failure))
         await self._finish(request, stream)
         return stream
 
-    async def _begin(
-        self, request: web.BaseRequest, protocol: WebProtocol, context: WebContext, cors: dict[str, str]
-    ) -> web.StreamResponse:
+    async def _begin(self, request: web.BaseRequest, call: "_Call", context: WebContext) -> web.StreamResponse:
         # Else a timer of the connection's idle time stays for as long as it had left.
         request.protocol.keep_alive(True)
-        response = web.StreamResponse(headers=protocol.stream_headers(context.leading))
-        response.headers.update(cors)
+        response = web.StreamResponse(headers=call.protocol.stream_headers(context.leading))
+        response.headers.update(call.cors)
         await response.prepare(request)
+        response.headers.clear()  # they are written, and a watch stays for hours
         return response
 
-    async def _send(self, request: web.BaseRequest, response: web.Response, cors: dict[str, str]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.BaseRequest, response: web.Response, cors: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
         if cors:
             response.headers.update(cors)
         if self.is_stopping:
@@ -206,10 +199,21 @@ class Gateway:
         return web.Response(text="SERVING\n") if is_serving else web.Response(status=503, text="NOT_SERVING\n")
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call that the gateway makes for a request."""
+
+    method: Method
+    protocol: WebProtocol
+    ends_at: float | None
+    """The caller's deadline, by the clock of the event loop."""
+    cors: Mapping[str, str]
+
+
 def _refused(
     refusal: Refusal, failure: Failure, protocol: WebProtocol | None, path: str, content_type: str
 ) -> web.Response:
-    """Returns a refusal in the form of the protocol that the caller speaks, as far as it can be told."""
+    """Returns a refusal in the form of the protocol that the caller speaks, as far as it is known."""
     if path.startswith(REST_PREFIX):
         response = rest_failure(failure)
     elif isinstance(refusal, _HTTP_ONLY):

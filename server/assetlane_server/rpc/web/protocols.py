@@ -60,6 +60,8 @@ class WebProtocol(Protocol):
 class GrpcWeb:
     """See WebProtocol: gRPC-Web, binary and in base64, with protobuf or JSON in it."""
 
+    __slots__ = ("_content_type", "_is_json", "_is_text")
+
     def __init__(self, content_type: str) -> None:
         self._content_type = content_type
         self._is_text = content_type.startswith("application/grpc-web-text")
@@ -72,7 +74,7 @@ class GrpcWeb:
         if self._is_text:
             body = envelope_in_text(body)
         data = message_in_envelope(body, max_bytes, request.headers.get("grpc-encoding", ""))
-        return decode(method, data, max_bytes, is_json=self._is_json)
+        return await decode(method, data, max_bytes, is_json=self._is_json)
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""
@@ -115,7 +117,7 @@ class ConnectUnary:
         """See WebProtocol."""
         body = await body_of(request, max_bytes)
         data = inflated(body, request.headers.get("content-encoding", ""), max_bytes)
-        return decode(method, data, max_bytes, is_json=self._is_json)
+        return await decode(method, data, max_bytes, is_json=self._is_json)
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""
@@ -149,6 +151,8 @@ class ConnectUnary:
 class ConnectStream:
     """See WebProtocol: Connect for a method that streams."""
 
+    __slots__ = ("_content_type", "_is_json")
+
     def __init__(self, content_type: str) -> None:
         self._content_type = content_type
         self._is_json = content_type.endswith("+json")
@@ -157,7 +161,7 @@ class ConnectStream:
         """See WebProtocol."""
         body = await body_of(request, max_bytes + PREFIX_BYTES)
         data = message_in_envelope(body, max_bytes, request.headers.get("connect-content-encoding", ""))
-        return decode(method, data, max_bytes, is_json=self._is_json)
+        return await decode(method, data, max_bytes, is_json=self._is_json)
 
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
         """See WebProtocol."""

@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote
 
-from assetlane_server.uploads.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
+from assetlane_server.model.errors import FieldViolation, InvalidRequest, MessageMalformed, Refusal
 
 # How protobuf's JSON parser names the field that it cannot take.
 _NAMED = re.compile(r"(?:Failed to parse |no field named \")([A-Za-z_][\w.\[\]]{0,127})")
@@ -106,8 +106,21 @@ class HeadTooLarge(Refusal):
 
     reason = "HEAD_TOO_LARGE"
 
-    def __init__(self, max_bytes: int) -> None:
-        super().__init__(f"The request line and headers may have {max_bytes:,} bytes together.")
+    def __init__(self, max_bytes: int, max_line_bytes: int) -> None:
+        super().__init__(
+            f"The request line may have {max_line_bytes:,} bytes, and {max_bytes:,} together with the headers."
+        )
+
+
+class HttpMalformed(MessageMalformed):
+    """What came is no request of HTTP/1.1."""
+
+    reason = "HTTP_MALFORMED"
+
+    def __init__(self, max_headers: int) -> None:
+        Refusal.__init__(
+            self, f"This is not a request of HTTP/1.1 (RFC 9112), or it has more than {max_headers} headers: send one."
+        )
 
 
 class DeadlinePassed(Refusal):

@@ -20,6 +20,7 @@ from multidict import CIMultiDict
 from assetlane_server.rpc.web.body import body_of, inflated
 from assetlane_server.rpc.web.calls import Method, Trailers, header_value
 from assetlane_server.rpc.web.codecs import encode, from_json, message_in_json
+from assetlane_server.rpc.web.event_ids import HEADER, EventIds, event_ids
 from assetlane_server.rpc.web.refusals import ContentTypeRefused, FieldRefused, FieldUnreadable, HttpMethodRefused
 from assetlane_server.rpc.web.statuses import Failure
 
@@ -99,28 +100,36 @@ class RestCall:
         self._binding = binding
         self._fields = fields
         self._is_sse = _SSE in accept
+        self._event_ids: EventIds | None = None
 
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Message:
         """See WebProtocol: path, query and body make one message."""
+        message = await self._message(request, method.request_class, max_bytes)
+        if self._is_sse and (ids := event_ids(message)) is not None:
+            self._event_ids = ids
+            if last_id := request.headers.get(HEADER, ""):
+                ids.resume(last_id)
+        return message
+
+    async def _message(self, request: web.BaseRequest, cls: type[Message], max_bytes: int) -> Message:
         body = await body_of(request, max_bytes)
         query = request.raw_path.partition("?")[2]
-        cls = method.request_class
         if self._binding.has_body:
             if query:
                 raise FieldRefused(query.partition("=")[0], "this path takes no query: send it in the body")
-            return self._from_body(cls, body, request, max_bytes)
+            return await self._from_body(cls, body, request, max_bytes)
         if body:
             raise FieldUnreadable("this path takes no body: send the fields in the query.")
         values = {**_values(cls, query, self._fields), **self._fields}
         return from_json(cls, lambda message: json_format.ParseDict(values, message))
 
-    def _from_body(self, cls: type[Message], body: bytes, request: web.BaseRequest, max_bytes: int) -> Message:
+    async def _from_body(self, cls: type[Message], body: bytes, request: web.BaseRequest, max_bytes: int) -> Message:
         if body:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != _JSON:
                 raise ContentTypeRefused(kind[:128], (_JSON,))
             body = inflated(body, request.headers.get("content-encoding", ""), max_bytes)
-        message = message_in_json(cls, body, ignores_unknown=False)
+        message = await message_in_json(cls, body, ignores_unknown=False)
         for name, value in self._fields.items():
             sent = getattr(message, name)
             if sent and sent != value:
@@ -142,21 +151,21 @@ class RestCall:
 
     def message(self, message: Any) -> bytes:
         """See WebProtocol."""
-        return self._event(encode(message, is_json=True), "message")
+        last_id = "" if self._event_ids is None else self._event_ids.after(message)
+        return self._event(encode(message, is_json=True), f"id: {last_id}\n" if last_id else "")
 
     def end(self, trailers: Trailers) -> bytes:
         """See WebProtocol: server-sent events say so, since a browser would call again after a mere end."""
-        return self._event(b"{}", "end") if self._is_sse else b""
+        return self._event(b"{}", "event: end\n") if self._is_sse else b""
 
     def broken(self, failure: Failure) -> bytes:
         """See WebProtocol."""
-        return self._event(json.dumps({"error": failure.rest_json()}).encode(), "error")
+        seconds = failure.rest_headers.get("retry_after")
+        lines = f"retry: {int(seconds) * 1000}\n" if seconds else ""
+        return self._event(json.dumps({"error": failure.rest_json()}).encode(), lines + "event: error\n")
 
-    def _event(self, data: bytes, kind: str) -> bytes:
-        if not self._is_sse:
-            return data + b"\n"
-        name = b"" if kind == "message" else b"event: " + kind.encode() + b"\n"
-        return name + b"data: " + data + b"\n\n"
+    def _event(self, data: bytes, lines: str) -> bytes:
+        return lines.encode() + b"data: " + data + b"\n\n" if self._is_sse else data + b"\n"
 
 
 def rest_failure(failure: Failure, leading: Trailers = ()) -> web.Response:

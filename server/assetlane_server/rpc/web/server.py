@@ -11,13 +11,14 @@ from typing import Any
 
 import grpc
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
+from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.web.access import WebAccess
 from assetlane_server.rpc.web.gateway import Gateway, GatewayLimits
-from assetlane_server.rpc.web.refusals import HeadTooLarge
+from assetlane_server.rpc.web.refusals import HeadTooLarge, HttpMalformed
 from assetlane_server.rpc.web.statuses import Failure
-from assetlane_server.uploads.errors import NotReady
 
 # As the gRPC port's metadata: room for a token of 16 KiB that is too large, so that it is refused with a reason.
 MAX_HEAD_BYTES = 64 * 1024
@@ -28,6 +29,7 @@ _LINGERING_S = 2.0  # in which the rest of a refused body is read, so that the a
 _CUT_OFF_S = 1.0
 _BACKLOG = 1024
 _SERVER_ERROR = 500
+_HEAD_TOO_LARGE = HeadTooLarge(MAX_HEAD_BYTES, _MAX_LINE_BYTES)
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b"
@@ -197,10 +199,12 @@ class _Connection(web.RequestHandler):
         """Answers what is no HTTP, in JSON and without quoting it; logs what the gateway did not foresee."""
         if status >= _SERVER_ERROR:
             self.log_exception("the web gateway failed", exc_info=exc)
-            code, text = grpc.StatusCode.INTERNAL, "Something is wrong in the server."
+            failure = Failure(grpc.StatusCode.INTERNAL, "Something is wrong in the server.", ())
+        elif isinstance(exc, LineTooLong):
+            failure = Failure.of_refusal(_HEAD_TOO_LARGE, "")
         else:
-            code, text = grpc.StatusCode.INVALID_ARGUMENT, "The request is not HTTP/1.1 as RFC 9112 has it."
-        response = web.json_response(Failure(code, text, ()).rest_json(), status=status)
+            failure = Failure.of_refusal(HttpMalformed(_MAX_HEADERS), "")
+        response = web.json_response(failure.rest_json(), status=failure.rest_status)
         response.force_close()
         return response
 
@@ -221,7 +225,7 @@ class _Connection(web.RequestHandler):
     def _refuse_head(self) -> None:
         transport = self.transport
         if transport is not None:
-            failure = Failure.of_refusal(HeadTooLarge(MAX_HEAD_BYTES), "")
+            failure = Failure.of_refusal(_HEAD_TOO_LARGE, "")
             body = json.dumps(failure.rest_json()).encode()
             transport.write(_TOO_LARGE % (len(body), body))
         self.force_close()

@@ -13,9 +13,9 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
+from assetlane_server.model.errors import Refusal
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.web.calls import CallAborted, Trailers, header_value
-from assetlane_server.uploads.errors import Refusal
 
 DETAILS = "grpc-status-details-bin"
 # Of the Connect protocol: https://connectrpc.com/docs/protocol#error-codes

@@ -54,7 +54,7 @@ export type CreateTokenRequest = Message<"assetlane.v1.CreateTokenRequest"> & {
   } | { case: undefined; value?: undefined };
 
   /**
-   * How long the token is good, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
+   * How long the token is valid, from 1 minute to the server's limit (by default 24 hours). Default: absent, 1 hour; of
    * one upload until its deadline, within the limit.
    *
    * @generated from field: google.protobuf.Duration lifetime = 4;
@@ -70,7 +70,7 @@ export const CreateTokenRequestSchema: GenMessage<CreateTokenRequest> = /*@__PUR
   messageDesc(file_assetlane_v1_access_service, 0);
 
 /**
- * The partitions that a token opens.
+ * The partitions that a token gives access to.
  *
  * @generated from message assetlane.v1.PartitionScope
  */
@@ -84,8 +84,8 @@ export type PartitionScope = Message<"assetlane.v1.PartitionScope"> & {
   read: string[];
 
   /**
-   * Patterns of the partitions that its holder may bring assets into and delete from, with the same limits. What may be
-   * written may not therefore be read. Default: empty, none.
+   * Patterns of the partitions in which its holder may store and delete assets, with the same limits. The right to
+   * write does not include the right to read. Default: empty, none.
    *
    * @generated from field: repeated string write = 2;
    */
@@ -127,7 +127,8 @@ export const CreateTokenResponseSchema: GenMessage<CreateTokenResponse> = /*@__P
  */
 export type ScopedToken = Message<"assetlane.v1.ScopedToken"> & {
   /**
-   * Send it as `authorization: Bearer` with each call. Whoever holds it may use it until `expire_time`: do not log it.
+   * Send it as `authorization: Bearer` with each call. Anybody who has it may use it until `expire_time`: do not log
+   * it.
    *
    * @generated from field: string token = 1;
    */
@@ -155,7 +156,8 @@ export const ScopedTokenSchema: GenMessage<ScopedToken> = /*@__PURE__*/
  */
 export type TokenOptions = Message<"assetlane.v1.TokenOptions"> & {
   /**
-   * How long the token is good, from 1 minute to the server's limit; never beyond the upload's deadline. Default: absent,
+   * How long the token is valid, from 1 minute to the server's limit; never beyond the upload's deadline. Default:
+   * absent,
    * until the deadline, within the limit.
    *
    * @generated from field: google.protobuf.Duration lifetime = 1;
@@ -171,7 +173,7 @@ export const TokenOptionsSchema: GenMessage<TokenOptions> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_access_service, 4);
 
 /**
- * Lets a back end give a device just enough rights: a short-lived token for one upload, or for one user.
+ * Lets a back end give a device a short-lived token for one upload, or for one user.
  *
  * Only a service caller, named in the server's policy, makes tokens. Each token names its maker, and each use of it is
  * checked against what the policy gives the maker at that moment: a right that the maker loses, its tokens lose.
@@ -187,7 +189,7 @@ export const AccessService: GenService<{
    * INVALID_ARGUMENT (INVALID_FIELD) no scope, no `uid`, a malformed pattern, or a lifetime below 1 minute or above the
    * server's limit.
    * NOT_FOUND (UPLOAD_NOT_FOUND) there is no such upload, or the caller may not act on it.
-   * PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is no service caller: users and scoped tokens make no tokens.
+   * PERMISSION_DENIED (RPC_NOT_ALLOWED) the caller is not a service caller: users and scoped tokens cannot make tokens.
    * PERMISSION_DENIED (UID_MISMATCH) the caller may not act for this `uid`, or the upload is another user's.
    * PERMISSION_DENIED (SCOPE_TOO_WIDE) a pattern goes beyond what the caller itself may read or write.
    * FAILED_PRECONDITION (UPLOAD_COMPLETED, UPLOAD_FAILED, UPLOAD_CANCELLED, UPLOAD_EXPIRED) the upload is over.

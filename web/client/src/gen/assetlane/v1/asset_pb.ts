@@ -16,7 +16,7 @@ export const file_assetlane_v1_asset: GenFile = /*@__PURE__*/
 
 /**
  * What people and programs say about an asset.
- * Assetlane stores it and hands it back unchanged; it decides nothing by it.
+ * Assetlane stores it and returns it unchanged; no decision depends on it.
  *
  * @generated from message assetlane.v1.AssetDetails
  */
@@ -43,7 +43,7 @@ export type AssetDetails = Message<"assetlane.v1.AssetDetails"> & {
   color: string;
 
   /**
-   * How long a video or sound plays. At least zero. Default: absent, not a thing that plays.
+   * How long a video or sound plays. At least zero. Default: absent, neither video nor sound.
    *
    * @generated from field: google.protobuf.Duration duration = 4;
    */
@@ -93,22 +93,22 @@ export type AssetVariant = Message<"assetlane.v1.AssetVariant"> & {
   sizeBytes: bigint;
 
   /**
-   * The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store told it,
-   * and for an object that arrived in parts: see `parts_sha256`.
+   * The SHA-256 of the object's bytes: 32 bytes, or empty when neither the uploader nor the store reported it, and for
+   * an object that arrived in parts: see `parts_sha256`.
    *
    * @generated from field: bytes sha256 = 4;
    */
   sha256: Uint8Array;
 
   /**
-   * Width in pixels as shown (orientation applied). 0: not a picture, or not told.
+   * Width in pixels as shown (orientation applied). 0: not a picture, or not known.
    *
    * @generated from field: int32 width_px = 5;
    */
   widthPx: number;
 
   /**
-   * Height in pixels as shown (orientation applied). 0: not a picture, or not told.
+   * Height in pixels as shown (orientation applied). 0: not a picture, or not known.
    *
    * @generated from field: int32 height_px = 6;
    */
@@ -130,8 +130,8 @@ export type AssetVariant = Message<"assetlane.v1.AssetVariant"> & {
 
   /**
    * The URL that reads the object. It is the same for everybody until the asset is refreshed,
-   * stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers show what nothing
-   * can run in (pictures, sound, video, PDF, plain text) and save everything else.
+   * stops at the asset's `expire_time`, and is unsigned and permanent for a public asset. Browsers display types that
+   * cannot run script (pictures, sound, video, PDF, plain text) and save everything else.
    *
    * @generated from field: string read_url = 9;
    */
@@ -145,8 +145,9 @@ export type AssetVariant = Message<"assetlane.v1.AssetVariant"> & {
   partSizeBytes: bigint;
 
   /**
-   * The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store told it when the
-   * object was proved. Empty when it did not, or the object arrived as a whole. With `part_size_bytes` it proves
+   * The SHA-256 over the SHA-256s of all parts, joined in their order: 32 bytes, as the store reported it when the
+   * object was proved. Empty when the store did not report it, or the object arrived as a whole. With `part_size_bytes`
+   * it proves
    * the object's bytes.
    *
    * @generated from field: bytes parts_sha256 = 11;
@@ -171,7 +172,7 @@ export const AssetVariantSchema: GenMessage<AssetVariant> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_asset, 1);
 
 /**
- * Something that was left out, and why. The asset is whole without it.
+ * Something that was left out, and why. The asset is complete without it.
  *
  * @generated from message assetlane.v1.Notice
  */
@@ -220,7 +221,7 @@ export type Asset = Message<"assetlane.v1.Asset"> & {
   uid: string;
 
   /**
-   * The device or process that uploaded it. Empty when it told none.
+   * The device or process that uploaded it. Empty when the request named none.
    *
    * @generated from field: string session_id = 3;
    */
@@ -234,7 +235,7 @@ export type Asset = Message<"assetlane.v1.Asset"> & {
   partition: string;
 
   /**
-   * The path under which the caller filed the asset: for the caller's use, it need not be unique.
+   * The path that the caller gave the asset, for the caller's own use; it need not be unique.
    *
    * @generated from field: string file_path = 5;
    */

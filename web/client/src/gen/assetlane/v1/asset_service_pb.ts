@@ -112,7 +112,7 @@ export type ListAssetsResponse = Message<"assetlane.v1.ListAssetsResponse"> & {
   assets: Asset[];
 
   /**
-   * Hand this in for the next page. Empty: this was the last.
+   * Send this for the next page. Empty: this was the last.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -127,7 +127,7 @@ export const ListAssetsResponseSchema: GenMessage<ListAssetsResponse> = /*@__PUR
   messageDesc(file_assetlane_v1_asset_service, 3);
 
 /**
- * Asks to be told what is in a partition.
+ * Asks for what is in a partition, and for what changes.
  *
  * @generated from message assetlane.v1.WatchAssetsRequest
  */
@@ -161,7 +161,7 @@ export const WatchAssetsRequestSchema: GenMessage<WatchAssetsRequest> = /*@__PUR
  */
 export type AssetEvent = Message<"assetlane.v1.AssetEvent"> & {
   /**
-   * Why it is told.
+   * Why it is sent.
    *
    * @generated from field: assetlane.v1.AssetChange change = 1;
    */
@@ -183,7 +183,7 @@ export const AssetEventSchema: GenMessage<AssetEvent> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_asset_service, 5);
 
 /**
- * An asset that is no more.
+ * An asset that was deleted.
  *
  * @generated from message assetlane.v1.AssetDeletedEvent
  */
@@ -211,7 +211,7 @@ export const AssetDeletedEventSchema: GenMessage<AssetDeletedEvent> = /*@__PURE_
   messageDesc(file_assetlane_v1_asset_service, 6);
 
 /**
- * Everything that was there when the watch began has been told.
+ * Everything that was there when the watch began has been sent.
  *
  * @generated from message assetlane.v1.SyncedEvent
  */
@@ -299,8 +299,8 @@ export type RefreshAssetRequest = Message<"assetlane.v1.RefreshAssetRequest"> & 
   assetId: string;
 
   /**
-   * Leave the URLs alone, and so caches warm, when they live longer than this.
-   * Default: absent, sign anew in any case.
+   * Keep the current URLs, and so keep caches warm, when they live longer than this.
+   * Default: absent, always sign new ones.
    *
    * @generated from field: google.protobuf.Duration if_expires_within = 2;
    */
@@ -364,7 +364,7 @@ export const BatchRefreshAssetsRequestSchema: GenMessage<BatchRefreshAssetsReque
   messageDesc(file_assetlane_v1_asset_service, 11);
 
 /**
- * What became of one asset of a batch.
+ * The outcome for one asset of a batch.
  *
  * @generated from message assetlane.v1.RefreshResult
  */
@@ -408,7 +408,7 @@ export const RefreshResultSchema: GenMessage<RefreshResult> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_asset_service, 12);
 
 /**
- * What became of each asset of a batch.
+ * The outcome for each asset of a batch.
  *
  * @generated from message assetlane.v1.BatchRefreshAssetsResponse
  */
@@ -465,7 +465,7 @@ export const DeleteAssetResponseSchema: GenMessage<DeleteAssetResponse> = /*@__P
   messageDesc(file_assetlane_v1_asset_service, 15);
 
 /**
- * Why an asset is told.
+ * Why an asset is sent.
  *
  * @generated from enum assetlane.v1.AssetChange
  */
@@ -506,26 +506,27 @@ export const AssetChangeSchema: GenEnum<AssetChange> = /*@__PURE__*/
   enumDesc(file_assetlane_v1_asset_service, 0);
 
 /**
- * The ledger of what arrived: reads it, renews its read URLs, deletes from it.
+ * The ledger of assets: reads it, renews read URLs, deletes assets.
  *
  * Every RPC is safe to repeat.
  * Every error carries exactly one `google.rpc.ErrorInfo` with domain `assetlane` and a stable reason;
  * INVALID_ARGUMENT (INVALID_FIELD) also carries a `google.rpc.BadRequest` that names each field and its limit.
  * Any RPC may answer UNAVAILABLE (STORE_UNAVAILABLE, LEDGER_UNAVAILABLE, SHUTTING_DOWN) or RESOURCE_EXHAUSTED
- * (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): repeat it after the `google.rpc.RetryInfo` that comes with it.
- * RESOURCE_EXHAUSTED is also what a caller is told who is over a quota (CALL_RATE_EXCEEDED, of a watch
- * TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and whose message is too large (MESSAGE_TOO_LARGE; one
- * that is more than twice too large gRPC refuses itself, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED) says
- * that the request is no message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that none came in time.
+ * (TOO_MANY_CALLS, of a watch TOO_MANY_WATCHES): retry after the time in the `google.rpc.RetryInfo` that comes with it.
+ * RESOURCE_EXHAUSTED is also the answer to a caller above its quota (CALL_RATE_EXCEEDED, of a watch
+ * TOO_MANY_WATCHES_OF_ONE), with a `google.rpc.QuotaFailure`, and to a message that is too large (MESSAGE_TOO_LARGE;
+ * gRPC itself refuses one that is more than twice too large, without details). INVALID_ARGUMENT (MESSAGE_MALFORMED)
+ * says that the request is not a message of the contract, DEADLINE_EXCEEDED (MESSAGE_LATE) that no message arrived in
+ * time.
  *
- * Where callers have to prove who they are, each call carries `authorization` metadata: `Bearer` and a token (JWT).
+ * Where callers need a token, each call carries `authorization` metadata: `Bearer` and the token (JWT).
  * Any RPC may then answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID, TOKEN_NOT_YET_VALID, TOKEN_EXPIRED), a watch
- * also in its course when its token expires: fetch another one and go on. A token of more than 16 KiB is refused as
- * TOKEN_TOO_LARGE; metadata of more than 64 KiB gRPC refuses itself (RESOURCE_EXHAUSTED, without details).
+ * also while it is open, when its token expires: fetch another token and continue. A token of more than 16 KiB is
+ * refused as TOKEN_TOO_LARGE; gRPC itself refuses metadata of more than 64 KiB (RESOURCE_EXHAUSTED, without details).
  * UNAVAILABLE (KEYS_UNAVAILABLE) says that tokens cannot be verified right now.
  * PERMISSION_DENIED (RPC_NOT_ALLOWED) says that the caller's kind of token, or the policy, does not allow this RPC;
  * UNAUTHENTICATED (TOKEN_REVOKED) that the maker of a scoped token may not act for its user any more.
- * UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written into the audit log: repeat it.
+ * UNAVAILABLE (AUDIT_UNAVAILABLE) says that the call could not be written to the audit log: retry.
  *
  * The name BatchDeleteAssets is kept for a later version.
  *
@@ -562,11 +563,11 @@ export const AssetService: GenService<{
   },
   /**
    * Streams what is in a partition: every asset that is there, SYNCED, then every addition, refresh and
-   * deletion, until the caller ends it. A slow reader is told the newest state of an asset, not each one between.
+   * deletion, until the caller ends it. A slow reader receives the newest state of an asset, not each state in between.
    *
-   * To go on after a lost connection hand in the newest `resume_token`: then only what changed since comes before
-   * SYNCED, deletions included, and of what was there only the part that was not told yet. What changed shortly
-   * before the token may be told again; `revision` tells it.
+   * To continue after a lost connection, send the newest `resume_token`: then only what changed since comes before
+   * SYNCED, deletions included, and of the assets that were there only those that were not sent yet. A change shortly
+   * before the token may be sent again, with the same `revision`.
    *
    * Errors:
    * INVALID_ARGUMENT (INVALID_FIELD) no valid partition, or a token that is not from a watch of it.
@@ -581,8 +582,8 @@ export const AssetService: GenService<{
     output: typeof WatchAssetsResponseSchema;
   },
   /**
-   * Signs the read URLs of an asset anew: they live `expiration_hours` from now.
-   * A public asset is returned as it is: its URL never expires.
+   * Signs new read URLs for an asset: they live `expiration_hours` from now.
+   * A public asset is returned unchanged: its URL never expires.
    *
    * Errors:
    * INVALID_ARGUMENT (INVALID_FIELD) a negative `if_expires_within`.
@@ -596,7 +597,7 @@ export const AssetService: GenService<{
     output: typeof RefreshAssetResponseSchema;
   },
   /**
-   * RefreshAsset for up to 100 assets; each succeeds or fails by itself.
+   * RefreshAsset for up to 100 assets; each succeeds or fails on its own.
    *
    * Errors:
    * INVALID_ARGUMENT (INVALID_FIELD) no id, more than 100, or a negative `if_expires_within`.
@@ -609,8 +610,8 @@ export const AssetService: GenService<{
     output: typeof BatchRefreshAssetsResponseSchema;
   },
   /**
-   * Takes an asset out of the ledger, then deletes its objects. Deleting a deleted asset succeeds, and
-   * finishes what an interrupted delete left. Its id and its keys are never used again.
+   * Removes an asset from the ledger, then deletes its objects. Deleting a deleted asset succeeds, and finishes a
+   * deletion that was interrupted. Its id and its keys are never used again.
    *
    * Errors:
    * NOT_FOUND (ASSET_NOT_FOUND) there never was such an asset, or the caller may not see it.

@@ -50,30 +50,30 @@ export type VariantPromise = Message<"assetlane.v1.VariantPromise"> & {
 
   /**
    * The SHA-256 of the bytes, 32 bytes long, when the caller knows it: the store then checks the body
-   * against it. No store can check it of an object that arrives in parts: it is not kept then, see
-   * `promises_parts`. Default: empty, not checked.
+   * against it. No store can check it for an object that arrives in parts; then it is not kept: see `promises_parts`.
+   * Default: empty, not checked.
    *
    * @generated from field: bytes sha256 = 4;
    */
   sha256: Uint8Array;
 
   /**
-   * Width in pixels as shown, at least 0. Default: 0, not told.
+   * Width in pixels as shown, at least 0. Default: 0, not known.
    *
    * @generated from field: int32 width_px = 5;
    */
   widthPx: number;
 
   /**
-   * Height in pixels as shown, at least 0. Default: 0, not told.
+   * Height in pixels as shown, at least 0. Default: 0, not known.
    *
    * @generated from field: int32 height_px = 6;
    */
   heightPx: number;
 
   /**
-   * Whether the caller, should it be asked for parts, promises the SHA-256 of each of them (SignParts):
-   * all or none, as stores want to know before the first part. Default: false, none.
+   * Whether the caller will promise the SHA-256 of each part (SignParts), if the variant is sent in parts: all or none,
+   * since stores have to know before the first part. Default: false, none.
    *
    * @generated from field: bool promises_parts = 7;
    */
@@ -119,7 +119,7 @@ export const CutSizeSchema: GenMessage<CutSize> = /*@__PURE__*/
 /**
  * Which cuts of the original are wanted, and who makes them.
  *
- * Made are all sizes smaller than the picture and then, once, the next one at the picture's own measure:
+ * The server makes every size that is smaller than the picture, and then, once, the next one at the picture's own size:
  * nothing is enlarged. A picture of 2,000 pixels has all three standard cuts, one of 500 has `small` at 300
  * and `medium` at 500, one of 200 has only `small`, at 200.
  *
@@ -156,7 +156,7 @@ export type CutPlan = Message<"assetlane.v1.CutPlan"> & {
 
   /**
    * Whether the upload fails when the cuts cannot be made. Default: false, the asset is stored without cuts, and
-   * `Asset.notices` says why. An original that is something else than its declared type fails the upload always.
+   * `Asset.notices` says why. An original that is not of its declared type always fails the upload.
    *
    * @generated from field: bool required = 5;
    */
@@ -171,7 +171,7 @@ export const CutPlanSchema: GenMessage<CutPlan> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_upload, 2);
 
 /**
- * A request that the caller sends to the store as it stands: method, URL and exactly these headers.
+ * A request that the caller sends to the store unchanged: method, URL and exactly these headers.
  *
  * @generated from message assetlane.v1.PresignedRequest
  */
@@ -184,7 +184,7 @@ export type PresignedRequest = Message<"assetlane.v1.PresignedRequest"> & {
   method: string;
 
   /**
-   * The absolute URL, signature included. Whoever holds it may use it until `expire_time`: do not log it.
+   * The absolute URL, signature included. Anybody who has it may use it until `expire_time`: do not log it.
    *
    * @generated from field: string url = 2;
    */
@@ -227,7 +227,7 @@ export type WriteTarget = Message<"assetlane.v1.WriteTarget"> & {
   variant: string;
 
   /**
-   * The ways in. A client that meets one it does not know is too old for this upload.
+   * How to send it. A client that does not know the way that is set is too old for this upload.
    *
    * @generated from oneof assetlane.v1.WriteTarget.way
    */
@@ -258,7 +258,7 @@ export const WriteTargetSchema: GenMessage<WriteTarget> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_upload, 4);
 
 /**
- * How an object is cut into parts. The server's choice; the same for as long as the upload lives.
+ * How an object is split into parts. The server chooses; it stays the same for the life of the upload.
  *
  * @generated from message assetlane.v1.MultipartTarget
  */
@@ -364,7 +364,7 @@ export const FailureSchema: GenMessage<Failure> = /*@__PURE__*/
   messageDesc(file_assetlane_v1_upload, 7);
 
 /**
- * One attempt to bring one asset in. Short-lived and private to its owner.
+ * One attempt to store one asset. Short-lived and private to its owner.
  *
  * @generated from message assetlane.v1.Upload
  */
@@ -391,7 +391,7 @@ export type Upload = Message<"assetlane.v1.Upload"> & {
   uid: string;
 
   /**
-   * The device or process that uploads. Empty when it told none.
+   * The device or process that uploads. Empty when the request named none.
    *
    * @generated from field: string session_id = 4;
    */
@@ -412,7 +412,7 @@ export type Upload = Message<"assetlane.v1.Upload"> & {
   assetPartition: string;
 
   /**
-   * The path under which the caller files the asset.
+   * The path that the caller gives the asset.
    *
    * @generated from field: string file_path = 7;
    */
@@ -549,7 +549,7 @@ export enum UploadStatus {
   INITIALIZED = 2,
 
   /**
-   * The bytes are said to be there; the server proves it.
+   * The caller says that the bytes are there; the server proves it.
    *
    * @generated from enum value: UPLOAD_STATUS_UPLOADED = 3;
    */
@@ -563,14 +563,14 @@ export enum UploadStatus {
   COMPLETED = 4,
 
   /**
-   * What arrived is not what was promised, or the server could not go on: see `Upload.failure`. Final.
+   * What arrived is not what was promised, or the server could not continue: see `Upload.failure`. Final.
    *
    * @generated from enum value: UPLOAD_STATUS_FAILED = 5;
    */
   FAILED = 5,
 
   /**
-   * Given up by its owner. Final.
+   * Cancelled by its owner. Final.
    *
    * @generated from enum value: UPLOAD_STATUS_CANCELLED = 6;
    */
@@ -597,7 +597,7 @@ export const UploadStatusSchema: GenEnum<UploadStatus> = /*@__PURE__*/
  */
 export enum CutMaker {
   /**
-   * Taken for CUT_MAKER_CLIENT.
+   * Treated as CUT_MAKER_CLIENT.
    *
    * @generated from enum value: CUT_MAKER_UNSPECIFIED = 0;
    */
@@ -631,7 +631,7 @@ export const CutMakerSchema: GenEnum<CutMaker> = /*@__PURE__*/
  */
 export enum CutFormat {
   /**
-   * Taken for CUT_FORMAT_AUTO.
+   * Treated as CUT_FORMAT_AUTO.
    *
    * @generated from enum value: CUT_FORMAT_UNSPECIFIED = 0;
    */

@@ -5,20 +5,26 @@ import assetlane.v1.AssetVariant;
 import assetlane.v1.CancelUploadRequest;
 import assetlane.v1.CompleteUploadRequest;
 import assetlane.v1.CompleteUploadResponse;
+import assetlane.v1.CreateTokenRequest;
 import assetlane.v1.CutMaker;
 import assetlane.v1.CutPlan;
 import assetlane.v1.DeleteAssetRequest;
 import assetlane.v1.GetAssetRequest;
 import assetlane.v1.GetUploadRequest;
+import assetlane.v1.PartitionScope;
 import assetlane.v1.RefreshAssetRequest;
 import assetlane.v1.RequestUploadRequest;
 import assetlane.v1.RequestUploadResponse;
+import assetlane.v1.ScopedToken;
+import assetlane.v1.TokenOptions;
 import assetlane.v1.Upload;
 import assetlane.v1.WriteTarget;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.protobuf.Duration;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
@@ -37,7 +43,7 @@ import java.util.concurrent.CompletionException;
  * tests/conformance/README.md is the protocol.
  */
 public final class Conformance {
-  private final Lane lane;
+  private Lane lane;
   private final Store store = new Store();
   private final Map<String, List<WriteTarget>> targets = new HashMap<>();
   private final Map<String, CompletableFuture<List<Map<String, Object>>>> watches = new HashMap<>();
@@ -85,6 +91,11 @@ public final class Conformance {
         return requestUpload(given);
       case "put":
         return put(given);
+      case "create_token":
+        return Map.of("token", tokenOf(lane.createToken(tokenRequest(given))));
+      case "use_token":
+        lane = new Lane(text(given, "token")); // until the program ends
+        return Map.of();
       case "complete_upload": {
         CompleteUploadRequest request = CompleteUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
         CompleteUploadResponse reply = lane.uploads(stub -> stub.completeUpload(request), Lane.COMPLETE_LIMIT);
@@ -127,7 +138,7 @@ public final class Conformance {
   private Map<String, ?> requestUpload(JsonObject given) throws Exception {
     RequestUploadRequest.Builder wish = RequestUploadRequest.newBuilder()
         .setRequestId(text(given, "request_id"))
-        .setUid(lane.uid())
+        .setUid(uid(given))
         .setFilePath(text(given, "file_path"))
         .setPartition(text(given, "partition"))
         .addVariants(Store.promise(Path.of(text(given, "file")), text(given, "content_type")));
@@ -137,10 +148,33 @@ public final class Conformance {
     if (given.has("server_cuts")) {
       wish.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
     }
+    if (given.has("issue_token")) {
+      wish.setIssueToken(TokenOptions.getDefaultInstance());
+    }
     RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(wish.build()), Lane.CALL_LIMIT);
     targets.put(reply.getUpload().getUploadId(), reply.getWriteTargetsList());
-    return Map.of("upload", uploadOf(reply.getUpload()),
-        "targets", reply.getWriteTargetsList().stream().map(WriteTarget::getVariant).toList());
+    Map<String, Object> told = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload()),
+        "targets", reply.getWriteTargetsList().stream().map(WriteTarget::getVariant).toList()));
+    told.put("token", reply.hasToken() ? tokenOf(reply.getToken()) : null);
+    return told;
+  }
+
+  private CreateTokenRequest tokenRequest(JsonObject given) {
+    CreateTokenRequest.Builder wish = CreateTokenRequest.newBuilder();
+    if (given.has("upload_id")) {
+      wish.setUploadId(text(given, "upload_id"));
+    } else {
+      wish.setUid(uid(given)).setPartitions(
+          PartitionScope.newBuilder().addAllRead(texts(given, "read")).addAllWrite(texts(given, "write")));
+    }
+    if (given.has("lifetime_s")) {
+      wish.setLifetime(Duration.newBuilder().setSeconds(given.get("lifetime_s").getAsLong()));
+    }
+    return wish.build();
+  }
+
+  private String uid(JsonObject given) {
+    return given.has("uid") ? text(given, "uid") : lane.uid();
   }
 
   private Map<String, ?> put(JsonObject given) throws Exception {
@@ -186,6 +220,10 @@ public final class Conformance {
     return given.has(name) ? given.get(name).getAsString() : "";
   }
 
+  private static List<String> texts(JsonObject given, String name) {
+    return given.has(name) ? given.getAsJsonArray(name).asList().stream().map(JsonElement::getAsString).toList() : List.of();
+  }
+
   private static String hex(byte[] bytes) {
     return HexFormat.of().formatHex(bytes);
   }
@@ -202,6 +240,10 @@ public final class Conformance {
         "history", upload.getHistoryList().stream()
             .map(change -> change.getStatus().name().replace("UPLOAD_STATUS_", "")).toList(),
         "failure", upload.getFailure().getReason());
+  }
+
+  private static Map<String, ?> tokenOf(ScopedToken token) {
+    return Map.of("token", token.getToken(), "expire_unix_s", token.getExpireTime().getSeconds());
   }
 
   private static Map<String, ?> assetOf(Asset asset) {

@@ -1,7 +1,11 @@
 package assetlane.example;
 
+import assetlane.v1.AccessServiceGrpc;
+import assetlane.v1.AccessServiceGrpc.AccessServiceBlockingStub;
 import assetlane.v1.AssetServiceGrpc;
 import assetlane.v1.AssetServiceGrpc.AssetServiceBlockingStub;
+import assetlane.v1.CreateTokenRequest;
+import assetlane.v1.ScopedToken;
 import assetlane.v1.StatusEvent;
 import assetlane.v1.UploadServiceGrpc;
 import assetlane.v1.UploadServiceGrpc.UploadServiceBlockingStub;
@@ -45,9 +49,15 @@ public final class Lane implements AutoCloseable {
   private final ManagedChannel channel;
   private final UploadServiceBlockingStub uploads;
   private final AssetServiceBlockingStub assets;
+  private final AccessServiceBlockingStub access;
   private final String uid = environment("ASSETLANE_UID", "ann");
 
   public Lane() throws IOException {
+    this(environment("ASSETLANE_TOKEN", ""));
+  }
+
+  /** With this bearer token, such as the scoped token that a back end has made for a device. */
+  public Lane(String token) throws IOException {
     String ca = environment("ASSETLANE_CA_FILE", "");
     ChannelCredentials transport = ca.isEmpty()
         ? InsecureChannelCredentials.create()
@@ -57,8 +67,9 @@ public final class Lane implements AutoCloseable {
         .keepAliveTime(30, TimeUnit.SECONDS)
         .keepAliveTimeout(10, TimeUnit.SECONDS)
         .build();
-    uploads = withToken(UploadServiceGrpc.newBlockingStub(channel));
-    assets = withToken(AssetServiceGrpc.newBlockingStub(channel));
+    uploads = withToken(UploadServiceGrpc.newBlockingStub(channel), token);
+    assets = withToken(AssetServiceGrpc.newBlockingStub(channel), token);
+    access = withToken(AccessServiceGrpc.newBlockingStub(channel), token);
   }
 
   public String uid() {
@@ -73,6 +84,14 @@ public final class Lane implements AutoCloseable {
   /** A call of the AssetService. */
   public <T> T assets(Function<AssetServiceBlockingStub, T> call, Duration limit) throws InterruptedException {
     return repeated(assets, call, limit);
+  }
+
+  /**
+   * Makes a scoped token for a device: for one upload, or for a user's partitions. Only a service caller of the server's
+   * policy makes tokens. A new upload brings one along: {@code RequestUploadRequest.setIssueToken}. Throws Refusal.
+   */
+  public ScopedToken createToken(CreateTokenRequest request) throws InterruptedException {
+    return repeated(access, stub -> stub.createToken(request), CALL_LIMIT).getToken();
   }
 
   /**
@@ -143,8 +162,7 @@ public final class Lane implements AutoCloseable {
   }
 
   /** Sends the token with every call. Without TLS it travels in the clear: for loopback only. */
-  private static <S extends AbstractStub<S>> S withToken(S stub) {
-    String token = environment("ASSETLANE_TOKEN", "");
+  private static <S extends AbstractStub<S>> S withToken(S stub, String token) {
     if (token.isEmpty()) {
       return stub;
     }

@@ -1,0 +1,1 @@
+"""The `assetlane-server` command."""

@@ -1,0 +1,149 @@
+"""`assetlane-server keys`: the rings of keys that scoped tokens are signed with."""
+
+import asyncio
+import json
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from assetlane.cli.commanding import Command, Commands, examples
+from assetlane_server.model.errors import LedgerUnavailable, NotReady
+from assetlane_server.model.rings import SECRET_BYTES, Ring, RingsUnreadable, RingUnchanged, fault_in_ring_name
+from assetlane_server.ports.ring_store import RingStore
+from assetlane_server.uploads.rings import change_ring
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+_RingName = Annotated[str, typer.Argument(metavar="RING", help="Name of the service caller, as in the policy.")]
+
+
+class _Commands(Commands):
+    order = ("list", "add", "retire", "drop")
+
+
+keys = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode=None)
+
+
+@keys.callback()
+def begin() -> None:
+    """Look after the keys of scoped tokens: one ring of keys per service caller.
+
+    Every server reads a change within seconds. To rotate without an outage: `add` a key, wait until it is in use,
+    `retire` the old one, and `drop` it once its tokens have expired. To revoke all tokens of a caller: `drop` its ring.
+    """
+
+
+@keys.command(
+    "list",
+    cls=Command,
+    short_help="Print every ring and key.",
+    epilog=examples("assetlane-server keys", "list", "list --json"),
+)
+def list_keys(as_json: _Json = False) -> None:
+    """Print every ring and key, oldest first; never a secret."""
+
+    async def work(store: RingStore, now: "datetime") -> None:
+        rings = await store.read_rings()
+        for ring in rings.values():
+            if ring.fault:
+                typer.echo(f"{ring.fault}: drop the ring and begin another", err=True)
+        for name, ring in sorted(rings.items()):
+            for key in ring.keys:
+                facts = {
+                    "ring": name,
+                    "key": key.key_id,
+                    "state": key.state(now),
+                    "created": key.create_time.isoformat(timespec="seconds"),
+                    "signs_from": key.use_time.isoformat(timespec="seconds"),
+                }
+                typer.echo(json.dumps(facts) if as_json else "  ".join(facts.values()))
+
+    _with_store(work)
+
+
+@keys.command(cls=Command, short_help="Add a key to a ring.", epilog=examples("assetlane-server keys", "add clinic"))
+def add(ring: _RingName) -> None:
+    """Add a key to a ring, or begin one: in use at once if it is the only one, else after 30 seconds."""
+    if fault := fault_in_ring_name(ring):
+        raise typer.BadParameter(fault, param_hint="RING")
+
+    async def work(store: RingStore, now: "datetime") -> None:
+        key_id = f"k{now:%Y%m%d}-{secrets.token_hex(3)}"
+        secret = secrets.token_bytes(SECRET_BYTES)
+        changed = await change_ring(store, ring, lambda one: one.with_key(key_id, secret, now))
+        key = changed.keys[-1]
+        when = "now" if key.use_time <= now else f"from {key.use_time:%H:%M:%S} UTC"
+        typer.echo(f"Added key {key_id} to ring {ring}. It signs tokens {when}.")
+
+    _with_store(work)
+
+
+@keys.command(
+    cls=Command,
+    short_help="Sign no more with a key.",
+    epilog=examples("assetlane-server keys", "retire clinic k20260101-a1b2c3"),
+)
+def retire(
+    ring: _RingName, key: Annotated[str, typer.Argument(metavar="KEY", help="The key, as `list` has it.")]
+) -> None:
+    """Sign no more tokens with a key; those that it has signed stay good until they expire."""
+
+    async def work(store: RingStore, now: "datetime") -> None:
+        await change_ring(store, ring, lambda one: one.retired(key, now))
+        typer.echo(f"Retired key {key} of ring {ring}. Drop it once its tokens have expired.")
+
+    _with_store(work)
+
+
+@keys.command(
+    cls=Command,
+    short_help="Revoke tokens, within seconds.",
+    epilog=examples("assetlane-server keys", "drop clinic", "drop clinic k20260101-a1b2c3"),
+)
+def drop(
+    ring: _RingName,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="Only this key; not given: all of the ring.")] = None,
+) -> None:
+    """Revoke all tokens of a service caller, or those that one key has signed, within seconds."""
+
+    async def work(store: RingStore, _now: "datetime") -> None:
+        if key is None:
+            if not await store.drop_ring(ring):
+                raise RingUnchanged(f"there is no ring {ring}")
+            typer.echo(
+                f"Dropped ring {ring}: no token of its keys is accepted any more. To begin another: keys add {ring}"
+            )
+            return
+
+        def without(one: Ring) -> Ring:
+            return one.dropped(key)
+
+        await change_ring(store, ring, without)
+        typer.echo(f"Dropped key {key} of ring {ring}: no token that it signed is accepted any more.")
+
+    _with_store(work)
+
+
+def _with_store(work: "Callable[[RingStore, datetime], Awaitable[None]]") -> None:
+    from assetlane_server.composition.app import utc_now
+    from assetlane_server.composition.observability import log_as_set
+    from assetlane_server.config.settings import settings_from
+
+    settings = settings_from()
+    log_as_set(sys.stderr, settings)
+
+    async def opened() -> None:
+        from assetlane_server.command.operations import opened_rings
+
+        async with opened_rings(settings) as store:
+            await work(store, utc_now())
+
+    try:
+        asyncio.run(opened())
+    except (RingUnchanged, RingsUnreadable, LedgerUnavailable) as error:
+        raise NotReady(str(error)) from error

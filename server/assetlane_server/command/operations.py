@@ -1,0 +1,87 @@
+"""What an operator runs beside the server: puts the parts together for `doctor`, `reconcile`, `migrate`, `erase`."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from assetlane_server.access.ring_files import RingFiles
+from assetlane_server.composition.app import object_store, utc_now
+from assetlane_server.composition.security import upload_rationing
+from assetlane_server.config.settings import IN_MONGODB, Settings, settings_from
+from assetlane_server.doctor.examination import examine
+from assetlane_server.doctor.finding import Finding, failed
+from assetlane_server.model.errors import InvalidRequest, NotReady, Refusal
+from assetlane_server.ports.ring_store import RingStore
+from assetlane_server.records.migration import MigrationReport
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.erasure import Erasure
+from assetlane_server.uploads.reconciler import Reconciler
+from assetlane_server.uploads.status_changes import StatusChanges
+
+
+async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
+    """Checks the whole set-up that the environment describes and yields what is found as it goes."""
+    try:
+        settings = settings_from(environment)
+    except NotReady as error:
+        yield failed("settings", str(error).replace("\n", "; "), "docs/configuration.md lists all settings.")
+        return
+    async for finding in examine(settings, object_store, utc_now):
+        yield finding
+
+
+@asynccontextmanager
+async def opened_rings(settings: Settings) -> AsyncIterator[RingStore]:
+    """Opens where the settings keep the rings of keys. Raises NotReady."""
+    if settings.token_keys != IN_MONGODB:
+        yield RingFiles(Path(settings.token_keys))
+        return
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
+        yield records.rings
+
+
+@asynccontextmanager
+async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
+    """Opens ledger and bucket to be compared. Raises NotReady, also when one of them fails on the way."""
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
+        object_store(settings) as store,
+    ):
+        try:
+            yield Reconciler(uploads=records, assets=records, store=store, prefix=settings.key_prefix, now=utc_now)
+        except Refusal as error:
+            raise NotReady(f"ledger and bucket could not be compared to the end: {error}") from error
+
+
+def migration(settings: Settings) -> AsyncIterator[MigrationReport]:
+    """Turns the ledger of an older version into this version's form; yields how far it is. Raises NotReady."""
+    return MongoRecords.migrate(
+        settings.mongo_uri.get_secret_value(),
+        settings.mongo_database,
+        call_timeout=timedelta(seconds=settings.mongo_timeout_seconds),
+        now=utc_now(),
+    )
+
+
+@asynccontextmanager
+async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
+    """Opens ledger and bucket to erase from. Raises NotReady, also when one of them fails on the way."""
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
+        object_store(settings) as store,
+    ):
+        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, utc_now))
+        try:
+            yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
+        except* InvalidRequest as invalid:
+            raise NotReady(f"nothing was erased: {invalid.exceptions[0]}") from invalid
+        except* Refusal as refusals:
+            reasons = "; ".join(str(one) for one in refusals.exceptions)
+            raise NotReady(f"not everything could be erased, run it again: {reasons}") from refusals

@@ -1,0 +1,1 @@
+"""How coroutines of one process share work and wait for each other."""

@@ -1,0 +1,1 @@
+"""The settings: what they are, and where they come from."""

@@ -1,0 +1,26 @@
+"""What a watcher of a partition receives: plain values."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from assetlane_server.model.upload import Asset
+
+
+class News(StrEnum):
+    """What a watcher of a partition is sent."""
+
+    PRESENT = "PRESENT"
+    ADDED = "ADDED"
+    REFRESHED = "REFRESHED"
+    DELETED = "DELETED"
+    SYNCED = "SYNCED"
+    HEARTBEAT = "HEARTBEAT"
+
+
+@dataclass(frozen=True, slots=True)
+class AssetNews:
+    """One event; the token resumes the watch after it."""
+
+    kind: News
+    asset: Asset | None
+    resume_token: str

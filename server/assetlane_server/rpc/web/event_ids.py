@@ -1,0 +1,121 @@
+"""The ids of server-sent events: where a watch goes on that a browser opens again with `Last-Event-ID`.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#the-last-event-id-header
+"""
+
+import re
+from datetime import timedelta
+from typing import Any, Protocol
+
+from assetlane.v1.asset_service_pb2 import WatchAssetsRequest
+from assetlane.v1.upload_pb2 import (
+    UPLOAD_STATUS_CANCELLED,
+    UPLOAD_STATUS_COMPLETED,
+    UPLOAD_STATUS_EXPIRED,
+    UPLOAD_STATUS_FAILED,
+)
+from assetlane.v1.upload_service_pb2 import WatchUploadRequest
+from assetlane_server.model.ids import earliest_id, is_id
+from assetlane_server.rpc.web.refusals import FieldRefused
+
+HEADER = "last-event-id"
+_LONGEST_ID = 8 * 1024  # half of what a header may have in most proxies
+_FINAL = frozenset((UPLOAD_STATUS_CANCELLED, UPLOAD_STATUS_COMPLETED, UPLOAD_STATUS_EXPIRED, UPLOAD_STATUS_FAILED))
+_REVISION = re.compile(r"[0-9]{1,18}")
+_SEEN = re.compile(r"([0-9a-z]{26}):([0-9]{1,18})(\.?)")
+# The contract: an upload that is not named has ended more than five minutes before the newest one that is.
+_SETTLED_AFTER = timedelta(minutes=6)
+
+
+class EventIds(Protocol):
+    """The ids of the events of one stream."""
+
+    def resume(self, last_id: str) -> None:
+        """Makes the request one for what comes after the event with this id. Raises FieldRefused."""
+        ...
+
+    def after(self, event: Any) -> str:
+        """Returns the id of an event; empty: the id before it still holds."""
+        ...
+
+
+def event_ids(request: Any) -> EventIds | None:
+    """Returns the ids of a stream that answers this request, None where it cannot be resumed."""
+    match request:
+        case WatchAssetsRequest():
+            return _Tokens(request)
+        case WatchUploadRequest():
+            return _Revisions(request) if request.WhichOneof("target") == "session_id" else _Revision(request)
+    return None
+
+
+class _Tokens:
+    """See EventIds: of a partition, its resume tokens."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def resume(self, last_id: str) -> None:
+        """See EventIds. The server proves the token."""
+        self._request.resume_token = last_id
+
+    def after(self, event: Any) -> str:
+        """See EventIds."""
+        return str(event.resume_token)
+
+
+class _Revision:
+    """See EventIds: of one upload, its revisions."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+
+    def resume(self, last_id: str) -> None:
+        """See EventIds."""
+        if _REVISION.fullmatch(last_id) is None:
+            raise _unknown()
+        self._request.after_revision = int(last_id)
+
+    def after(self, event: Any) -> str:
+        """See EventIds."""
+        return str(event.status.upload.revision) if event.HasField("status") else ""
+
+
+class _Revisions:
+    """See EventIds: of a session, `<upload_id>:<revision>` of each upload, with a dot after one that has ended."""
+
+    def __init__(self, request: Any) -> None:
+        self._request = request
+        self._seen: dict[str, tuple[int, bool]] = {}
+        for upload_id, revision in request.after_revisions.items():
+            self._seen[upload_id] = (revision, False)
+
+    def resume(self, last_id: str) -> None:
+        """See EventIds."""
+        for text in last_id.split(","):
+            match = _SEEN.fullmatch(text)
+            if match is None or not is_id(match[1]):
+                raise _unknown()
+            self._seen[match[1]] = (int(match[2]), bool(match[3]))
+        self._request.after_revisions.clear()
+        for upload_id, (revision, _) in self._seen.items():
+            self._request.after_revisions[upload_id] = revision
+
+    def after(self, event: Any) -> str:
+        """See EventIds. Of more uploads than fit, the id stays: what came since then may come again."""
+        if not event.HasField("status"):
+            return ""
+        upload = event.status.upload
+        self._seen[upload.upload_id] = (upload.revision, upload.status in _FINAL)
+        newest = max(self._seen)
+        if is_id(newest):
+            oldest = earliest_id(newest, _SETTLED_AFTER)
+            for upload_id in [one for one, (_, has_ended) in self._seen.items() if has_ended and one < oldest]:
+                del self._seen[upload_id]
+        seen = (f"{one}:{revision}{'.' * has_ended}" for one, (revision, has_ended) in self._seen.items())
+        text = ",".join(seen)
+        return text if len(text) <= _LONGEST_ID else ""
+
+
+def _unknown() -> FieldRefused:
+    return FieldRefused(HEADER, "must be the id of an event of this stream, or be left out")
