@@ -15,7 +15,8 @@ from typing import Any, Final, Self
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
-from tests.web.conftest import ARGUMENTS, LIMIT_MS, LIMIT_S, free_port
+from tests.servers import free_port
+from tests.web.conftest import ARGUMENTS, LIMIT_MS, LIMIT_S
 
 PASSWORD: Final = "correct horse battery"  # noqa: S105 - made up
 START_LIMIT_S: Final = 90.0

@@ -43,7 +43,7 @@ async def full(server: LocalServer, name: str) -> AsyncIterator[str]:
     pictures = [small_scene(seed) for seed in range(24)]
     async with Client(server.target, uid=name) as lane:
         items = (
-            UploadItem(pictures[n % len(pictures)], file_path=f"{n:04}.jpg", content_type="image/jpeg", cuts=None)
+            UploadItem(pictures[n % len(pictures)], file_path=f"{n:04}.jpg", content_type="image/jpeg", cuts=False)
             for n in range(COUNT)
         )
         async for outcome in lane.upload_many(items, concurrency=16):

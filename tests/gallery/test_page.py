@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, Page, Response, Route
 from tests.client.pictures import real
-from tests.gallery.conftest import LIMIT_MS, PASSWORD, LocalServer, Visit, add, go, opened, sign_up, synced, until
+from tests.gallery.conftest import PASSWORD, LocalServer, Visit, add, go, opened, sign_up, synced, until
 from tests.gallery.scenes import scene
 
 from assetlane import Client
@@ -530,5 +530,5 @@ async def test_axe_finds_nothing(chromium: Browser, server: LocalServer, tmp_pat
             await page.locator(".drawer").get_by_role("tab", name=tab).click()
             await check(tab)
         await page.locator(".drawer").get_by_role("tab", name="Doctor").click()
-        await page.locator(".drawer").get_by_text(re.compile(r"All \d+ checks")).wait_for(timeout=LIMIT_MS)
+        await page.locator(".drawer").get_by_text(re.compile(r"All \d+ checks")).wait_for()
         await check("Doctor")

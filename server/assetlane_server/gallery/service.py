@@ -83,7 +83,7 @@ class ScopedTokenMaker:
         self._lane = lane
 
     async def token_for(self, uid: str) -> tuple[str, float]:
-        """See Tokens. Everybody who may write to `public` may delete there, too: a wall for people who know each other."""
+        """See Tokens. All who may write to `public` may delete there, too: a wall for people who know each other."""
         partitions = (f"user/{uid}", "public")
         made = await self._lane.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
         return made.token, made.expire_time.ToDatetime(UTC).timestamp()
