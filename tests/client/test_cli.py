@@ -166,10 +166,10 @@ async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer,
     assert json.loads((await ran(server.target, "show", ids[0], "--json")).out)["file_path"] == "0.txt"
     refreshed = await ran(server.target, "refresh", ids[0], "none")
     assert (refreshed.code, len(refreshed.lines)) == (1, 1)
-    assert refreshed.err == "assetlane: none: there is no such asset [ASSET_NOT_FOUND]\n"
+    assert refreshed.err == "assetlane: no asset none [ASSET_NOT_FOUND]\n"
     removed = await ran(server.target, "rm", ids[0], "none")
     assert (removed.code, removed.out) == (1, f"deleted {ids[0]}\n")
-    assert removed.err == "assetlane: none: no asset none [ASSET_NOT_FOUND]\n"
+    assert removed.err == "assetlane: no asset none [ASSET_NOT_FOUND]\n"
     late = await ran(server.target, "cancel", ids[1])
     assert (late.code, late.err.endswith("[UPLOAD_COMPLETED]\n")) == (1, True)
 

@@ -140,6 +140,32 @@ async def test_what_is_gone_is_said_to_be(server: LaneServer, shelf: list[Asset]
     assert (again.code, again.lines) == (0, [f"was deleted before: {gone}", f"deleted {shelf[1].asset_id}"])
 
 
+async def test_a_path_is_deleted_where_it_is_of_one_asset_alone(
+    server: LaneServer, lane: Client, shelf: list[Asset]
+) -> None:
+    """As `ls` shows it, or with its partition. Of several with that path none is touched: they are listed."""
+    one, two, _, public = shelf
+    removed = await ran(server.target, "rm", "a/one.txt", "public/a/one.txt", "nowhere.txt")
+    assert (removed.code, removed.lines) == (
+        1, [f"deleted {one.asset_id}  a/one.txt", f"deleted {public.asset_id}  public/a/one.txt"],
+    )  # fmt: skip
+    assert removed.err == "assetlane: no asset nowhere.txt [ASSET_NOT_FOUND]\n"
+    twin = await lane.upload(b"two", file_path="a/b/two.txt", partition="user/ann")
+    several = await ran(server.target, "rm", "a/b/two.txt")
+    assert (several.code, several.out) == (1, "")
+    assert {line.split()[0] for line in several.err.splitlines()[1:]} == {two.asset_id, twin.asset_id}
+    assert {two.asset_id, twin.asset_id} <= server.assets.keys()
+
+
+async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -> None:
+    """What is not there ends nothing."""
+    result = await ran(server.target, "refresh", "nowhere.txt", "a/one.txt", shelf[1].asset_id)
+    assert (result.code, [line.split("\t")[0] for line in result.lines]) == (
+        1, [shelf[0].asset_id, shelf[1].asset_id],
+    )  # fmt: skip
+    assert result.err == "assetlane: no asset nowhere.txt [ASSET_NOT_FOUND]\n"
+
+
 async def test_status_is_one_object(server: LaneServer) -> None:
     """With what a script asks of it, and an exit code that says whether it answers."""
     told = json.loads((await ran(server.target, "status", "--json")).out)

@@ -47,11 +47,12 @@ async def test_the_web_client_speaks_tls_and_sends_its_token(
     """The whole life of an upload, watch included; a back end and its devices; without a token it is refused."""
     watched = next(scenario for scenario in scenarios_of("user") if "watch" in scenario.name)
     async with stage(stack, tmp_path_factory.mktemp("secured"), is_secured=True, has_web=True) as secured:
-        environment = {**secured.environment, "NODE_EXTRA_CA_CERTS": secured.environment["ASSETLANE_CA_FILE"]}
+        trust = {"NODE_EXTRA_CA_CERTS": secured.environment["ASSETLANE_CA_FILE"]}
+        environment = {**secured.environment, **trust}
         async with player(COMMAND, CLIENT, environment) as client:
             await perform(watched, client, secured)
         for scenario in scenarios_of("backend"):
-            async with player(COMMAND, CLIENT, {**environment, **secured.backend_environment}) as client:
+            async with player(COMMAND, CLIENT, {**secured.backend_environment, **trust}) as client:
                 await perform(scenario, client, secured)
         nameless = {name: value for name, value in environment.items() if name != "ASSETLANE_TOKEN"}
         async with player(COMMAND, CLIENT, nameless) as client:

@@ -8,7 +8,7 @@ import typer
 
 from assetlane.cli.commanding import AsJson, Command, Commands, examples
 from assetlane.cli.completion import complete_asset, complete_upload
-from assetlane.cli.finding import found
+from assetlane.cli.finding import all_found, found, may_be_id
 from assetlane.cli.identity import login_name
 from assetlane.cli.listing import app as listing
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, sized, timed
@@ -51,8 +51,11 @@ app.add_typer(tokens, name="token", short_help="Make tokens for devices.")
 AssetName = Annotated[
     str, typer.Argument(metavar="ASSET", help="Its id or its path.", show_default=False, autocompletion=complete_asset)
 ]
-AssetIds = Annotated[
-    list[str], typer.Argument(metavar="ASSET_ID...", show_default=False, autocompletion=complete_asset)
+AssetNames = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="ASSET...", help="Their ids or their paths.", show_default=False, autocompletion=complete_asset
+    ),
 ]
 
 
@@ -276,11 +279,11 @@ def open_(
 @app.command(
     cls=Command,
     short_help="Renew the read URLs of assets.",
-    epilog=examples("assetlane", "refresh ASSET_ID", "refresh ASSET_ID ASSET_ID --if-expires-within 3600"),
+    epilog=examples("assetlane", "refresh ASSET", "refresh ASSET ASSET --if-expires-within 3600"),
 )
 def refresh(
     context: typer.Context,
-    asset_ids: AssetIds,
+    assets: AssetNames,
     if_expires_within: Annotated[
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="Leave URLs alone that live longer than that."),
@@ -288,10 +291,19 @@ def refresh(
     as_json: AsJson = False,
 ) -> None:
     """Renew the read URLs of assets, and print when they end."""
+    own = context.ensure_object(Connection).own_partition()
 
     async def work(lane: "Client") -> int:
+        from assetlane.errors import AssetlaneError
+
         within = None if if_expires_within is None else timedelta(seconds=if_expires_within)
-        failed = False
+        failed, asset_ids = False, []
+        for named in assets:
+            try:
+                asset_ids.append(named if may_be_id(named) else (await found(lane, named, own)).asset_id)
+            except AssetlaneError as error:
+                failed = True
+                complain(error, named)
         for result in await lane.refresh_assets(asset_ids, within):
             if result.WhichOneof("outcome") == "failure":
                 failed = True
@@ -328,17 +340,30 @@ def cancel(
 @app.command(
     cls=Command,
     short_help="Delete assets and their objects for good.",
-    epilog=examples("assetlane", "rm ASSET_ID", "ls public/old --json | jq -r .asset_id | xargs assetlane rm"),
+    epilog=examples("assetlane", "rm ASSET", "ls public/old --json | jq -r .asset_id | xargs assetlane rm"),
 )
-def rm(context: typer.Context, asset_ids: AssetIds) -> None:
-    """Delete assets and their objects for good. What is gone already is no error, and is said to be."""
+def rm(context: typer.Context, assets: AssetNames) -> None:
+    """Delete assets and their objects for good. What is gone already is no error, and is said to be.
+
+    A path has to be of one asset alone: of several with the same path, name the ids.
+    """
+    own = context.ensure_object(Connection).own_partition()
 
     async def work(lane: "Client") -> int:
         from assetlane.errors import AssetlaneError, NotFound
 
         failed = False
-        for asset_id in asset_ids:
+        for named in assets:
             try:
+                asset_id = named
+                if not may_be_id(named) and (matching := await all_found(lane, named, own)):
+                    if len(matching) > 1:
+                        failed = True
+                        note(f"assetlane: {len(matching)} assets have the path {named}, name one by its id:")
+                        for asset in matching:
+                            note(f"  {asset.asset_id}  {timed(asset.create_time)}")
+                        continue
+                    asset_id = matching[0].asset_id
                 was_there = True
                 try:
                     await lane.get_asset(asset_id)
@@ -347,9 +372,10 @@ def rm(context: typer.Context, asset_ids: AssetIds) -> None:
                 await lane.delete_asset(asset_id)
             except AssetlaneError as error:
                 failed = True
-                complain(error, asset_id)
+                complain(error, named)
             else:
-                say(f"{'deleted' if was_there else 'was deleted before:'} {asset_id}")
+                path = "" if asset_id == named else f"  {named}"
+                say(f"{'deleted' if was_there else 'was deleted before:'} {asset_id}{path}")
         return FAILED if failed else 0
 
     run(context, work)

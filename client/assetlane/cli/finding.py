@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+_ID_LENGTH = 26
+
 if TYPE_CHECKING:
     from assetlane.client import Client
     from assetlane.v1.asset_pb2 import Asset
@@ -44,6 +46,26 @@ async def listed(lane: "Client", where: str, own: str, page_size: int) -> "Async
             return
     if refusal is not None:
         raise refusal
+
+
+def may_be_id(named: str) -> bool:
+    """Returns whether this looks like the id of an asset, rather than like a path."""
+    return len(named) == _ID_LENGTH and named.isalnum()
+
+
+async def all_found(lane: "Client", named: str, own: str) -> "list[Asset]":
+    """Returns the assets with that path, of the first place that has any; newest first."""
+    from assetlane.errors import NotFound
+
+    for partition, path in places(named, own)[1:]:
+        try:
+            async with aclosing(lane.list_assets(partition)) as assets:
+                matching = [asset async for asset in assets if asset.file_path == path]
+        except NotFound:
+            continue
+        if matching:
+            return matching
+    return []
 
 
 async def found(lane: "Client", named: str, own: str) -> "Asset":

@@ -99,7 +99,8 @@ def note(line: str) -> None:
 def complain(error: BaseException, about: str = "") -> None:
     """Prints an error as one line with its reason."""
     reason = getattr(error, "reason", "")
-    words = [f"{about}: " if about else "", _told(error, about)]
+    told = _told(error, about)
+    words = [f"{about}: " if about and about not in told else "", told]
     if reason in _ADVICE:
         words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:

@@ -73,6 +73,8 @@ def _identity(connection: Connection) -> str:
     except OSError:
         return f"unknown: {where} cannot be read"
     who = connection.uid or claims.subject or "unknown"
+    if claims.subject not in ("", who):
+        who = f"{claims.subject}, acting for {who}"
     if not claims.expires:
         return f"{who}, token from {where}"
     ends = f"expires in {spanned(claims.left_seconds)}" if claims.left_seconds > 0 else "EXPIRED"

@@ -42,8 +42,8 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
     const request = CreateTokenRequest.fromPartial({
       uid: given.upload_id ? "" : given.uid ?? lane.uid,
       scope: given.upload_id
-        ? { $case: "uploadId", value: given.upload_id }
-        : { $case: "partitions", value: { read: given.read ?? [], write: given.write ?? [] } },
+        ? { $case: "uploadId", value: given.upload_id as string }
+        : { $case: "partitions", value: { read: (given.read ?? []) as string[], write: (given.write ?? []) as string[] } },
       lifetime: given.lifetime_s && { seconds: given.lifetime_s, nanos: 0 },
     });
     return { token: tokenOf(await lane.createToken(request)) };

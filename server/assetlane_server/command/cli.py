@@ -427,5 +427,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _fail(message: str) -> NoReturn:
+    lines = message.splitlines()
+    if len(lines) > 1:
+        message = "".join(f"\n  {line}" for line in lines)
     sys.stderr.write(f"assetlane-server: {message}\n")
+    if any(line.startswith("ASSETLANE_") and line.endswith(": is required") for line in lines):
+        sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)

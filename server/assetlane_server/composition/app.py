@@ -124,7 +124,8 @@ async def application(
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
-        rationing = upload_rationing(settings, records, records.quotas, utc_now)
+        # By the ledger's clock: a claim's age is judged by other servers than the one that made it.
+        rationing = upload_rationing(settings, records, records.quotas, records.clock.utc)
         changes = StatusChanges(records, rationing, meter)
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)
