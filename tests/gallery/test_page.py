@@ -148,6 +148,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         await row.get_by_text("MB of 20 MB").wait_for()
         await row.get_by_role("button", name="Cancel unwanted.bin").click()
         await row.wait_for(state="detached")
+        await page.locator(".uploads").wait_for(state="hidden")
         await slow_down(page, 0)
         async with Client(server.target) as lane:
             async with asyncio.timeout(60):
@@ -155,6 +156,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
                     await asyncio.sleep(0.1)
             names = [asset.file_path async for asset in lane.list_assets(f"user/{name}")]
         assert names == ["slow.bin"]
+        assert await page.locator(".upload").count() == 0
 
 
 async def test_a_file_that_is_refused_says_why(
