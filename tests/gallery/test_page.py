@@ -274,6 +274,24 @@ async def test_what_is_added_offline_waits_and_goes_when_the_network_is_back(
         await tile(page, "elsewhere.txt")
 
 
+async def test_a_server_that_is_away_for_a_while_is_said_and_nothing_is_missed(
+    chromium: Browser, server: LocalServer, name: str
+) -> None:
+    """The banner goes as soon as it answers again, although nothing happens then; and the watch goes on."""
+    async with opened(chromium) as context:
+        page = await context.new_page()
+        await sign_up(page, server.url, name)
+        await go(page, "Only me")
+        await synced(page)
+        await server.stop()
+        await page.locator(".banner", has_text="The server does not answer").wait_for()
+        await server.start()
+        await page.locator(".banner").wait_for(state="hidden")
+        async with Client(server.target, uid=name) as lane:
+            await lane.upload(b"afterwards", file_path="afterwards.txt")
+        await tile(page, "afterwards.txt")
+
+
 async def test_an_upload_goes_on_after_a_reload(
     chromium: Browser, server: LocalServer, tmp_path: Path, name: str
 ) -> None:
@@ -386,8 +404,9 @@ async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
         assert (asset["assetId"], asset["uid"]) == (asset_id, name)
 
         async def copied(button: str) -> str:
+            await page.evaluate("navigator.clipboard.writeText('')")
             await drawer.get_by_role("button", name=button).click()
-            await page.locator(".toast", has_text="Copied").first.wait_for()
+            await until(page, "async () => (await navigator.clipboard.readText()) !== ''")
             return str(await page.evaluate("navigator.clipboard.readText()"))
 
         assert json.loads(await copied("Copy the JSON")) == asset
