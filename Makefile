@@ -78,6 +78,9 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
 	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+test-simulation: setup  ## 30,000 schedules of servers, clients and faults in one process and virtual time (SCHEDULES=…; SEED=… replays one)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),30000))
+
 test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
 	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
 

@@ -124,7 +124,7 @@ def serve(
 def setup(
     allow_public_policy: Annotated[
         bool,
-        typer.Option("--allow-public-policy", help="Lift what Block Public Access of the bucket has against it."),
+        typer.Option("--allow-public-policy", help="Lift the bucket's Block Public Access as far as it needs."),
     ] = False,
 ) -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
@@ -181,7 +181,7 @@ def reconcile(
 
 @cli.command(
     cls=Command,
-    short_help="Turn the ledger of version 0.1.0 into this one's.",
+    short_help="Migrate a ledger of version 0.1.0.",
     epilog=examples("assetlane-server", "migrate", "migrate --dir .assetlane"),
 )
 def migrate(
