@@ -129,7 +129,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         await sign_up(page, server.url, name)
         await go(page, "Only me")
         await page.evaluate(STEPS)
-        await slow_down(page, 2_000_000)
+        await slow_down(page, 1_000_000)
         await add(page, noise(tmp_path, "slow.bin", 24_000_000))
         row = page.locator(".upload", has_text="slow.bin")
         await row.get_by_text(re.compile(r"MB of 24 MB · [\d.]+ [KM]B/s · \d+ s left")).wait_for()
@@ -142,7 +142,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         # The file is in parts: PENDING is while they are opened at the store.
         await until(page, "() => steps.has('INITIALIZED') && steps.has('COMPLETED')")
         assert set(await page.evaluate("[...steps]")) <= {"PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"}
-        await slow_down(page, 500_000)
+        await slow_down(page, 300_000)
         await add(page, noise(tmp_path, "unwanted.bin", 20_000_000))
         row = page.locator(".upload", has_text="unwanted.bin")
         await row.get_by_text("MB of 20 MB").wait_for()
@@ -301,11 +301,12 @@ async def test_an_upload_goes_on_after_a_reload(
         page = await context.new_page()
         await sign_up(page, server.url, name)
         await go(page, "Only me")
-        await slow_down(page, 4_000_000)
+        await slow_down(page, 1_500_000)
         await add(page, file)
         await until(page, "() => document.querySelector('.upload progress')?.value > 0.1")
         await page.reload()
         await page.locator(".upload", has_text="long.bin").wait_for()
+        await slow_down(page, 0)
         await tile(page, "long.bin")
         async with Client(server.target) as lane:
             (asset,) = [one async for one in lane.list_assets(f"user/{name}")]

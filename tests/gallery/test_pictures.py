@@ -119,7 +119,7 @@ async def test_how_it_looks(
         await page.mouse.move(width - 3, 30)
         await keep(page, "grid")
         session = await context.new_cdp_session(page)
-        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 90_000}
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 60_000}
         await session.send("Network.emulateNetworkConditions", slow)
         files = []
         for number, name in enumerate(("island", "under the bridge", "last day")):
