@@ -429,8 +429,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _fail(message: str) -> NoReturn:
     lines = message.splitlines()
     if len(lines) > 1:
-        message = "".join(f"\n  {line}" for line in lines)
+        are_settings = all(line.startswith("ASSETLANE_") for line in lines)
+        message = "\n  ".join(("the settings are wrong:" if are_settings else "", *lines))
     sys.stderr.write(f"assetlane-server: {message}\n")
-    if any(line.startswith("ASSETLANE_") and line.endswith(": is required") for line in lines):
+    if {"ASSETLANE_MONGO_URI: is required", "ASSETLANE_S3_BUCKET: is required"} <= set(lines):
         sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)
