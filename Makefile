@@ -8,7 +8,7 @@ SEED   ?=
 ARGS   ?=
 STORES ?=
 
-.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web demo run bench lock clean
+.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ $(VENV)/.run-ready: requirements/run.txt requirements/uv.txt pyproject.toml
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-find-links --no-emit-index-url
 PINNED  = $(COMPILE) --constraint requirements/dev.txt
 
-lock:  ## resolve the pinned requirements anew (needs the package registry)
+lock:  ## resolve the pinned requirements again (needs the package registry)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
 	$(COMPILE) --extra server --extra local --extra cli --extra heif --extra video --extra otel --extra dev pyproject.toml -o requirements/dev.txt
 	$(PINNED) --extra server --extra local --extra cli --extra heif --group editable pyproject.toml -o requirements/run.txt
@@ -37,12 +37,12 @@ lock:  ## resolve the pinned requirements anew (needs the package registry)
 	$(COMPILE) --group installer -o requirements/uv.txt
 	echo 'protobuf>=7,<8' | $(COMPILE) - -o requirements/protobuf-next.txt
 
-fix: setup  ## format, and mend what a linter can mend
+fix: setup  ## format, and fix what a linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links and commands of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links, commands and words of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -54,7 +54,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python protos/openapi.py --check
 	$(BIN)/python protos/descriptor.py --check
-	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py
+	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py tests/test_words.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages and not web' $(ARGS)
@@ -75,7 +75,7 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
-	$(BIN)/pytest -m faults $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
 	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
@@ -88,7 +88,12 @@ test-languages: setup  ## the example clients in Go, TypeScript, Java and Python
 
 test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
 	cd web && npm run --silent build && npm run --silent check && npm run --silent test
-	$(BIN)/pytest -n 2 --dist loadfile -m web --durations=5 $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m 'web and not long' --durations=5 $(ARGS)
+
+ci-long: export FAULTS_SCALE ?= 1
+ci-long: setup web/node_modules/.ready  ## what CI has no time for: the web client behind Envoy in full, the fuzz suite through the gateway in full size (ARGS=… for pytest)
+	cd web && npm run --silent build
+	$(BIN)/pytest -n 2 --dist loadfile -m long --durations=10 $(ARGS)
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
 	cd web && npm ci --no-audit --no-fund --silent

@@ -165,7 +165,7 @@ async def demonstrate(
         console.print("\n[bold]5. Who may ask[/]")
         await show_callers(target, private, issuer)
 
-        console.print("\n[bold]6. A read URL dies at its instant, RefreshAsset brings a living one[/]")
+        console.print("\n[bold]6. A read URL expires, RefreshAsset makes a new one[/]")
         await show_expiry(lane, web, small.path)
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
@@ -190,7 +190,7 @@ _MEANINGS = {
     "PENDING": "accepted and durable",
     "INITIALIZED": "one signed PUT per variant",
     "UPLOADED": "the bytes are there; the server proves them",
-    "CUTTING": "the server makes the cuts, in a process of its own",
+    "CUTTING": "the server makes the cuts, in a separate process",
     "COMPLETED": "in the ledger, read URLs signed",
 }
 

@@ -3,6 +3,8 @@
 import asyncio
 import fcntl
 import os
+import secrets
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +20,18 @@ from assetlane_server.objects.bucket import Outcome
 LIMIT_S = 60.0
 ACCEPTING = ("accept_overwrites", "accept_unsigned_headers")
 EVERY_TEST = "test-*/"  # what the prefixes of all tests look like to the bucket's policy
+
+
+def free_port() -> int:
+    """Returns a port that is free now, below those that outgoing connections take."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def settings_for(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:

@@ -117,12 +117,22 @@ def test_every_setting_exists(page: Path) -> None:
 
 
 def test_the_drawings_are_those_of_their_script() -> None:
-    """Each is drawn by docs/pictures/drawings.py, and is XML."""
+    """To the letter."""
     drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "drawings.py"))["DRAWINGS"]
     for name, draw in drawn.items():
         kept = (ROOT / "docs" / "pictures" / name).read_text()
         assert kept == draw().svg(), f"{name}: run docs/pictures/drawings.py and look at it"
-        ET.fromstring(kept)  # noqa: S314 - our own
+
+
+@pytest.mark.parametrize("picture", sorted(ROOT.glob("docs/pictures/*.svg")), ids=lambda picture: picture.name)
+def test_every_picture_is_xml_with_a_title_and_is_shown_somewhere(picture: Path) -> None:
+    """For readers who cannot see it, and with colours for dark pages."""
+    tree = ET.fromstring(picture.read_text())  # noqa: S314 - our own
+    title = tree.find("{http://www.w3.org/2000/svg}title")
+    assert title is not None
+    assert title.text
+    assert "prefers-color-scheme: dark" in picture.read_text()
+    assert any(f"pictures/{picture.name})" in page.read_text() for page in PAGES)
 
 
 def test_one_sentence_per_line() -> None:

@@ -1,4 +1,4 @@
-"""The client: one method for each thing a user wants of Assetlane."""
+"""The asynchronous client."""
 
 import os
 import unicodedata
@@ -53,13 +53,13 @@ def _utc_now() -> datetime:
 class Client(Ledger):
     """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
 
-    `uid` and `session_id` go with every upload that does not name its own; the session is a random one
-    unless given. `token` is sent as a bearer token with each call and is the uid's proof: then `uid` may stay
-    empty. A back end that acts for users names the user in `uid`. Where the token is an async function that returns
-    one, calls and watches outlive each of them. Without `credentials` (TLS) it travels in the clear.
+    `uid` and `session_id` are the defaults of every upload; without a `session_id` the client makes a random one.
+    `token` is sent as a bearer token with each call; its subject is the user, so that `uid` may stay empty. A back end
+    that acts for users names the user in `uid`. `token` may be an async function that returns the current token: then
+    calls and watches outlive each token. Without `credentials` (TLS) the token is sent unencrypted.
 
-    Calls have `call_timeout` seconds, in which they are repeated while the server is unavailable.
-    Methods return the messages of the contract (`assetlane.v1`) and raise `AssetlaneError`.
+    A call takes at most `call_timeout` seconds, and is retried within them while the server is unavailable.
+    Methods return messages of the contract (`assetlane.v1`) and raise `AssetlaneError`.
     """
 
     def __init__(
@@ -122,25 +122,27 @@ class Client(Ledger):
         write_url_lifetime: timedelta | None = None,
         on_progress: OnProgress | None = None,
     ) -> Asset:
-        """Brings a file (a path), bytes or an open binary file in, and returns the asset.
+        """Uploads a file (a path), bytes or an open binary file, and returns the asset.
 
-        Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything and
-        waits for the server's proof.
+        Hashes it, makes the cuts of a picture, or the preview of a video and its cuts, stores everything, and returns
+        when the server has proved it.
+
         An open file, such as a pipe or a framework's uploaded file, is read to its end first, with constant memory.
-        `file_path` defaults to the file's name and is required for what has none. `content_type` is guessed from the
-        name, and for a picture seen from its content. `cuts`: the standard ones, none, or these sizes;
-        `cut_options`: their format and quality, and how many pixels a picture may have.
-        `cut_maker`: who cuts pictures, this client before it uploads or the server after it; videos always the client.
-        `preview_at`: the instant of a video's still; None: one second, or a tenth of a short video.
+        `file_path` defaults to the file's name, and is required for bytes and files without a name.
+        `content_type` defaults to the type that the name says, or the bytes where they clearly are something else.
+        `cuts`: True for the standard sizes, False for none, or a list of sizes. `cut_options`: their format and
+        quality, and the most pixels a picture may have. `cut_maker`: whether this client cuts pictures before the
+        upload, or the server after it; videos are always cut by the client.
+        `preview_at`: the position of a video's still; None: one second, or a tenth of a short video.
         `color` defaults to the average of the picture or still, `duration` to that of the video.
-        What cannot be cut (damaged, nothing to see in it, a format that is not read, HEIC without the extra `heif`,
-        a video without `video`) is stored without, and `asset.notices` says why. `require_cuts`: then it is refused
-        instead, before anything is stored. `expiration_hours`: None is the server's default, 0 public.
+        A file that can have no cuts (damaged, no picture in it, an unknown format, HEIC without the extra `heif`, a
+        video without the extra `video`) is stored without them, and `asset.notices` says why. With `require_cuts` it
+        is refused instead, before anything is stored.
+        `expiration_hours`: None is the server's default, 0 is public.
         `write_url_lifetime`: how long each write URL lives, in whole seconds; None: the server's default.
 
-        With a `request_id` of your own the same call can be repeated after a crash or lost connection and
-        goes on where it stopped, also when its task was cancelled; without one, an upload that does not succeed
-        is cancelled.
+        With a `request_id` of your own you can repeat the call after a crash, a lost connection or a cancelled task: it
+        continues where it stopped. Without one, an upload that does not succeed is cancelled.
 
         Raises UploadFailed with the reason when what arrived is not what was promised; ImageRefused for a picture that
         is not what `content_type` says; MediaRefused where cuts were required; InvalidArgument, TransferFailed and
@@ -210,18 +212,19 @@ class Client(Ledger):
         concurrency: int = 4,
         **options: Unpack[UploadOptions],
     ) -> AsyncGenerator[UploadOutcome, None]:
-        """Uploads many files, `concurrency` at a time, and yields what became of each, as soon as it is known.
+        """Uploads many files, `concurrency` at a time, and yields the outcome of each as soon as it is known.
 
             async for outcome in lane.upload_many(Path("holiday").iterdir(), partition="team/42"):
                 print(outcome.item.origin, outcome.asset.asset_id if outcome.is_stored else outcome.error)
 
-        One that fails never ends the others: its outcome has the error that `upload` would have raised, whatever it
-        is, and `outcome.result()` raises it. `items` are paths, bytes, or `UploadItem`s with options of their own;
-        any iterable, also an asynchronous one, taken from as uploads end. `options` are those of `upload` and hold
-        for every item; an item's own win, and `file_path` and `request_id` can only be an item's.
+        A file that fails does not end the others: its outcome has the error that `upload` would have raised, and
+        `outcome.result()` raises it. `items` are paths, bytes, or `UploadItem`s with their own options, from any
+        iterable, also an asynchronous one; the next item is taken when an upload ends. `options` are those of `upload`
+        and apply to every item; an item's own options override them, and only an item can have `file_path` and
+        `request_id`.
 
-        Stop early with `contextlib.aclosing`: leaving the loop then cancels what is under way, which gives its
-        uploads up. Raises TypeError for options that `upload` does not have, ValueError for less than one at a time.
+        To stop early use `contextlib.aclosing`: leaving the loop then cancels the uploads in progress. Raises TypeError
+        for options that `upload` does not have, ValueError when `concurrency` is less than one.
         """
         if isinstance(items, str | os.PathLike | bytes) or hasattr(items, "read"):
             raise TypeError("upload_many takes several items, such as a list: this is one")
@@ -239,9 +242,9 @@ class Client(Ledger):
                 yield UploadOutcome(attempt.index, item, attempt.result, attempt.error)
 
     async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
-        """Asks for an upload of your own making: returns it with its write targets.
+        """Requests an upload and returns it with its write targets, for programs that send the bytes themselves.
 
-        An empty `uid` or `session_id` is filled with the client's.
+        An empty `uid` or `session_id` is replaced by the client's.
         """
         filled = RequestUploadRequest()
         filled.CopyFrom(request)
@@ -258,19 +261,19 @@ class Client(Ledger):
         write: Sequence[str] = (),
         lifetime: timedelta | None = None,
     ) -> ScopedToken:
-        """Makes a token for one device: for one upload, or for a user's partitions. Only a service caller may.
+        """Makes a token for one device: for one upload, or for a user's partitions. Only for service callers.
 
             token = await backend.create_token(uid="ann", read=["user/ann"], lifetime=timedelta(hours=1))
 
-        Give `upload_id`, or `read` and `write`: patterns of partitions, of which none goes beyond what the caller may
-        do itself. `uid` None: the client's. The device hands `token.token` to a `Client` of its own. A token for a
-        new upload comes with it: `request.issue_token` of `request_upload`.
+        Give `upload_id`, or `read` and `write`: patterns of partitions, none wider than what the caller may do itself.
+        `uid` None: the client's. The device passes `token.token` to its own `Client`. To get a token together with a
+        new upload, set `request.issue_token` in `request_upload`.
 
         Raises InvalidArgument, NotFound, PermissionDenied (RPC_NOT_ALLOWED, UID_MISMATCH, SCOPE_TOO_WIDE),
         PreconditionFailed (NO_SIGNING_KEY, TOKENS_NOT_NEEDED).
         """
         if bool(upload_id) == bool(read or write):
-            raise ValueError("create_token takes upload_id, or read and write: one of both")
+            raise ValueError("create_token takes either upload_id, or read and write")
         request = CreateTokenRequest(uid=self.uid if uid is None else uid)
         if upload_id:
             request.upload_id = upload_id
@@ -320,7 +323,7 @@ class Client(Ledger):
         return reply.asset
 
     async def cancel_upload(self, upload_id: str) -> Upload:
-        """Gives an upload up. Raises PreconditionFailed when it is too late."""
+        """Cancels an upload. Raises PreconditionFailed when it is too late."""
         return (
             await self._server.call(self._server.uploads.CancelUpload, CancelUploadRequest(upload_id=upload_id))
         ).upload
@@ -367,8 +370,8 @@ class Client(Ledger):
     ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
         """Yields every status change after that revision, once and in order, to the final one.
 
-        With `progress`, also how far the upload is: in between, newest only, a few times a second at most.
-        Goes on by itself through lost connections. Raises NotFound, OutOfRange and what else is permanent.
+        With `progress`, also how far the upload is in between: only the newest value, at most a few times a second.
+        Reconnects by itself. Raises NotFound, OutOfRange and other permanent errors.
         """
         return self._watched(watching.UploadCursor(upload_id, after_revision), progress)
 
@@ -419,7 +422,7 @@ class Client(Ledger):
 
 
 def _check_text(**texts: str) -> None:
-    """Raises InvalidArgument for text that no message can hold: a file's name need not be UTF-8."""
+    """Raises InvalidArgument for text that is not UTF-8, as the name of a file may be."""
     for field, text in texts.items():
         try:
             text.encode()

@@ -175,15 +175,15 @@ def a_device_calls() -> Drawing:
     )  # fmt: skip
     drawing.box(20, 30, 180, 90, "Your back end", "service caller: clinic")
     drawing.box(20, 220, 180, 90, "Device", "no account at all")
-    drawing.box(480, 30, 190, 280, "Assetlane", "checks token and maker", "own")
+    drawing.box(480, 30, 190, 250, "Assetlane", "checks token and maker", "own")
     drawing.box(740, 220, 120, 90, "S3", "your bucket")
     drawing.across(200, 478, 60, 'RequestUpload(uid: "ann", issue_token)')
     drawing.across(480, 202, 98, "upload, write targets, scoped token")
     drawing.down(110, 120, 218, "upload, targets, scoped token")
     drawing.across(200, 478, 246, "Bearer: the scoped token")
     drawing.text(339, 264, "WatchUpload, CompleteUpload …", "note", "middle")
-    drawing.bent("M200 296H240V322H700V265H738", "bytes")
-    drawing.text(339, 313, "PUT the bytes", anchor="middle")
+    drawing.bent("M200 290H240V306H700V265H738", "bytes")
+    drawing.text(339, 297, "PUT the bytes", anchor="middle")
     return drawing
 
 

@@ -58,7 +58,7 @@ class Player:
         return {**told, "token": token_of(reply.token)} if reply.HasField("token") else told
 
     def create_token(self, given: Told) -> Told:
-        """Tells the token: for an upload, or for partitions of a user."""
+        """Reports the token: for an upload, or for partitions of a user."""
         lifetime = Duration(seconds=given["lifetime_s"]) if "lifetime_s" in given else None
         if "upload_id" in given:
             request = CreateTokenRequest(upload_id=given["upload_id"], lifetime=lifetime)
@@ -161,7 +161,7 @@ def upload_of(upload: Upload) -> Told:
 
 
 def token_of(token: ScopedToken) -> Told:
-    """Returns a scoped token as the protocol tells it."""
+    """Returns a scoped token as the protocol writes it."""
     return {"token": token.token, "expire_unix_s": token.expire_time.seconds}
 
 

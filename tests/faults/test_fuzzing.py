@@ -30,7 +30,8 @@ from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import POLICY
 from tests.journeys.lanes import Told, put, request_for
-from tests.servers import settings_for
+from tests.servers import free_port, prepare_bucket, settings_for
+from tests.web_gateway.doors import Door, GrpcDoor, WebDoor
 
 from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
@@ -89,8 +90,8 @@ class Looking:
 class Fuzzer:
     """Sends messages one after the other, and notes what is wrong."""
 
-    def __init__(self, target: str, token: str | None, looking: Looking, ids: list[str]) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, door: Door, token: str | None, looking: Looking, ids: list[str]) -> None:
+        self._door = door
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._looking = looking
         self.ids: deque[str] = deque(["user/ann", "public", *ids], maxlen=40)
@@ -132,18 +133,11 @@ class Fuzzer:
 
     def _sent(self, method: MethodDescriptor, request: bytes) -> set[str]:
         """Sends one request; returns the ids that it may have touched: none if it was refused."""
-        path = f"/{method.containing_service.full_name}/{method.name}"
         answer_class = GetMessageClass(method.output_type)
-        answer: Message | None = None
         try:
-            if method.server_streaming:
-                begin: Any = self._channel.unary_stream(path, response_deserializer=answer_class.FromString)
-                watch = begin(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
-                answer = next(watch)
-                watch.cancel()
-            else:
-                call: Any = self._channel.unary_unary(path, response_deserializer=answer_class.FromString)
-                answer = call(request, metadata=self._metadata, timeout=CALL_LIMIT_S)
+            answer = answer_class.FromString(
+                self._door.first_answer(method, request, self._metadata, limit_s=CALL_LIMIT_S)
+            )
         except grpc.RpcError as error:
             self._refused(method, request, error)
             return set()
@@ -165,10 +159,6 @@ class Fuzzer:
         # The core of gRPC itself refuses what is larger than twice the limit, and has no details.
         if code.name in WRONG or (reason == "WITHOUT_REASON" and len(request) < 2 * 1024**2):
             self.flaws.append(f"{method.name}: {code.name} {error.details()!r} for {request[:300]!r}")
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self._channel.close()
 
 
 async def assets_of(server: ServerProcess, web: aiohttp.ClientSession, token: str | None, count: int) -> list[str]:
@@ -193,10 +183,18 @@ async def token_of_device(server: ServerProcess, token: str | None) -> str:
         return reply.token.token
 
 
-@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize(
+    ("over", "caller"),
+    [
+        *(("gRPC", caller) for caller in CALLERS),
+        ("the gateway", "anybody"),
+        ("the gateway", "device"),
+        *(pytest.param("the gateway", caller, marks=pytest.mark.long) for caller in ("user", "back end")),
+    ],
+)
 @pytest.mark.timeout(1200)
 async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_refused_is_stored(
-    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, caller: str
+    own_stack: EmbeddedStack, directory: Path, report: Report, seed: int, over: str, caller: str
 ) -> None:
     """A quarter of 20,000 messages, spread over the RPCs of the contract; the server is the same process at the end."""
     issuer = Issuer()
@@ -207,6 +205,7 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
         "heartbeat_seconds": "0.1",
         "sweep_seconds": "3600",
         "quota_uid_uploads": "5000",
+        "web_listen": f"127.0.0.1:{free_port()}",
     }
     if token is not None:
         key_file, policy_file = directory / "tokens.pem", directory / "policy.toml"
@@ -218,6 +217,7 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
             "policy_file": str(policy_file),
             "token_keys": str(directory / "rings"),
         }
+    await prepare_bucket(settings_for(own_stack.address, "fuzzed", changes["key_prefix"]))
     environment = environment_for(own_stack.address, "fuzzed", settings=changes)
     messages = scaled(MESSAGES // len(CALLERS))
     per_method = -(-messages // len(METHODS))
@@ -229,8 +229,9 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
         if caller == "device":
             token = await token_of_device(server, token)
         pid, began = server.pid, asyncio.get_running_loop().time()
-        fuzzer = Fuzzer(server.target, token, looking, [])
-        resources.callback(fuzzer.close)
+        door = GrpcDoor(server.target) if over == "gRPC" else WebDoor(f"http://{changes['web_listen']}")
+        resources.callback(door.close)
+        fuzzer = Fuzzer(door, token, looking, [])
         for method in METHODS:
             fuzzer.ids.extend(await assets_of(server, web, token, 3))
             await asyncio.to_thread(fuzzer.fuzz, method, per_method, seed)
@@ -240,7 +241,7 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
         counted = "\n".join(f"    {number:6} {status}" for status, number in fuzzer.statuses.most_common())
         flaws = "\n".join(fuzzer.flaws[:20])
         report(
-            f"fuzzing by {caller}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
+            f"fuzzing over {over} by {caller}: {count:,} messages to {len(METHODS)} RPCs in {seconds}, "
             f"{len(fuzzer.flaws)} wrong, {len(server.errors)} errors logged\n{counted}\n{flaws}"
         )
         assert fuzzer.flaws == []

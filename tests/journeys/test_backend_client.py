@@ -84,7 +84,7 @@ async def test_the_client_uploads_for_a_user_and_makes_tokens(
             with pytest.raises(PermissionDenied) as refused:
                 await backend.create_token(read=["user/bob"])
             assert refused.value.reason == "SCOPE_TOO_WIDE"
-            with pytest.raises(ValueError, match="one of both"):
+            with pytest.raises(ValueError, match="either upload_id, or read and write"):
                 await backend.create_token()
         async with Client(there.target, token=made.token) as device:
             assert [one.asset_id async for one in device.list_assets("user/ann")] == [asset.asset_id]
@@ -131,7 +131,7 @@ async def test_the_command_acts_for_a_user_and_makes_tokens(
         for words, told in refused:
             assert told in await command(*base, *words, code=1)
         misused: list[tuple[tuple[str, ...], str]] = [
-            (("token", "create"), "one of both"),
+            (("token", "create"), "either --upload"),
             (("token", "create", "--read", "x"), "--act-for"),
             (("--act-for", "ann", "--uid", "bob", "ls"), "two users"),
             (("--act-for", "ann", "token", "create", "--read", "x", "--lifetime", "soon"), "is not a time"),

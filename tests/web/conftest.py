@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
-import socket
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ from typing import Any, Final
 
 import pytest
 import pytest_asyncio
+from aiohttp import ClientSession
 from aiohttp import web as http
 from playwright.async_api import BrowserContext, Page, async_playwright
+from tests.access.certificates import Authority
 from tests.access.tokens import Issuer
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.objects.servers import http_server
-from tests.servers import prepare_bucket, settings_for
+from tests.servers import free_port, prepare_bucket, settings_for
+from tests.web_gateway.test_envoy import ENVOY, recipe
 
 from assetlane_server.local import StackAddress
 
@@ -28,6 +32,7 @@ PAGES: Final = WEB / "client" / "dist-browser"
 LIMIT_MS: Final = 60_000.0
 LIMIT_S: Final = 60.0
 _POLL_S: Final = 0.05
+_LOOK_S: Final = 0.005
 PART_BYTES: Final = 5 * 1024 * 1024
 ARGUMENTS: Final = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -35,32 +40,25 @@ ARGUMENTS: Final = [
 ]  # fmt: skip
 
 
-def free_port() -> int:
-    """Returns a port that is free now, below those that outgoing connections take."""
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 @dataclass
 class WebPlace:
     """A server that can be killed and started again on the same ports, and the pages of another origin."""
 
     server: ServerProcess
-    gateway: str
+    front: str
+    """Where the server is called: its web gateway, or an Envoy before its gRPC port."""
     url: str
-    """What pages call: the gateway, or what stands before the server."""
+    """What the pages of a test call: the front, unless the test says otherwise."""
     origin: str
     issuer: Issuer
     folder: Path
     tokens: list[str] = field(default_factory=list)
     """Every token that was handed to a page."""
     token_lifetime_s: float = 600.0
+    metrics: str = ""
+    """Where the server's metrics are."""
+    arguments: tuple[str, ...] = ()
+    """What Chromium needs to be told to reach the front."""
     sub: str = "ann"
     """Who uses the pages: each test has a user of its own, and so an empty partition."""
 
@@ -77,6 +75,21 @@ class WebPlace:
         """Kills the server as `kill -9` does, and starts it again."""
         await self.server.kill()
         await self.server.start()
+
+    async def watches(self) -> int:
+        """Returns how many watches of partitions the server has open."""
+        async with ClientSession() as session, session.get(self.metrics) as response:
+            text = await response.text()
+        found = re.search(
+            r"^assetlane_watches_open\{method=\"AssetService/WatchAssets\"\} ([0-9.]+)$", text, re.MULTILINE
+        )
+        return 0 if found is None else int(float(found[1]))
+
+    async def until_watches(self, count: int) -> None:
+        """Returns when the server has so many open. Raises TimeoutError."""
+        async with asyncio.timeout(LIMIT_S):
+            while await self.watches() != count:  # noqa: ASYNC110 - a process has no event for it
+                await asyncio.sleep(_LOOK_S)
 
     def file(self, name: str, size_bytes: int) -> Path:
         """Makes a file of random bytes."""
@@ -103,11 +116,12 @@ async def web_place(
         return await place[0].answer(request)
 
     async with http_server(answer) as origin:
-        web = f"127.0.0.1:{free_port()}"
+        web, metrics = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         values = {
             "listen": f"127.0.0.1:{free_port()}",
             "web_listen": web,
             "web_origins": origin,
+            "metrics_listen": metrics,
             "key_prefix": key_prefix,
             "jwt_key_file": str(folder / "tokens.pem"),
             "multipart_threshold_bytes": str(2 * PART_BYTES),
@@ -117,7 +131,53 @@ async def web_place(
         environment = environment_for(stack, database_name, settings=values, grace_seconds=5)
         async with server_process(environment, folder / "server.log") as server:
             place.append(WebPlace(server, f"http://{web}", f"http://{web}", origin, issuer, folder))
+            place[0].metrics = f"http://{metrics}/metrics"
             yield place[0]
+
+
+@asynccontextmanager
+async def envoy(place: WebPlace, folder: Path) -> AsyncIterator[str]:
+    """Envoy before the server's gRPC port, for the pages of the test's origin; yields its address."""
+    await asyncio.to_thread(folder.mkdir)
+    port = free_port()
+    path = recipe(folder, Authority(), port=port, admin_port=free_port(), behind=place.server.port)
+    text = path.read_text()
+    assert text.count('"https://app.example"') == 1
+    path.write_text(text.replace("https://app.example", place.origin))
+    options = ("--concurrency", "1", "--log-level", "warning", "--disable-hot-restart")
+    process = await asyncio.create_subprocess_exec(ENVOY, "-c", path, *options, stdout=DEVNULL, stderr=PIPE)
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            while not await listens(port):
+                assert process.returncode is None, "Envoy ended"
+                await asyncio.sleep(0.05)
+        yield f"https://files.example:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def listens(port: int) -> bool:
+    """Whether something takes connections on a port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
+@asynccontextmanager
+async def fronted_place(stack: StackAddress, folder: Path) -> AsyncIterator[WebPlace]:
+    """Serves as `web_place` does, with Envoy before the gRPC port."""
+    if not ENVOY.exists():
+        pytest.fail("Envoy is not installed: make setup")
+    async with web_place(stack, folder) as built, envoy(built, folder / "envoy") as url:
+        built.front = built.url = url
+        built.arguments = ("--host-resolver-rules=MAP files.example 127.0.0.1", "--ignore-certificate-errors")
+        yield built
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -134,7 +194,7 @@ async def place(shared_place: WebPlace, tmp_path: Path) -> WebPlace:
     shared_place.folder = tmp_path
     shared_place.tokens = []
     shared_place.token_lifetime_s = 600.0
-    shared_place.url = shared_place.gateway
+    shared_place.url = shared_place.front
     if not shared_place.server.is_running:
         await shared_place.server.start()
     return shared_place
@@ -159,9 +219,9 @@ async def chromium(profile: Path, *arguments: str) -> AsyncIterator[BrowserConte
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def browser(tmp_path: Path) -> AsyncIterator[BrowserContext]:
+async def browser(place: WebPlace, tmp_path: Path) -> AsyncIterator[BrowserContext]:
     """Chromium with a profile of this test's own."""
-    async with chromium(tmp_path / "profile") as context:
+    async with chromium(tmp_path / "profile", *place.arguments) as context:
         yield context
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.async_api import BrowserContext, Page, Request, Route
+from tests.conftest import Figures
 from tests.web.conftest import PART_BYTES, WebPlace, open_page, settled, until
 
 pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -320,6 +321,25 @@ async def test_eight_tabs_watch_over_one_connection(place: WebPlace, browser: Br
     await until(other, "window.lines.includes('SYNCED')")
     assert len(streams) == 3
     assert sorted(await other.evaluate("lines")) == sorted([f"PRESENT {second} 1", "SYNCED", f"PRESENT {third} 1"])
+
+
+async def test_a_closed_tab_frees_its_watch(place: WebPlace, browser: BrowserContext, figures: Figures) -> None:
+    """By the end of its connection, long before a heartbeat could not be sent."""
+    clock = asyncio.get_running_loop().time
+    await place.until_watches(0)
+    seconds = []
+    for _ in range(5):
+        page = await open_page(browser, place)
+        await page.evaluate(
+            "() => { window.lines = []; follow(client.watchAssets('public', {shared: false}), lines); }"
+        )
+        await until(page, "window.lines.includes('SYNCED')")
+        await place.until_watches(1)
+        began = clock()
+        await page.close()
+        await place.until_watches(0)
+        seconds.append(clock() - began)
+    figures(f"a tab is closed: its watch is free after {max(seconds) * 1000:.0f} ms at most, in {len(seconds)} tries")
 
 
 async def test_an_expired_token_is_replaced(place: WebPlace, browser: BrowserContext) -> None:

@@ -118,7 +118,7 @@ async def test_cancel(place: WebPlace, browser: BrowserContext) -> None:
 
 async def test_golden_retriever_goes_on_after_a_reload(place: WebPlace, tmp_path: Path) -> None:
     """The same upload: its id is kept with the file, and what has arrived is not sent again."""
-    async with chromium(tmp_path / "profile") as browser:
+    async with chromium(tmp_path / "profile", *place.arguments) as browser:
         page = await open_uppy(browser, place, "&gr")
         before = parts_put(page)
         await slow_down(page, 10_000_000)

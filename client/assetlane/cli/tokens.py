@@ -52,7 +52,7 @@ def create(
 ) -> None:
     """Make a token for one upload, or for partitions of the user of --act-for, and print it."""
     if bool(upload_id) == bool(read or write):
-        raise typer.BadParameter("give --upload, or --read and --write: one of both")
+        raise typer.BadParameter("give either --upload, or --read and --write")
     if not upload_id and not context.ensure_object(Connection).uid:
         raise typer.BadParameter("say for whom: assetlane --act-for UID token create", param_hint="--act-for")
     asked = None

@@ -1,4 +1,4 @@
-"""Keeps every caller within the quotas: what the heart and the edge call, in the places of what they called before."""
+"""Keeps every caller within the quotas: wraps what use cases and servicers call."""
 
 import asyncio
 import logging

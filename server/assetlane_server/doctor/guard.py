@@ -101,7 +101,7 @@ async def _rings(settings: Settings, now: datetime) -> Finding:
     if found.verdict is not Verdict.OK:
         return found
     if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
-        return warning(name, told_of, "Whoever reads it can make tokens: `chmod 600`.")
+        return warning(name, told_of, "Anybody who reads it can make tokens: `chmod 600`.")
     return found
 
 

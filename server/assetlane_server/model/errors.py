@@ -1,4 +1,4 @@
-"""What the heart refuses, and why. Every class has a stable `reason`: programs match on it, never on text."""
+"""What use cases refuse, and why. Every class has a stable `reason`: programs match on it, never on text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ def is_sniffed(content_type: str) -> bool:
 
 
 def mislabelled(promise: VariantPromise, start: bytes) -> Failure | None:
-    """Returns how the first bytes of an object belie its declared type, None if they do not.
+    """Returns how the first bytes of an object contradict its declared type, None if they do not.
 
     An empty object fits every type.
     """

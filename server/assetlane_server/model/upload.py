@@ -1,10 +1,10 @@
-"""An upload, the asset that comes of it, and their lives: values and transitions, no I/O.
+"""An upload and its asset: values and transitions, no I/O.
 
     PENDING -> INITIALIZED -> UPLOADED -> COMPLETED
 
-An upload and its asset are one record. Every transition of the upload returns the next Upload with one more entry in
-its history, and several of them can become durable together; a refresh or the deletion of the asset returns the next
-Asset. Either is saved with one update that is conditional on the revision before.
+An upload and its asset are one record. A transition of the upload returns a new Upload with one more entry in its
+history; several transitions can be saved together. A refresh or deletion of the asset returns a new Asset. Each is
+saved with one update, which applies only if the record still has the previous revision.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ from assetlane_server.model.media_types import canonical
 
 ORIGINAL = "original"
 
-# How long a server has for what it does to an upload, before another one does it again.
+# How long a server may work on an upload before another one takes over.
 WORK_LEASE = timedelta(minutes=1)
 # The store's clock may be a little behind ours.
 SWEEP_MARGIN = timedelta(seconds=5)
-# A store looks at a URL's life when the PUT begins: one that began just before the end goes on after it. 5 GiB
-# in a day are 62 KB/s.
+# A store checks the expiry of a URL when the PUT begins: a PUT that begins just before the expiry continues after it.
+# 5 GiB in a day are 62 KB/s.
 LONGEST_PUT = timedelta(days=1)
-# When the sweeper looks at an upload whose write URLs live: its client may be gone, and its bytes may all be there.
+# When the sweeper looks at an upload whose write URLs are still valid: its client may be gone, its bytes all there.
 FIRST_LOOKS = (timedelta(minutes=15), timedelta(hours=1))
-LOOK_INTERVAL = timedelta(hours=6)  # after those
-# How long the record of a deleted asset outlives it: a day longer than a resume token, whose holder has to hear of it.
+LOOK_INTERVAL = timedelta(hours=6)  # after FIRST_LOOKS
+# How long the record of a deleted asset is kept: a day longer than a resume token, whose holder has to hear of it.
 DELETED_KEPT_FOR = timedelta(days=8)
 
 LedgerTime = NewType("LedgerTime", int)
@@ -38,7 +38,7 @@ LedgerTime = NewType("LedgerTime", int)
 
 
 class Status(StrEnum):
-    """Where an upload is in its life."""
+    """The status of an upload."""
 
     PENDING = "PENDING"
     INITIALIZED = "INITIALIZED"
@@ -50,7 +50,7 @@ class Status(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing can follow."""
+        """Whether no other status can follow."""
         return self not in _NEXT
 
 
@@ -90,7 +90,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What people and programs say about an asset; stored and handed back unchanged."""
+    """What people and programs say about an asset; stored and returned unchanged."""
 
     title: str = ""
     caption: str = ""
@@ -109,11 +109,11 @@ class VariantPromise:
     sha256: bytes = b""  # 32 bytes, or empty: not promised
     width_px: int = 0
     height_px: int = 0
-    promises_parts: bool = False  # whether the SHA-256 of every part is promised, should there be parts
-    key: str = ""  # the object's key: the server's choice, see paths.py
-    part_size_bytes: int = 0  # of every part but the last: the server's choice, see parts.py; 0: a single PUT
-    # What the object is stored and served with. Not kept: `serving.served` fills them in when something is signed;
-    # where it was forgotten nothing is shown, and no cache shares it.
+    promises_parts: bool = False  # whether the SHA-256 of every part is promised, if it is sent in parts
+    key: str = ""  # the object's key, chosen by the server: see paths.py
+    part_size_bytes: int = 0  # of every part but the last, chosen by the server: see parts.py; 0: a single PUT
+    # The headers that the object is stored and served with. Not saved: they are filled in before something is signed.
+    # The defaults are the safe ones: no browser displays the object, no shared cache keeps it.
     content_disposition: str = "attachment"
     cache_control: str = "private"
 
@@ -161,17 +161,17 @@ class Asset:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether it is out of the ledger."""
+        """Whether it was deleted."""
         return self.delete_time is not None
 
     def refreshed(self, now: datetime) -> "Asset":
-        """Its read URLs are signed as of `now`, to the second; the instant never goes back."""
+        """Returns it with read URLs signed at `now`, to the second; `refresh_time` never goes back."""
         return replace(
             self, revision=self.revision + 1, refresh_time=max(self.refresh_time, whole_second(now)), change_time=None
         )
 
     def deleted(self, now: datetime) -> "Asset":
-        """It is out of the ledger, and what was said about it is erased."""
+        """Returns it deleted, with its details and notices erased."""
         return replace(
             self, revision=self.revision + 1, delete_time=now, details=Details(), notices=(), change_time=None
         )
@@ -189,7 +189,7 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One attempt to bring one asset in."""
+    """One attempt to store one asset."""
 
     upload_id: str
     uid: str
@@ -208,15 +208,15 @@ class Upload:
     notices: tuple[Notice, ...] = ()  # what the caller left out
     failure: Failure | None = None
     targets_signed_at: datetime | None = None
-    targets_expire_time: datetime | None = None  # no write URL ever handed out lives longer
-    write_url_lifetime: timedelta | None = None  # as the request asked; None: the server's choice
+    targets_expire_time: datetime | None = None  # no write URL that was ever returned lives longer
+    write_url_lifetime: timedelta | None = None  # as the request asked; None: the server's default
     sweep_time: datetime | None = None  # when the sweeper looks at it next; None: never
-    is_swept: bool = False  # it is final and its strays are deleted, or its asset is deleted with all its objects
-    kept_for: timedelta = timedelta(days=30)  # how long its record outlives it
-    # The store's own ids of the multipart uploads that were opened, by variant name; empty while PENDING.
+    is_swept: bool = False  # it is final, and what arrived is deleted; or its asset and all its objects are
+    kept_for: timedelta = timedelta(days=30)  # how long its record is kept after its end
+    # The store's ids of the multipart uploads that were opened, by variant name; empty while PENDING.
     multipart_ids: Mapping[str, str] = field(default_factory=dict)
-    request_sha256: bytes = b""  # of what was asked for, see `request_digest`; empty: it has no request id
-    asset: Asset | None = None  # there if and only if it is COMPLETED; also when it was deleted since
+    request_sha256: bytes = b""  # of what was requested, see `request_digest`; empty: it has no request id
+    asset: Asset | None = None  # set if and only if it is COMPLETED; stays set when the asset is deleted
 
     @property
     def status(self) -> Status:
@@ -230,22 +230,22 @@ class Upload:
 
     @property
     def readable_asset(self) -> Asset | None:
-        """Its asset, unless it has none or that was deleted."""
+        """Its asset; None when it has none or the asset was deleted."""
         return None if self.asset is None or self.asset.is_deleted else self.asset
 
     @property
     def is_public(self) -> bool:
-        """Whether the asset's URLs are unsigned and permanent: only when 0 hours were asked for."""
+        """Whether the asset's URLs are unsigned and permanent: only when the request asked for 0 hours."""
         return self.expiration_hours == 0
 
     @property
     def is_multipart(self) -> bool:
-        """Whether a variant arrives in parts: something has to be opened at the store then."""
+        """Whether a variant arrives in parts: then a multipart upload has to be opened at the store."""
         return any(variant.part_size_bytes for variant in self.variants)
 
     @property
     def keys(self) -> list[str]:
-        """Every key under which the store may hold something of it."""
+        """Every key under which the store may have an object of it."""
         return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
     def after(self, revision: int) -> Iterator["Upload"]:
@@ -257,17 +257,17 @@ class Upload:
             yield self
 
     def initialized(self, now: datetime, targets_lifetime: timedelta, acted_by: str = "") -> "Upload":
-        """The write targets are signed as of `now`, for that long but not beyond the deadline."""
+        """Returns it with write targets signed at `now`, valid for that long but not beyond the deadline."""
         return self._moved(Status.INITIALIZED, now, acted_by=acted_by).with_targets(now, targets_lifetime)
 
     def renewed(self, now: datetime, targets_lifetime: timedelta) -> "Upload":
-        """The write targets are signed again: no status change. No instant ever goes back."""
+        """Returns it with write targets signed again. The status stays; no instant ever goes back."""
         return self.with_targets(max(now, self.targets_signed_at or now), targets_lifetime)
 
     def with_targets(self, signed_at: datetime, lifetime: timedelta) -> "Upload":
-        """Its targets are signed at that instant, for that long but not beyond the deadline.
+        """Returns it with write targets signed at that instant, valid for that long but not beyond the deadline.
 
-        `lifetime` is the server's own: it counts where the request asked for none.
+        `lifetime` is the server's default, used where the request asked for no other.
         """
         expire_time = min(signed_at + (self.write_url_lifetime or lifetime), self.expire_time)
         if self.targets_expire_time is not None:
@@ -276,11 +276,11 @@ class Upload:
         return replace(renewed, sweep_time=renewed.next_look(signed_at))
 
     def next_look(self, now: datetime) -> datetime:
-        """Returns when the sweeper looks at it next while its bytes may be on their way.
+        """Returns when the sweeper looks at it next while its bytes may still be sent.
 
-        At the end of its targets, 15 minutes and an hour after they were signed, then every 6 hours, and last at the
-        deadline: so an upload whose client has vanished ends soon after its bytes are there, however long its write
-        URLs live.
+        It looks when the targets expire, 15 minutes and an hour after they were signed, then every 6 hours, and last
+        at the deadline. So an upload whose client has gone ends soon after its bytes are there, however long its
+        write URLs live.
         """
         deadline = self.expire_time + SWEEP_MARGIN
         signed_at = self.targets_signed_at or self.create_time
@@ -289,27 +289,27 @@ class Upload:
         return min((look + SWEEP_MARGIN for look in looks if now < look + SWEEP_MARGIN < deadline), default=deadline)
 
     def uploaded(self, now: datetime, acted_by: str = "") -> "Upload":
-        """The bytes are said to be there."""
+        """Returns it UPLOADED: the caller says that the bytes are there."""
         return self._moved(Status.UPLOADED, now, acted_by=acted_by)
 
     def completed(self, now: datetime, asset: Asset, acted_by: str = "") -> "Upload":
-        """Every variant is proved, and this asset is what arrived."""
+        """Returns it COMPLETED: every variant is proved, and this is the asset."""
         return replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
 
     def cancelled(self, now: datetime, acted_by: str = "") -> "Upload":
-        """Its owner gave it up."""
+        """Returns it CANCELLED by its owner."""
         return self._moved(Status.CANCELLED, now, "CANCELLED_BY_OWNER", acted_by)
 
     def expired(self, now: datetime) -> "Upload":
-        """The deadline passed and variants are missing."""
+        """Returns it EXPIRED: the deadline passed and variants are missing."""
         return self._moved(Status.EXPIRED, now, "DEADLINE_PASSED")
 
     def failed(self, now: datetime, failure: Failure, acted_by: str = "") -> "Upload":
-        """What arrived is not what was promised, or the server cannot go on."""
+        """Returns it FAILED: what arrived is not what was promised, or the server cannot continue."""
         return replace(self._moved(Status.FAILED, now, failure.reason, acted_by), failure=failure)
 
     def may_become(self, status: Status) -> bool:
-        """Whether the life of an upload leads from the current status to that one in one step."""
+        """Whether that status can follow the current one directly."""
         return status in _NEXT.get(self.status, frozenset())
 
     def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
@@ -321,18 +321,18 @@ class Upload:
         return replace(self, history=(*self.history, change), sweep_time=self._next_sweep(status, time))
 
     def _next_sweep(self, status: Status, time: datetime) -> datetime | None:
-        """Returns when the sweeper has something to do for an upload that takes on this status.
+        """Returns when the sweeper has to look at an upload that enters this status.
 
-        A server that works on an upload has WORK_LEASE; then its server counts as dead. What arrives through a write
-        URL that still lives can only be deleted for good after that URL's end.
+        A server that works on an upload has WORK_LEASE; after that it is taken for dead. Objects that can still arrive
+        through a valid write URL can only be deleted for good after that URL has expired.
         """
         match status:
             case Status.PENDING | Status.UPLOADED:
                 return time + WORK_LEASE
             case Status.INITIALIZED:
-                return None  # `with_targets` knows
+                return None  # set by `with_targets`
             case Status.COMPLETED:
-                # Nothing is left to do, but for a multipart upload that a server opened a second time and died.
+                # Nothing is left to do, except for a multipart upload that a server opened again before it died.
                 return max(time, self.write_end) + LONGEST_PUT if self.is_multipart else None
             case _:
                 return max(time, self.write_end) + SWEEP_MARGIN
@@ -343,24 +343,24 @@ class Upload:
         return self.targets_expire_time or self.create_time
 
     def next_deletion(self, now: datetime) -> datetime | None:
-        """Returns when the objects of its deleted asset are deleted again, None when nothing can come back."""
-        # First when no URL lives any more, then when what began in its URL's life has ended too.
+        """Returns when the objects of its deleted asset are deleted again; None when no object can arrive any more."""
+        # First when every URL has expired, then when every PUT that began before that has ended.
         looks = (self.write_end + SWEEP_MARGIN, self.write_end + LONGEST_PUT)
         return next((look for look in looks if now < look), None)
 
     @property
     def purge_time(self) -> datetime:
-        """When its record goes: it has ended without an asset, or its asset was deleted."""
+        """When its record is removed: it ended without an asset, or its asset was deleted."""
         if self.asset is not None and self.asset.delete_time is not None:
             return max(self.asset.delete_time + DELETED_KEPT_FOR, self.write_end + LONGEST_PUT)
         return self.history[-1].time + self.kept_for
 
     def without_words(self) -> "Upload":
-        """What was said about it is erased: for a record whose asset is deleted."""
+        """Returns it with details and notices erased: for a record whose asset is deleted."""
         return replace(self, details=Details(), notices=())
 
     def without_places(self) -> "Upload":
-        """Where it was filed is erased: for a record whose asset is deleted, and whose objects cannot come back."""
+        """Returns it with path and keys erased: for a deleted asset whose objects cannot arrive again."""
         return replace(
             self,
             file_path="",
@@ -379,10 +379,10 @@ class Upload:
 
 
 def request_digest(upload: Upload) -> bytes:
-    """Returns the SHA-256 of what was asked for, whatever ids, keys and times the server gave.
+    """Returns the SHA-256 of what was requested, without the ids, keys and times that the server chose.
 
-    The session does not count: a process that goes on with an upload after a crash is a new one. A digest is stored
-    for as long as its record: what is added to a request later may count only where it is not the default.
+    The session is not part of it: a process that continues an upload after a crash has a new session. Digests are
+    stored, so a field that is added to the request later may only count where it is not at its default.
     """
     details, plan = upload.details, upload.cut_plan
     words: dict[str, object] = {
@@ -420,5 +420,5 @@ def request_digest(upload: Upload) -> bytes:
 
 
 def whole_second(instant: datetime) -> datetime:
-    """Returns the start of its second: SigV4 knows no finer time."""
+    """Returns the start of its second: SigV4 counts in whole seconds."""
     return instant.replace(microsecond=0)

@@ -8,7 +8,7 @@ from assetlane_server.model.upload import Upload
 
 
 class Access(Protocol):
-    """What one caller may do. Whatever the heart does for a caller asks it first."""
+    """What one caller may do. Every use case asks it before it acts for a caller."""
 
     @property
     def kind(self) -> CallerKind:

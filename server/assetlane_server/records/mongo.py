@@ -557,7 +557,7 @@ async def _database(
 
 
 def _close(client: "AsyncIOMotorClient[Document]") -> None:
-    # It informs the server that its sessions end: a courtesy, not worth a wait for one that does not answer.
+    # It informs the server that its sessions end: not worth waiting for a server that does not answer.
     with pymongo.timeout(_CLOSE_LIMIT_S):
         client.close()
 

@@ -1,18 +1,19 @@
-"""The ledger writer: group commit. Inserts and status changes of one process travel together.
+"""The ledger writer: group commit. Inserts and status changes of one process are sent together.
 
-What waits goes as one unordered bulk write while the one before is under way. Nothing waits for company: a write that
-finds no other goes at once, by itself. Each caller gets the outcome of its own write:
+While one bulk write is in progress, new writes wait; then all that wait are sent as the next unordered bulk write. A
+write never waits for others to join it: if none is in progress, it is sent at once. Each caller receives the outcome
+of its own write:
 
-- An operation is encoded when it is handed in. One that cannot be encoded, or is too large, raises there and then: in a
-  bulk write it would take all others with it.
-- A document is in one batch at a time, so a second change of it finds the first one made, or lost.
-- A bulk write says which inserts met a duplicate key, but of its updates only how many matched. When some did not, the
-  documents are read and each change is recognised by its id.
-- When the server could not say that a batch is durable (a write-concern error, a lost reply, a time-out), all of it is
-  LEDGER_UNAVAILABLE: each caller may repeat, since every write is conditional.
+- An operation is encoded before it waits. If it cannot be encoded, or is too large, its caller gets the error at once:
+  in a bulk write it would make all others fail.
+- A document is in one batch at a time, so a second change of it is sent after the first one has succeeded or failed.
+- A bulk write reports which inserts met a duplicate key, but only how many of its updates matched. If some did not
+  match, the documents are read, and each change is found by its id.
+- If the server did not confirm that a batch is durable (a write-concern error, a lost reply, a time-out), all of its
+  writes are LEDGER_UNAVAILABLE. Each caller may retry, since every write is conditional.
 
-Needs nothing that MongoDB 6 does not have: the bulk write of MongoDB 8 that reports each update is not used. Given the
-collection, imports no Motor.
+MongoDB 6 is enough: the bulk write of MongoDB 8 that reports each update is not used. The collection is passed in; this
+module does not import Motor.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
 from assetlane_server.records.documents import CHANGE_IDS, Change, Document, change_ids_of
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
-_AT_ONCE: Final = 2  # batches under way: while one is waited for, another is put together
+_AT_ONCE: Final = 2  # batches in progress: while one waits for MongoDB, the next one is prepared
 _MOST_OPERATIONS: Final = 500  # of a batch
 _MOST_BYTES: Final = 8 * 1024 * 1024  # of a batch
 _DUPLICATE_KEY: Final = 11000
@@ -41,7 +42,7 @@ _DUPLICATE_KEY: Final = 11000
 
 @dataclass(slots=True, eq=False)
 class _Write:
-    """One write that waits, or is under way. Its outcome is whether it was made; False: a race or a key was lost."""
+    """One write that waits or is in progress. Its outcome: whether it was made; False: no match, or a duplicate key."""
 
     document_id: Any
     parts: tuple[RawBSONDocument, ...]  # a document to insert, or a query and an update
@@ -63,7 +64,7 @@ class _Write:
 
 
 class LedgerWriter:
-    """Writes to one collection. Every method may raise LedgerUnavailable: then it is not known whether it was made."""
+    """Writes to one collection. After LedgerUnavailable, which every method may raise, a write may have been made."""
 
     def __init__(
         self,
@@ -73,14 +74,14 @@ class LedgerWriter:
         unavailable: Callable[[PyMongoError], LedgerUnavailable],
         max_waiting: int,
     ) -> None:
-        """`asking` has an operation of that name metered; `max_waiting` is when `insert` refuses."""
+        """`asking` measures an operation of that name; with `max_waiting` writes waiting, `insert` refuses."""
         self._collection = collection
         self._asking = asking
         self._unavailable = unavailable
         self._max_waiting = max_waiting
         self._waiting: deque[_Write] = deque()
         self._under_way: set[Any] = set()  # ids of the documents in batches
-        self._running = 0  # tasks that will look for a batch again before they end
+        self._running = 0  # tasks that will look for another batch before they end
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -89,18 +90,18 @@ class LedgerWriter:
         return len(self._waiting)
 
     async def insert(self, document: Document) -> bool:
-        """Stores a document; returns False if a unique key is there already. Raises LedgerBusy, ValueError."""
+        """Stores a document; returns False if a unique key exists already. Raises LedgerBusy, ValueError."""
         if len(self._waiting) >= self._max_waiting:
             raise LedgerBusy
         return await self._write(document["_id"], (_encoded(document),), None)
 
     async def update(self, change: Change) -> bool:
-        """Makes a change if its query still matches; returns whether it did. Raises ValueError."""
+        """Applies a change if its query still matches; returns whether it did. Raises ValueError."""
         parts = _encoded(change.query), _encoded(change.update)
         return await self._write(change.query["_id"], parts, change.change_id)
 
     async def finish(self) -> None:
-        """Returns when nothing is under way any more. Every operation has a time limit of its own."""
+        """Returns when nothing is in progress any more. Every operation has its own time limit."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -108,7 +109,7 @@ class LedgerWriter:
         outcome: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(document_id, parts, change_id, copy_context(), outcome))
         self._go()
-        # Cancelled, it takes its write back if that still waits; a batch that is under way goes on without it.
+        # A caller that is cancelled withdraws a write that still waits; a batch in progress continues without it.
         return await outcome
 
     def _go(self) -> None:
@@ -120,28 +121,28 @@ class LedgerWriter:
 
     async def _run(self) -> None:
         try:
-            # It ends when nothing is left, or only what needs a document of the other's batch: then that one goes on.
+            # Ends when nothing is left but writes to documents of the other task's batch, which that task will send.
             while batch := self._next_batch():
                 await self._sent(batch)
         finally:
-            # Not when the task is found to be done, which is later: a write that comes between would wait for ever.
+            # Here, not in a done callback, which runs later: a write that arrived in between would wait for ever.
             self._running -= 1
 
     async def _sent(self, batch: list[_Write]) -> None:
         ids = {write.document_id for write in batch}
         self._under_way |= ids
-        # On behalf of its first caller: traces have to hang somewhere.
+        # In the context of its first caller, so that the span has a parent.
         sending = asyncio.get_running_loop().create_task(self._send(batch), context=batch[0].context)
         try:
             await sending
         finally:
             self._under_way -= ids
             for write in batch:
-                if not write.outcome.done():  # this task was cancelled, or met what nobody expected
+                if not write.outcome.done():  # this task was cancelled, or raised an unexpected error
                     write.outcome.set_exception(LedgerUnavailable("The ledger's writer ended: call again."))
 
     def _next_batch(self) -> list[_Write]:
-        """Takes the writes that wait, in their order, but for those whose document is in a batch already."""
+        """Takes the waiting writes, in order, except those whose document is in a batch already."""
         batch: list[_Write] = []
         ids: set[Any] = set()
         size_bytes = 0
@@ -149,7 +150,7 @@ class LedgerWriter:
         while self._waiting and len(batch) < _MOST_OPERATIONS and size_bytes < _MOST_BYTES:
             write = self._waiting.popleft()
             if write.outcome.done():
-                continue  # its caller has gone
+                continue  # its caller was cancelled
             if write.document_id in ids or write.document_id in self._under_way:
                 left.append(write)
                 continue
@@ -207,7 +208,7 @@ class LedgerWriter:
         return [self._outcome(index, write, failed, made) for index, write in enumerate(batch)]
 
     async def _made(self, batch: list[_Write], updates: Iterable[int]) -> set[int]:
-        """Finds out which updates were made: some were not, and the server does not say which."""
+        """Returns which updates were made: some were not, and the server does not report which."""
         ids = [batch[index].document_id for index in updates]
         with self._asking("find"):
             documents = await self._collection.find({"_id": {"$in": ids}}, CHANGE_IDS).to_list(None)
@@ -227,7 +228,7 @@ class LedgerWriter:
 
 
 def _encoded(document: Document) -> RawBSONDocument:
-    """Returns a document as it travels. Raises ValueError for what no document can hold, and for one too large."""
+    """Returns an encoded document. Raises ValueError when it cannot be encoded or is too large."""
     try:
         raw = encode(document)
     except (BSONError, OverflowError, UnicodeError) as error:

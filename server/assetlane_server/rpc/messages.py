@@ -1,4 +1,4 @@
-"""Between messages and the heart's values, both ways. Pure."""
+"""Converts between messages of the contract and values of the model, both ways. Pure."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta

@@ -1,1 +1,1 @@
-"""The heart: what an upload and an asset are, and what may happen to them. Pure but for its ports."""
+"""The use cases: what happens to uploads and assets. No I/O but through the ports."""

@@ -148,12 +148,12 @@ class UploadBroker:
         Returns the upload, COMPLETED with its asset, or FAILED.
         Raises UploadNotFound, VariantsMissing (nothing changed), WrongStatus.
         """
-        # Read out here: nobody but the owner may start the work, share its outcome, or tell that it goes on.
+        # Read out here: nobody but the owner may start the work, share its outcome, or learn that it is running.
         upload = await self.get_upload(upload_id, access)
         return await self._completions.run(
             upload_id,
             lambda: self._complete(upload, access),
-            # Whoever joins may have stored the last variant after those at work had looked for it.
+            # A caller that joins may have stored the last variant after the running work had looked for it.
             stale=(VariantsMissing,),
         )
 
@@ -267,7 +267,7 @@ class UploadBroker:
         return page, page_token(self._signer, before_id, filters)
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int], access: Access) -> None:
-        """Tells the watchers how many bytes of each variant are under way or there; newest only.
+        """Reports to the watchers how many bytes of each variant were sent so far; newest only.
 
         Raises InvalidRequest, UploadNotFound, WrongStatus.
         """

@@ -23,7 +23,6 @@ const REPORT_INTERVAL_MS = 400;
 const REPORT_AFTER_MS = 500;
 /** After a listing of parts: a store that counts in seconds must know which part is the newer one. */
 const REPLACE_DELAY_MS = 1_000;
-/** Of one upload at a time; how many are sent at once is the client's `parallel`. */
 const PARTS_AT_ONCE = 4;
 
 export type UploadState = "preparing" | "requesting" | "sending" | "paused" | "completing" | "completed" | "failed" | "cancelled";
@@ -61,6 +60,11 @@ export interface UploadOptions extends PrepareOptions {
   readonly sessionId?: string | undefined;
   /** Makes the upload go on where an earlier one with the same file and id stopped. Default: a new id. */
   readonly requestId?: string | undefined;
+  /**
+   * How many parts of the file are under way at once, within the client's `parallel`: what an interruption costs at
+   * most. Default: 4, in the outbox 1.
+   */
+  readonly partsAtOnce?: number | undefined;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
   /** Cancels the upload. */
   readonly signal?: AbortSignal | undefined;
@@ -97,6 +101,7 @@ export class UploadTask {
   #reportTimer: ReturnType<typeof setTimeout> | undefined;
   #reportsAt = 0;
   #isReporting = true;
+  readonly #partsAtOnce: number;
 
   constructor(
     private readonly server: UploadServer,
@@ -106,6 +111,9 @@ export class UploadTask {
     private prepared?: Prepared,
     private readonly onPrepared?: (prepared: Prepared) => Promise<void>,
   ) {
+    const { partsAtOnce = PARTS_AT_ONCE } = options;
+    if (!Number.isInteger(partsAtOnce) || partsAtOnce < 1) throw new RangeError(`partsAtOnce is at least 1, not ${partsAtOnce}`);
+    this.#partsAtOnce = partsAtOnce;
     this.requestId = options.requestId ?? uuid();
     this.#sizeBytes = file.size;
     const stop = () => void this.cancel().catch(() => undefined); // `asset` rejects, and says why
@@ -278,7 +286,7 @@ export class UploadTask {
         );
       }
     };
-    await Promise.all(Array.from({ length: Math.min(PARTS_AT_ONCE, target.partCount) }, sendNext));
+    await Promise.all(Array.from({ length: Math.min(this.#partsAtOnce, target.partCount) }, sendNext));
   }
 
   #transfer(key: string, startedMs: number, renew: () => Promise<PresignedRequest>, signal: AbortSignal): Transfer {

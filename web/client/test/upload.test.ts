@@ -100,6 +100,27 @@ describe("an upload", () => {
     expect(Object.fromEntries(server.stored)).toEqual({ "original/1": "aaaa", "original/2": "bbbb", "original/3": "cc" });
   });
 
+  test.each([1, 2])("has %i parts under way at once where that is asked for", async (partsAtOnce) => {
+    const server = new FakeServer();
+    const { send } = server;
+    let underWay = 0;
+    let most = 0;
+    server.send = async (...args) => {
+      most = Math.max(most, ++underWay);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      return send(...args).finally(() => (underWay -= 1));
+    };
+    server.partCount = 6;
+    await new UploadTask(server, bytes("aaaabbbbccccddddeeeef"), { partsAtOnce }).asset;
+    expect([server.puts.length, most]).toEqual([6, partsAtOnce]);
+  });
+
+  test("refuses a number of parts that sends nothing", () => {
+    for (const partsAtOnce of [0, -1, 1.5, Number.NaN]) {
+      expect(() => new UploadTask(new FakeServer(), bytes("x"), { partsAtOnce })).toThrow(/partsAtOnce is at least 1/);
+    }
+  });
+
   test("sends only parts that the store does not have, or has with other bytes", async () => {
     const server = new FakeServer();
     server.partCount = 3;
