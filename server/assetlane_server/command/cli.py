@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack
@@ -152,7 +153,8 @@ def doctor(as_json: _Json = False) -> None:
     from assetlane_server.command.operations import examination
     from assetlane_server.command.reports import report_findings
 
-    if not _run(report_findings(examination(os.environ), as_json, _print)):
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not _run(report_findings(examination(os.environ), as_json, _print, columns=columns)):
         raise typer.Exit(1)
 
 

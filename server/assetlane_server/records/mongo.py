@@ -8,6 +8,7 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 
 import asyncio
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, suppress
@@ -572,6 +573,10 @@ def _told_of_uri(error: Exception) -> str:
     return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
 
 
+_DETAILS = re.compile(r"\[Errno -?\d+\] | ?\(configured timeouts: [^)]*\)")  # of the driver and the system
+
+
 def _told(error: PyMongoError) -> str:
     """Returns the first line of what the driver says: the rest is a dump of its view of the topology."""
-    return str(error).split(", Timeout:")[0].partition("\n")[0][:300]
+    said = str(error).split(", Timeout:")[0].partition("\n")[0]
+    return _DETAILS.sub("", said)[:300]
