@@ -45,25 +45,51 @@ def begin() -> None:
     epilog=examples("assetlane-server keys", "list", "list --json"),
 )
 def list_keys(as_json: _Json = False) -> None:
-    """Print every ring and key, oldest first; never a secret."""
+    """Print every ring and key, oldest first; never a secret.
+
+    In a pipe each key is one line of ring, key, state, and the instants of its creation and first signature, with tabs
+    between them.
+    """
 
     async def work(store: RingStore, now: "datetime") -> None:
         rings = await store.read_rings()
         for ring in rings.values():
             if ring.fault:
                 typer.echo(f"{ring.fault}: drop the ring and begin another", err=True)
-        for name, ring in sorted(rings.items()):
-            for key in ring.keys:
-                facts = {
-                    "ring": name,
-                    "key": key.key_id,
-                    "state": key.state(now),
-                    "created": key.create_time.isoformat(timespec="seconds"),
-                    "signs_from": key.use_time.isoformat(timespec="seconds"),
-                }
-                typer.echo(json.dumps(facts) if as_json else "  ".join(facts.values()))
+        rows = [
+            {
+                "ring": name,
+                "key": key.key_id,
+                "state": key.state(now),
+                "created": f"{key.create_time:%Y-%m-%dT%H:%M:%SZ}",
+                "signs_from": f"{key.use_time:%Y-%m-%dT%H:%M:%SZ}",
+            }
+            for name, ring in sorted(rings.items())
+            for key in ring.keys
+        ]
+        if as_json:
+            for row in rows:
+                typer.echo(json.dumps(row))
+        elif sys.stdout.isatty():
+            for line in _table(rows):
+                typer.echo(line)
+        else:
+            for row in rows:
+                typer.echo("\t".join(row.values()))
 
     _with_store(work)
+
+
+def _table(rows: list[dict[str, str]]) -> list[str]:
+    """Returns a line for each key below their titles, or that there is none."""
+    if not rows:
+        return ["There are no keys yet: assetlane-server keys add RING"]
+    shown = [
+        {"ring": row["ring"], "key": row["key"], "state": row["state"], "signs from": row["signs_from"]} for row in rows
+    ]
+    lines = [{name: name.upper() for name in shown[0]}, *shown]
+    widths = {name: max(len(line[name]) for line in lines) for name in shown[0]}
+    return ["  ".join(text.ljust(widths[name]) for name, text in line.items()).rstrip() for line in lines]
 
 
 @keys.command(cls=Command, short_help="Add a key to a ring.", epilog=examples("assetlane-server keys", "add clinic"))
@@ -115,9 +141,8 @@ def drop(
         if key is None:
             if not await store.drop_ring(ring):
                 raise RingUnchanged(f"there is no ring {ring}")
-            typer.echo(
-                f"Dropped ring {ring}: no token of its keys is accepted any more. To begin another: keys add {ring}"
-            )
+            typer.echo(f"Dropped ring {ring}: no token of its keys is accepted any more.")
+            typer.echo(f"To begin another: assetlane-server keys add {ring}")
             return
 
         def without(one: Ring) -> Ring:
