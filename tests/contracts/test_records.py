@@ -93,6 +93,19 @@ async def test_renewal_needs_the_revision_and_never_goes_back(records: Ledger) -
     assert not await records.renew_targets(later)
 
 
+@pytest.mark.parametrize("is_completed", [False, True])
+async def test_a_status_change_keeps_targets_that_were_renewed_meanwhile(records: Ledger, is_completed: bool) -> None:
+    """The server that makes it has read the upload before: a URL that was handed out since lives longer."""
+    upload = await records.insert_upload(initialized())
+    renewed = upload.renewed(NOW + timedelta(minutes=5), QUARTER)
+    assert await records.renew_targets(renewed)
+    ended = completed(upload) if is_completed else upload.cancelled(NOW)
+    assert await records.advance_upload(ended, after_revision=upload.revision)
+    stored = await records.find_upload(upload.upload_id)
+    assert stored is not None
+    assert (stored.targets_signed_at, stored.write_end) == (renewed.targets_signed_at, renewed.write_end)
+
+
 async def test_uploads_are_listed_by_descending_id_below_a_bound(records: Ledger) -> None:
     """Filters add up; an empty one lets everything through."""
     uploads = [await records.insert_upload(initialized(request_id="", session_id=s)) for s in ("a", "b", "a", "")]

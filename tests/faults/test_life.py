@@ -27,7 +27,7 @@ from assetlane_server.model.admission import UploadRequest
 from assetlane_server.model.errors import Refusal
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import ORIGINAL, Upload, VariantPromise
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.assets import AssetLedger

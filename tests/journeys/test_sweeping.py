@@ -23,7 +23,7 @@ from assetlane_server.model.cut_plan import CutPlan
 from assetlane_server.model.errors import UploadNotFound
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload, VariantPromise
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED

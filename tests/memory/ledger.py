@@ -78,8 +78,8 @@ class MemoryLedger:
             stored,
             history=upload.history,
             sweep_time=upload.sweep_time,
-            targets_signed_at=upload.targets_signed_at,
-            targets_expire_time=upload.targets_expire_time,
+            targets_signed_at=_later(upload.targets_signed_at, stored.targets_signed_at),
+            targets_expire_time=_later(upload.targets_expire_time, stored.targets_expire_time),
             multipart_ids=upload.multipart_ids or stored.multipart_ids,
             failure=upload.failure or stored.failure,
             asset=upload.asset,
@@ -315,6 +315,10 @@ class MemoryLedger:
     def _tell(self, change: Change) -> None:
         for feed in self._feeds:
             feed.put(self._time, change)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max(one, other) if one and other else one or other
 
 
 class MemoryFeed:

@@ -31,9 +31,10 @@ from assetlane_server.model.parts import (
 )
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise, whole_second
-from assetlane_server.objects.headers import foreign_headers
-from assetlane_server.objects.s3 import MAX_DELETED_KEYS, put_headers
-from assetlane_server.objects.sigv4 import Credentials, Presigner
+from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS
+from assetlane_server.objects.s3.headers import foreign_headers
+from assetlane_server.objects.s3.sigv4 import Credentials, Presigner
+from assetlane_server.objects.s3.store import put_headers
 
 ENDPOINT = "http://memory.invalid"
 BUCKET = "lane"

@@ -125,6 +125,9 @@ class ScriptedCollection:
             return 0
         for path, value in update.get("$set", {}).items():
             _put(document, path, value)
+        for path, value in update.get("$max", {}).items():
+            known = _at(document, path)
+            _put(document, path, value if known is None else max(known, value))
         for path, push in update.get("$push", {}).items():
             _put(document, path, [*(_at(document, path) or []), *push["$each"]])
         for path in update.get("$unset", {}):

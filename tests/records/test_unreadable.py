@@ -152,3 +152,15 @@ async def test_watchers_go_on(
         async with asyncio.timeout(LIMIT.total_seconds()):
             assert await status_of_next(session) is Status.CANCELLED
         assert hub.silence_seconds < LIMIT.total_seconds()
+
+
+async def test_a_watch_of_one_is_refused_for_now_and_goes_on_when_it_can_be_read(records: MongoRecords) -> None:
+    """Not as if there were no such upload: its client would give it up."""
+    upload = await records.insert_upload(initialized())
+    await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "HELD"}})
+    async with running(records) as hub:
+        with pytest.raises(LedgerUnavailable, match="update the server"):
+            await hub.read_upload(upload.upload_id)
+        await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "INITIALIZED"}})
+        assert await hub.read_upload(upload.upload_id) == upload
+        assert await hub.read_upload("missing") is None

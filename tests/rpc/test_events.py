@@ -8,7 +8,7 @@ import pytest
 from tests.objects.settings import SETTINGS
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.documents import upload_document, upload_of
 from assetlane_server.rpc.events import StatusEvents
 from assetlane_server.uploads.lanes import Lanes

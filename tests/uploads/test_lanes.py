@@ -11,7 +11,7 @@ from tests.uploads.samples import NOW, PICTURE, QUARTER, requested
 
 from assetlane_server.model.asset import StoredObject, asset_of
 from assetlane_server.model.upload import Asset
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.uploads.lanes import Lanes
 
 DAY = timedelta(days=1)

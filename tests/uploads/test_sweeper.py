@@ -11,8 +11,18 @@ from tests.memory.ledger import MemoryLedger
 from tests.memory.site import BYTES, SECOND, Site
 from tests.uploads.samples import NOW, QUARTER
 
+from assetlane_server.model.admission import Terms
+from assetlane_server.model.cut_plan import CutPlan, CutSize
 from assetlane_server.model.errors import StoreUnavailable
-from assetlane_server.model.upload import DELETED_KEPT_FOR, SWEEP_MARGIN, WORK_LEASE, Details, Status, Upload
+from assetlane_server.model.upload import (
+    DELETED_KEPT_FOR,
+    LONGEST_PUT,
+    SWEEP_MARGIN,
+    WORK_LEASE,
+    Details,
+    Status,
+    Upload,
+)
 from assetlane_server.uploads import sweeper
 from assetlane_server.uploads.access import UNRESTRICTED
 
@@ -33,6 +43,36 @@ async def test_what_clients_leave_behind_is_settled() -> None:
     ended = await site.stored(vanished)
     assert ended is not None
     assert ended.status is Status.EXPIRED
+
+
+async def test_strays_of_an_upload_that_ended_just_after_a_renewal_are_deleted_when_the_new_urls_end() -> None:
+    """The server that ended it did not know of them."""
+    site = Site()
+    upload, _ = await site.request(request_id="r")
+    site.now_is += 10 * MINUTE
+    _, targets = await site.request(request_id="r")
+    assert await site.records.advance_upload(upload.cancelled(site.now_is))
+    await site.sweep_after(QUARTER - 10 * MINUTE + 2 * SWEEP_MARGIN)
+    assert await site.put(targets[0]) == 200
+    await site.sweep_after(10 * MINUTE)
+    assert not site.holds(upload)
+
+
+async def test_cuts_that_another_server_stored_beside_an_asset_without_cuts_are_deleted() -> None:
+    """It had time for them, and lost the race to the server that had none."""
+    site = Site(terms=Terms(can_cut=lambda content_type: True))
+    plan = CutPlan(sizes=(CutSize("small", 300),))
+    upload = await site.uploaded(cut_plan=plan)
+    done = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert done.asset is not None
+    assert done.cut_plan is not None
+    assert [variant.name for variant in done.asset.variants] == ["original"]
+    site.store.store(done.cut_plan.key("small", "image/jpeg"), b"a cut", {})
+    await site.sweep_after(QUARTER + LONGEST_PUT + SECOND)
+    assert list(site.store.objects) == [done.asset.variants[0].key]
+    swept = await site.stored(done)
+    assert swept is not None
+    assert (swept.status, swept.sweep_time) == (Status.COMPLETED, None)
 
 
 async def test_a_deleted_asset_leaves_nothing_step_by_step() -> None:

@@ -77,7 +77,7 @@ async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
         MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
         object_store(settings) as store,
     ):
-        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, utc_now))
+        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, records.clock.utc))
         try:
             yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
         except* InvalidRequest as invalid:

@@ -19,10 +19,10 @@ from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
 from assetlane_server.model.errors import NotReady, StoreUnavailable
 from assetlane_server.model.tokens import TokenSigner
-from assetlane_server.objects.bucket import BucketPlan, SetupStep
+from assetlane_server.objects.bucket import BucketPlan, SetupStep, set_up
 from assetlane_server.objects.probe import StoreTerms, check_store
-from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.objects.settings import S3Settings
+from assetlane_server.objects.s3.settings import S3Settings
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
@@ -92,13 +92,13 @@ class Application:
         self._hub.close()  # before the server stops: it would wait its whole grace for an open watch
         await self._server.stop(self._grace_seconds)
         if loop.time() >= ends_at - _CLOCK_STEP_S:
-            _log.warning("calls were still in flight at the end of the grace period: cut off")
+            _log.warning("calls were still in flight at the end of the grace period: cancelled")
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._broker.finish()
                 await self._changes.finish()  # what these calls gave back
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period: cut off")
+            _log.warning("completions were still running at the end of the grace period: cancelled")
 
 
 @asynccontextmanager
@@ -124,7 +124,8 @@ async def application(
     ):
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
-        rationing = upload_rationing(settings, records, records.quotas, utc_now)
+        # By the ledger's clock: a claim's age is judged by other servers than the one that made it.
+        rationing = upload_rationing(settings, records, records.quotas, records.clock.utc)
         changes = StatusChanges(records, rationing, meter)
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)
@@ -261,7 +262,7 @@ async def set_up_bucket(settings: Settings, *, allow_public_policy: bool = False
     )
     async with object_store(settings) as store:
         try:
-            return await store.set_up(plan)
+            return await set_up(store.connection, plan)
         except StoreUnavailable as error:
             raise NotReady(f"the object store cannot be set up: {error}") from error
 
@@ -315,7 +316,7 @@ def cut_room(
         max_pixels=settings.cut_max_pixels,
     )
     return CutRoom(
-        cutter=PictureWorkers(limits, Route(store.route.ca_bundle, store.route.proxy)),
+        cutter=PictureWorkers(limits, Route(store.connection.route.ca_bundle, store.connection.route.proxy)),
         store=store,
         records=records,
         at_once=settings.cut_workers,
@@ -331,7 +332,7 @@ async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -
     try:
         await part()
     except Exception:
-        _log.critical("the %s broke: this server ends", name, exc_info=True)
+        _log.critical("the %s failed: this server ends", name, exc_info=True)
         raise
 
 

@@ -1,6 +1,6 @@
 """An upload and its asset: values and transitions, no I/O.
 
-    PENDING -> INITIALIZED -> UPLOADED -> COMPLETED
+Which status may follow which is defined in `state_table.py`.
 
 An upload and its asset are one record. A transition of the upload returns a new Upload with one more entry in its
 history; several transitions can be saved together. A refresh or deletion of the asset returns a new Asset. Each is
@@ -12,11 +12,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import NewType
 
 from assetlane_server.model.cut_plan import CutPlan
 from assetlane_server.model.media_types import canonical
+from assetlane_server.model.state_table import NEXT
+from assetlane_server.model.state_table import Status as Status
 
 ORIGINAL = "original"
 
@@ -35,30 +36,6 @@ DELETED_KEPT_FOR = timedelta(days=8)
 
 LedgerTime = NewType("LedgerTime", int)
 """An instant of the ledger's own clock, which no server's clock can shift: seconds since 1970 << 32, and a counter."""
-
-
-class Status(StrEnum):
-    """The status of an upload."""
-
-    PENDING = "PENDING"
-    INITIALIZED = "INITIALIZED"
-    UPLOADED = "UPLOADED"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-    EXPIRED = "EXPIRED"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether no other status can follow."""
-        return self not in _NEXT
-
-
-_NEXT: Mapping[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.INITIALIZED, Status.CANCELLED, Status.FAILED}),
-    Status.INITIALIZED: frozenset({Status.UPLOADED, Status.CANCELLED, Status.EXPIRED, Status.FAILED}),
-    Status.UPLOADED: frozenset({Status.COMPLETED, Status.FAILED}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +225,15 @@ class Upload:
         """Every key under which the store may have an object of it."""
         return [*(variant.key for variant in self.variants), *(self.cut_plan.keys if self.cut_plan else ())]
 
+    @property
+    def unused_keys(self) -> list[str]:
+        """The keys of planned cuts that its asset has not: another server may have stored them nevertheless."""
+        if self.cut_plan is None or self.asset is None:
+            return []
+        names = {variant.name for variant in self.asset.variants}
+        unmade = tuple(size for size in self.cut_plan.sizes if size.name not in names)
+        return replace(self.cut_plan, sizes=unmade).keys
+
     def after(self, revision: int) -> Iterator["Upload"]:
         """Yields the upload as it was at each of its revisions after that one, in order."""
         for index, change in enumerate(self.history[:-1]):
@@ -294,7 +280,11 @@ class Upload:
 
     def completed(self, now: datetime, asset: Asset, acted_by: str = "") -> "Upload":
         """Returns it COMPLETED: every variant is proved, and this is the asset."""
-        return replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
+        completed = replace(self._moved(Status.COMPLETED, now, acted_by=acted_by), asset=asset)
+        if completed.unused_keys:
+            look = max(completed.history[-1].time, self.write_end) + LONGEST_PUT
+            completed = replace(completed, sweep_time=look)
+        return completed
 
     def cancelled(self, now: datetime, acted_by: str = "") -> "Upload":
         """Returns it CANCELLED by its owner."""
@@ -310,7 +300,7 @@ class Upload:
 
     def may_become(self, status: Status) -> bool:
         """Whether that status can follow the current one directly."""
-        return status in _NEXT.get(self.status, frozenset())
+        return status in NEXT.get(self.status, frozenset())
 
     def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
         if not self.may_become(status):

@@ -27,7 +27,7 @@ class ChangeHub(Protocol):
         ...
 
     async def read_upload(self, upload_id: str) -> Upload | None:
-        """Returns the upload as of the last durable write."""
+        """Returns the upload as of the last durable write. Raises LedgerUnavailable for one that cannot be read."""
         ...
 
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:

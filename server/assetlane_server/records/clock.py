@@ -5,6 +5,7 @@ Nothing here reads the wall clock of the server: it may be hours off, or step.
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from ulid import ULID
 
@@ -31,6 +32,10 @@ class LedgerClock:
     def now(self) -> LedgerTime:
         """Returns the instant. Raises RuntimeError if it has not learned any."""
         return LedgerTime(int(self._seconds()) << 32)
+
+    def utc(self) -> datetime:
+        """Returns the instant as a date, to the millisecond: for what servers with clocks that differ must agree on."""
+        return datetime.fromtimestamp(int(self._seconds() * 1000) / 1000, UTC)
 
     def new_id(self) -> str:
         """Returns an id for an upload and its asset: 26 characters, ordered by creation, 80 bits of chance.

@@ -48,6 +48,7 @@ PROGRESS_FIELDS: Final = ("session_id", "uid", "stage", "variants", "time")
 _STATUSES = frozenset(status.value for status in Status)
 _MICROSECOND = timedelta(microseconds=1)
 _KEPT_CHANGE_IDS = 16  # of an asset: as many changes may follow one before its writer looks whether it was made
+_NEVER_BACK = ("targets_signed_at", "targets_expire_time")
 NO_REQUEST_ID = "\0"  # no request id has a control character
 
 T = TypeVar("T")
@@ -92,6 +93,9 @@ def upload_advance(upload: Upload, after_revision: int) -> Change:
     entries = _history_entries([change for change in upload.history if change.revision > after_revision])
     assignments = _state(upload)
     update: Document = {"$set": assignments, "$push": {"history": {"$each": entries}}}
+    # Targets that were renewed meanwhile live longer than this server knows, at the same revision.
+    if targets := {name: assignments.pop(name) for name in _NEVER_BACK if name in assignments}:
+        update["$max"] = targets
     if upload.asset is not None:
         assignments |= _new_asset(upload, upload.asset)
         update["$currentDate"] = {"change_time": {"$type": "timestamp"}}

@@ -39,7 +39,8 @@ _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
 K = TypeVar("K")
-Boxes = defaultdict[K, set[HubMailbox[Any]]]
+Boxes = defaultdict[K, dict[HubMailbox[Any], None]]
+"""A set that keeps its order: the order in which watchers are woken must not depend on where objects lie in memory."""
 
 
 class ChangeFeed(Protocol):
@@ -77,6 +78,10 @@ class ChangeSource(Protocol):
         """Returns those that exist and can be read, oldest first."""
         ...
 
+    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
+        """Returns those that exist, by id; None for one that cannot be read."""
+        ...
+
     async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
         """Returns the uploads of these sessions, oldest first, perhaps of other owners too; None if more than that."""
         ...
@@ -97,12 +102,22 @@ class _Reasons:
 class Hub:
     """See ChangeHub. `run` has to run for as long as anything watches."""
 
-    def __init__(self, source: ChangeSource, meter: Meter = UNMETERED) -> None:
+    def __init__(
+        self,
+        source: ChangeSource,
+        meter: Meter = UNMETERED,
+        *,
+        slots: int = _MANY_SLOTS,
+        session_uploads: int = _SESSION_UPLOADS,
+    ) -> None:
+        """`slots` is how many records a mailbox for many holds, `session_uploads` how many `read_session` returns."""
         self._source = source
         self._meter = meter
-        self._upload_boxes: Boxes[str] = defaultdict(set)
-        self._session_boxes: Boxes[SessionKey] = defaultdict(set)
-        self._partition_boxes: Boxes[str] = defaultdict(set)
+        self._slots = slots
+        self._session_uploads = session_uploads
+        self._upload_boxes: Boxes[str] = defaultdict(dict)
+        self._session_boxes: Boxes[SessionKey] = defaultdict(dict)
+        self._partition_boxes: Boxes[str] = defaultdict(dict)
         self._live = asyncio.Event()
         self._closed = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
@@ -155,18 +170,21 @@ class Hub:
     @asynccontextmanager
     async def watch_session(self, session_id: str, uid: str) -> AsyncIterator[HubMailbox[Upload | Progress]]:
         """See ChangeHub."""
-        async with self._registered(_MANY_SLOTS, self._session_boxes, (session_id, uid)) as box:
+        async with self._registered(self._slots, self._session_boxes, (session_id, uid)) as box:
             yield box
 
     @asynccontextmanager
     async def watch_partition(self, partition: str) -> AsyncIterator[HubMailbox[Asset]]:
         """See ChangeHub."""
-        async with self._registered(_MANY_SLOTS, self._partition_boxes, partition) as box:
+        async with self._registered(self._slots, self._partition_boxes, partition) as box:
             yield box
 
     async def read_upload(self, upload_id: str) -> Upload | None:
         """See ChangeHub."""
-        return await self._upload_reading.read(upload_id)
+        is_there, upload = await self._upload_reading.read(upload_id)
+        if is_there and upload is None:
+            raise LedgerUnavailable(f"Record {upload_id} cannot be read by this version: update the server.")
+        return upload
 
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
         """See ChangeHub."""
@@ -182,11 +200,11 @@ class Hub:
         if self._closed.is_set():
             raise ShuttingDown
         box: HubMailbox[Any] = HubMailbox(slots, self._all_delivered_until)
-        boxes[key].add(box)
+        boxes[key][box] = None
         try:
             yield box
         finally:
-            boxes[key].discard(box)
+            del boxes[key][box]
             if not boxes[key]:
                 del boxes[key]
 
@@ -195,12 +213,13 @@ class Hub:
             self._delivered_until = self._taken_until
         return self._delivered_until
 
-    async def _read_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
-        found = {upload.upload_id: upload for upload in await self._source.read_uploads(upload_ids)}
-        return {upload_id: found.get(upload_id) for upload_id in upload_ids}
+    async def _read_uploads(self, upload_ids: Sequence[str]) -> dict[str, tuple[bool, Upload | None]]:
+        """Returns of each whether it exists, and what it is if this version can read it."""
+        found = await self._source.find_uploads(upload_ids)
+        return {upload_id: (upload_id in found, found.get(upload_id)) for upload_id in upload_ids}
 
     async def _read_sessions(self, sessions: Sequence[SessionKey]) -> dict[SessionKey, list[Upload] | None]:
-        uploads = await self._source.read_sessions(sessions, _SESSION_UPLOADS)
+        uploads = await self._source.read_sessions(sessions, self._session_uploads)
         if uploads is None:
             if len(sessions) == 1:
                 return {sessions[0]: None}

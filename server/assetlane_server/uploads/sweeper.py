@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from assetlane_server.model.errors import LedgerUnavailable, Refusal, VariantsMissing
-from assetlane_server.model.upload import WORK_LEASE, Failure, Status, Upload
+from assetlane_server.model.upload import SWEEP_MARGIN, WORK_LEASE, Failure, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.sweep_records import SweepRecords
@@ -149,16 +149,22 @@ class Sweeper:
             case Status.COMPLETED if upload.asset is not None and upload.asset.is_deleted:
                 await self._settle_deleted(upload)
             case Status.COMPLETED:
-                # A server may have died that opened a second one in the same place.
+                # Two servers may have worked on it: one opened a second multipart upload in the same place, or made
+                # cuts that the other one had no time for.
                 for variant in upload.variants:
                     if variant.part_size_bytes:
                         await abort_all(self._store, variant.key)
+                if unused := upload.unused_keys:
+                    await self._store.delete(unused)
                 await self._records.reschedule_upload(upload, None, is_swept=False)
             case Status.FAILED | Status.CANCELLED | Status.EXPIRED:
                 # Again before the record goes: a slow PUT may have ended long after its URL.
                 await discard_upload(self._store, upload)
                 if upload.is_swept:
                     await self._records.purge_upload(upload)
+                elif (end := upload.write_end + SWEEP_MARGIN) > self._now():
+                    # Its targets were renewed just before it ended: more may come.
+                    await self._records.reschedule_upload(upload, end, is_swept=False)
                 else:
                     await self._records.reschedule_upload(upload, upload.purge_time, is_swept=True)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from assetlane_server.objects.sigv4 import Addressing
+from assetlane_server.objects.s3.sigv4 import Addressing
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
+from assetlane_server.objects.s3.connection import S3Connection
+from assetlane_server.objects.s3.signing import RequestSigner
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-    from assetlane_server.objects.s3 import S3ObjectStore
 
 _TRIAL = b"does the store tell?"
 _COMPLETE_CALLS = 12  # as long as so many others: a store may copy terabytes before it answers
@@ -52,18 +52,19 @@ class MultipartTrial:
 class S3Multiparts:
     """A MultipartStore in the store's bucket."""
 
-    def __init__(self, store: "S3ObjectStore") -> None:
-        self._store = store
+    def __init__(self, connection: S3Connection, signer: RequestSigner) -> None:
+        self._connection = connection
+        self._signer = signer
         self._tells_checksums: bool | None = None  # None: nobody has asked yet
         self._lists_folders: bool | None = None  # likewise
 
     async def learn(self, folder: str) -> bool:
         """Returns whether the store lists the SHA-256 of parts; the first time it finds out in that folder."""
         if self._tells_checksums is None:
-            self._tells_checksums = await self._store.call(
+            self._tells_checksums = await self._connection.call(
                 "take an object in parts",
                 "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
-                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial", self._store.encryption),
+                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial", self._connection.encryption),
                 calls=_TRIAL_CALLS,
             )
         return self._tells_checksums
@@ -75,7 +76,7 @@ class S3Multiparts:
         """
         if self._lists_folders is None:
             place = f"{folder}{secrets.token_hex(8)}/"
-            self._lists_folders = await self._store.call(
+            self._lists_folders = await self._connection.call(
                 "list multipart uploads",
                 "s3:PutObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads",
                 lambda client, bucket: _lists_folders(client, bucket, place),
@@ -89,7 +90,7 @@ class S3Multiparts:
             "ContentType": promise.content_type,
             "ContentDisposition": promise.content_disposition,
             "CacheControl": promise.cache_control,
-            **self._store.encryption,
+            **self._connection.encryption,
         }
         if promise.promises_parts and await self.learn(f"{promise.key.rpartition('/')[0]}/"):
             options["ChecksumAlgorithm"] = "SHA256"
@@ -97,7 +98,7 @@ class S3Multiparts:
         def call(client: "S3Client", bucket: str) -> str:
             return client.create_multipart_upload(Bucket=bucket, Key=promise.key, **options)["UploadId"]
 
-        return await self._store.call("open a multipart upload", "s3:PutObject", call)
+        return await self._connection.call("open a multipart upload", "s3:PutObject", call)
 
     def presign_part(
         self,
@@ -112,7 +113,7 @@ class S3Multiparts:
         if part.sha256:
             headers["x-amz-checksum-sha256"] = base64.b64encode(part.sha256).decode()
         query = {"partNumber": str(part.part_number), "uploadId": multipart_id}
-        return self._store.presign("PUT", promise.key, signed_at, lifetime, headers, query)
+        return self._signer.presign("PUT", promise.key, signed_at, lifetime, headers, query)
 
     async def list_parts(self, key: str, multipart_id: str, *, after: int, limit: int) -> PartPage | None:
         """See MultipartStore."""
@@ -130,7 +131,7 @@ class S3Multiparts:
             last = max((part["PartNumber"] for part in found), default=0)
             return PartPage(_newest(found), last if answer.get("IsTruncated") else 0)
 
-        return await self._store.call("list parts", "s3:ListMultipartUploadParts", call)
+        return await self._connection.call("list parts", "s3:ListMultipartUploadParts", call)
 
     async def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
         """See MultipartStore. The condition is `if-none-match: *`, as of every PUT."""
@@ -159,7 +160,7 @@ class S3Multiparts:
                 raise
             return ""
 
-        return await self._store.call("put an object together", "s3:PutObject", call, calls=_COMPLETE_CALLS)
+        return await self._connection.call("put an object together", "s3:PutObject", call, calls=_COMPLETE_CALLS)
 
     async def abort(self, key: str, multipart_id: str) -> None:
         """See MultipartStore."""
@@ -167,7 +168,7 @@ class S3Multiparts:
         def call(client: "S3Client", bucket: str) -> None:
             _abort(client, bucket, key, multipart_id)
 
-        await self._store.call("abort a multipart upload", "s3:AbortMultipartUpload", call)
+        await self._connection.call("abort a multipart upload", "s3:AbortMultipartUpload", call)
 
     async def list_open(self, prefix: str, after: str) -> OpenMultipartPage:
         """See MultipartStore. Where the store does not list by a folder, all that is open in the bucket is read."""
@@ -195,7 +196,7 @@ class S3Multiparts:
             marks = f"{answer.get('NextUploadIdMarker', '')} {answer.get('NextKeyMarker', '')}"
             return OpenMultipartPage(found, marks if answer.get("IsTruncated") and listed else "")
 
-        return await self._store.call("list multipart uploads", "s3:ListBucketMultipartUploads", call)
+        return await self._connection.call("list multipart uploads", "s3:ListBucketMultipartUploads", call)
 
 
 def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:

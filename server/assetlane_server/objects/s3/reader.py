@@ -21,9 +21,9 @@ from yarl import URL
 
 from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreRefused, StoreUnavailable
-from assetlane_server.objects.headers import foreign_headers
-from assetlane_server.objects.settings import Route
-from assetlane_server.objects.sigv4 import Credentials, Presigner
+from assetlane_server.objects.s3.headers import foreign_headers
+from assetlane_server.objects.s3.settings import Route
+from assetlane_server.objects.s3.sigv4 import Credentials, Presigner
 from assetlane_server.ports.meter import UNMETERED, Meter
 
 _T = TypeVar("_T")

@@ -1,0 +1,95 @@
+"""The life of an upload as data: which status may follow which, who brings it about, and when. Pure.
+
+The only place where it is written. `upload.py` moves by it, the model of `tests/faults` and the auditor of
+`tests/simulation` judge by it, and the table in docs/how-it-works.md is made of it (`make state-table`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Status(StrEnum):
+    """The status of an upload."""
+
+    PENDING = "PENDING"
+    INITIALIZED = "INITIALIZED"
+    UPLOADED = "UPLOADED"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no other status can follow."""
+        return self in FINAL
+
+
+class By(StrEnum):
+    """Who brings a change about."""
+
+    REQUEST = "RequestUpload"
+    COMPLETE = "CompleteUpload"
+    CANCEL = "CancelUpload"
+    SWEEPER = "the sweeper"
+    ERASE = "`assetlane-server erase`"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One way from a status to the next. An upload begins with a step from nothing."""
+
+    source: Status | None
+    target: Status
+    by: tuple[By, ...]
+    when: str  # a clause for people
+
+
+STEPS: Final = (
+    Step(None, Status.PENDING, (By.REQUEST,), "the request is admitted and within the quotas"),
+    Step(
+        Status.PENDING,
+        Status.INITIALIZED,
+        (By.REQUEST,),
+        "the write targets are signed; of an upload without parts in the same write as PENDING",
+    ),
+    Step(Status.PENDING, Status.CANCELLED, (By.CANCEL,), "its owner gives it up"),
+    Step(
+        Status.PENDING,
+        Status.FAILED,
+        (By.SWEEPER, By.ERASE),
+        "its server died before it had opened what its parts need",
+    ),
+    Step(
+        Status.INITIALIZED,
+        Status.UPLOADED,
+        (By.COMPLETE, By.SWEEPER),
+        "every variant is in the store; a write of its own only before parts are put together or cuts made",
+    ),
+    Step(Status.INITIALIZED, Status.CANCELLED, (By.CANCEL,), "its owner gives it up"),
+    Step(Status.INITIALIZED, Status.EXPIRED, (By.SWEEPER,), "the deadline has passed and a variant is missing"),
+    Step(Status.INITIALIZED, Status.FAILED, (By.ERASE,), "everything of its owner is erased"),
+    Step(
+        Status.UPLOADED,
+        Status.COMPLETED,
+        (By.COMPLETE, By.SWEEPER),
+        "every variant is proved; the asset appears in the same write",
+    ),
+    Step(
+        Status.UPLOADED,
+        Status.FAILED,
+        (By.COMPLETE, By.SWEEPER, By.ERASE),
+        "a variant is not what was promised, its parts are refused, or a required cut cannot be made",
+    ),
+)
+
+NEXT: Final[Mapping[Status, frozenset[Status]]] = {
+    source: frozenset(step.target for step in STEPS if step.source is source)
+    for source in Status
+    if any(step.source is source for step in STEPS)
+}
+"""Which statuses may follow a status; a final one is not in it."""
+
+FINAL: Final = frozenset(status for status in Status if status not in NEXT)

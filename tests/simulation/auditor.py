@@ -1,0 +1,247 @@
+"""What must hold at every step, checked where something changes: documents, objects, and what callers are sent.
+
+A violation is noted here and ends the schedule after the step. It is not raised where it is found: the code under test
+would catch it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from tests.simulation.mongo import Document
+from tests.simulation.store import SimObject
+
+from assetlane_server.access.quotas import Quotas
+from assetlane_server.model.state_table import FINAL, NEXT
+from assetlane_server.model.upload import DELETED_KEPT_FOR, Asset, Upload
+
+MOST_WRITES_A_SECOND: Final = 400  # of all servers together; more is a loop that nobody waits in
+_KEPT_UNKNOWN: Final = "of_a_newer_version"
+
+
+class Auditor:
+    """Follows every document and object from one state to the next."""
+
+    def __init__(self, quotas: Quotas, clock: Callable[[], float], utc: Callable[[], datetime]) -> None:
+        self.violations: list[str] = []
+        self.situations: Counter[str] = Counter()
+        self.uploads: Mapping[str, Document] = {}
+        self.objects: Mapping[str, SimObject] = {}
+        self.lines: list[str] | None = None  # what happened, for people; None: nobody reads it
+        self._quotas = quotas
+        self._clock = clock
+        self._utc = utc
+        self._second = -1
+        self._writes = 0
+        self._open_of: Counter[str] = Counter()  # uploads that have not ended, by owner
+        self.owned: dict[str, str] = {}  # keys of assets that are there, with their ids
+        self._histories: dict[str, list[Any]] = {}  # of every upload that ever was, for what watchers are sent
+        self._assets: dict[str, list[tuple[int, bool]]] = {}  # every revision of an asset, and whether it was deleted
+
+    def reach(self, situation: str) -> None:
+        """See Observer."""
+        self.situations[situation] += 1
+
+    def tell(self, line: str) -> None:
+        """Notes what happened, where somebody reads it."""
+        if self.lines is not None:
+            self.lines.append(f"{self._clock():10.3f}  {self._utc():%d %H:%M:%S}  {line}")
+
+    def fail(self, what: str) -> None:
+        """Notes a violation."""
+        self.violations.append(what)
+
+    def assert_holds(self) -> None:
+        """Ends the schedule at the first violation."""
+        assert not self.violations, self.violations[0]
+
+    def check(self, holds: bool, what: str) -> None:
+        """Notes a violation unless it holds."""
+        if not holds:
+            self.violations.append(what)
+
+    # Documents
+
+    def document_changed(self, collection: str, before: Document | None, after: Document | None) -> None:
+        """See mongo.Auditor."""
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._writes = second, 0
+        self._writes += 1
+        self.check(self._writes <= MOST_WRITES_A_SECOND, "more writes in a second than anybody has work for: it spins")
+        if self.lines is not None:
+            self.tell(f"{collection}: {_difference(before, after)}")
+        if collection == "uploads":
+            self._upload_changed(before, after)
+        elif collection == "quotas" and after is not None:
+            self._account_changed(after)
+
+    def _upload_changed(self, before: Document | None, after: Document | None) -> None:
+        if after is None:
+            assert before is not None
+            self._upload_removed(before)
+            return
+        upload_id = after["_id"]
+        history, known = after["history"], [] if before is None else before["history"]
+        self.check(history[: len(known)] == known, f"{upload_id}: its history was rewritten")
+        self.check(
+            [entry["revision"] for entry in history] == list(range(1, len(history) + 1)),
+            f"{upload_id}: its revisions are not one after the other",
+        )
+        status = after["status"]
+        last = history[-1]
+        self.check((last["status"], last["revision"]) == (status, after["revision"]), f"{upload_id}: state and history")
+        for earlier, entry in zip(history[max(0, len(known) - 1) :], history[max(1, len(known)) :], strict=False):
+            is_newer = "HELD" in (earlier["status"], entry["status"])  # a newer version's
+            self.check(
+                is_newer or entry["status"] in NEXT.get(earlier["status"], ()),
+                f"{upload_id}: {earlier['status']} became {entry['status']}",
+            )
+            self.check(entry["time"] >= earlier["time"], f"{upload_id}: its history runs backwards")
+        self.check(
+            ("asset" in after) == (status == "COMPLETED"), f"{upload_id}: {status}, and its asset does not fit that"
+        )
+        if before is not None:
+            self._fields_kept(upload_id, before, after)
+        if len(history) > len(known):
+            self._histories[upload_id] = [(entry["revision"], entry["status"]) for entry in history]
+            self._count_open(before, after)
+        if "asset" in after:
+            self._asset_changed(before, after)
+
+    def _fields_kept(self, upload_id: str, before: Document, after: Document) -> None:
+        for name in ("uid", "partition", "asset_partition", "session_id", "request_key", "request_sha256"):
+            self.check(before.get(name) == after.get(name), f"{upload_id}: {name} changed")
+        if _KEPT_UNKNOWN in before:
+            self.reach("a record kept what a newer version wrote")
+            self.check(before[_KEPT_UNKNOWN] == after.get(_KEPT_UNKNOWN), f"{upload_id}: an unknown field was lost")
+        for name in ("targets_expire_time", "targets_signed_at"):
+            if name in before:
+                self.check(name in after and after[name] >= before[name], f"{upload_id}: {name} went back")
+
+    def _count_open(self, before: Document | None, after: Document) -> None:
+        was_open = before is not None and before["status"] not in FINAL
+        is_open = after["status"] not in FINAL
+        uid = after["uid"]
+        self._open_of[uid] += is_open - was_open
+        ration = self._quotas.of_uid
+        if is_open and not was_open and ration is not None:
+            self.check(self._open_of[uid] <= ration.max_uploads, f"{uid} has more uploads open than the quota allows")
+
+    def _asset_changed(self, before: Document | None, after: Document) -> None:
+        upload_id, asset = after["_id"], after["asset"]
+        known = {} if before is None else before.get("asset", {})
+        is_deleted = "delete_time" in asset
+        self.check(("listed_in" in after) == (not is_deleted), f"{upload_id}: listed, and deleted or not")
+        keys = [variant["key"] for variant in asset["variants"]]
+        if not known:
+            self._assets[upload_id] = [(asset["revision"], is_deleted)]
+            for variant in asset["variants"]:
+                stored = self.objects.get(variant["key"])
+                self.check(stored is not None, f"{upload_id}: COMPLETED, and {variant['key']} is not in the store")
+                self.check(
+                    stored is None
+                    or (stored.body.size_bytes, stored.etag, stored.foreign_headers)
+                    == (variant["size_bytes"], variant["etag"], ()),
+                    f"{upload_id}: COMPLETED, and {variant['key']} is another object",
+                )
+                self.owned[variant["key"]] = upload_id
+            promised = {variant["name"] for variant in after["variants"]}
+            there = {variant["name"] for variant in asset["variants"]}
+            self.check(promised <= there, f"{upload_id}: COMPLETED without {promised - there}")
+            return
+        if asset["revision"] != known["revision"]:
+            self.check(asset["revision"] == known["revision"] + 1, f"{upload_id}: its asset skipped a revision")
+            self.check("delete_time" not in known, f"{upload_id}: its deleted asset changed")
+            self.check(
+                after["asset_route"]["revision"] == asset["revision"],
+                f"{upload_id}: its asset_route is not its asset's",
+            )
+            self.check(asset["refresh_time"] >= known["refresh_time"], f"{upload_id}: its refresh time went back")
+            self._assets[upload_id].append((asset["revision"], is_deleted))
+            if is_deleted:
+                for key in keys:
+                    self.owned.pop(key, None)
+                self.check(
+                    "details" not in after and "details" not in asset, f"{upload_id}: deleted, and words are left"
+                )
+
+    def _upload_removed(self, before: Document) -> None:
+        upload_id = before["_id"]
+        now = self._utc()
+        self.reach("a record was removed")
+        self.check(before["status"] in FINAL, f"{upload_id}: removed while it is {before['status']}")
+        if "asset" in before:
+            deleted = before["asset"].get("delete_time")
+            self.check(
+                deleted is not None and now >= deleted + DELETED_KEPT_FOR - _SLACK,
+                f"{upload_id}: removed, and its asset may be asked for",
+            )
+        else:
+            self.check(
+                now >= before["history"][-1]["time"] + timedelta(seconds=before["kept_for_s"]) - _SLACK,
+                f"{upload_id}: removed before its time",
+            )
+
+    def _account_changed(self, account: Document) -> None:
+        claims = account.get("claims", {})
+        name = account["_id"]
+        self.check(account["open_uploads"] == len(claims), f"{name}: its sum of uploads is not that of its claims")
+        self.check(
+            account["open_bytes"] == sum(claim["size_bytes"] for claim in claims.values()),
+            f"{name}: its sum of bytes is not that of its claims",
+        )
+        ration = self._quotas.of_uid if name.startswith("uid:") else self._quotas.of_partition
+        if ration is not None:
+            self.check(account["open_uploads"] <= ration.max_uploads, f"{name}: more claims than its quota")
+            self.check(
+                ration.max_bytes is None or account["open_bytes"] <= ration.max_bytes,
+                f"{name}: more bytes than its quota",
+            )
+
+    # Objects
+
+    def object_deleted(self, key: str) -> None:
+        """See store.Auditor."""
+        if (upload_id := self.owned.get(key)) is not None:
+            self.fail(f"{upload_id}: {key} of its asset was deleted")
+
+    # What callers are told
+
+    def acknowledged(self, upload: Upload) -> None:
+        """A caller was told that an upload has this status."""
+        document = self.uploads.get(upload.upload_id)
+        if document is None:
+            self.fail(f"{upload.upload_id}: a caller was told {upload.status}, and there is no record")
+            return
+        told = [(change.revision, change.status.value) for change in upload.history]
+        stored = [(entry["revision"], entry["status"]) for entry in document["history"]]
+        self.check(
+            [one for one in stored if one in told] == told,
+            f"{upload.upload_id}: a caller was told {told}, not {stored}",
+        )
+        self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
+
+    def acknowledged_asset(self, asset: Asset) -> None:
+        """A caller was told that an asset has this revision."""
+        known = self._assets.get(asset.asset_id, [])
+        self.check(
+            (asset.revision, asset.is_deleted) in known,
+            f"{asset.asset_id}: a caller was told asset revision {asset.revision}, there are {known}",
+        )
+
+    def statuses(self, upload_id: str) -> list[tuple[int, str]]:
+        """Returns every revision of an upload that this version knows, with its status."""
+        return [one for one in self._histories.get(upload_id, []) if one[1] in NEXT or one[1] in FINAL]
+
+
+_SLACK = timedelta(hours=3)  # the clock of the server that removes may be so far ahead
+
+
+def _difference(before: Document | None, after: Document | None) -> str:
+    known, new = before or {}, after or {}
+    names = [name for name in {**known, **new} if name != "_id" and known.get(name) != new.get(name)]
+    told = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
+    subject = (before or after or {})["_id"]
+    return f"{subject} {'is new' if before is None else 'is removed' if after is None else told}"

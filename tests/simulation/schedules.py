@@ -1,0 +1,159 @@
+"""Runs schedules by number, on several processes, and reports what a failing one does.
+
+The number of a schedule decides everything in it. Print one again with `make test-simulation SEED=n`.
+"""
+
+import logging
+import multiprocessing
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Final
+
+import detangle
+from detangle import PCT, RandomWalk, RunResult, SimConfig, Strategy, execute
+from tests.simulation import world
+
+CONFIG: Final = SimConfig(max_steps=60_000)
+_CHUNK: Final = 50
+_MOST_STORY: Final = 160  # lines
+
+
+def strategy_of(seed: int) -> Strategy:
+    """Returns how the schedule of that number chooses: at random, or by priorities with few changes (PCT)."""
+    strategy: Strategy = RandomWalk(seed) if seed % 3 else PCT(seed, depth=1 + seed % 4)
+    strategy.start(0)
+    return strategy
+
+
+def run(seed: int) -> RunResult:
+    """Runs one schedule."""
+    return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+
+
+@dataclass
+class Summary:
+    """What many schedules came to."""
+
+    steps: list[int] = field(default_factory=list)
+    hashes: set[int] = field(default_factory=set)
+    situations: Counter[str] = field(default_factory=Counter)  # in how many schedules each was reached
+    failing: dict[int, str] = field(default_factory=dict)  # by number
+    seconds: float = 0.0
+
+    def add(self, other: "Summary") -> None:
+        """Takes over what another one holds."""
+        self.steps += other.steps
+        self.hashes |= other.hashes
+        self.situations += other.situations
+        self.failing |= other.failing
+
+    def describe(self) -> str:
+        """Returns the figures in one line."""
+        return (
+            f"{len(self.steps):,} schedules, {len(self.hashes):,} of them distinct, of a median of"
+            f" {statistics.median(self.steps):,.0f} steps, in {self.seconds:.0f} s: {len(self.failing)} violations"
+        )
+
+
+def run_some(seeds: Iterable[int]) -> Summary:
+    """Runs schedules until one fails."""
+    logging.disable(logging.CRITICAL)
+    summary = Summary()
+    for seed in seeds:
+        result = run(seed)
+        summary.steps.append(result.steps)
+        summary.hashes.add(result.order_hash)
+        if result.failure is not None:
+            summary.failing[seed] = result.failure.message
+            break
+        summary.situations.update(result.value.auditor.situations.keys())
+    return summary
+
+
+def run_many(first: int, count: int, processes: int) -> Summary:
+    """Runs so many schedules from that number on, until one fails."""
+    began = time.monotonic()
+    total = Summary()
+    chunks: Iterator[range] = (
+        range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)
+    )
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[Summary]] = set()
+        while not total.failing:
+            while len(running) < 2 * processes and (chunk := next(chunks, None)) is not None:
+                running.add(pool.submit(run_some, chunk))
+            if not running:
+                break
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                total.add(future.result())
+        for future in running:
+            future.cancel()
+    total.seconds = time.monotonic() - began
+    return total
+
+
+def choices_of(token: str) -> list[int]:
+    """Returns the choices that a token stands for; 0 is the plainest of each."""
+    return detangle.decode_token(token)
+
+
+def story_of(seed_or_token: str) -> tuple[str, str]:
+    """Returns what fails in a schedule, empty if nothing does, and its story: shrunk where it fails.
+
+    A token, as it is printed with the story, replays a shrunk schedule.
+    """
+    logging.disable(logging.CRITICAL)
+    if seed_or_token.startswith("dt"):
+        return _told(seed_or_token)
+    seed = int(seed_or_token)
+    result = run(seed)
+    token = detangle.encode_token(result.values)
+    if result.failure is None:
+        return _told(token)
+    try:
+        detangle.explore(world.main, runs=1, strategy=_Same(seed), config=CONFIG, database=False)
+    except detangle.BugFound as bug:
+        message, story = _told(bug.report.token)
+        shrunk = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in bug.report.values)}"
+        return message, f"{story}\n\n{shrunk}; again with SEED={bug.report.token}"
+    raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
+
+
+class _Same(Strategy):
+    """The strategy of one schedule, whatever the number of the run."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._strategy = strategy_of(seed)
+
+    def start(self, run_index: int) -> None:
+        """See Strategy."""
+        self._strategy = strategy_of(self._seed)
+
+    def schedule(self, lanes: object) -> int:
+        """See Strategy."""
+        return self._strategy.schedule(lanes)  # type: ignore[arg-type]  # passed on
+
+    def choose(self, n: int, kind: str) -> int:
+        """See Strategy."""
+        return self._strategy.choose(n, kind)
+
+    def flip(self, p: float, kind: str) -> bool:
+        """See Strategy."""
+        return self._strategy.flip(p, kind)
+
+
+def _told(token: str) -> tuple[str, str]:
+    lines: list[str] = []
+    world.LINES = lines
+    try:
+        result = detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+    finally:
+        world.LINES = None
+    left_out = [f"({len(lines) - _MOST_STORY:,} lines before)"] if len(lines) > _MOST_STORY else []
+    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MOST_STORY:]])

@@ -1,0 +1,59 @@
+"""The simulation itself: it is deterministic, it finds what is wrong, and it says what happened."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.simulation import schedules
+from tests.simulation.schedules import run, run_some, story_of
+
+from assetlane_server.model.upload import Upload
+from assetlane_server.uploads import access
+from assetlane_server.uploads.broker import UploadBroker
+
+SCHEDULES = 60
+
+
+def test_some_schedules_hold() -> None:
+    """`make test-simulation` runs 30,000."""
+    summary = run_some(range(SCHEDULES))
+    assert summary.failing == {}
+    assert len(summary.hashes) == SCHEDULES
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_schedule_is_the_same_each_time_and_in_every_process(seed: int) -> None:
+    """Whatever order the process gives to hashes of texts."""
+    result = run(seed)
+    assert (result.failure, result.order_hash, result.steps) == (None, run(seed).order_hash, run(seed).steps)
+    script = f"from tests.simulation.schedules import run; result = run({seed}); print(result.order_hash, result.steps)"
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
+        told = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        assert told.split() == [str(result.order_hash), str(result.steps)]
+
+
+@pytest.fixture
+def careless_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that shows every upload to everybody."""
+
+    async def get_upload(self: UploadBroker, upload_id: str, _access: object) -> Upload:
+        return await access.owned_upload(self._uploads, upload_id, access.UNRESTRICTED)
+
+    monkeypatch.setattr(UploadBroker, "get_upload", get_upload)
+
+
+@pytest.mark.usefixtures("careless_server")
+def test_a_failing_schedule_is_shrunk_and_can_be_told_again() -> None:
+    """By its number, and by the token that is printed with its story."""
+    summary = run_some(range(500))
+    (seed,) = summary.failing
+    message, story = story_of(str(seed))
+    assert "a stranger was told" in message
+    token = story.rpartition("SEED=")[2]
+    assert token.startswith("dt1-")
+    assert sum(value != 0 for value in schedules.choices_of(token)) < len(run(seed).values) / 4
+    assert story_of(token)[0] == message

@@ -1,0 +1,314 @@
+"""One schedule: servers, clients, watchers, and what goes wrong. Everything in it is a choice of the event loop."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from detangle import current_loop
+from tests.simulation.auditor import Auditor
+from tests.simulation.clients import (
+    DATA,
+    Device,
+    PartitionWatcher,
+    Person,
+    Sending,
+    SessionWatcher,
+    UploadWatcher,
+    Watcher,
+    new_sending,
+)
+from tests.simulation.mongo import SimMongo
+from tests.simulation.network import Faults
+from tests.simulation.server import SLOTS, SimServer, Surroundings
+from tests.simulation.store import SimStore
+
+from assetlane_server.access.quotas import Quotas
+from assetlane_server.model.errors import LedgerUnavailable, StoreUnavailable
+from assetlane_server.model.quotas import Ration
+from assetlane_server.model.state_table import FINAL
+
+BASE: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_LEVELS: Final = (0.0, 0.02, 0.08, 0.2)
+_AHEAD: Final = (timedelta(0), timedelta(seconds=2), timedelta(seconds=-20), timedelta(hours=1), timedelta(hours=-1))
+_PAUSES: Final = (timedelta(0), timedelta(minutes=2), timedelta(minutes=16), timedelta(hours=25), timedelta(days=8))
+_END: Final = tuple(
+    timedelta(hours=hours) for hours in (0.3, 1.5, 25, 26, 8 * 24, 31 * 24, 10 * 24)
+)  # of the schedule: until nothing is left to do
+_NOTICED: Final = timedelta(minutes=10)
+_THINKING_S: Final = (0.0, 0.01, 1.0, 30.0)
+_HURRIED_S: Final = (0.0, 0.01, 0.4)
+_CATCH_UP_S: Final = 600.0
+_QUIET_S: Final = 300.0
+_MOST_ROUNDS: Final = 60  # of a sweep at the end
+
+
+class World:
+    """What is there in one schedule."""
+
+    def __init__(self) -> None:
+        self.loop = current_loop()
+        self.is_hurried = False
+        self.faults = Faults()
+        self._past = timedelta(0)  # what was skipped
+        quotas = Quotas(
+            of_uid=(None, Ration(2), Ration(1))[self.pick(3)],
+            of_partition=(None, Ration(100, 60 * 1024**2))[self.pick(2)],
+        )
+        self.auditor = Auditor(quotas, self.loop.time, self.utc)
+        self.auditor.lines = LINES
+        self.mongo = SimMongo(self.loop, lambda: self.utc().timestamp(), self.auditor)
+        self.store = SimStore(self.loop, self.utc, self.auditor)  # type: ignore[arg-type]  # it is one
+        self.auditor.uploads = self.mongo.collections["uploads"]
+        self.auditor.objects = self.store.objects
+        self.loop.add_invariant(self.auditor.assert_holds, "the auditor")
+        self._around = Surroundings(
+            loop=self.loop,
+            mongo=self.mongo,
+            store=self.store,
+            faults=self.faults,
+            observer=self.auditor,
+            quotas=quotas,
+            movers={},
+            utc=lambda ahead: self.utc() + ahead,
+            monotonic=lambda: self.loop.time() + self._past.total_seconds(),
+        )
+        self.servers: list[SimServer] = []
+        self._started = 0
+        self.people = [Person("ada"), Person("bob")]
+        self.sendings: list[Sending] = []
+
+    def pick(self, count: int) -> int:
+        """Returns a number from 0 to one below that: a choice of the schedule. 0 is the plainest."""
+        return self.loop.choose(count, DATA)
+
+    async def think(self) -> None:
+        """A client does something else for a while."""
+        choices = _HURRIED_S if self.is_hurried else _THINKING_S
+        await asyncio.sleep(choices[self.pick(len(choices))])
+
+    def utc(self) -> datetime:
+        """The true time, to the millisecond."""
+        now = BASE + self._past + timedelta(seconds=self.loop.time())
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def server(self) -> SimServer:
+        """Returns a server, perhaps one that has just died."""
+        return self.servers[self.pick(len(self.servers))]
+
+    def start(self) -> SimServer:
+        """Starts a server."""
+        self._started += 1
+        return SimServer(self._around, f"server {self._started}", _AHEAD[self.pick(len(_AHEAD))])
+
+    def check_mailboxes(self, server: SimServer) -> None:
+        """No mailbox holds more than it has room for."""
+        hub = server.hub
+        for kinds, slots in ((hub._upload_boxes, 1), (hub._session_boxes, SLOTS), (hub._partition_boxes, SLOTS)):
+            for boxes in kinds.values():
+                for box in boxes:
+                    if box._missed_since is not None:
+                        self.auditor.reach("a mailbox had no room: its reader has to read again")
+                    self.auditor.check(len(box._news) <= slots and len(box._asides) <= slots, "a mailbox is too full")
+
+    async def run(self) -> None:
+        """Lives through the schedule. What does not hold is in `auditor.violations`."""
+        pick = self.pick
+        self.is_hurried = pick(3) == 2  # many writes at once, of few servers
+        self.servers = [self.start() for _ in range((2, 1, 3)[pick(2 if self.is_hurried else 3)])]
+        level = _LEVELS[pick(len(_LEVELS))]
+        self.faults.request, self.faults.call, self.faults.put = level, level, level
+        self.faults.stream = level / 2
+        self.faults.write_s = 0.5 if self.is_hurried else 0.0
+        devices = []
+        for number in range((4 if self.is_hurried else 2) + pick(2)):
+            person = self.people[pick(2)]
+            sending = new_sending(self, person, f"session {pick(2)}", number)
+            self.sendings.append(sending)
+            devices.append(Device(self, person, sending))
+        watchers = [self._watcher() for _ in range(1 + pick(3))]
+        watching = [self.loop.create_task(watcher.run(), name="a watcher") for watcher in watchers]
+        deeds = [device.run() for device in devices]
+        deeds += [device.interfere() for device in devices]
+        await _all(self, [*deeds, self._chaos()])
+        for _ in range(pick(2)):
+            await self._pause()
+            await _all(self, [*(device.interfere() for device in devices), self._chaos()])
+        await self._settle(watchers)
+        for task in watching:
+            task.cancel()
+        await self._end()
+
+    def _watcher(self) -> Watcher:
+        person = self.people[self.pick(2)]
+        match self.pick(3):
+            case 0:
+                mine = [one for one in self.sendings if one.request.uid == person.uid]
+                if mine:
+                    return UploadWatcher(self, person, mine[self.pick(len(mine))])
+                return SessionWatcher(self, person, "session 0")
+            case 1:
+                return SessionWatcher(self, person, f"session {self.pick(2)}")
+            case _:
+                return PartitionWatcher(self, person, "team/all" if self.pick(2) else person.partition)
+
+    async def _chaos(self) -> None:
+        deeds: list[Callable[[], None]] = [
+            self._nothing,
+            self._crash,
+            self._crash,
+            self.mongo.lose_streams,
+            self._turn_clock,
+            self._newer_version,
+            self._revoke,
+        ]
+        for _ in range(self.pick(4)):
+            await asyncio.sleep((0.01, 0.3, 2.0, 35.0)[self.pick(4)])
+            deeds[self.pick(len(deeds))]()
+
+    def _nothing(self) -> None:
+        pass
+
+    def _crash(self) -> None:
+        number = self.pick(len(self.servers))
+        dying = self.servers[number]
+        if not dying.is_idle:
+            self.auditor.reach("a server died with requests under way")
+        uploads = self.mongo.collections["uploads"].values()
+        if any(document["status"] == "UPLOADED" for document in uploads):
+            self.auditor.reach("a server died while an upload was UPLOADED")
+        if any(document["status"] == "PENDING" for document in uploads):
+            self.auditor.reach("a server died while an upload was PENDING")
+        dying.kill()
+        self.servers[number] = self.start()
+
+    def _turn_clock(self) -> None:
+        server = self.server()
+        ahead = _AHEAD[self.pick(len(_AHEAD))]
+        self.auditor.reach("a server's clock jumped back" if ahead < server.ahead else "a server's clock jumped ahead")
+        server.ahead = ahead
+
+    def _newer_version(self) -> None:
+        """A server of a newer version holds an upload back, which this version cannot read, and then refuses it."""
+        uploads = self.mongo.collections["uploads"]
+        held = [one for one in uploads.values() if one["status"] == "INITIALIZED"]
+        if held:
+            upload_id = held[self.pick(len(held))]["_id"]
+            self._move(upload_id, "HELD")
+            self.loop.call_later(10.0, self._move, upload_id, "FAILED")
+
+    def _move(self, upload_id: str, status: str) -> None:
+        document = self.mongo.collections["uploads"].get(upload_id)
+        if document is None:
+            return
+        revision, now = document["revision"] + 1, self.utc()
+        route = {**document["route"], "revision": revision}
+        entry = {"id": secrets.token_bytes(9), "revision": revision, "status": status, "time": now}
+        entry["time"] = max(now, document["history"][-1]["time"])
+        self.mongo.update(
+            "uploads",
+            {"_id": upload_id, "revision": revision - 1},
+            {
+                "$set": {
+                    "status": status,
+                    "revision": revision,
+                    "route": route,
+                    "sweep_time": max(now, document["targets_expire_time"]) + timedelta(seconds=5),
+                    "of_a_newer_version": {"asked": "a reviewer"},
+                },
+                "$push": {"history": {"$each": [entry]}},
+            },
+        )
+
+    def _revoke(self) -> None:
+        """A right is taken away, for good."""
+        person = self.people[1]
+        if not person.is_revoked and self.pick(3) == 2:
+            person.is_revoked, person.revoked_at = True, self.utc()
+
+    async def _pause(self) -> None:
+        """Time goes by in which nobody does anything."""
+        await self._quiet()
+        self._past += _PAUSES[self.pick(len(_PAUSES))]
+
+    async def _quiet(self) -> None:
+        ends_at = self.loop.time() + _QUIET_S
+        uploads = self.mongo.collections["uploads"]
+        while not (
+            self.mongo.is_heard
+            and all(server.is_idle for server in self.servers)
+            and all(document["status"] != "HELD" for document in uploads.values())
+        ):
+            await asyncio.sleep(0.5)
+            if self.loop.time() > ends_at:
+                self.auditor.fail("requests go on and on")
+                return
+
+    async def _settle(self, watchers: list[Watcher]) -> None:
+        """Nothing goes wrong any more: every watcher catches up."""
+        self.faults.calm()
+        for server in self.servers:
+            if abs(server.ahead) > _NOTICED:
+                server.ahead = timedelta(0)  # stores refuse what such a server signs: somebody has set its clock
+        ends_at = self.loop.time() + _CATCH_UP_S
+        await asyncio.sleep(5.0)
+        while not all(watcher.is_up_to_date for watcher in watchers):
+            await asyncio.sleep(5.0)
+            if self.loop.time() > ends_at:
+                late = next(watcher for watcher in watchers if not watcher.is_up_to_date)
+                self.auditor.fail(f"a watcher was not sent everything: {late.describe()}")
+                return
+
+    async def _end(self) -> None:
+        """Days go by, sweepers do what is left, and nothing is left."""
+        for server in self.servers:
+            server.rest()
+        await self._quiet()
+        for later in _END:
+            self._past += later
+            server = self.server()
+            for _ in range(_MOST_ROUNDS):
+                try:
+                    has_work = await server.sweeper.sweep() + await server.rationing.sweep()
+                except (LedgerUnavailable, StoreUnavailable) as error:
+                    self.auditor.fail(f"without faults: {error}")
+                    return
+                if not has_work:
+                    break
+            else:
+                self.auditor.fail("a sweep never ends")
+        self._check_end()
+
+    def _check_end(self) -> None:
+        auditor, uploads = self.auditor, self.mongo.collections["uploads"]
+        for upload_id, document in uploads.items():
+            auditor.check(document["status"] in FINAL, f"{upload_id} never ended: {document['status']}")
+            is_there = "asset" in document and "delete_time" not in document["asset"]
+            auditor.check(is_there, f"{upload_id}: its record never went, it is {document['status']}")
+        for key in self.store.objects:
+            auditor.check(key in auditor.owned, f"{key} belongs to nobody")
+        for key in auditor.owned:
+            auditor.check(key in self.store.objects, f"{key} is lost")
+        for multipart_id, one in self.store.open.items():
+            auditor.fail(f"{multipart_id} of {one.promise.key} stays open")
+        for account in self.mongo.collections["quotas"].values():
+            auditor.check(account["open_uploads"] == 0, f"{account['_id']} is charged for what has ended")
+
+
+async def _all(world: World, deeds: list[object]) -> None:
+    """Waits for all of them. What none of them expected is a violation."""
+    outcomes = await asyncio.gather(*deeds, return_exceptions=True)  # type: ignore[call-overload]  # coroutines
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+LINES: list[str] | None = None  # of the next world
+
+
+async def main() -> World:
+    """Runs one schedule, as the loop chooses."""
+    world = World()
+    await world.run()
+    return world
