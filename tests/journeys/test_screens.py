@@ -117,7 +117,7 @@ async def screens(settings: Settings, stack: StackAddress, tmp_path: Path) -> As
     yield Screens(environment, replacements, tmp_path)
     async with object_store(settings.model_copy(update={"s3_bucket": bucket})) as store:
         with suppress(StoreUnavailable):  # it was never made
-            await store.ask(lambda client, name: client.delete_bucket(Bucket=name))
+            await store.connection.ask(lambda client, name: client.delete_bucket(Bucket=name))
 
 
 async def test_setup_doctor_serve_and_reconcile(screens: Screens) -> None:
