@@ -167,7 +167,12 @@ async def test_keys(screens: Screens) -> None:
     await screens.seen("keys-bad-name", SERVER, "keys", "add", "My Clinic", columns=(wide,), code=2)
 
 
-LOCAL_PLACES = ("127.0.0.1:50151", "127.0.0.1:27017", "127.0.0.1:18333")
+LOCAL_PLACES = (
+    ("serves on ", "127.0.0.1:50151"),
+    ("MongoDB  mongodb://", "127.0.0.1:27017"),
+    ("S3       http://", "127.0.0.1:18333"),
+    ("gallery  http://", "127.0.0.1:50153"),
+)
 
 
 async def test_local(tmp_path: Path) -> None:
@@ -181,13 +186,15 @@ async def test_local(tmp_path: Path) -> None:
         terminal.process.send_signal(signal.SIGINT)
         result = await terminal.ended()
         assert result.code == 0, str(result)
-        found = re.findall(r"127\.0\.0\.1:\d+", terminal.text())
-        stores = [one for one in dict.fromkeys(found) if one != f"127.0.0.1:{port}"]
-        places = zip((f"127.0.0.1:{port}", *stores), LOCAL_PLACES, strict=True)
+        places = {
+            found[1]: stands_for
+            for before, stands_for in LOCAL_PLACES
+            if (found := re.search(rf"{before}(127\.0\.0\.1:\d+)", terminal.text()))
+        }
         # As it is in a clone, where both are shorter.
         text = terminal.text().replace(f"{tmp_path}/data", ".assetlane")
         text = text.replace(str(Path(sys.executable).with_name("assetlane")), ".venv/bin/assetlane")
-        lines = drawn(cleaner(dict(places))(text), width)
+        lines = drawn(cleaner(places)(text), width)
         keep(SCREENS, "local", width, "\n".join(("$ assetlane-server local", *lines, "[0]", "")))
 
 
