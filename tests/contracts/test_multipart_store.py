@@ -26,7 +26,7 @@ from assetlane_server.model.parts import MIN_PART_BYTES, PartPromise, StoredPart
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.ports.object_store import ObjectStore
-from assetlane_server.uploads.multipart import abort_all
+from assetlane_server.uploads.clean_up import abort_all
 
 __all__ = ["http", "store"]  # fixtures
 

@@ -12,7 +12,7 @@ from assetlane_server.ports.progress_records import ProgressRecords
 MAX_TRACKED = 10_000  # uploads whose reports one process merges at the same time
 
 
-class ProgressBoard:
+class ProgressReporter:
     """Merges the reports of each upload: the first is written at once, then the newest every `interval`."""
 
     def __init__(self, records: ProgressRecords, interval: timedelta) -> None:

@@ -1,11 +1,14 @@
 """Proves that what the store has is what was promised: its metadata and the first bytes of every variant."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assetlane_server.concurrency.gathering import all_at_once
+from assetlane_server.concurrency.gathering import all_settled
 from assetlane_server.model.asset import StoredObject, difference
+from assetlane_server.model.pages import MAX_PAGE_SIZE
+from assetlane_server.model.parts import StoredPart, are_whole
 from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
 from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.ports.object_store import ObjectStore
@@ -22,30 +25,83 @@ class Evidence:
     start: bytes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What has arrived of an upload, by the names of its variants."""
+
+    objects: Mapping[str, Evidence]
+    parts: Mapping[str, Sequence[StoredPart]]  # of the variants that are whole, and not put together yet
+    missing: Sequence[str]
+
+
 class Prover:
-    """Looks at the variants of an upload, at all of them at once."""
+    """Looks at the variants of an upload, at all of them at once, and puts those together that came in parts."""
 
     def __init__(self, store: ObjectStore, *, accept_mislabelled: bool) -> None:
         self._store = store
         self._accept_mislabelled = accept_mislabelled
 
-    async def evidence(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
-        """Returns what the store says about those variants that are there, by name."""
-        found = await all_at_once(*(self._look(variant) for variant in variants))
-        return {variant.name: it for variant, it in zip(variants, found, strict=True) if it is not None}
+    async def find(self, upload: Upload) -> Arrival:
+        """Returns what has arrived: objects, and where there is none, parts that make one."""
+        objects = await self._objects(upload.variants)
+        # Parts are looked for only where there is no object: it may have been made of them already.
+        loose = [one for one in upload.variants if one.name not in objects and one.name in upload.multipart_ids]
+        listed = await asyncio.gather(*(self._all_parts(one.key, upload.multipart_ids[one.name]) for one in loose))
+        parts = {one.name: found for one, found in zip(loose, listed, strict=True) if are_whole(one, found)}
+        missing = [one.name for one in upload.variants if one.name not in objects and one.name not in parts]
+        return Arrival(objects, parts, missing)
 
-    async def broken_promise(self, upload: Upload, evidence: Mapping[str, Evidence]) -> Failure | None:
-        """Returns how what is stored differs from what was promised, None if it does not."""
+    async def prove(self, upload: Upload, arrival: Arrival) -> list[StoredObject] | Failure:
+        """Returns what is stored of the variants, in their order, or how it differs from what was promised.
+
+        Makes objects of the parts first.
+        """
+        objects = arrival.objects
+        if arrival.parts:
+            if failure := await self._assemble(upload, arrival.parts):
+                return failure
+            # Whether they are there now is for the store to say: another server may be at it too.
+            objects = await self._objects(upload.variants)
         for variant in upload.variants:
-            found = evidence.get(variant.name)
+            found = objects.get(variant.name)
             if found is None:
                 return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
             if failure := difference(variant, found.stored, reports_sha256=self._store.reports_sha256):
                 return failure
-        variants = [variant for variant in upload.variants if self._has_signature(variant)]
-        starts = await all_at_once(*(self._start(variant, evidence[variant.name]) for variant in variants))
-        failures = (mislabelled(variant, start) for variant, start in zip(variants, starts, strict=True))
-        return next((failure for failure in failures if failure), None)
+        signed = [variant for variant in upload.variants if self._has_signature(variant)]
+        starts = await asyncio.gather(*(self._start(variant, objects[variant.name]) for variant in signed))
+        failures = (mislabelled(variant, start) for variant, start in zip(signed, starts, strict=True))
+        failure = next((failure for failure in failures if failure), None)
+        return failure or [objects[variant.name].stored for variant in upload.variants]
+
+    async def _objects(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
+        found = await asyncio.gather(*(self._look(variant) for variant in variants))
+        return {variant.name: it for variant, it in zip(variants, found, strict=True) if it is not None}
+
+    async def _all_parts(self, key: str, multipart_id: str) -> tuple[StoredPart, ...]:
+        parts: list[StoredPart] = []
+        after = 0
+        while True:
+            page = await self._store.multiparts.list_parts(key, multipart_id, after=after, limit=MAX_PAGE_SIZE)
+            if page is None:
+                return ()
+            parts += page.parts
+            after = page.after
+            if not after:
+                return tuple(parts)
+
+    async def _assemble(self, upload: Upload, parts: Mapping[str, Sequence[StoredPart]]) -> Failure | None:
+        """Makes objects of these parts; returns why the store will never take the parts of one, None otherwise."""
+        variants = [variant for variant in upload.variants if variant.name in parts]
+        complete = self._store.multiparts.complete
+        refusals = await all_settled(
+            *(complete(one, upload.multipart_ids[one.name], parts[one.name]) for one in variants)
+        )
+        for variant, refusal in zip(variants, refusals, strict=True):
+            if refusal:
+                message = f"{variant.name}: the store does not put its parts together ({refusal})."
+                return Failure("PARTS_REFUSED", message)
+        return None
 
     async def _look(self, variant: VariantPromise) -> Evidence | None:
         if self._has_signature(variant) and variant.size_bytes <= SMALL_BYTES:

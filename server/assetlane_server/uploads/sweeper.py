@@ -18,8 +18,8 @@ from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.sweep_records import SweepRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.multipart import abort_all, discard_upload
+from assetlane_server.uploads.clean_up import abort_all, discard_upload
+from assetlane_server.uploads.completions import UploadCompletions
 from assetlane_server.uploads.status_changes import StatusChanges
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Sweeper:
         records: SweepRecords,
         changes: StatusChanges,
         store: ObjectStore,
-        broker: UploadBroker,
+        completions: UploadCompletions,
         interval: timedelta,
         now: Callable[[], datetime],
         meter: Meter = UNMETERED,
@@ -59,7 +59,7 @@ class Sweeper:
         self._records = records
         self._changes = changes
         self._store = store
-        self._broker = broker
+        self._completions = completions
         self._interval_s = interval.total_seconds()
         self._now = now
         self._meter = meter
@@ -186,7 +186,7 @@ class Sweeper:
     async def _finish(self, upload: Upload) -> None:
         """Completes an upload whose client vanished after its PUTs; expires one whose client did before."""
         try:
-            await self._broker.complete_upload(upload.upload_id, UNRESTRICTED)
+            await self._completions.complete_upload(upload.upload_id, UNRESTRICTED)
         except VariantsMissing as missing:
             now = self._now()
             if now < upload.expire_time:

@@ -39,7 +39,7 @@ class CutOutcome:
     notices: tuple[Notice, ...] = ()
 
 
-class CutRoom:
+class ServerCuts:
     """Where the cuts of one server's uploads are made."""
 
     def __init__(
