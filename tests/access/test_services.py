@@ -477,7 +477,7 @@ async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_told_once(capl
     for _ in range(3):
         await door.policy.look()
     assert clinic.may_read("clinic/x")
-    assert caplog.text.count("the new policy is no good") == 1
+    assert caplog.text.count("the new policy has a mistake") == 1
     door.text = good.replace('"clinic/**"', '"clinic/y"')
     await door.policy.look()
     assert not clinic.may_read("clinic/x")

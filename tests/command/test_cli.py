@@ -67,8 +67,9 @@ def settings_of(stack: StackAddress, **changes: object) -> dict[str, object]:
 @pytest.mark.parametrize("command", ["serve", "setup"])
 def test_without_settings_every_missing_one_is_named(tmp_path: Path, command: str) -> None:
     """All at once, by the names that the operator sets."""
-    told = refused(tmp_path, command)
-    assert [line.partition(":")[0] for line in told.splitlines()] == ["ASSETLANE_MONGO_URI", "ASSETLANE_S3_BUCKET"]
+    _, *settings, advice = refused(tmp_path, command).splitlines()
+    assert [line.strip().partition(":")[0] for line in settings] == ["ASSETLANE_MONGO_URI", "ASSETLANE_S3_BUCKET"]
+    assert advice.endswith("assetlane-server local")
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def connect(
             envvar="ASSETLANE_CA_FILE",
             show_envvar=False,
             metavar="FILE",
-            help="Authorities to trust, in PEM; means --tls. Default: the usual.",
+            help="Authorities to trust, in PEM; implies --tls. Default: gRPC's own.",
         ),
     ] = None,
     client_cert_file: Annotated[
@@ -142,7 +142,7 @@ def connect(
             envvar="ASSETLANE_CLIENT_CERT_FILE",
             show_envvar=False,
             metavar="FILE",
-            help="Your certificate, in PEM; means --tls.",
+            help="Your certificate, in PEM; implies --tls.",
         ),
     ] = None,
     client_key_file: Annotated[
@@ -157,11 +157,11 @@ def connect(
             "--plaintext",
             envvar="ASSETLANE_PLAINTEXT",
             show_envvar=False,
-            help="Send the token in the clear, also beyond this machine.",
+            help="Send the token unencrypted, also beyond this machine.",
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Keep trying a call that long while the server is away.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long to retry a call while the server is away.")
     ] = 10.0,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -270,7 +270,7 @@ def open_(
         say(url)
         if webbrowser.open(url):
             return 0
-        note("assetlane: there is no browser here that could be started: open the URL yourself")
+        note("assetlane: no browser could be started: open the URL yourself")
         return FAILED
 
     run(context, work)
@@ -286,7 +286,7 @@ def refresh(
     assets: AssetNames,
     if_expires_within: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Leave URLs alone that live longer than that."),
+        typer.Option(min=0, metavar="SECONDS", help="Keep URLs that live longer than this."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -318,7 +318,7 @@ def refresh(
     run(context, work)
 
 
-@app.command(cls=Command, short_help="Give an upload up.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
+@app.command(cls=Command, short_help="Cancel an upload.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
 def cancel(
     context: typer.Context,
     upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", show_default=False, autocompletion=complete_upload)],

@@ -34,7 +34,7 @@ class Connection:
     timeout: float
     token: str = ""
     token_file: Path | None = None
-    plaintext: bool = False  # whether a token may travel in the clear
+    plaintext: bool = False  # whether a token may be sent unencrypted
     tls: "Tls | None" = None
 
     @property
@@ -98,8 +98,8 @@ def client_of(connection: Connection, *, session_id: str | None = None) -> "Clie
         token = partial(read_token, connection.token_file)
     if token is not None and connection.tls is None and not (connection.plaintext or is_loopback(connection.target)):
         raise Unauthenticated(
-            f"The token would travel to {connection.target} in the clear: connect with --tls,"
-            " or with --plaintext where nobody can listen.",
+            f"The token would be sent to {connection.target} unencrypted: connect with --tls,"
+            " or with --plaintext if nobody can listen.",
             reason="TOKEN_IN_THE_CLEAR",
         )
     return Client(

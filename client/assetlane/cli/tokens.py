@@ -46,7 +46,7 @@ def create(
         list[str] | None, typer.Option(metavar="PATTERN", help="Partitions to write to; likewise.")
     ] = None,
     lifetime: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it is good: 90s, 30m, 8h, 1d. Default: 1h, or the deadline.")
+        str, typer.Option(metavar="TIME", help="How long it is valid: 90s, 30m, 8h, 1d. Default: 1h, or the deadline.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:

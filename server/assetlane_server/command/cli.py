@@ -124,7 +124,7 @@ def serve(
 def setup(
     allow_public_policy: Annotated[
         bool,
-        typer.Option("--allow-public-policy", help="Lift what Block Public Access of the bucket has against it."),
+        typer.Option("--allow-public-policy", help="Lift the bucket's Block Public Access as far as it needs."),
     ] = False,
 ) -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
@@ -181,7 +181,7 @@ def reconcile(
 
 @cli.command(
     cls=Command,
-    short_help="Turn the ledger of version 0.1.0 into this one's.",
+    short_help="Migrate a ledger of version 0.1.0.",
     epilog=examples("assetlane-server", "migrate", "migrate --dir .assetlane"),
 )
 def migrate(
@@ -238,7 +238,7 @@ def config(as_json: _Json = False) -> None:
 @cli.command(
     cls=Command,
     short_help="Try it: serve with an embedded MongoDB and S3.",
-    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0"),
+    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0", "local --no-gallery"),
 )
 def local(
     directory: Annotated[
@@ -247,9 +247,12 @@ def local(
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Address and port to serve on; port 0 takes a free one.")
     ] = None,
+    with_gallery: Annotated[
+        bool, typer.Option("--gallery/--no-gallery", help="Serve the gallery, a sample page, on loopback.")
+    ] = True,
 ) -> None:
     """Serve with an embedded MongoDB and S3 of its own, for development and tests."""
-    _run(_serve_locally(directory, listen))
+    _run(_serve_locally(directory, listen, with_gallery=with_gallery))
 
 
 @cli.command(
@@ -280,7 +283,7 @@ def _supervise(settings: "Settings") -> int:
         return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
 
 
-async def _serve_locally(directory: Path, listen: str | None) -> None:
+async def _serve_locally(directory: Path, listen: str | None, *, with_gallery: bool) -> None:
     from assetlane_server.composition.app import set_up_bucket
     from assetlane_server.composition.observability import log_as_set
     from assetlane_server.config.settings import settings_from
@@ -299,14 +302,26 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         keys_file = keep_keys(directory, address)
         host = settings.listen.rpartition(":")[0]
 
-        def greet(port: int, web_port: int | None) -> None:
-            web_host = (settings.web_listen or "").rpartition(":")[0]
-            scheme = "http" if settings.tls_cert_file is None else "https"
-            web_url = "" if web_port is None else f"{scheme}://{web_host}:{web_port}"
-            _greet(f"{host}:{port}", web_url, address, keys_file, directory, needs_token=settings.has_identity)
-
         try:
-            await serve_until_signal(settings, greet)
+            async with AsyncExitStack() as resources:
+                page = None
+                if with_gallery:
+                    from assetlane_server.gallery import gallery
+
+                    page = await resources.enter_async_context(gallery(settings, directory))
+
+                def greet(port: int, web_port: int | None) -> None:
+                    web_host = (settings.web_listen or "").rpartition(":")[0]
+                    scheme = "http" if settings.tls_cert_file is None else "https"
+                    web_url = "" if web_port is None else f"{scheme}://{web_host}:{web_port}"
+                    target = f"{host}:{port}"
+                    if page is not None and not settings.has_identity:
+                        page.open_target = target
+                    gallery_url = "" if page is None else page.url
+                    urls = (web_url, gallery_url)
+                    _greet(target, urls, address, keys_file, directory, needs_token=settings.has_identity)
+
+                await serve_until_signal(settings, greet)
         except LedgerIsOld as error:
             raise NotReady(
                 f"what is in {directory} was written by version 0.1.0: run `assetlane-server migrate --dir {directory}`"
@@ -379,9 +394,16 @@ async def _erase(settings: "Settings", uid: str, as_json: bool) -> bool:
 
 
 def _greet(
-    target: str, web_url: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool
+    target: str,
+    urls: tuple[str, str],
+    address: "StackAddress",
+    keys_file: Path,
+    directory: Path,
+    *,
+    needs_token: bool,
 ) -> None:
     command = _command_beside_us()
+    web_url, gallery_url = urls
     where = "" if target == "127.0.0.1:50151" else f" --target {target}"
     database = address.mongo_uri.replace("/?", "/assetlane?")
     typer.echo(
@@ -392,7 +414,8 @@ def _greet(
         f"  S3       {address.s3_endpoint}  bucket {address.s3_bucket}\n"
         f"           . {shlex.quote(str(keys_file))} && aws s3 ls --recursive s3://{address.s3_bucket}\n"
         f"  data     {directory}/\n"
-        "Ctrl-C stops it. Try it in another terminal:\n"
+        + (f"  gallery  {gallery_url}\n" if gallery_url else "")
+        + "Ctrl-C stops it. Try it in another terminal:\n"
         # Without a token it can only be asked how it is.
         + (
             f"{command}{where} status"

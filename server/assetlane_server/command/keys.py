@@ -85,7 +85,7 @@ def add(ring: _RingName) -> None:
 
 @keys.command(
     cls=Command,
-    short_help="Sign no more with a key.",
+    short_help="Stop signing with a key.",
     epilog=examples("assetlane-server keys", "retire clinic k20260101-a1b2c3"),
 )
 def retire(

@@ -88,13 +88,13 @@ class Application:
         self._hub.close()  # before the server stops: it would wait its whole grace for an open watch
         await self._server.stop(self._grace_seconds)
         if loop.time() >= ends_at - _CLOCK_STEP_S:
-            _log.warning("calls were still in flight at the end of the grace period: cut off")
+            _log.warning("calls were still in flight at the end of the grace period: cancelled")
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._cases.finish()
                 await self._changes.finish()  # what these calls gave back
         except TimeoutError:
-            _log.warning("completions were still under way at the end of the grace period: cut off")
+            _log.warning("completions were still running at the end of the grace period: cancelled")
 
 
 @asynccontextmanager
@@ -326,7 +326,7 @@ async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -
     try:
         await part()
     except Exception:
-        _log.critical("the %s broke: this server ends", name, exc_info=True)
+        _log.critical("the %s failed: this server ends", name, exc_info=True)
         raise
 
 

@@ -59,7 +59,7 @@ def failed(name: str, told: str, mend: str) -> Finding:
 def skipped(names: Iterable[str], because: str) -> Iterator[Finding]:
     """Yields that these checks say nothing, because what they stand on failed."""
     for name in names:
-        yield Finding(name, Verdict.SKIPPED, f"Not looked at: {because}.")
+        yield Finding(name, Verdict.SKIPPED, f"Not checked: {because}.")
 
 
 async def checked(name: str, check: Awaitable[Finding], mend: str, limit: timedelta = CHECK_LIMIT) -> Finding:

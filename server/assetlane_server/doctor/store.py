@@ -240,11 +240,11 @@ class StoreChecks:
             return ok(name, f"Unfinished multipart uploads are dropped after {rules.days} days.")
         if word.status == 403:
             return warning(name, f"The credentials may not read it ({word.told}).",
-                           "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip
+                           "Give them s3:GetLifecycleConfiguration, or make sure that the rule is there.")  # fmt: skip
         if word.status in (405, 501):
             return warning(name, f"The store has no rules that drop unfinished multipart uploads ({word.told}).",
                            "Run `assetlane-server reconcile --delete-orphans` from time to time.")  # fmt: skip
-        return warning(name, "No rule drops unfinished multipart uploads: they cost and are seen in no listing.",
+        return warning(name, "No rule drops unfinished multipart uploads: they cost money and appear in no listing.",
                        _NO_RULE)  # fmt: skip
 
 
