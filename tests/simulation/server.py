@@ -343,8 +343,12 @@ class SimMeter:
         """See Meter."""
         return _NOTHING
 
-    def moved(self, upload: Upload) -> None:
+    def moved(self, upload: Upload, *, after_revision: int) -> None:
         """See Meter."""
+        for then in upload.after(after_revision):
+            self._moved(then)
+
+    def _moved(self, upload: Upload) -> None:
         earlier, self._movers[upload.upload_id] = self._movers.get(upload.upload_id, ""), self._name
         if upload.status is Status.UPLOADED:
             self._observer.reach("an upload is UPLOADED")

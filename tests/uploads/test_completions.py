@@ -9,8 +9,8 @@ from tests.memory.object_store import MemoryObjectStore
 from tests.memory.site import BYTES, Site
 from tests.uploads.samples import NOW
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import LedgerUnavailable, VariantsMissing, WrongStatus
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Status, VariantPromise
 from assetlane_server.uploads.access import UNRESTRICTED
 

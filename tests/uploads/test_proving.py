@@ -8,8 +8,8 @@ import pytest
 from tests.memory.object_store import MemoryObject, MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.uploads.proving import SMALL_BYTES, Prover
 

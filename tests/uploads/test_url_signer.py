@@ -9,7 +9,8 @@ import pytest
 from tests.objects.settings import SETTINGS
 from tests.uploads.samples import NOW, PICTURE, QUARTER, requested
 
-from assetlane_server.model.asset import StoredObject, asset_of
+from assetlane_server.model.asset import asset_of
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Asset
 from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.uploads.url_signer import UrlSigner

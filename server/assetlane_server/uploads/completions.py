@@ -13,7 +13,7 @@ from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.uploads.access import owned_upload
 from assetlane_server.uploads.clean_up import clean_up
 from assetlane_server.uploads.progress import ProgressReporter
-from assetlane_server.uploads.proving import Arrival, Prover
+from assetlane_server.uploads.proving import Prover
 from assetlane_server.uploads.server_cuts import CutOutcome, ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
 
@@ -84,26 +84,23 @@ class UploadCompletions:
                     return None
                 known = upload.revision
         self._progress.verifying(upload, self._now())
-        ended = await self._ended(upload, arrival, acted_by)
+        proofs = await self._prover.prove(upload, arrival)
+        made: CutOutcome | Failure = CutOutcome(upload)
+        if upload.cut_plan is not None and not isinstance(proofs, Failure):
+            self._progress.cutting(upload, self._now())
+            made = await self._server_cuts.cut(upload, upload.cut_plan)
+        now = self._now()
+        if isinstance(proofs, Failure):
+            ended = upload.failed(now, proofs, acted_by)
+        elif isinstance(made, Failure):
+            ended = upload.failed(now, made, acted_by)
+        else:
+            asset = asset_of(made.upload, [*proofs, *made.stored], now, made.notices)
+            ended = upload.completed(now, asset, acted_by)
         if not await self._changes.advance(ended, after_revision=known):
             return None
         await clean_up(self._store, ended)
         return ended
-
-    async def _ended(self, upload: Upload, arrival: Arrival, acted_by: str) -> Upload:
-        """Returns the upload COMPLETED with its asset, or FAILED: not stored yet."""
-        proofs = await self._prover.prove(upload, arrival)
-        if isinstance(proofs, Failure):
-            return upload.failed(self._now(), proofs, acted_by)
-        made = CutOutcome(upload)
-        if upload.cut_plan is not None:
-            self._progress.cutting(upload, self._now())
-            outcome = await self._server_cuts.cut(upload, upload.cut_plan)
-            if isinstance(outcome, Failure):
-                return upload.failed(self._now(), outcome, acted_by)
-            made = outcome
-        now = self._now()
-        return upload.completed(now, asset_of(made.upload, [*proofs, *made.stored], now, made.notices), acted_by)
 
     async def finish(self) -> None:
         """Waits for the work under way; the caller bounds the wait."""

@@ -107,6 +107,6 @@ async def open_multiparts(store: ObjectStore, upload: Upload) -> dict[str, str]:
     opened = {name: it for name, it in zip(names, outcomes, strict=True) if isinstance(it, str)}
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
-            await abort_multiparts(store, upload.variants, opened)
+            await abort_multiparts(store, upload, opened)
             raise outcome
     return opened

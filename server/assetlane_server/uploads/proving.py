@@ -5,24 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assetlane_server.concurrency.gathering import all_settled
-from assetlane_server.model.asset import StoredObject, difference
 from assetlane_server.model.pages import MAX_PAGE_SIZE
 from assetlane_server.model.parts import StoredPart, are_whole
-from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.model.proof import Evidence, StoredObject, broken_promise
+from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed
 from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.ports.object_store import ObjectStore
 
 # One GET of a whole object this small costs less than a HEAD and a GET of its first bytes. Measured by `make bench`.
 SMALL_BYTES: Final = 32 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the store says about one object, and its first bytes where the same answer held them."""
-
-    stored: StoredObject
-    start: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +53,10 @@ class Prover:
                 return failure
             # Whether they are there now is for the store to say: another server may be at it too.
             objects = await self._objects(upload.variants)
-        for variant in upload.variants:
-            found = objects.get(variant.name)
-            if found is None:
-                return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
-            if failure := difference(variant, found.stored, reports_sha256=self._store.reports_sha256):
-                return failure
-        signed = [variant for variant in upload.variants if self._has_signature(variant)]
-        starts = await asyncio.gather(*(self._start(variant, objects[variant.name]) for variant in signed))
-        failures = (mislabelled(variant, start) for variant, start in zip(signed, starts, strict=True))
-        failure = next((failure for failure in failures if failure), None)
+        found = [(one, objects[one.name]) for one in upload.variants if one.name in objects]
+        started = await asyncio.gather(*(self._with_start(one, evidence) for one, evidence in found))
+        objects = {one.name: evidence for (one, _), evidence in zip(found, started, strict=True)}
+        failure = broken_promise(upload.variants, objects, reports_sha256=self._store.reports_sha256)
         return failure or [objects[variant.name].stored for variant in upload.variants]
 
     async def _objects(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
@@ -94,7 +79,7 @@ class Prover:
         """Makes objects of these parts; returns why the store will never take the parts of one, None otherwise."""
         variants = [variant for variant in upload.variants if variant.name in parts]
         complete = self._store.multiparts.complete
-        refusals = await all_settled(
+        refusals = await asyncio.gather(
             *(complete(one, upload.multipart_ids[one.name], parts[one.name]) for one in variants)
         )
         for variant, refusal in zip(variants, refusals, strict=True):
@@ -115,10 +100,13 @@ class Prover:
         stored_now = await self._store.head(variant.key)
         return None if stored_now is None else Evidence(stored_now)
 
-    async def _start(self, variant: VariantPromise, evidence: Evidence) -> bytes:
-        if evidence.start is not None:
-            return evidence.start
-        return await self._store.read_start(variant.key, SNIFFED_BYTES)
+    async def _with_start(self, variant: VariantPromise, evidence: Evidence) -> Evidence:
+        stored = evidence.stored
+        # Another size breaks the promise already, and of an empty object there is nothing to read.
+        is_read = evidence.start is not None or stored.size_bytes != variant.size_bytes
+        if is_read or not self._has_signature(variant):
+            return evidence
+        return Evidence(stored, await self._store.read_start(variant.key, SNIFFED_BYTES))
 
     def _has_signature(self, variant: VariantPromise) -> bool:
         # An empty object has no first bytes, and those of many types show nothing.

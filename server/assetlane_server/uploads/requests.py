@@ -102,7 +102,7 @@ class UploadRequests:
         if await self._changes.advance(opened):
             return opened
         # Another server was faster, or the upload is over.
-        await abort_multiparts(self._store, upload.variants, multipart_ids)
+        await abort_multiparts(self._store, upload, multipart_ids)
         return None
 
     async def _renewed(self, upload_id: str, access: Access) -> tuple[Upload, tuple[WriteTarget, ...]]:

@@ -151,9 +151,7 @@ class Sweeper:
             case Status.COMPLETED:
                 # Two servers may have worked on it: one opened a second multipart upload in the same place, or made
                 # cuts that the other one had no time for.
-                for variant in upload.variants:
-                    if variant.part_size_bytes:
-                        await abort_all(self._store, variant.key)
+                await abort_all(self._store, [one.key for one in upload.variants if one.part_size_bytes])
                 if unused := upload.unused_keys:
                     await self._store.delete(unused)
                 await self._records.reschedule_upload(upload, None, is_swept=False)
