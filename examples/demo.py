@@ -33,10 +33,10 @@ from assetlane import (
     UploadStatus,
     VariantPromise,
 )
+from assetlane.contents import first
 from assetlane.detection import SNIFFED_BYTES
 from assetlane.formats import readable
 from assetlane.media_types import declared_content_type
-from assetlane.parcel import first
 from assetlane.preview import is_video
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
 from assetlane.v1.upload_service_pb2 import ProgressStage

@@ -72,7 +72,7 @@ import asyncio
 from datetime import timedelta
 from assetlane import MediaRefused
 from assetlane.cuts import make_cuts, readable
-from assetlane.parcel import packed
+from assetlane.contents import read_contents
 from assetlane.preview import make_preview
 
 heic = (24).to_bytes(4) + b"ftypheic" + bytes(12)
@@ -90,11 +90,11 @@ print(*reason(make_preview, video))
 
 async def main():
     for content, name in (heic, "a.heic"), (video, "a.mp4"):
-        parcel = await packed(content, name, None, True, timedelta(seconds=1))
+        parcel = await read_contents(content, name, None, True, timedelta(seconds=1))
         assert len(parcel.promises) == 1
         print(*(f"{notice.reason} {notice.message}" for notice in parcel.notices))
         try:
-            await packed(content, name, None, True, require_cuts=True)
+            await read_contents(content, name, None, True, require_cuts=True)
         except MediaRefused as error:
             print(error.reason, error)
 
