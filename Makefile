@@ -8,7 +8,7 @@ SEED   ?=
 ARGS   ?=
 STORES ?=
 
-.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long demo run bench lock clean
+.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long gallery gallery-images demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ fix: setup  ## format, and fix what a linter can fix
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md and docs/openapi.json, links, commands and words of the pages
+check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stubs, docs/api.md, docs/openapi.json and the built gallery, links, commands and words of the pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -55,6 +55,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/openapi.py --check
 	$(BIN)/python protos/descriptor.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py tests/test_words.py
+	@$(BIN)/python web/gallery/check_built.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
 	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages and not web' $(ARGS)
@@ -75,10 +76,13 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
-	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-simulation: setup  ## 30,000 schedules of servers, clients and faults in one process and virtual time (SCHEDULES=…; SEED=… replays one)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),30000))
+
+test-mutants: setup  ## the simulation on a hundred small wrong changes of the server: prints which it catches (ARGS="--schedules 300 NAME …")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
 	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
@@ -89,7 +93,7 @@ test-real: setup  ## the same tests on the MongoDB and the S3 named in the envir
 test-languages: setup  ## the example clients in Go, TypeScript, Java and Python, each with its own toolchain
 	$(BIN)/pytest -m languages --durations=5 $(ARGS)
 
-test-web: setup web/node_modules/.ready  ## the TypeScript client and the Uppy plugin, in Node and in Chromium (needs Node; ARGS=… for pytest)
+test-web: setup web/node_modules/.ready  ## the TypeScript client, the Uppy plugin and the gallery, in Node and in Chromium (needs Node; ARGS=… for pytest)
 	cd web && npm run --silent build && npm run --silent check && npm run --silent test
 	$(BIN)/pytest -n 2 --dist loadfile -m 'web and not long' --durations=5 $(ARGS)
 
@@ -98,7 +102,14 @@ ci-long: setup web/node_modules/.ready  ## what CI has no time for: the web clie
 	cd web && npm run --silent build
 	$(BIN)/pytest -n 2 --dist loadfile -m long --durations=10 $(ARGS)
 
-web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json
+gallery: web/node_modules/.ready  ## build the page that `local` serves, after a change of web/gallery or web/client (needs Node)
+	cd web && npm run --silent build -w client && npm run --silent build -w gallery
+
+gallery-images: setup  ## take the pictures of the gallery that README and docs show; look at each (needs Chromium)
+	GALLERY_PICTURES=docs/pictures/gallery $(BIN)/pytest -q tests/gallery/test_pictures.py
+	cd docs/pictures/gallery && rm -f door-820-* uploads-820-* viewer-*-light.webp viewer-820-* drawer-820-*
+
+web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json web/gallery/package.json
 	cd web && npm ci --no-audit --no-fund --silent
 	@touch $@
 

@@ -28,7 +28,7 @@ from assetlane_server.composition.app import object_store, utc_now
 from assetlane_server.config.settings import settings_from
 from assetlane_server.local import StackAddress
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from bench.baseline import checked_out
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.life_floor import floor_key

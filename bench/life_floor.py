@@ -24,7 +24,7 @@ from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane_server.composition.app import new_id, object_store, utc_now
 from assetlane_server.config.settings import Settings, settings_from
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.process.serving import collect_garbage_less_often
 from assetlane_server.rpc.server import server_options
 from bench.floor import SERVICE, Templates, templates
@@ -101,12 +101,12 @@ class Floor:
 
     async def _head(self, key: str) -> None:
         headers = {"x-amz-checksum-mode": "ENABLED"}
-        url = self._store.presign("HEAD", key, utc_now(), URL_LIFETIME, headers).url
+        url = self._store.signer.presign("HEAD", key, utc_now(), URL_LIFETIME, headers).url
         async with self._web.head(yarl.URL(url, encoded=True), headers=headers) as response:
             assert response.status == 200, response.status
 
     async def _first_bytes(self, key: str) -> None:
-        url = self._store.presign("GET", key, utc_now(), URL_LIFETIME, {}).url
+        url = self._store.signer.presign("GET", key, utc_now(), URL_LIFETIME, {}).url
         async with self._web.get(yarl.URL(url, encoded=True), headers={"range": FIRST_BYTES}) as response:
             assert response.status == 206, response.status
             await response.read()

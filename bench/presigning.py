@@ -17,9 +17,9 @@ from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.objects.settings import S3Settings
-from assetlane_server.objects.sigv4 import Credentials, Presigner
+from assetlane_server.objects.s3.settings import S3Settings
+from assetlane_server.objects.s3.sigv4 import Credentials, Presigner
+from assetlane_server.objects.s3.store import S3ObjectStore
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 
 ROUNDS = 15

@@ -25,9 +25,21 @@ REFUSED = re.compile(rf"\b(?:{'|'.join(INSTEAD)})\b", re.IGNORECASE)
 
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "protos/*.md", "web/*/README.md", "examples/**/README.md", "tests/*/README.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "protos/*.md",
+        "web/*/README.md",
+        "examples/**/README.md",
+        "tests/*/README.md",
+        "Makefile",
+        "deploy/**/*.*",
+        "deploy/Containerfile",
+        "web/client/src/*.ts",
+        "web/uppy/src/*.ts",
+    )
     for page in ROOT.glob(pattern)
-    if "node_modules" not in page.parts
+    if "node_modules" not in page.parts and page.suffix != ".pb"
 )
 PROTOS = sorted(ROOT.glob("protos/assetlane/**/*.proto"))
 SOURCES = sorted(

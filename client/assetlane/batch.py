@@ -54,7 +54,7 @@ class UploadItem:
 
     def __init__(self, origin: Origin, **options: Unpack[UploadOptions]) -> None:
         if not isinstance(origin, str | os.PathLike | bytes | BinaryFile):
-            raise TypeError(f"an upload is of a path, of bytes or of an open file, not of {type(origin).__name__}")
+            raise TypeError(f"upload takes a path, bytes or an open binary file, not {type(origin).__name__}")
         check_options(options)
         self.origin = origin
         self.options = MappingProxyType(dict(options))

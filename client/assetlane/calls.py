@@ -85,7 +85,7 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 
 class Connection:
-    """Two channels to one server, in the clear without `credentials`: calls on one, watches on the other.
+    """Two channels to one server, unencrypted without `credentials`: calls on one, watches on the other.
 
     Open watches count against the streams that a connection may carry, and must not hold up calls.
     """
@@ -100,7 +100,7 @@ class Connection:
         self._token = token
         self._timeout = timeout
         if token is not None and not self._is_secure and not is_loopback(target):
-            logger.warning("the token travels in the clear to %s: give credentials for TLS", target)
+            logger.warning("the token is sent unencrypted to %s: give credentials for TLS", target)
         self._calls, self._streams = (_channel(target, credentials) for _ in range(2))
         self.uploads: UploadServiceAsyncStub = UploadServiceStub(self._calls)
         self.assets: AssetServiceAsyncStub = AssetServiceStub(self._calls)

@@ -81,7 +81,7 @@ async def diagnosed(details: str, target: str, *, is_secure: bool) -> Diagnosis 
             is_permanent=True,
         )
     if speaks_other:
-        message = f"What answers at {target} is not an Assetlane server: look at the port."
+        message = f"What answers at {target} is not an Assetlane server: check the port."
         return Diagnosis("NOT_GRPC", message, is_permanent=True)
     return None
 
@@ -92,9 +92,9 @@ def _from_words(details: str, target: str, *, is_secure: bool) -> Diagnosis | No
         return Diagnosis("UNAVAILABLE", f"No server at {target}. Is it running (make run), and is the address right?")
     if "hostname lookup error" in lower or "dns resolution failed" in lower or "domain name not found" in lower:
         host = target.rpartition(":")[0] or target
-        return Diagnosis("HOST_UNKNOWN", f"There is no host {host}: look at the target {target}.")
+        return Diagnosis("HOST_UNKNOWN", f"There is no host {host}: check the target {target}.")
     if "unreachable" in lower or "no route to host" in lower:
-        return Diagnosis("UNAVAILABLE", f"No way leads to {target} from here: look at the address and the network.")
+        return Diagnosis("UNAVAILABLE", f"There is no route to {target}: check the address and the network.")
     if "wrong_version_number" in lower or ("tls handshake failed" in lower and "http_request" in lower):
         return Diagnosis(
             "TLS_NOT_SPOKEN",

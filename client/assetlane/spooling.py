@@ -43,7 +43,7 @@ async def readable_again(origin: Origin) -> AsyncIterator[Path | bytes]:
     elif isinstance(origin, str | os.PathLike):
         yield Path(origin)
     elif not isinstance(origin, BinaryFile):
-        raise TypeError(f"an upload is of a path, of bytes or of an open file, not of {type(origin).__name__}")
+        raise TypeError(f"upload takes a path, bytes or an open binary file, not {type(origin).__name__}")
     else:
         async with spooled(origin) as content:
             yield content

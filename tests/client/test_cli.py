@@ -143,7 +143,7 @@ async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore
     assert (result.code, result.out) == (130, "")
     interrupted, given_up, hint = result.err.splitlines()
     assert interrupted == "assetlane: interrupted"
-    assert given_up == f"Given up: {files[1]}."
+    assert given_up == f"Cancelled: {files[1]}."
     assert "--resume" in hint
     assert [upload.status for upload in server.uploads.values()] == [UploadStatus.UPLOAD_STATUS_CANCELLED]
 

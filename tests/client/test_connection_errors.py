@@ -134,7 +134,7 @@ async def test_servers_of_another_kind() -> None:
             error = await failure(target)
             assert (error.reason, str(error)) == (
                 "NOT_GRPC",
-                f"What answers at {target} is not an Assetlane server: look at the port.",
+                f"What answers at {target} is not an Assetlane server: check the port.",
             )
     async with grpc_server() as target:
         foreign = await failure(target)
@@ -181,4 +181,4 @@ async def test_a_token_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixtur
     async with Client("10.255.255.1:50151", token="t"), Client("127.0.0.1:50151", token="t"):
         pass
     told = [record.message for record in caplog.records if record.name == "assetlane.calls"]
-    assert told == ["the token travels in the clear to 10.255.255.1:50151: give credentials for TLS"]
+    assert told == ["the token is sent unencrypted to 10.255.255.1:50151: give credentials for TLS"]

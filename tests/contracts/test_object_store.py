@@ -24,9 +24,9 @@ from assetlane_server.model.media_types import is_same_type
 from assetlane_server.model.paths import object_key
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.bucket import BucketPlan
-from assetlane_server.objects.s3 import S3ObjectStore
-from assetlane_server.objects.settings import S3Settings
+from assetlane_server.objects.bucket import BucketPlan, set_up
+from assetlane_server.objects.s3.settings import S3Settings
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.ports.object_store import ObjectStore
 
 BYTES = b"the promised bytes"
@@ -50,7 +50,7 @@ async def open_s3(request: pytest.FixtureRequest) -> AsyncIterator[ObjectStore]:
         page_keys=2,
     )
     async with S3ObjectStore.open(settings) as store:
-        await store.set_up(BucketPlan(prefix=CONTRACT_PREFIX))
+        await set_up(store.connection, BucketPlan(prefix=CONTRACT_PREFIX))
         yield store
 
 

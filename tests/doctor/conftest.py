@@ -15,7 +15,7 @@ from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, Verdict
 from assetlane_server.local import StackAddress
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 
 ORIGIN = "https://app.example"
@@ -59,7 +59,7 @@ def changed(settings: Settings, **changes: Any) -> Settings:
 async def delete_bucket(store: S3ObjectStore, keys: Iterable[str] = ()) -> None:
     """Takes a test's bucket away."""
     await store.delete(list(keys))
-    await store.ask(lambda client, bucket: client.delete_bucket(Bucket=bucket))
+    await store.connection.ask(lambda client, bucket: client.delete_bucket(Bucket=bucket))
 
 
 async def set_up(stack: StackAddress, database_name: str, key_prefix: str, **changes: Any) -> Settings:

@@ -88,7 +88,9 @@ async def test_reconcile_leaves_young_and_foreign_keys_alone(settings: Settings,
     keys = [f"{settings.key_prefix}private/a/{new_id()}/original.jpg", f"{settings.key_prefix}strange"]
     async with object_store(settings) as store:
         for key in keys:
-            await store.ask(lambda client, bucket, key=key: client.put_object(Bucket=bucket, Key=key, Body=b"1"))  # type: ignore[misc]
+            await store.connection.ask(
+                lambda client, bucket, key=key: client.put_object(Bucket=bucket, Key=key, Body=b"1")  # type: ignore[misc]
+            )
         words = ["reconcile", "--delete-orphans", *(["--json"] if is_json else [])]
         status, out, _ = await command(environment_of(settings), *words)
         left = {one.key for one in (await store.list_keys("", "")).objects}

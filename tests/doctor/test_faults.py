@@ -50,13 +50,13 @@ async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: 
     """No version and no mark of a deletion: the bucket could be deleted."""
     async with object_store(settings) as store:
         versions: Any = {"Status": "Enabled"}
-        await store.ask(
+        await store.connection.ask(
             lambda client, bucket: client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration=versions)
         )
 
         report = await examined(settings)
 
-        left = await store.ask(lambda client, bucket: client.list_object_versions(Bucket=bucket))
+        left = await store.connection.ask(lambda client, bucket: client.list_object_versions(Bucket=bucket))
     assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
     assert "keeps versions" in report.told("store promises")
     assert not left.get("Versions")
@@ -245,7 +245,9 @@ async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settin
         headers = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
         rule = {"AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": headers}
         rules: Any = {"CORSRules": [{**rule, "ID": f"assetlane {settings.key_prefix}", "ExposeHeaders": ["ETag"]}]}
-        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+        await store.connection.ask(
+            lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules)
+        )
 
     report = await examined(settings)
 
@@ -275,7 +277,9 @@ async def test_missing_cors_is_named(settings: Settings) -> None:
     async with object_store(settings) as store:
         rule = {"AllowedMethods": ["PUT"], "AllowedOrigins": ["https://theirs.example"], "AllowedHeaders": ["*"]}
         rules: Any = {"CORSRules": [rule]}
-        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+        await store.connection.ask(
+            lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules)
+        )
 
     report = await examined(settings)
 
@@ -288,7 +292,9 @@ async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings)
     async with object_store(settings) as store:
         rule = {"AllowedMethods": ["PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": ["content-type"]}
         rules: Any = {"CORSRules": [rule]}
-        await store.ask(lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules))
+        await store.connection.ask(
+            lambda client, bucket: client.put_bucket_cors(Bucket=bucket, CORSConfiguration=rules)
+        )
 
     report = await examined(settings)
 
@@ -409,7 +415,7 @@ async def test_a_public_endpoint_that_rewrites_the_host_is_named(settings: Setti
 async def test_a_public_prefix_that_is_not_public_is_named(settings: Settings) -> None:
     """No policy, so public assets cannot be read."""
     async with object_store(settings) as store:
-        await store.ask(lambda client, bucket: client.delete_bucket_policy(Bucket=bucket))
+        await store.connection.ask(lambda client, bucket: client.delete_bucket_policy(Bucket=bucket))
 
     report = await examined(settings)
 
@@ -427,7 +433,7 @@ async def test_a_private_prefix_that_everybody_can_read_is_named(settings: Setti
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     async with object_store(settings) as store:
-        await store.ask(lambda client, bucket: client.put_bucket_policy(Bucket=bucket, Policy=policy))
+        await store.connection.ask(lambda client, bucket: client.put_bucket_policy(Bucket=bucket, Policy=policy))
 
     report = await examined(settings)
 
@@ -439,7 +445,7 @@ async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(setting
     async with mongo(settings.mongo_uri.get_secret_value()) as client:
         await client[settings.mongo_database]["uploads"].drop_index("due")
     async with object_store(settings) as store:
-        await store.ask(lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket))
+        await store.connection.ask(lambda client, bucket: client.delete_bucket_lifecycle(Bucket=bucket))
 
     report = await examined(settings)
 
@@ -468,9 +474,11 @@ async def test_a_clean_up_rule_that_is_too_short_for_the_settings_is_named(setti
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
     }
     async with object_store(settings) as store:
-        rules: Any = await store.ask(lambda client, bucket: client.get_bucket_lifecycle_configuration(Bucket=bucket))
+        rules: Any = await store.connection.ask(
+            lambda client, bucket: client.get_bucket_lifecycle_configuration(Bucket=bucket)
+        )
         both: Any = {"Rules": [*rules["Rules"], rule]}
-        await store.ask(
+        await store.connection.ask(
             lambda client, bucket: client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=both)
         )
     assert (await examined(week)).warned == {"clean-up rule"}

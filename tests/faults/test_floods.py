@@ -151,7 +151,7 @@ async def test_calls_that_strangers_begin_and_never_send_cost_nothing(
 @pytest.mark.timeout(400)
 async def test_a_burst_has_no_bare_refusal(own_stack: EmbeddedStack, directory: Path, report: Report) -> None:
     """3,000 calls and 2,000 watches at once on one connection, again and again: served, or refused with a wait."""
-    environment = environment_for(own_stack.address, "bursts", max_watches=1500, max_calls=400)
+    environment = environment_for(own_stack.address, "bursts", max_watches=1500, max_calls=50)
     async with (
         server_process(environment, directory / "server.log") as server,
         grpc.aio.insecure_channel(server.target, options=OWN_CONNECTION) as channel,

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.faults
 UPLOADS: Final = scaled(2000)
 AT_ONCE: Final = 16
 RETRIES: Final = 100
-KILL_PAUSE_S: Final = (0.1, 1.0)
+UPLOADS_PER_KILL: Final = 40  # on average; a server is up again before the next one is killed
 CHANNEL_OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
@@ -38,14 +38,41 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
-async def kill_in_turn(servers: Sequence[ServerProcess], balancer: Proxy, dice: random.Random) -> None:
-    """Kills a server after a while and starts it again, until it is cancelled."""
-    while True:
-        await asyncio.sleep(dice.uniform(*KILL_PAUSE_S))
-        server = dice.choice(servers)
-        await server.kill()
-        await server.start()
-        balancer.upstreams = tuple(one.port for one in servers)
+class Killer:
+    """Kills one server after the other while uploads go on, and starts each again."""
+
+    def __init__(self, servers: Sequence[ServerProcess], balancer: Proxy, dice: random.Random) -> None:
+        self._servers = servers
+        self._balancer = balancer
+        self._dice = dice
+        self._due = asyncio.Semaphore(0)
+        self._ready = asyncio.Semaphore(2)
+        self._is_over = False
+        self.kills = 0
+
+    async def before_upload(self) -> None:
+        """Makes a kill due from time to time; waits while two are due, so that traffic does not run ahead."""
+        if self._dice.random() < 1 / UPLOADS_PER_KILL:
+            await self._ready.acquire()
+            self._due.release()
+
+    def end(self) -> None:
+        """Lets `run` return once the server that it killed last is up again."""
+        self._is_over = True
+        self._due.release()
+
+    async def run(self) -> None:
+        """Kills until the end."""
+        while True:
+            await self._due.acquire()
+            if self._is_over:
+                return
+            server = self._dice.choice(self._servers)
+            await server.kill()
+            self.kills += 1
+            await server.start()
+            self._balancer.upstreams = tuple(one.port for one in self._servers)
+            self._ready.release()
 
 
 @pytest.mark.timeout(900)
@@ -70,11 +97,13 @@ async def test_whatever_is_killed_no_upload_is_lost_false_or_left_behind(
         # Several channels: one connection would tie all callers to the same server.
         channels = [await enter(grpc.aio.insecure_channel(balancer.target, options=CHANNEL_OPTIONS)) for _ in range(8)]
         turns = iter(range(10**9))
+        killer = Killer(servers, balancer, dice)
         caller = Caller(lambda: Stubs.on(channels[next(turns) % len(channels)]), web, RETRIES)
 
         async def lead(number: int, deed: str) -> None:
             body = f"the bytes of {number}".encode()
             async with turn:
+                await killer.before_upload()
                 try:
                     upload, target = await caller.request(f"r-{number}", body)
                     if deed != "left":
@@ -89,22 +118,19 @@ async def test_whatever_is_killed_no_upload_is_lost_false_or_left_behind(
                 ends[deed] += 1
 
         async with asyncio.TaskGroup() as tasks:
-            killing = tasks.create_task(kill_in_turn(servers, balancer, dice))
+            tasks.create_task(killer.run())
             async with asyncio.TaskGroup() as leading:
                 for number in range(UPLOADS):
                     deed = dice.choices(("completed", "cancelled", "put and left", "left"), (80, 10, 5, 5))[0]
                     leading.create_task(lead(number, deed))
             traffic_s = loop.time() - began
-            killing.cancel()
-        with suppress(asyncio.CancelledError):
-            await killing
-        kills = sum(server.log.count("serving on") for server in servers) - len(servers)
+            killer.end()
     await settled(settings, timedelta(hours=25))
     await settled(settings, timedelta(hours=26))
     inventory = await taken(settings)
     lost = [one for one in acknowledged if inventory.uploads[one]["history"][-1]["status"] != "COMPLETED"]
     report(
-        f"{UPLOADS} uploads in {traffic_s:.0f} s, {kills} servers killed: {dict(ends)}\n"
+        f"{UPLOADS} uploads in {traffic_s:.0f} s, {killer.kills} servers killed: {dict(ends)}\n"
         f"{len(acknowledged)} acknowledged completions, {len(lost)} lost, {len(refused)} refused calls;"
         f" {sum(caller.retries.values()) - caller.retries[0]} calls needed retries, at most {max(caller.retries)}\n"
         f"{inventory}"
@@ -112,5 +138,5 @@ async def test_whatever_is_killed_no_upload_is_lost_false_or_left_behind(
     assert not refused
     assert not lost
     assert not inventory.faults
-    assert kills >= 2, "too calm"
+    assert killer.kills >= UPLOADS // UPLOADS_PER_KILL // 3, "too calm"
     await drop(stack.mongo_uri, database_name)

@@ -19,7 +19,7 @@ from assetlane.v1.upload_pb2 import Upload, VariantPromise, WriteTarget
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane_server.composition.app import utc_now
 from assetlane_server.model.admission import Terms
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 
 CONCURRENCY: Final = 32  # steps at the same time: every write is synced to the disk

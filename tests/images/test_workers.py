@@ -344,7 +344,7 @@ async def test_a_worker_that_dies_as_it_starts_is_replaced(
 
 def test_grpc_does_nothing_between_fork_and_exec() -> None:
     """It would kill some of the workers that are started under load, see the package."""
-    code = "import assetlane_server.cli, os; print(os.environ['GRPC_ENABLE_FORK_SUPPORT'])"
+    code = "import assetlane_server.command.cli, os; print(os.environ['GRPC_ENABLE_FORK_SUPPORT'])"
     own = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
     told = subprocess.run(
         [sys.executable, "-c", code], env=own, capture_output=True, text=True, timeout=LIMIT_S, check=True

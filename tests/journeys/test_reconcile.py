@@ -22,7 +22,7 @@ from assetlane_server.config.settings import Settings
 from assetlane_server.model.errors import NotReady
 from assetlane_server.model.reconciliation import Kind
 from assetlane_server.model.upload import Upload
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.reconciler import Reconciler
 
@@ -66,7 +66,9 @@ class Bench:
     async def plant(self, key: str) -> str:
         """Stores an object behind Assetlane's back and returns its key."""
         whole = f"{self.settings.key_prefix}{key}"
-        await self.store.ask(lambda client, bucket: client.put_object(Bucket=bucket, Key=whole, Body=b"planted"))
+        await self.store.connection.ask(
+            lambda client, bucket: client.put_object(Bucket=bucket, Key=whole, Body=b"planted")
+        )
         return whole
 
     async def keys(self) -> set[str]:

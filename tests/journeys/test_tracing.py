@@ -161,7 +161,7 @@ def test_traces_that_are_asked_for_without_the_extra_are_a_sentence(monkeypatch:
         "ASSETLANE_S3_BUCKET": "nobodys",
     }.items():
         monkeypatch.setenv(name, value)
-    script = "import sys; sys.modules['opentelemetry'] = None; from assetlane_server.cli import main; main()"
+    script = "import sys; sys.modules['opentelemetry'] = None; from assetlane_server.command.cli import main; main()"
     run = subprocess.run(
         [sys.executable, "-c", script, "serve"], capture_output=True, text=True, timeout=60, check=False
     )

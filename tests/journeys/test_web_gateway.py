@@ -1,9 +1,11 @@
 """The web gateway of a whole server: workers share its port, a drain ends its watches, and it answers as gRPC does."""
 
 import asyncio
+import json
 import re
 import signal
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -15,12 +17,14 @@ from hypothesis import HealthCheck, given
 from tests.conftest import Figures
 from tests.faults.fuzzing import requests
 from tests.faults.test_fuzzing import GOOD, METHODS
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import Told, request_for
 from tests.processes import command, until
 from tests.records.stores import drop
 from tests.servers import LIMIT_S, served_twice
 from tests.web_gateway.channels import WebChannel
 
+from assetlane.v1.upload_service_pb2 import CancelUploadRequest
+from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 
@@ -112,3 +116,68 @@ async def test_it_answers_any_message_as_the_grpc_port_does(settings: Settings, 
     figures(f"{seen.total()} messages through the gateway and the gRPC port alike: {dict(seen.most_common(4))}")
     assert differing == []
     assert not {answer for answer in seen if answer.startswith(("INTERNAL", "UNKNOWN"))}
+
+
+class EventSource:
+    """Reads server-sent events as a browser's does: opened again, it sends the id that it has seen last."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url
+        self._last_id = ""
+
+    async def read(self, is_enough: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Opens the stream and returns its events until one is enough; then the connection is cut."""
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": self._last_id} if self._last_id else {})
+        events: list[dict[str, Any]] = []
+        async with asyncio.timeout(LIMIT_S), self._session.get(self._url, headers=headers) as response:
+            assert response.status == 200
+            async for line in response.content:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    self._last_id = value
+                elif name == "data":
+                    events.append(json.loads(value))
+                    if is_enough(events[-1]):
+                        response.close()
+                        return events
+        raise AssertionError("the stream ended")
+
+
+def changes(events: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Returns upload and revision of each status change."""
+    uploads = [event["status"]["upload"] for event in events if "status" in event]
+    return [(upload["uploadId"], int(upload["revision"])) for upload in uploads]
+
+
+async def test_an_event_source_that_lost_its_connection_misses_and_repeats_no_change(settings: Settings) -> None:
+    """Of one upload and of a whole session, whatever happened while nobody watched."""
+    async with (
+        served_twice(settings.model_copy(update={"heartbeat_seconds": 0.1})) as (target, url),
+        grpc.aio.insecure_channel(target) as channel,
+        aiohttp.ClientSession() as session,
+    ):
+        stub: Any = UploadServiceStub(channel)
+
+        async def requested(session_id: str) -> str:
+            reply = await stub.RequestUpload(request_for(session_id=session_id))
+            return str(reply.upload.upload_id)
+
+        async def cancelled(upload_id: str) -> None:
+            await stub.CancelUpload(CancelUploadRequest(upload_id=upload_id))
+
+        def reaches(upload_id: str, revision: int) -> Callable[[dict[str, Any]], bool]:
+            return lambda event: (upload_id, revision) in changes([event])
+
+        first = await requested("s1")
+        one = EventSource(session, f"{url}/v1/uploads/{first}:watch?afterRevision=1")
+        assert changes(await one.read(reaches(first, 2))) == [(first, 2)]
+        whole = EventSource(session, f"{url}/v1/sessions/s1:watch")
+        assert changes(await whole.read(reaches(first, 2))) == [(first, 1), (first, 2)]
+        second = await requested("s1")
+        await cancelled(first)
+        assert changes(await one.read(reaches(first, 3))) == [(first, 3)]
+        seen = changes(await whole.read(lambda event: "heartbeat" in event))
+        assert sorted(seen) == sorted([(first, 3), (second, 1), (second, 2)])
+        await cancelled(second)
+        assert changes(await whole.read(lambda event: "heartbeat" in event)) == [(second, 3)]

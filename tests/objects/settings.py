@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from assetlane_server.local import StackAddress
-from assetlane_server.objects.settings import S3Settings
+from assetlane_server.objects.s3.settings import S3Settings
 
 SECRET = "do-not-tell"  # noqa: S105 - made up
 SETTINGS = S3Settings(

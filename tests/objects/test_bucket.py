@@ -16,8 +16,8 @@ from tests.objects.settings import SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import StoreUnavailable
-from assetlane_server.objects.bucket import BucketPlan, Outcome, SetupStep
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.bucket import BucketPlan, Outcome, SetupStep, set_up
+from assetlane_server.objects.s3.store import S3ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -74,7 +74,7 @@ def outcomes(steps: tuple[SetupStep, ...]) -> dict[str, Outcome]:
 
 async def test_a_new_bucket_is_created_with_all_it_needs(store: S3ObjectStore) -> None:
     """Every step has a sentence."""
-    steps = await store.set_up(PLAN)
+    steps = await set_up(store.connection, PLAN)
 
     assert outcomes(steps) == dict.fromkeys(STEPS, Outcome.CREATED)
     assert all(step.detail for step in steps)
@@ -82,16 +82,18 @@ async def test_a_new_bucket_is_created_with_all_it_needs(store: S3ObjectStore) -
 
 async def test_a_second_set_up_changes_nothing(store: S3ObjectStore) -> None:
     """Safe to repeat."""
-    await store.set_up(PLAN)
+    await set_up(store.connection, PLAN)
 
-    assert outcomes(await store.set_up(PLAN)) == dict.fromkeys(STEPS, Outcome.UNCHANGED)
+    assert outcomes(await set_up(store.connection, PLAN)) == dict.fromkeys(STEPS, Outcome.UNCHANGED)
 
 
 async def test_another_plan_changes_what_differs(store: S3ObjectStore, bucket: str, others: "S3Client") -> None:
     """Ours are replaced, not added to."""
-    await store.set_up(PLAN)
+    await set_up(store.connection, PLAN)
 
-    steps = await store.set_up(replace(PLAN, browser_origins=("https://new.example",), abort_multipart_after_days=7))
+    steps = await set_up(
+        store.connection, replace(PLAN, browser_origins=("https://new.example",), abort_multipart_after_days=7)
+    )
 
     assert outcomes(steps) == {
         "bucket": Outcome.UNCHANGED,
@@ -105,7 +107,7 @@ async def test_another_plan_changes_what_differs(store: S3ObjectStore, bucket: s
 
 async def test_what_nobody_wants_is_no_step(store: S3ObjectStore) -> None:
     """No browsers, and a CDN that reads with a right of its own."""
-    steps = await store.set_up(BucketPlan(prefix="app/", public_read=False))
+    steps = await set_up(store.connection, BucketPlan(prefix="app/", public_read=False))
 
     assert list(outcomes(steps)) == ["bucket", "clean-up"]
 
@@ -126,7 +128,7 @@ async def test_what_others_configured_stays(store: S3ObjectStore, bucket: str, o
     others.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [cors]})  # type: ignore[list-item]
     others.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [rule]})  # type: ignore[list-item]
 
-    steps = await store.set_up(PLAN)
+    steps = await set_up(store.connection, PLAN)
 
     assert outcomes(steps)["bucket"] == Outcome.UNCHANGED
     assert [step.outcome for step in steps[1:]] == [Outcome.CREATED] * 3
@@ -141,10 +143,10 @@ async def test_what_others_configured_stays(store: S3ObjectStore, bucket: str, o
 
 async def test_two_deployments_share_a_bucket(store: S3ObjectStore, bucket: str, others: "S3Client") -> None:
     """With another prefix, another's set-up takes nothing from ours."""
-    await store.set_up(PLAN)
-    await store.set_up(replace(PLAN, prefix="other/"))
+    await set_up(store.connection, PLAN)
+    await set_up(store.connection, replace(PLAN, prefix="other/"))
 
-    assert outcomes(await store.set_up(PLAN)) == dict.fromkeys(STEPS, Outcome.UNCHANGED)
+    assert outcomes(await set_up(store.connection, PLAN)) == dict.fromkeys(STEPS, Outcome.UNCHANGED)
     statements = json.loads(others.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
     assert [statement["Resource"].partition("/")[2] for statement in statements] == [
         "app/public/*",
@@ -178,7 +180,7 @@ async def test_what_the_store_does_not_do_is_told_step_by_step(status: int, code
         http_server(answering(status, code)) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
     ):
-        steps = await store.set_up(PLAN)
+        steps = await set_up(store.connection, PLAN)
 
     assert [step.outcome for step in steps] == [Outcome.UNCHANGED, outcome, outcome, outcome]
     assert all(code in step.detail for step in steps[1:])
@@ -251,7 +253,7 @@ async def test_set_up_survives_what_other_makers_answer(
         http_server(recorded(THERE | answers, asked)) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
     ):
-        steps = await store.set_up(PLAN)
+        steps = await set_up(store.connection, PLAN)
 
     assert outcomes(steps) == {"bucket": Outcome.UNCHANGED, **outcomes_of}
     assert all(step.detail for step in steps)
@@ -307,7 +309,7 @@ async def set_up_on(amazon: FreshAmazonBucket, *, allow_public_policy: bool) -> 
         http_server(amazon.answer) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address, call_timeout=limit)) as store,
     ):
-        steps = await store.set_up(replace(PLAN, allow_public_policy=allow_public_policy))
+        steps = await set_up(store.connection, replace(PLAN, allow_public_policy=allow_public_policy))
     return next(step for step in steps if step.name == "public read")
 
 
@@ -359,7 +361,7 @@ async def test_a_bucket_that_cannot_be_made_ends_the_set_up(stack: StackAddress,
     """Nothing can be configured on it."""
     settings = replace(settings_of(stack), bucket=bucket, secret_access_key="wrong")
     async with S3ObjectStore.open(settings) as store:
-        steps = await store.set_up(PLAN)
+        steps = await set_up(store.connection, PLAN)
 
     assert [step.outcome for step in steps] == [Outcome.REFUSED]
 
@@ -371,7 +373,7 @@ async def test_a_store_in_trouble_is_no_outcome() -> None:
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
     ):
         with pytest.raises(StoreUnavailable, match="InternalError"):
-            await store.set_up(PLAN)
+            await set_up(store.connection, PLAN)
 
 
 @pytest.mark.parametrize(
@@ -405,7 +407,7 @@ async def test_another_spelling_of_the_same_statement_is_already_right(spelling:
         http_server(answer) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
     ):
-        steps = await store.set_up(replace(PLAN, browser_origins=()))
+        steps = await set_up(store.connection, replace(PLAN, browser_origins=()))
 
     assert outcomes(steps)["public read"] == Outcome.UNCHANGED
     assert "policy" not in written

@@ -13,7 +13,7 @@ from tests.objects.settings import SETTINGS
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.parts import MIN_PART_BYTES, StoredPart
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 
 SUM = hashlib.sha256(b"a part").digest()
 FILM = VariantPromise(

@@ -18,9 +18,9 @@ from tests.objects.settings import SETTINGS, settings_of
 from assetlane_server.composition.app import utc_now
 from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import NotReady, StoreUnavailable
-from assetlane_server.objects.bucket import BucketPlan
+from assetlane_server.objects.bucket import BucketPlan, set_up
 from assetlane_server.objects.probe import StoreTerms, check_store, clear_leftovers, probe_store
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 
 # Without the question whether everybody can read the public prefix, which takes a policy.
 PRIVATE = StoreTerms(public_assets=False, ask_for_races=False)
@@ -266,7 +266,7 @@ async def test_a_bucket_whose_public_prefix_is_closed_starts_no_server(stack: St
         assert "ASSETLANE_PUBLIC_ASSETS=false" in str(refused.value)
         assert f"{prefix}public/" in str(refused.value)
         await check_store(store, prefix, PRIVATE, utc_now)
-        await store.set_up(BucketPlan(prefix=prefix))
+        await set_up(store.connection, BucketPlan(prefix=prefix))
         await check_store(store, prefix, PUBLIC, utc_now)
         assert await keys_left(store, prefix) == []
 
@@ -393,7 +393,7 @@ async def test_what_a_killed_probe_left_is_cleared_once_it_is_old(stack: StackAd
     keys = [f"{key_prefix}probe/dead/kept", f"{key_prefix}private/a"]
     async with S3ObjectStore.open(settings_of(stack)) as store:
         for key in keys:
-            await store.ask(partial(put, key))
+            await store.connection.ask(partial(put, key))
         await clear_leftovers(store, key_prefix, utc_now() - timedelta(hours=1))
         assert sorted(await keys_left(store, key_prefix)) == sorted(keys)
         await clear_leftovers(store, key_prefix, utc_now() + timedelta(minutes=1))
@@ -404,17 +404,17 @@ async def test_in_a_bucket_that_keeps_versions_no_version_is_left(stack: StackAd
     """A deletion alone would only hide them."""
     bucket = f"versioned-{key_prefix.strip('/')}"
     async with S3ObjectStore.open(replace(settings_of(stack), bucket=bucket)) as store:
-        await store.ask(lambda client, name: client.create_bucket(Bucket=name))
+        await store.connection.ask(lambda client, name: client.create_bucket(Bucket=name))
         try:
-            await store.ask(
+            await store.connection.ask(
                 lambda client, name: client.put_bucket_versioning(
                     Bucket=name, VersioningConfiguration={"Status": "Enabled"}
                 )
             )
             capabilities = await probe_store(store, key_prefix, utc_now)
-            left = await store.ask(lambda client, name: client.list_object_versions(Bucket=name))
+            left = await store.connection.ask(lambda client, name: client.list_object_versions(Bucket=name))
         finally:
-            await store.ask(lambda client, name: client.delete_bucket(Bucket=name))
+            await store.connection.ask(lambda client, name: client.delete_bucket(Bucket=name))
 
     assert capabilities.keeps_versions
     assert capabilities.weaknesses() == ()

@@ -16,10 +16,10 @@ from tests.access.certificates import Authority
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
-from assetlane_server.objects.reader import RetryQuota
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.model.proof import StoredObject
+from assetlane_server.objects.s3.reader import RetryQuota
+from assetlane_server.objects.s3.store import S3ObjectStore
 
 LIMIT_S = 20.0
 OK = {"Content-Length": "7", "Content-Type": "image/png"}

@@ -16,12 +16,12 @@ from tests.objects.servers import CredentialsSource, http_server, never_answerin
 from tests.objects.settings import SECRET, SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.parts import PartPromise
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.headers import UPLOAD_HEADERS, check_signed_headers
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.headers import UPLOAD_HEADERS, check_signed_headers
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import open_wire
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -213,7 +213,7 @@ async def test_nothing_is_read_with_credentials_that_have_ended(no_credentials: 
     source = CredentialsSource(timedelta(minutes=20))
     async with store_with(source, no_credentials) as store:
         source.life, source.broken = timedelta(seconds=-1), True
-        store._credentials = replace(store._credentials, expire_time=datetime.now(UTC))
+        store.connection.credentials = replace(store.connection.credentials, expire_time=datetime.now(UTC))
         with pytest.raises(StoreUnavailable, match="have expired"):
             await store.head("key")
 
@@ -238,7 +238,7 @@ async def test_a_failed_renewal_keeps_the_credentials_at_hand(
     source = CredentialsSource(timedelta(minutes=5))
     async with store_with(source, no_credentials) as store:
         source.broken = True
-        with caplog.at_level(logging.WARNING, "assetlane_server.objects.s3"):
+        with caplog.at_level(logging.WARNING, "assetlane_server.objects.s3.connection"):
             await until(lambda: "could not be renewed" in caplog.text)
 
         assert store.presign_get("key", datetime.now(UTC), timedelta(minutes=1)).url

@@ -15,7 +15,7 @@ from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assetlane_server.objects.sigv4 import MAX_LIFETIME, Addressing, Credentials, Presigner
+from assetlane_server.objects.s3.sigv4 import MAX_LIFETIME, Addressing, Credentials, Presigner
 
 EXAMPLE = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)

@@ -133,7 +133,7 @@ async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> Non
             relay.open()
             assert (await completion).upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
         assert await server.ends() == 0
-        assert "cut off" not in server.told
+        assert "grace period" not in server.told
 
 
 async def test_a_second_signal_ends_at_once(stack: StackAddress, place: dict[str, Any]) -> None:
@@ -160,8 +160,8 @@ async def test_the_end_of_the_grace_period_cuts_off_what_is_left(stack: StackAdd
             server.signal(signal.SIGTERM)
             await failure_of(completion)
         assert await server.ends() == 0
-        assert "calls were still in flight at the end of the grace period: cut off" in server.told
-        assert "completions were still under way at the end of the grace period: cut off" in server.told
+        assert "calls were still in flight at the end of the grace period: cancelled" in server.told
+        assert "completions were still running at the end of the grace period: cancelled" in server.told
         assert "Traceback" not in server.told
 
 
@@ -216,7 +216,7 @@ async def test_a_broken_hub_ends_the_server(
     assert serving.done()
     assert serving.cancelled() or isinstance(serving.exception(), ExceptionGroup)
     assert [record.message for record in caplog.records if record.levelname == "CRITICAL"] == [
-        "the hub broke: this server ends"
+        "the hub failed: this server ends"
     ]
     await drop(stack.mongo_uri, database_name)
 

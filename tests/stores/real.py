@@ -54,7 +54,7 @@ async def facts_of(settings: Settings) -> dict[str, Any]:
         kind = "sharded cluster"
     steps = await set_up_bucket(settings.model_copy(update={"key_prefix": "test-*/"}))
     async with object_store(settings) as store, open_wire(_LIMIT) as wire:
-        server = (await wire.ask("GET", f"{store.endpoint}/")).headers.get("server", "")
+        server = (await wire.ask("GET", f"{store.connection.endpoint}/")).headers.get("server", "")
         began = time.monotonic()
         capabilities = await probe_store(store, "test-probe/", utc_now)
         probe_s = time.monotonic() - began

@@ -9,10 +9,9 @@ import typer
 from assetlane.cli.commanding import AsJson, Command, Commands, examples
 from assetlane.cli.completion import complete_asset, complete_upload
 from assetlane.cli.finding import all_found, found, may_be_id
-from assetlane.cli.identity import login_name
 from assetlane.cli.listing import app as listing
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, sized, timed
-from assetlane.cli.session import FAILED, Connection, Tls, run
+from assetlane.cli.session import DEFAULT_TARGET, FAILED, Connection, Tls, connection_from, run
 from assetlane.cli.status import app as status
 from assetlane.cli.tokens import app as tokens
 from assetlane.cli.uploading import app as uploading
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from assetlane.client import Client
     from assetlane.v1.asset_pb2 import Asset
 
-DEFAULT_TARGET = "127.0.0.1:50151"
 ORIGINAL = "original"
 STDOUT = Path("-")
 
@@ -57,22 +55,6 @@ AssetNames = Annotated[
         metavar="ASSET...", help="Their ids or their paths.", show_default=False, autocompletion=complete_asset
     ),
 ]
-
-
-def connection_from(
-    *,
-    target: str,
-    uid: str,
-    timeout: float,
-    token: str = "",
-    token_file: Path | None = None,
-    plaintext: bool = False,
-    tls: Tls | None = None,
-) -> Connection:
-    """Returns the connection of these options; where no token says who calls, it is the user of this machine."""
-    if not (uid or token or token_file):
-        uid = login_name()
-    return Connection(target or DEFAULT_TARGET, uid, timeout, token, token_file, plaintext, tls)
 
 
 def _version(asked: bool) -> None:
@@ -133,7 +115,7 @@ def connect(
             envvar="ASSETLANE_CA_FILE",
             show_envvar=False,
             metavar="FILE",
-            help="Authorities to trust, in PEM; means --tls. Default: the usual.",
+            help="Authorities to trust, in PEM; implies --tls. Default: gRPC's own.",
         ),
     ] = None,
     client_cert_file: Annotated[
@@ -142,7 +124,7 @@ def connect(
             envvar="ASSETLANE_CLIENT_CERT_FILE",
             show_envvar=False,
             metavar="FILE",
-            help="Your certificate, in PEM; means --tls.",
+            help="Your certificate, in PEM; implies --tls.",
         ),
     ] = None,
     client_key_file: Annotated[
@@ -157,11 +139,11 @@ def connect(
             "--plaintext",
             envvar="ASSETLANE_PLAINTEXT",
             show_envvar=False,
-            help="Send the token in the clear, also beyond this machine.",
+            help="Send the token unencrypted, also beyond this machine.",
         ),
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Keep trying a call that long while the server is away.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long to retry a call while the server is away.")
     ] = 10.0,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -270,7 +252,7 @@ def open_(
         say(url)
         if webbrowser.open(url):
             return 0
-        note("assetlane: there is no browser here that could be started: open the URL yourself")
+        note("assetlane: no browser could be started: open the URL yourself")
         return FAILED
 
     run(context, work)
@@ -286,7 +268,7 @@ def refresh(
     assets: AssetNames,
     if_expires_within: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Leave URLs alone that live longer than that."),
+        typer.Option(min=0, metavar="SECONDS", help="Keep URLs that live longer than this."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -318,7 +300,7 @@ def refresh(
     run(context, work)
 
 
-@app.command(cls=Command, short_help="Give an upload up.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
+@app.command(cls=Command, short_help="Cancel an upload.", epilog=examples("assetlane", "cancel UPLOAD_ID"))
 def cancel(
     context: typer.Context,
     upload_id: Annotated[str, typer.Argument(metavar="UPLOAD_ID", show_default=False, autocompletion=complete_upload)],

@@ -44,7 +44,7 @@ def ls(
         str,
         typer.Argument(metavar="PARTITION[/FOLDER]", show_default=False, autocompletion=complete_partition),
     ] = "",
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0: all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most this many; 0: all.")] = 0,
     long: Long = False,
     as_json: AsJson = False,
 ) -> None:
@@ -110,8 +110,8 @@ def uploads(
         list[str] | None,
         typer.Option(metavar="STATUS", help="Only those with this status, such as failed; repeatable."),
     ] = None,
-    everybody: Annotated[bool, typer.Option("--all", help="Everybody's that you may see, not only yours.")] = False,
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many; 0: all.")] = 0,
+    everybody: Annotated[bool, typer.Option("--all", help="All that you may see, not only your own.")] = False,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most this many; 0: all.")] = 0,
     long: Long = False,
     as_json: AsJson = False,
 ) -> None:

@@ -59,7 +59,7 @@ def status(
 def _tls(connection: Connection) -> str:
     if connection.tls is None:
         return "no"
-    trust = f"trusting {connection.tls.ca_file}" if connection.tls.ca_file else "trusting the usual authorities"
+    trust = f"trusting {connection.tls.ca_file}" if connection.tls.ca_file else "trusting the default authorities"
     shown = f", showing {connection.tls.cert_file}" if connection.tls.cert_file else ""
     return f"yes, {trust}{shown}"
 

@@ -31,9 +31,9 @@ def begin() -> None:
     cls=Command,
     short_help="Make a token, and print it.",
     epilog=examples(
-        "assetlane --token-file backend.token",
-        "token create --upload 01jzq7v0x1m8e0n3w9k2c4d5f6",
-        "--act-for ann token create --read user/ann --write user/ann --lifetime 30m",
+        "assetlane --token-file my.token",
+        "token create --upload UPLOAD_ID",
+        "--act-for ann token create --read user/ann",
     ),
 )
 def create(
@@ -46,7 +46,7 @@ def create(
         list[str] | None, typer.Option(metavar="PATTERN", help="Partitions to write to; likewise.")
     ] = None,
     lifetime: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it is good: 90s, 30m, 8h, 1d. Default: 1h, or the deadline.")
+        str, typer.Option(metavar="TIME", help="How long it is valid: 90s, 30m, 8h, 1d. Default: 1h, or the deadline.")
     ] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -103,7 +103,7 @@ def _extra(text: str) -> dict[str, Any] | None:
         "upload photo.jpg",
         "upload photo.jpg --public --url",
         "upload holiday/ --to albums/2026 --partition team/42",
-        "upload holiday/ --resume            go on where Ctrl-C stopped it",
+        "upload holiday/ --resume            continue where Ctrl-C stopped it",
         "upload - --file-path dump.sql.gz < dump.sql.gz",
     ),
 )
@@ -121,15 +121,15 @@ def upload(
         float | None,
         typer.Option(min=0, metavar="HOURS", help="How long a read URL lives; 0: public, for ever. Default: 24."),
     ] = None,
-    folder: Annotated[str, typer.Option("--to", metavar="FOLDER", help="File all of it under this folder.")] = "",
-    file_path: Annotated[str, typer.Option(metavar="PATH", help="File it under this path. Default: its name.")] = "",
+    folder: Annotated[str, typer.Option("--to", metavar="FOLDER", help="Store everything under this folder.")] = "",
+    file_path: Annotated[str, typer.Option(metavar="PATH", help="Path of the asset. Default: its name.")] = "",
     as_url: Annotated[bool, typer.Option("--url", help="Print the read URL of each asset, and nothing else.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per asset.")] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on where an earlier run of this command stopped; Ctrl-C gives nothing up."),
+        typer.Option("--resume", help="Continue where an earlier run of this command stopped; Ctrl-C cancels nothing."),
     ] = False,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Of folders, also what begins with a dot.")] = False,
+    hidden: Annotated[bool, typer.Option("--hidden", help="In folders, include names that begin with a dot.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, metavar="N", help="Files at once.")] = 4,
     title: Annotated[str, typer.Option(metavar="TEXT", help="A short name for people.")] = "",
     caption: Annotated[str, typer.Option(metavar="TEXT", help="A longer text for people.")] = "",
@@ -141,7 +141,7 @@ def upload(
         bool, typer.Option(help="Make small, medium and large cuts of pictures, and a preview of videos.")
     ] = True,
     require_cuts: Annotated[
-        bool, typer.Option("--require-cuts", help="Refuse a file that no cuts or preview can be made of.")
+        bool, typer.Option("--require-cuts", help="Refuse a file that can have no cuts or preview.")
     ] = False,
     cut: Annotated[
         list[str] | None, typer.Option(metavar="NAME=PIXELS", help="Make this cut instead; repeatable.")
@@ -151,23 +151,23 @@ def upload(
     ] = False,
     cut_format: Annotated[
         Literal["auto", "jpeg", "webp", "png"],
-        typer.Option(metavar="FORMAT", help="What cuts are encoded as: jpeg, webp, png, or auto, as fits."),
+        typer.Option(metavar="FORMAT", help="Format of cuts: jpeg, webp, png, or auto."),
     ] = "auto",
     cut_quality: Annotated[
-        int, typer.Option(min=1, max=95, metavar="N", help="Of JPEG and WebP cuts, 1 to 95.")
+        int, typer.Option(min=1, max=95, metavar="N", help="Quality of JPEG and WebP cuts, 1 to 95.")
     ] = QUALITY,
     preview_at: Annotated[
         float | None,
         typer.Option(
             min=0,
             metavar="SECONDS",
-            help="The instant of a video's preview. Default: 1, or a tenth of a video shorter than 10 s.",
+            help="Second that a video's preview shows. Default: 1, or a tenth of a video shorter than 10 s.",
         ),
     ] = None,
     asset_partition: Annotated[
         str, typer.Option(metavar="PARTITION", help="Who may see the asset. Default: as --partition.")
     ] = "",
-    request_id: Annotated[str, typer.Option(metavar="ID", help="Go on with an earlier run that used this id.")] = "",
+    request_id: Annotated[str, typer.Option(metavar="ID", help="Continue an earlier run that used this id.")] = "",
     session_id: Annotated[
         str,
         typer.Option(metavar="ID", help="The session of the uploads. Default: a new one; none with --resume."),
@@ -230,7 +230,7 @@ def upload(
 
 def _check_stdin(files: Sequence[Path], file_path: str, *, resume: bool) -> None:
     if len(files) > 1:
-        raise typer.BadParameter("- is standard input, and goes alone")
+        raise typer.BadParameter("- is standard input: give no other file with it")
     if not file_path:
         raise typer.BadParameter("standard input has no name: give --file-path")
     if resume:
@@ -352,13 +352,13 @@ class _Batch:
         names = [self._name(number) for number in self._under_way]
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         if self._wishes.is_resumable:
-            yield "Nothing is given up. To go on, run the same command again:"
+            yield "Nothing was cancelled. To continue, run the same command again:"
             yield f"  {shlex.join(['assetlane', *sys.argv[1:]])}"
             return
         if names:
-            yield f"Given up: {', '.join(names[:MOST_NAMED])}{more}."
+            yield f"Cancelled: {', '.join(names[:MOST_NAMED])}{more}."
         if STDIN not in (item.path for item in self._items):
-            yield "The same command uploads all of it again; with --resume it goes on where Ctrl-C stopped it."
+            yield "The same command uploads all of it again; with --resume it continues where Ctrl-C stopped it."
 
 
 def _size(path: Path) -> int:

@@ -116,7 +116,7 @@ class UploadRationing:
                 while await self.sweep() >= _BATCH:
                     continue
             except LedgerUnavailable as error:
-                _log.warning("no quotas swept: %s", error)
+                _log.warning("quotas could not be cleaned up: %s", error)
 
     async def sweep(self) -> int:
         """Looks at one batch of accounts whose time has come; returns how many. Raises LedgerUnavailable."""
@@ -158,7 +158,7 @@ class UploadRationing:
             # Unless its request is repeated just now, which makes it good again.
             await self._accounts.release(subject, claim, only_as_of=claim.time)
         if lost:
-            _log.info("%s: %d claims that nobody gave back are released", subject, len(lost))
+            _log.info("%s: released %d claims that a server had left behind", subject, len(lost))
         return bool(lost)
 
     async def _settle(self, claimed: Sequence[str], claim: Claim, stored: Upload) -> None:

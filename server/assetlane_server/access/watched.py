@@ -47,7 +47,7 @@ class WatchedPolicy:
             policy = await asyncio.to_thread(self._read)
         except NotReady as error:
             if str(error) != self._last_fault:
-                _log.warning("the new policy is no good, the one before stays: %s", error)
+                _log.warning("the new policy has a mistake, the previous one stays: %s", error)
             self._last_fault = str(error)
             return
         self._last_fault = ""

@@ -3,7 +3,9 @@
 import logging
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
@@ -124,7 +126,7 @@ def serve(
 def setup(
     allow_public_policy: Annotated[
         bool,
-        typer.Option("--allow-public-policy", help="Lift what Block Public Access of the bucket has against it."),
+        typer.Option("--allow-public-policy", help="Lift the bucket's Block Public Access as far as it needs."),
     ] = False,
 ) -> None:
     """Create the bucket if need be, and set its policy, CORS and lifecycle. Safe to repeat."""
@@ -137,7 +139,7 @@ def setup(
     log_as_set(sys.stderr, settings)
     steps = _run(set_up_bucket(settings, allow_public_policy=allow_public_policy))
     for step in steps:
-        typer.echo(_told(step))
+        _print_text(_told(step), indent=13)
     if any(step.outcome is Outcome.REFUSED for step in steps):
         raise typer.Exit(1)
 
@@ -152,7 +154,7 @@ def doctor(as_json: _Json = False) -> None:
     from assetlane_server.command.operations import examination
     from assetlane_server.command.reports import report_findings
 
-    if not _run(report_findings(examination(os.environ), as_json, _print)):
+    if not _run(report_findings(examination(os.environ), as_json, _print, columns=_columns())):
         raise typer.Exit(1)
 
 
@@ -181,7 +183,7 @@ def reconcile(
 
 @cli.command(
     cls=Command,
-    short_help="Turn the ledger of version 0.1.0 into this one's.",
+    short_help="Migrate a ledger of version 0.1.0.",
     epilog=examples("assetlane-server", "migrate", "migrate --dir .assetlane"),
 )
 def migrate(
@@ -204,7 +206,7 @@ def migrate(
     epilog=examples("assetlane-server", "erase ann", "erase ann --json"),
 )
 def erase(
-    uid: Annotated[str, typer.Argument(help="The owner: the uid of uploads and assets.", show_default=False)],
+    uid: Annotated[str, typer.Argument(metavar="UID", help="The owner of uploads and assets.", show_default=False)],
     as_json: _Json = False,
 ) -> None:
     """Erase everything of one owner: open uploads are ended, assets and all their objects deleted.
@@ -238,7 +240,7 @@ def config(as_json: _Json = False) -> None:
 @cli.command(
     cls=Command,
     short_help="Try it: serve with an embedded MongoDB and S3.",
-    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0"),
+    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0", "local --no-gallery"),
 )
 def local(
     directory: Annotated[
@@ -247,9 +249,12 @@ def local(
     listen: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Address and port to serve on; port 0 takes a free one.")
     ] = None,
+    with_gallery: Annotated[
+        bool, typer.Option("--gallery/--no-gallery", help="Serve the gallery, a sample page, on loopback.")
+    ] = True,
 ) -> None:
     """Serve with an embedded MongoDB and S3 of its own, for development and tests."""
-    _run(_serve_locally(directory, listen))
+    _run(_serve_locally(directory, listen, with_gallery=with_gallery))
 
 
 @cli.command(
@@ -280,7 +285,7 @@ def _supervise(settings: "Settings") -> int:
         return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
 
 
-async def _serve_locally(directory: Path, listen: str | None) -> None:
+async def _serve_locally(directory: Path, listen: str | None, *, with_gallery: bool) -> None:
     from assetlane_server.composition.app import set_up_bucket
     from assetlane_server.composition.observability import log_as_set
     from assetlane_server.config.settings import settings_from
@@ -299,14 +304,26 @@ async def _serve_locally(directory: Path, listen: str | None) -> None:
         keys_file = keep_keys(directory, address)
         host = settings.listen.rpartition(":")[0]
 
-        def greet(port: int, web_port: int | None) -> None:
-            web_host = (settings.web_listen or "").rpartition(":")[0]
-            scheme = "http" if settings.tls_cert_file is None else "https"
-            web_url = "" if web_port is None else f"{scheme}://{web_host}:{web_port}"
-            _greet(f"{host}:{port}", web_url, address, keys_file, directory, needs_token=settings.has_identity)
-
         try:
-            await serve_until_signal(settings, greet)
+            async with AsyncExitStack() as resources:
+                page = None
+                if with_gallery:
+                    from assetlane_server.gallery import gallery
+
+                    page = await resources.enter_async_context(gallery(settings, directory))
+
+                def greet(port: int, web_port: int | None) -> None:
+                    web_host = (settings.web_listen or "").rpartition(":")[0]
+                    scheme = "http" if settings.tls_cert_file is None else "https"
+                    web_url = "" if web_port is None else f"{scheme}://{web_host}:{web_port}"
+                    target = f"{host}:{port}"
+                    if page is not None and not settings.has_identity:
+                        page.open_target = target
+                    gallery_url = "" if page is None else page.url
+                    urls = (web_url, gallery_url)
+                    _greet(target, urls, address, keys_file, directory, needs_token=settings.has_identity)
+
+                await serve_until_signal(settings, greet)
         except LedgerIsOld as error:
             raise NotReady(
                 f"what is in {directory} was written by version 0.1.0: run `assetlane-server migrate --dir {directory}`"
@@ -330,6 +347,24 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
+def _print_text(text: str, indent: int = 2) -> None:
+    """Prints lines for people, on a terminal broken between words."""
+    columns = _columns()
+    for line in text.split("\n"):
+        if columns is None or columns < 2 * indent:
+            _print(line)
+        else:
+            broken = textwrap.fill(
+                line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+            )
+            _print(broken)
+
+
+def _columns() -> int | None:
+    """Returns the width of the terminal, None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | None, as_json: bool) -> bool:
     from assetlane_server.command.operations import reconciling
     from assetlane_server.command.reports import delete_orphans, report_discrepancies
@@ -339,10 +374,11 @@ async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | 
         age = least_age(asked_age, settings.terms.longest_write_life)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--older-than") from error
+    write = _print if as_json else _print_text
     async with reconciling(settings) as reconciler:
-        is_clean = await report_discrepancies(reconciler, as_json, _print)
+        is_clean = await report_discrepancies(reconciler, as_json, write)
         if delete:
-            await delete_orphans(reconciler, age, as_json, _print)
+            await delete_orphans(reconciler, age, as_json, write)
     return is_clean
 
 
@@ -362,8 +398,9 @@ async def _migrate(directory: Path | None, as_json: bool) -> bool:
         log_as_set(sys.stderr, settings)
         async for report in migration(settings):
             _log.info("%d uploads and %d assets so far", report.uploads, report.assets)
+    write = _print if as_json else _print_text
     for line in migration_lines(report, as_json):
-        _print(line)
+        write(line)
     return not report.unreadable
 
 
@@ -373,15 +410,23 @@ async def _erase(settings: "Settings", uid: str, as_json: bool) -> bool:
 
     async with erasing(settings) as erasure:
         report = await erasure.erase(uid)
+    write = _print if as_json else _print_text
     for line in erasure_lines(uid, report, as_json):
-        _print(line)
+        write(line)
     return not report.records_unreadable
 
 
 def _greet(
-    target: str, web_url: str, address: "StackAddress", keys_file: Path, directory: Path, *, needs_token: bool
+    target: str,
+    urls: tuple[str, str],
+    address: "StackAddress",
+    keys_file: Path,
+    directory: Path,
+    *,
+    needs_token: bool,
 ) -> None:
     command = _command_beside_us()
+    web_url, gallery_url = urls
     where = "" if target == "127.0.0.1:50151" else f" --target {target}"
     database = address.mongo_uri.replace("/?", "/assetlane?")
     typer.echo(
@@ -392,7 +437,8 @@ def _greet(
         f"  S3       {address.s3_endpoint}  bucket {address.s3_bucket}\n"
         f"           . {shlex.quote(str(keys_file))} && aws s3 ls --recursive s3://{address.s3_bucket}\n"
         f"  data     {directory}/\n"
-        "Ctrl-C stops it. Try it in another terminal:\n"
+        + (f"  gallery  {gallery_url}\n" if gallery_url else "")
+        + "Ctrl-C stops it. Try it in another terminal:\n"
         # Without a token it can only be asked how it is.
         + (
             f"{command}{where} status"
@@ -429,8 +475,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _fail(message: str) -> NoReturn:
     lines = message.splitlines()
     if len(lines) > 1:
-        message = "".join(f"\n  {line}" for line in lines)
+        are_settings = all(line.startswith("ASSETLANE_") for line in lines)
+        message = "\n  ".join(("the settings are wrong:" if are_settings else "", *lines))
     sys.stderr.write(f"assetlane-server: {message}\n")
-    if any(line.startswith("ASSETLANE_") and line.endswith(": is required") for line in lines):
+    if {"ASSETLANE_MONGO_URI: is required", "ASSETLANE_S3_BUCKET: is required"} <= set(lines):
         sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)

@@ -78,7 +78,7 @@ async def security(settings: Settings, now: Callable[[], datetime], mongo_rings:
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and settings.has_identity and not settings.is_loopback:
-            _log.warning("tokens reach %s in the clear: set ASSETLANE_TLS_CERT_FILE, or let a proxy do it",
+            _log.warning("tokens reach %s unencrypted: set ASSETLANE_TLS_CERT_FILE, or let a proxy do TLS",
                          settings.beyond_loopback)  # fmt: skip
         yield Security(authenticator, keyring, tls, policy, rings, scoped)
 
@@ -136,7 +136,7 @@ def read_policy(settings: Settings) -> Policy:
 
 
 def certificate_files(settings: Settings) -> CertificateFiles | None:
-    """Returns where the certificates lie, None for a server in the clear."""
+    """Returns where the certificates lie, None for a server without TLS."""
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)

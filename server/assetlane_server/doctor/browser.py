@@ -18,9 +18,10 @@ from assetlane_server.doctor.finding import (
 from assetlane_server.doctor.store import Ground
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
 from assetlane_server.objects.inspection import Inspection
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.deletion import purge_folder
+from assetlane_server.objects.s3.headers import ENCRYPTION_HEADERS, UPLOAD_HEADERS
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 
 _LIFETIME = timedelta(minutes=5)
@@ -138,7 +139,7 @@ class BrowserChecks:
     async def _advice_on_public_prefix(self) -> str:
         if self._settings.public_base_url:
             return "Let the CDN behind ASSETLANE_PUBLIC_BASE_URL read that prefix."
-        inspection = Inspection(self._store)
+        inspection = Inspection(self._store.connection)
         others = "let a CDN read it (ASSETLANE_PUBLIC_BASE_URL), or set ASSETLANE_PUBLIC_ASSETS=false."
         if await inspection.blocks_public_policies():
             return f"Block Public Access is on: run `assetlane-server setup --allow-public-policy`, {others}"
@@ -175,7 +176,7 @@ class BrowserChecks:
         try:
             if self._ground.keeps_versions:
                 for folder in self._folders:
-                    await self._store.purge(folder)
+                    await purge_folder(self._store.connection, folder)
             else:
                 await self._store.delete([self._private_key, self._public_key])
         except StoreUnavailable:

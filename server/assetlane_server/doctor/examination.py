@@ -14,7 +14,7 @@ from assetlane_server.doctor.machine import address_finding
 from assetlane_server.doctor.store import StoreChecks
 from assetlane_server.doctor.web import web_findings
 from assetlane_server.model.errors import NotReady
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import open_wire
 
 _REQUEST_LIMIT = timedelta(seconds=5)

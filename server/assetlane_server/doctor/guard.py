@@ -74,9 +74,10 @@ async def _claims(settings: Settings) -> Finding:
         if value is None
     ]
     if missing and settings.jwt_jwks is not None:
-        told = "A token that the issuer made for another service is good here too."
+        told = "A token that the issuer made for another service is accepted here too."
         return warning(name, told, f"Set {' and '.join(missing)}.")
-    return ok(name, "A token counts if its key is ours." if missing else "A token has to name its issuer and us.")
+    named = "A token has to name its issuer and this server."
+    return ok(name, "A token is accepted if its signature is right." if missing else named)
 
 
 def _policy(settings: Settings) -> Finding:
@@ -113,7 +114,7 @@ def rings_finding(name: str, services: Sequence[Service], rings: Mapping[str, Ri
         return warning(name, f"Ring {foreign[0]} is of no service caller.", "Drop it, or correct the name.")
     keyless = [one.name for one in services if one.name not in rings or rings[one.name].signing_key(now) is None]
     if keyless:
-        mend = f"Run assetlane-server keys add {keyless[0]}, if it is to make tokens."
+        mend = f"Run assetlane-server keys add {keyless[0]}, if it has to make tokens."
         return warning(name, f"There is no key in use for {', '.join(keyless)}.", mend)
     return ok(name, f"Rings of keys that have a key in use: {len(rings)}.")
 
@@ -137,7 +138,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     files = certificate_files(settings)
     if files is None:
         if settings.is_loopback:
-            return ok(name, "Calls come in the clear: only this machine reaches the server.")
+            return ok(name, "Calls are not encrypted: only this machine reaches the server.")
         told = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
         return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
     try:
@@ -150,7 +151,7 @@ def _tls(settings: Settings, now: datetime) -> Finding:
         )
     told = f"The certificate is for {', '.join(found.names)} until {found.expire_time:%Y-%m-%d}."
     if fault := _wrong_name(settings, found):
-        return failed(name, fault, "Get one whose subjectAltName has what clients call the server.")
+        return failed(name, fault, "Get one whose subjectAltName has the name that clients use.")
     if found.expire_time - now < _RENEW_WITHIN:
         return warning(name, told, "Renew it: no restart is needed.")
     if told_of := _open_to_others(files.key):
@@ -162,7 +163,7 @@ def _wrong_name(settings: Settings, found: Certificates) -> str:
     """Returns why clients would refuse the certificate, nothing if they would not, as far as that can be seen here."""
     host = settings.listen.rpartition(":")[0]
     if not found.names:
-        return "The certificate names no host in its subjectAltName, and clients look at nothing else."
+        return "The certificate names no host in its subjectAltName, and clients check nothing else."
     if host in _ANY_ADDRESS or settings.is_loopback or host.strip("[]") in found.names:
         return ""  # a proxy, or another name of this machine, is what clients call
     if any(not _is_address(name) for name in found.names):

@@ -91,8 +91,8 @@ async def _writes(survey: MongoSurvey) -> Finding:
     except SurveyFailed as error:
         return failed(name, f"A majority write failed: {error}", _RIGHTS if error.is_refused else _REACH)
     if is_kept:
-        return ok(name, "What a majority was given is read back.")
-    return failed(name, "What a majority was given is not read back.", "Let ASSETLANE_MONGO_URI read from the primary.")
+        return ok(name, "A majority write is read back.")
+    return failed(name, "A majority write is not read back.", "Let ASSETLANE_MONGO_URI read from the primary.")
 
 
 async def _streams(survey: MongoSurvey) -> Finding:
@@ -128,6 +128,6 @@ async def _indexes(survey: MongoSurvey) -> Finding:
         return ok(name, "All are there.")
     return warning(
         name,
-        f"Not there, or not as they should be: {', '.join(missing)}.",
-        "Start the server once, it makes those that are missing; drop one first that has our name and is another.",
+        f"Missing or wrong: {', '.join(missing)}.",
+        "Start the server once: it creates missing indexes. Drop a wrong one before.",
     )

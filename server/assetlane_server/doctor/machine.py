@@ -19,5 +19,5 @@ def address_finding(name: str, setting: str, listen: str) -> Finding:
             told = f"{listen} is in use: by this very server, or by another program."
             return warning(name, told, f"If it is another program, stop it or choose another {setting}.")
         told = f"A server cannot listen on {listen} ({error.strerror or type(error).__name__})."
-        return failed(name, told, f"Choose an {setting} that this machine has and this user may take.")
+        return failed(name, told, f"Choose an {setting} that this machine has and this user may use.")
     return ok(name, f"{listen} is free.")

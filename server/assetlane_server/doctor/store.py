@@ -30,7 +30,8 @@ from assetlane_server.objects.probe import (
     StoreTerms,
     probe_store,
 )
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.deletion import purge_folder
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire
 
 _LIFETIME = timedelta(minutes=5)
@@ -77,7 +78,7 @@ class StoreChecks:
         self._settings = settings
         self._store = store
         self._inner = store.seen_from_here()
-        self._inspection = Inspection(store)
+        self._inspection = Inspection(store.connection)
         self._wire = wire
         self._now = now
 
@@ -86,14 +87,14 @@ class StoreChecks:
         try:
             before = datetime.now(UTC)
             # Not HEAD: radosgw sends a body after it, which breaks the connection.
-            reply = await self._wire.ask("GET", f"{self._store.endpoint}/")
+            reply = await self._wire.ask("GET", f"{self._store.connection.endpoint}/")
             middle = before + (datetime.now(UTC) - before) / 2
         except StoreUnavailable as error:
             yield failed("object store", str(error), _REACH)
             for finding in skipped(NAMES, "the store cannot be reached"):
                 yield finding
             return
-        yield ok("object store", f"It answers at {self._store.endpoint}.")
+        yield ok("object store", f"It answers at {self._store.connection.endpoint}.")
         yield _clock(reply.headers.get("date", ""), middle)
 
         word = await self._inspection.list_keys(self._settings.key_prefix)
@@ -201,7 +202,7 @@ class StoreChecks:
     async def _purge(self, folder: str) -> Finding:
         name = "right to purge"
         try:
-            await self._store.purge(folder)
+            await purge_folder(self._store.connection, folder)
         except StoreUnavailable as error:
             mend = "Grant s3:ListBucketVersions and s3:DeleteObjectVersion, or clean up <prefix>probe/ by a rule."
             return warning(name, f"The bucket keeps versions, also of what doctor and probes put: {error}", mend)
@@ -239,11 +240,11 @@ class StoreChecks:
             return ok(name, f"Unfinished multipart uploads are dropped after {rules.days} days.")
         if word.status == 403:
             return warning(name, f"The credentials may not read it ({word.told}).",
-                           "Give them s3:GetLifecycleConfiguration, or see to it that the rule is there.")  # fmt: skip
+                           "Give them s3:GetLifecycleConfiguration, or make sure that the rule is there.")  # fmt: skip
         if word.status in (405, 501):
             return warning(name, f"The store has no rules that drop unfinished multipart uploads ({word.told}).",
                            "Run `assetlane-server reconcile --delete-orphans` from time to time.")  # fmt: skip
-        return warning(name, "No rule drops unfinished multipart uploads: they cost and are seen in no listing.",
+        return warning(name, "No rule drops unfinished multipart uploads: they cost money and appear in no listing.",
                        _NO_RULE)  # fmt: skip
 
 

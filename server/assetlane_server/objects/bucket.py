@@ -1,4 +1,4 @@
-"""What a bucket needs once: to exist, a policy, CORS and a clean-up rule. Given the client, imports no boto3.
+"""What a bucket needs once: to exist, a policy, CORS and a clean-up rule. Imports no boto3.
 
 Needs s3:ListBucket and s3:CreateBucket, and for each step the Get and Put right of what it sets:
 s3:GetBucketPolicy, s3:PutBucketPolicy, s3:GetBucketCORS, s3:PutBucketCORS, s3:GetLifecycleConfiguration,
@@ -15,7 +15,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from assetlane_server.objects.headers import EXPOSED_HEADERS, READ_HEADERS, UPLOAD_HEADERS
+from assetlane_server.objects.s3.connection import S3Connection
+from assetlane_server.objects.s3.headers import EXPOSED_HEADERS, READ_HEADERS, UPLOAD_HEADERS
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,6 +30,7 @@ _UNKNOWN_RULE = frozenset({"MalformedXML", "InvalidArgument", "InvalidRequest", 
 _AGAINST_POLICIES = ("BlockPublicPolicy", "RestrictPublicBuckets")
 _LIFTING_TRIES = 5  # a lifted block takes Amazon some seconds to notice
 _LIFTING_PAUSE_S = 1.0
+_SETUP_CALLS = 12  # made one after the other
 _RULES = ("CORS", "clean-up")
 
 
@@ -80,8 +82,22 @@ class BucketPlan:
         return f"AssetlanePublicRead{sha256(self.prefix.encode()).hexdigest()[:8]}"
 
 
-def set_up_bucket(client: "S3Client", bucket: str, region: str, plan: BucketPlan) -> tuple[SetupStep, ...]:
-    """Makes the bucket what the plan wants, step by step. Blocks. Safe to repeat.
+async def set_up(connection: S3Connection, plan: BucketPlan) -> tuple[SetupStep, ...]:
+    """Makes the bucket what the plan wants and returns each step's result. Safe to repeat.
+
+    What the store refuses is a step's outcome; raises StoreUnavailable when it does not answer.
+    """
+    region = connection.settings.region
+    return await connection.call(
+        "set up the bucket",
+        "the rights of bucket.py",
+        lambda client, bucket: _set_up(client, bucket, region, plan),
+        calls=_SETUP_CALLS,
+    )
+
+
+def _set_up(client: "S3Client", bucket: str, region: str, plan: BucketPlan) -> tuple[SetupStep, ...]:
+    """Makes the bucket what the plan wants, step by step. Blocks.
 
     What the store refuses or does not know is an outcome; raises the client's own error for all else. Each
     step reads, merges and writes: another program that configures the bucket at the same instant may lose its change.
@@ -278,7 +294,8 @@ def _abort_multipart(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple
         "Filter": {"Prefix": plan.prefix},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
     }
-    detail = f"Unfinished multipart uploads under {plan.prefix or '/'} are dropped after {days} days."
+    where = f" under {plan.prefix}" if plan.prefix else ""
+    detail = f"Unfinished multipart uploads{where} are dropped after {days} days."
     options: dict[str, Any] = {}
     try:
         found = client.get_bucket_lifecycle_configuration(Bucket=bucket)

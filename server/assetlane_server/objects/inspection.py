@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from assetlane_server.objects.bucket import blocks_policies, public_access_block
-from assetlane_server.objects.s3 import S3ObjectStore
+from assetlane_server.objects.s3.connection import S3Connection
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,8 +46,8 @@ class AbortRules:
 class Inspection:
     """Asks one question per method; each raises StoreUnavailable when there is no answer."""
 
-    def __init__(self, store: S3ObjectStore) -> None:
-        self._store = store
+    def __init__(self, connection: S3Connection) -> None:
+        self._connection = connection
 
     async def list_keys(self, prefix: str) -> Word:
         """Lists at most one key: says more than any other question, since its refusals carry a code."""
@@ -98,7 +98,7 @@ class Inspection:
 
     async def blocks_public_policies(self) -> bool:
         """Returns whether the bucket's Block Public Access stands against a public policy, as far as one may ask."""
-        return await self._store.ask(lambda client, bucket: blocks_policies(public_access_block(client, bucket)))
+        return await self._connection.ask(lambda client, bucket: blocks_policies(public_access_block(client, bucket)))
 
     async def has_policies(self) -> bool:
         """Returns whether the store answers a question about the bucket's policy as one that has such."""
@@ -143,7 +143,7 @@ class Inspection:
             region = told.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
             return Word(status, "" if code == str(status) else code, region)
 
-        return await self._store.ask(question)
+        return await self._connection.ask(question)
 
 
 def _aborts(rule: Any) -> bool:

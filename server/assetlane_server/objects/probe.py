@@ -19,13 +19,14 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import NotReady, StoreRefused, StoreUnavailable
 from assetlane_server.model.media_types import is_same_type
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.multipart import MultipartTrial, try_multipart
-from assetlane_server.objects.s3 import MAX_DELETED_KEYS, S3ObjectStore
+from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS, purge_folder
+from assetlane_server.objects.s3.multipart import MultipartTrial, try_multipart
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
 
 _log = logging.getLogger(__name__)
@@ -446,7 +447,7 @@ class _Trial:
         """Deletes what was put. Raises StoreRefused when the credentials have no right to."""
         try:
             if self._keeps_versions:  # a deletion alone would only hide them
-                await self._store.purge(self._folder)
+                await purge_folder(self._store.connection, self._folder)
                 return
         except StoreUnavailable as error:
             _log.warning("the versions that the probe stored under %s are still there: %s", self._folder, error)
@@ -461,7 +462,9 @@ class _Trial:
         first = await self._wire.send(request, _BODY)
         self._keeps_versions = first.headers.get("x-amz-version-id", "null") != "null"
         if not first.is_success:
-            raise refusal(first, self._store.region)
+            if first.status < 500:
+                self._keys.clear()  # it stored nothing, and would refuse to delete it as well
+            raise refusal(first, self._store.connection.settings.region)
 
     async def _obeys_acl(self, private_key: str) -> bool:
         """Whether an ACL that nobody signed lets everybody read."""
@@ -475,7 +478,7 @@ class _Trial:
     async def _obeys_copy_source(self, source_key: str) -> bool:
         """Whether a source that nobody signed is copied instead of the body."""
         promise = replace(self._promise("copy"), sha256=hashlib.sha256(_OTHER_BODY).digest())
-        source = quote(f"/{self._store.bucket}/{source_key}")
+        source = quote(f"/{self._store.connection.settings.bucket}/{source_key}")
         stored = await self._wire.send(self._put(promise), _OTHER_BODY, {"x-amz-copy-source": source})
         if _is_refused(stored):
             return False
@@ -489,7 +492,7 @@ class _Trial:
 
     async def _try_multipart(self) -> MultipartTrial:
         keys = [self._promise(name).key for name in ("multipart", "small")]
-        return await self._store.call(
+        return await self._store.connection.call(
             "try an object in parts",
             "s3:PutObject, s3:GetObject and s3:AbortMultipartUpload",
             lambda client, bucket: try_multipart(client, bucket, *keys),

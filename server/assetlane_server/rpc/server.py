@@ -156,7 +156,7 @@ async def serving(
     web: WebTerms | None = None,
     tls: Tls | None = None,
 ) -> AsyncIterator[RpcServer]:
-    """Serves until the block ends, in the clear without `credentials`. Raises NotReady if the address cannot be had.
+    """Serves until the block ends, unencrypted without `credentials`. Raises NotReady if the address cannot be had.
 
     With `web` the same services are served there too, behind the same interceptor, with the certificates of `tls`.
     Health answers anybody: load balancers have no token. So does reflection, when it is on: the contract is public.

@@ -1,7 +1,8 @@
 """The server under test of `connectconformance`: its service behind our gateway and our interceptor.
 
 Started once for each combination of features: reads a ServerCompatRequest from stdin, writes where it serves to stdout,
-serves until it is ended. Its first argument is the folder of the generated stubs.
+serves until it is ended. Its first argument is the folder of the generated stubs. It imports little: the runner gives
+it a few seconds to start, on a busy machine too.
 """
 
 import asyncio
@@ -17,7 +18,6 @@ from typing import Any
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.status_pb2 import Status
-from tests.web_gateway.conftest import HOSTS, terms
 
 from assetlane_server.rpc import interceptor
 from assetlane_server.rpc.errors import Answer, answer_to
@@ -27,7 +27,7 @@ from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.web import statuses
 from assetlane_server.rpc.web.calls import Recorder
 from assetlane_server.rpc.web.gateway import Gateway
-from assetlane_server.rpc.web.server import gateway_limits, web_access, web_serving
+from assetlane_server.rpc.web.server import WebTerms, gateway_limits, web_access, web_serving
 from assetlane_server.telemetry.instruments import Instruments
 
 sys.path.insert(0, sys.argv[1])
@@ -141,7 +141,10 @@ async def main() -> None:
     observer = Instruments(None, None)
     recorder: Any = Recorder(partial(wrapped, limits=limits, observer=observer, max_bytes=max_bytes))
     service_pb2_grpc.add_ConformanceServiceServicer_to_server(Conformance(), recorder)
-    web = terms(max_message_bytes=max_bytes, hosts=HOSTS)
+    web = WebTerms(
+        listen="127.0.0.1:0", origins=(), hosts=("127.0.0.1", "localhost"), max_message_bytes=max_bytes,
+        max_connections=1000, head_seconds=20, silent_seconds=60, handshake_seconds=20, shares_port=False,
+    )  # fmt: skip
     tls = None
     if asked.use_tls:
         creds = asked.server_creds

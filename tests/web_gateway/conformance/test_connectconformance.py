@@ -41,7 +41,7 @@ def test_the_suite_of_the_connect_project_passes(runner: Path, tmp_path: Path, f
     outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "grpc_python")]
     subprocess.run([sys.executable, *generate, *outputs, *protos], check=True, timeout=LIMIT_S)
     server = [sys.executable, "-m", "tests.web_gateway.conformance.server", str(tmp_path)]
-    options = ["--conf", str(HERE / "features.yaml"), "--mode", "server", "--parallel", "4"]
+    options = ["--conf", str(HERE / "features.yaml"), "--mode", "server", "--parallel", "4", "--max-servers", "2"]
     path = os.pathsep.join(str(ROOT / folder) for folder in ("client", "server", ""))
     done = subprocess.run(
         [runner, *options, "--", *server], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True,

@@ -18,7 +18,7 @@ export interface TokenLimits extends LimitOptions {
 }
 
 /**
- * Makes a token for one device. Hand it `token` and nothing else: whoever holds it may use it until `expireTime`.
+ * Makes a token for one device. Give it `token` and nothing else: anybody who has it can use it until `expireTime`.
  * A new upload brings one along: `issueToken` of its request. Throws CallFailed: RPC_NOT_ALLOWED for a user or a device,
  * UID_MISMATCH, SCOPE_TOO_WIDE, NO_SIGNING_KEY.
  */

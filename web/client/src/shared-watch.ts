@@ -99,7 +99,7 @@ async function* share<Event>(name: string, kind: Kind<Event>, { signal, onGap }:
     const place = kind.place(event);
     if (place) {
       const earlier = kept.get(place.key) ?? [];
-      if (place.revision <= (earlier.at(-1)?.revision ?? 0n)) return; // told by another tab already
+      if (place.revision <= (earlier.at(-1)?.revision ?? 0n)) return; // delivered by another tab already
       kept.set(place.key, [...(kind.keepsAll ? earlier : []), { revision: place.revision, bytes }]);
       if (kind.isRemoval(event) && earlier.length === 0) return;
     }

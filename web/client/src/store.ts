@@ -1,4 +1,4 @@
-// One request to the object store, as it was signed. No error holds the URL: whoever reads it could use it.
+// One request to the object store, as it was signed. No error contains the URL: anybody who reads it could use it.
 
 import type { PresignedRequest } from "./gen/assetlane/v1/upload_pb.js";
 
@@ -58,7 +58,7 @@ export const sendByXhr: SendToStore = (request, body, onSent, signal) =>
     xhr.send(untyped(body));
   });
 
-/** Sends with fetch: for Node and React Native. Progress is told when the answer has come. */
+/** Sends with fetch: for Node and React Native. Progress is reported when the answer has arrived. */
 export function sendByFetch(fetch: typeof globalThis.fetch): SendToStore {
   return async (request, body, onSent, signal) => {
     const headers = new Headers(request.headers);

@@ -311,7 +311,7 @@ export class UploadTask {
   #onSent(key: string, bytes: number, startedMs: number): void {
     if (this.#isOver) return;
     this.#sent.set(key, bytes);
-    this.#tell();
+    this.#report();
     this.#reportSoon(startedMs);
   }
 
@@ -346,10 +346,10 @@ export class UploadTask {
   #enter(state: UploadState): void {
     if (this.#state === state || this.#isOver) return;
     this.#state = state;
-    this.#tell();
+    this.#report();
   }
 
-  #tell(): void {
+  #report(): void {
     this.options.onProgress?.(this.progress);
   }
 }

@@ -1,0 +1,226 @@
+// The grid: only what is near the window is in the document, however many assets there are.
+
+import type { Asset } from "@assetlane/client";
+
+import { eachFrame, h } from "./dom.ts";
+import { dayOf } from "./format.ts";
+import { layOut, neighbour, rowsBetween, type Box, type Layout, type Row } from "./layout.ts";
+import { aspectOfAsset, createdOf } from "./look.ts";
+import { Tile } from "./tile.ts";
+import type { Source } from "./urls.ts";
+
+/** How far beyond the window tiles are made. */
+const AHEAD_PX = 700;
+const MOST_TILES = 160;
+
+export class Grid {
+  readonly element = h("ul", { class: "grid", "aria-label": "Assets" });
+  #assets: readonly Asset[] = [];
+  #layout: Layout = { rows: [], height: 0 };
+  #width = 0;
+  /** The item that the Tab key reaches; arrow keys move it. */
+  #active = "";
+  readonly #tiles = new Map<string, Tile>();
+  readonly #headings = new Map<string, HTMLLIElement>();
+  readonly #draw = eachFrame(() => this.#drawNow());
+
+  constructor(
+    private readonly source: Source,
+    private readonly onOpen: (asset: Asset) => void,
+  ) {
+    addEventListener("scroll", this.#draw, { passive: true });
+    new ResizeObserver(() => this.#onResize()).observe(this.element);
+    addEventListener("resize", this.#draw);
+    this.element.addEventListener("keydown", (event) => this.#onKey(event));
+    this.element.addEventListener("focusin", (event) => {
+      const id = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-asset]")?.dataset["asset"] : undefined;
+      if (id) this.#activate(id);
+    });
+  }
+
+  /** Shows these, newest first. What the reader looks at stays where it is. */
+  show(assets: readonly Asset[]): void {
+    const anchor = this.#anchor();
+    this.#assets = assets;
+    this.#layOut();
+    if (anchor) this.#scrollTo(anchor);
+    this.#drawNow();
+  }
+
+  /** Puts the focus on an asset, and into the window. */
+  focus(assetId: string): void {
+    const index = this.#assets.findIndex((asset) => asset.assetId === assetId);
+    const row = this.#layout.rows.find(({ boxes }) => boxes.some((box) => box.index === index));
+    if (!row) return;
+    this.#activate(assetId);
+    const top = this.#top + row.top;
+    const header = 110;
+    if (top < scrollY + header) scrollTo({ top: top - header });
+    else if (top + row.height > scrollY + innerHeight) scrollTo({ top: top + row.height - innerHeight + 24 });
+    this.#drawNow();
+    this.#tiles.get(assetId)?.open.focus({ preventScroll: true });
+  }
+
+  get #top(): number {
+    return this.element.getBoundingClientRect().top + scrollY;
+  }
+
+  #onResize(): void {
+    const width = Math.floor(this.element.clientWidth);
+    // The viewer hides the scroll bar, and shows it again.
+    if (width === this.#width || document.documentElement.classList.contains("is-viewing")) return;
+    const anchor = this.#anchor();
+    this.#width = width;
+    this.#clear(); // sharper or smaller pictures may fit now
+    this.#layOut();
+    if (anchor) this.#scrollTo(anchor);
+    this.#draw();
+  }
+
+  #layOut(): void {
+    if (!this.#width) this.#width = Math.floor(this.element.clientWidth);
+    const now = new Date();
+    const items = this.#assets.map((asset) => ({ aspect: aspectOfAsset(asset), section: dayOf(createdOf(asset), now) }));
+    this.#layout = this.#width ? layOut(items, this.#width) : { rows: [], height: 0 };
+    this.element.style.height = `${this.#layout.height}px`;
+    if (!this.#assets.some(({ assetId }) => assetId === this.#active)) this.#active = this.#assets[0]?.assetId ?? "";
+  }
+
+  /** The first asset in the window and how far from its upper edge, unless the reader is at the top of the page. */
+  #anchor(): { assetId: string; offset: number } | undefined {
+    if (scrollY < 60) return undefined;
+    const top = this.#top;
+    const [from] = rowsBetween(this.#layout.rows, scrollY - top, scrollY - top);
+    for (const row of this.#layout.rows.slice(from)) {
+      const asset = this.#assets[row.boxes[0]?.index ?? -1];
+      if (asset) return { assetId: asset.assetId, offset: top + row.top - scrollY };
+    }
+    return undefined;
+  }
+
+  #scrollTo({ assetId, offset }: { assetId: string; offset: number }): void {
+    const index = this.#assets.findIndex((asset) => asset.assetId === assetId);
+    const row = this.#layout.rows.find(({ boxes }) => boxes.some((box) => box.index === index));
+    if (row && Math.abs(this.#top + row.top - offset - scrollY) > 1) scrollTo({ top: this.#top + row.top - offset, behavior: "instant" });
+  }
+
+  #drawNow(): void {
+    const top = this.#top;
+    const { rows } = this.#layout;
+    const [from, to] = rowsBetween(rows, scrollY - top - AHEAD_PX, scrollY - top + innerHeight + AHEAD_PX);
+    const wanted: [string, Row, Box | undefined][] = [];
+    for (const row of rows.slice(from, to)) {
+      if (row.section !== undefined) wanted.push([row.section, row, undefined]);
+      for (const box of row.boxes) {
+        const asset = this.#assets[box.index];
+        if (asset && wanted.length < MOST_TILES) wanted.push([asset.assetId, row, box]);
+      }
+    }
+    const keys = new Set(wanted.map(([key]) => key));
+    const focused = document.activeElement?.closest<HTMLElement>("[data-asset]")?.dataset["asset"];
+    for (const [id, tile] of this.#tiles) {
+      const isStill = this.#assets[this.#indexOf(id)] !== undefined;
+      // What plays, and what has the focus, stays although it is out of sight.
+      if (!keys.has(id) && !(isStill && (tile.isPlaying || id === focused))) this.#removeTile(id, tile);
+    }
+    for (const [section, heading] of this.#headings) {
+      if (!keys.has(section)) {
+        heading.remove();
+        this.#headings.delete(section);
+      }
+    }
+    let before: Element | null = this.element.firstElementChild;
+    for (const [key, row, box] of wanted) {
+      const element = box ? this.#tileAt(key, row, box) : this.#headingAt(key, row);
+      if (element !== before) this.element.insertBefore(element, before);
+      else before = before.nextElementSibling;
+    }
+  }
+
+  #indexOf(assetId: string): number {
+    // Newest first, and ids are ordered by creation.
+    let low = 0;
+    let high = this.#assets.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#assets[middle]?.assetId ?? "") > assetId) low = middle + 1;
+      else high = middle;
+    }
+    return this.#assets[low]?.assetId === assetId ? low : -1;
+  }
+
+  #tileAt(assetId: string, row: Row, box: Box): HTMLLIElement {
+    let tile = this.#tiles.get(assetId);
+    const asset = this.#assets[box.index] as Asset;
+    if (!tile) {
+      const edgePx = Math.max(box.width, row.height) * Math.min(devicePixelRatio || 1, 2) * 0.9;
+      tile = new Tile(asset, edgePx, this.source, {
+        onOpen: () => this.onOpen(this.source.current(asset)),
+        onPlay: (playing) => {
+          for (const other of this.#tiles.values()) if (other !== playing) other.stop();
+        },
+      });
+      this.#tiles.set(assetId, tile);
+    }
+    const { element } = tile;
+    element.style.transform = `translate(${box.left}px, ${row.top}px)`;
+    element.style.width = `${box.width}px`;
+    element.style.height = `${row.height}px`;
+    element.setAttribute("aria-posinset", String(box.index + 1));
+    element.setAttribute("aria-setsize", String(this.#assets.length));
+    const reached = assetId === this.#active ? "0" : "-1";
+    for (const button of element.querySelectorAll(".tile-open, .tile-play")) button.setAttribute("tabindex", reached);
+    return element;
+  }
+
+  #headingAt(section: string, row: Row): HTMLLIElement {
+    let heading = this.#headings.get(section);
+    if (!heading) {
+      heading = h("li", { class: "day" }, h("h2", {}, section), h("span", { class: "day-count" }));
+      this.#headings.set(section, heading);
+    }
+    heading.style.transform = `translate(0, ${row.top}px)`;
+    const count = heading.querySelector(".day-count");
+    const text = String(row.count ?? "");
+    if (count && count.textContent !== text) count.textContent = text;
+    return heading;
+  }
+
+  #activate(assetId: string): void {
+    if (assetId === this.#active) return;
+    for (const [id, index] of [[this.#active, "-1"], [assetId, "0"]] as const) {
+      for (const button of this.#tiles.get(id)?.element.querySelectorAll(".tile-open, .tile-play") ?? []) button.setAttribute("tabindex", index);
+    }
+    this.#active = assetId;
+  }
+
+  #onKey(event: KeyboardEvent): void {
+    if (!(event.target instanceof HTMLButtonElement) || event.altKey || event.ctrlKey || event.metaKey) return;
+    const id = event.target.closest<HTMLElement>("[data-asset]")?.dataset["asset"];
+    if (!id) return;
+    const index = this.#indexOf(id);
+    const { rows } = this.#layout;
+    const next = {
+      ArrowRight: index + 1,
+      ArrowLeft: index - 1,
+      ArrowDown: neighbour(rows, index, 1),
+      ArrowUp: neighbour(rows, index, -1),
+      Home: 0,
+      End: this.#assets.length - 1,
+    }[event.key];
+    const asset = next === undefined ? undefined : this.#assets[next];
+    if (!asset) return;
+    event.preventDefault();
+    this.focus(asset.assetId);
+  }
+
+  #removeTile(id: string, tile: Tile): void {
+    tile.stop();
+    tile.element.remove();
+    this.#tiles.delete(id);
+  }
+
+  #clear(): void {
+    for (const [id, tile] of this.#tiles) if (!tile.isPlaying) this.#removeTile(id, tile);
+  }
+}
