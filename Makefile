@@ -54,6 +54,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python protos/openapi.py --check
 	$(BIN)/python protos/descriptor.py --check
+	$(BIN)/python protos/state_table.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py tests/test_words.py
 	@$(BIN)/python web/gallery/check_built.py
 
@@ -140,6 +141,9 @@ proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, w
 	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 	if command -v npm > /dev/null; then $(MAKE) --no-print-directory web-proto; fi
+
+state-table: setup  ## write the table of an upload's life into docs/how-it-works.md
+	$(BIN)/python protos/state_table.py
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb

@@ -275,6 +275,7 @@ class Device:
             upload = await self._repeated(call)
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
+            auditor.tell(f"{sending.upload_id}: variants are missing, {was_sent=}")
             document = self._world.mongo.collections["uploads"].get(sending.upload_id)
             is_open = document is not None and document["status"] == "INITIALIZED"
             auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
@@ -456,6 +457,8 @@ class Device:
             answer = await self._repeated(asks[world.pick(len(asks))])
         except InvalidRequest:
             world.auditor.reach("a token that is not right was refused")
+        except (WrongStatus, VariantsMissing) as refusal:
+            world.auditor.fail(f"a stranger was told {refusal}")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
             world.auditor.reach("a stranger was refused")
         else:

@@ -64,7 +64,7 @@ class World:
         self.auditor.lines = LINES
         self.mongo = SimMongo(self.loop, lambda: self.utc().timestamp(), self.auditor)
         self.store = SimStore(self.loop, self.utc, self.auditor)  # type: ignore[arg-type]  # it is one
-        self.auditor.on_write = lambda: [self.check_mailboxes(server) for server in self.servers] and None
+        self.auditor.on_write = self._check_all_mailboxes
         self.auditor.uploads = self.mongo.collections["uploads"]
         self.auditor.objects = self.store.objects
         self.loop.add_invariant(self.auditor.assert_holds, "the auditor")
@@ -112,6 +112,10 @@ class World:
         ahead = _AHEAD[self.pick(len(_AHEAD))]
         self.are_clocks_right &= abs(ahead) < _NOTICED
         return ahead
+
+    def _check_all_mailboxes(self) -> None:
+        for server in self.servers:
+            self.check_mailboxes(server)
 
     def check_mailboxes(self, server: SimServer) -> None:
         """No mailbox holds more than it has room for."""
