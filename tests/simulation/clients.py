@@ -582,6 +582,8 @@ class Watcher:
                     self._take(event)
                     world.check_mailboxes(server)
                     left -= 1
+                    if world.is_ending:
+                        continue  # it reads all that is left
                     if left == 0:
                         break
                     if world.pick(6) == 5:
@@ -596,7 +598,7 @@ class Watcher:
             finally:
                 watch.cancel()
             self.resumptions += 1
-            if world.pick(6) == 5:
+            if world.pick(6) == 5 and not world.is_ending:
                 await asyncio.sleep(60.0)
             await world.think()
 
