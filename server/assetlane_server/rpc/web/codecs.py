@@ -10,8 +10,8 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Value
 
 from assetlane_server.model.errors import MessageTooLarge
+from assetlane_server.rpc.refusals import FieldUnreadable
 from assetlane_server.rpc.web.calls import Method
-from assetlane_server.rpc.web.refusals import FieldUnreadable
 
 _MAX_DEPTH = 32  # the contract's messages are 4 deep
 _QUICK_BYTES = 32 * 1024  # of JSON: 30 ms at worst

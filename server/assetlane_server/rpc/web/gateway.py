@@ -10,16 +10,16 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from assetlane_server.model.errors import Refusal, ShuttingDown
-from assetlane_server.rpc.web.access import WebAccess
-from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, seconds_given
-from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
-from assetlane_server.rpc.web.refusals import (
+from assetlane_server.rpc.refusals import (
     ContentTypeRefused,
     DeadlinePassed,
     HostRefused,
     HttpMethodRefused,
     MethodUnknown,
 )
+from assetlane_server.rpc.web.access import WebAccess
+from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, seconds_given
+from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
 from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
 

@@ -14,10 +14,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
 from assetlane_server.model.errors import NotReady
+from assetlane_server.rpc.refusals import HeadTooLarge, HttpMalformed
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.web.access import WebAccess
 from assetlane_server.rpc.web.gateway import Gateway, GatewayLimits
-from assetlane_server.rpc.web.refusals import HeadTooLarge, HttpMalformed
 from assetlane_server.rpc.web.statuses import Failure
 
 # As the gRPC port's metadata: room for a token of 16 KiB that is too large, so that it is refused with a reason.
