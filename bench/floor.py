@@ -28,7 +28,7 @@ from assetlane_server.records.documents import Document, upload_document
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages, upload_message, upload_request_of
 from assetlane_server.rpc.server import server_options
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.url_signer import UrlSigner
 from bench.wishes import wishes
 
 SERVICE = pb.DESCRIPTOR.services_by_name["UploadService"].full_name
@@ -124,7 +124,7 @@ async def templates(settings: Settings) -> Templates:
     request = upload_request_of(wishes(1)[0], "nobody")
     upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)
     async with object_store(settings) as store:
-        targets = target_messages(Lanes(store).write_targets(upload))
+        targets = target_messages(UrlSigner(store).write_targets(upload))
     states = (*upload.after(0), upload.cancelled(now))
     pending, initialized, cancelled = (
         pb.WatchUploadResponse(status=pb.StatusEvent(upload=upload_message(state), write_targets=ways_in))

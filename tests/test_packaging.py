@@ -72,7 +72,7 @@ import asyncio
 from datetime import timedelta
 from assetlane import MediaRefused
 from assetlane.cuts import make_cuts, readable
-from assetlane.parcel import packed
+from assetlane.contents import read_contents
 from assetlane.preview import make_preview
 
 heic = (24).to_bytes(4) + b"ftypheic" + bytes(12)
@@ -90,11 +90,11 @@ print(*reason(make_preview, video))
 
 async def main():
     for content, name in (heic, "a.heic"), (video, "a.mp4"):
-        parcel = await packed(content, name, None, True, timedelta(seconds=1))
+        parcel = await read_contents(content, name, None, True, timedelta(seconds=1))
         assert len(parcel.promises) == 1
         print(*(f"{notice.reason} {notice.message}" for notice in parcel.notices))
         try:
-            await packed(content, name, None, True, require_cuts=True)
+            await read_contents(content, name, None, True, require_cuts=True)
         except MediaRefused as error:
             print(error.reason, error)
 
@@ -170,6 +170,16 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     stubs = [f"assetlane/v1/upload_service_{ending}" for ending in ("pb2.py", "pb2.pyi", "pb2_grpc.py", "pb2_grpc.pyi")]
     assert {"assetlane/py.typed", "assetlane_server/py.typed", *stubs} <= stored
     assert {f"{about}licenses/LICENSE", f"{about}entry_points.txt"} <= names
+
+
+def test_the_wheel_holds_the_page_of_the_gallery(wheel: Path) -> None:
+    """As it is built, with every file that it names: running it needs no Node."""
+    page = "assetlane_server/gallery/page/"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        named = re.findall(r'(?:src|href)="/([^"]+)"', archive.read(f"{page}index.html").decode())
+    assert len(named) > 3
+    assert {page + name for name in named} <= names
 
 
 def test_the_client_needs_nothing_of_the_server(wheel: Path, bare: str) -> None:

@@ -4,43 +4,44 @@ import os
 import unicodedata
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, overload
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from assetlane import watching
+from assetlane.asset_calls import AssetCalls
 from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted, check_shared
 from assetlane.calls import Connection, Token
 from assetlane.cut_sizes import STANDARD_OPTIONS, CutOptions, CutSize
-from assetlane.errors import InvalidArgument, UploadFailed
-from assetlane.ledger import Ledger
+from assetlane.downloads import Downloads
+from assetlane.errors import InvalidArgument
 from assetlane.progress import OnProgress
 from assetlane.spooling import Origin, name_of, readable_again
+from assetlane.upload_calls import UploadCalls
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, ScopedToken
 from assetlane.v1.asset_pb2 import Asset, AssetDetails
+from assetlane.v1.asset_service_pb2 import RefreshResult, WatchAssetsResponse
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
 from assetlane.v1.upload_service_pb2 import (
-    CancelUploadRequest,
-    CompleteUploadRequest,
-    GetUploadRequest,
-    ListPartsRequest,
-    ListUploadsRequest,
     PartPromise,
     ProgressEvent,
-    ReportProgressRequest,
     RequestUploadRequest,
     RequestUploadResponse,
     SignedPart,
-    SignPartsRequest,
     StatusEvent,
     StoredPart,
 )
 
+if TYPE_CHECKING:
+    import aiohttp
+
+ORIGINAL = "original"
 DEFAULT_TARGET = "127.0.0.1:50151"
 CALL_TIMEOUT = 30.0
 COMPLETE_TIMEOUT = 120.0  # the server looks at every object, and may still be making cuts
@@ -50,7 +51,17 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Client(Ledger):
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What an open client calls."""
+
+    connection: Connection
+    uploads: UploadCalls
+    assets: AssetCalls
+    downloads: Downloads
+
+
+class Client:
     """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
 
     `uid` and `session_id` are the defaults of every upload; without a `session_id` the client makes a random one.
@@ -74,16 +85,26 @@ class Client(Ledger):
         complete_timeout: float = COMPLETE_TIMEOUT,
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
-        super().__init__(now)
         self.target = target
         self.uid = uid
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
         self._complete_timeout = complete_timeout
         self._connect = partial(Connection, target, credentials, token, call_timeout)
+        self._now = now
+        self._opened: _Opened | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._resources = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._connection = self._connect()
-        self._resources.push_async_callback(self._connection.aclose)
+        connection = self._connect()
+        self._resources.push_async_callback(connection.aclose)
+        assets = AssetCalls(connection)
+        self._opened = _Opened(
+            connection,
+            UploadCalls(connection, lambda: self.uid, lambda: self.session_id, self._complete_timeout),
+            assets,
+            Downloads(assets, self._store, self._now),
+        )
         return self
 
     async def __aexit__(
@@ -96,8 +117,39 @@ class Client(Ledger):
 
     async def aclose(self) -> None:
         """Closes every connection; open watches end with Unavailable (CLIENT_CLOSED)."""
-        self._connection = self._session = None
+        self._opened = self._session = None
         await self._resources.aclose()
+
+    def _check_open(self) -> "_Opened":
+        if self._opened is None:
+            raise RuntimeError("the client is not open: use it as `async with Client(target) as lane:`")
+        return self._opened
+
+    @property
+    def _server(self) -> Connection:
+        return self._check_open().connection
+
+    @property
+    def _uploads(self) -> UploadCalls:
+        return self._check_open().uploads
+
+    @property
+    def _assets(self) -> AssetCalls:
+        return self._check_open().assets
+
+    @property
+    def _downloads(self) -> Downloads:
+        return self._check_open().downloads
+
+    def _store(self) -> "aiohttp.ClientSession":
+        """Returns the session to the store, opened when it is first needed: a list or a watch does without HTTP."""
+        if self._session is None:
+            from assetlane.transfer import open_session
+
+            self._check_open()
+            self._session = open_session()
+            self._resources.push_async_callback(self._session.close)
+        return self._session
 
     async def upload(
         self,
@@ -163,12 +215,12 @@ class Client(Ledger):
         if require_cuts and not cuts and preview_at is None:
             raise ValueError("require_cuts needs cuts or preview_at: there is nothing to require")
         # Loaded when they are needed: a list or a watch waits for neither Pillow nor HTTP.
+        from assetlane.contents import read_contents
         from assetlane.delivery import Delivery
-        from assetlane.parcel import packed
 
-        async with readable_again(origin) as content:
-            parcel = await packed(
-                content,
+        async with readable_again(origin) as readable:
+            contents = await read_contents(
+                readable,
                 file_path,
                 content_type,
                 cuts,
@@ -177,8 +229,8 @@ class Client(Ledger):
                 cut_maker,
                 require_cuts=require_cuts,
             )
-            details = AssetDetails(title=title, caption=caption, color=color or parcel.color)
-            if (known := parcel.duration if duration is None else duration) is not None:
+            details = AssetDetails(title=title, caption=caption, color=color or contents.color)
+            if (known := contents.duration if duration is None else duration) is not None:
                 details.duration.FromTimedelta(known)
             if extra is not None:
                 details.extra.CopyFrom(_struct(extra))
@@ -189,17 +241,17 @@ class Client(Ledger):
                 file_path=file_path,
                 expiration_hours=expiration_hours,
                 details=details,
-                variants=parcel.promises,
-                cut_plan=parcel.cut_plan,
-                notices=parcel.notices,
+                variants=contents.promises,
+                cut_plan=contents.cut_plan,
+                notices=contents.notices,
             )
             if write_url_lifetime is not None:
                 request.write_url_lifetime.FromTimedelta(write_url_lifetime)
             delivery = Delivery(
-                self,
-                self._store,
+                self._uploads,
+                self._store(),
                 request,
-                parcel,
+                contents,
                 on_progress=on_progress,
                 resumable=request_id is not None,
             )
@@ -241,17 +293,6 @@ class Client(Ledger):
                 item = attempt.item if isinstance(attempt.item, UploadItem) else UploadItem(attempt.item)
                 yield UploadOutcome(attempt.index, item, attempt.result, attempt.error)
 
-    async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
-        """Requests an upload and returns it with its write targets, for programs that send the bytes themselves.
-
-        An empty `uid` or `session_id` is replaced by the client's.
-        """
-        filled = RequestUploadRequest()
-        filled.CopyFrom(request)
-        filled.uid = request.uid or self.uid
-        filled.session_id = request.session_id or self.session_id
-        return await self._server.call(self._server.uploads.RequestUpload, filled)
-
     async def create_token(
         self,
         *,
@@ -284,55 +325,47 @@ class Client(Ledger):
             request.lifetime.FromTimedelta(lifetime)
         return (await self._server.call(self._server.access.CreateToken, request)).token
 
+    async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
+        """Requests an upload and returns it with its write targets, for programs that send the bytes themselves.
+
+        An empty `uid` or `session_id` is replaced by the client's.
+        """
+        return await self._uploads.request_upload(request)
+
     async def sign_parts(self, upload_id: str, variant: str, parts: Sequence[PartPromise]) -> Sequence[SignedPart]:
         """Signs a PUT of each of these parts, at most 100. Sign them shortly before they are sent.
 
         Raises NotFound, InvalidArgument, and PreconditionFailed when the upload is not being uploaded.
         """
-        request = SignPartsRequest(upload_id=upload_id, variant=variant, parts=parts)
-        return (await self._server.call(self._server.uploads.SignParts, request)).parts
+        return await self._uploads.sign_parts(upload_id, variant, parts)
 
     async def list_parts(self, upload_id: str, variant: str) -> list[StoredPart]:
         """Returns the parts of a variant that the store has, by number. Raises as `sign_parts` does."""
-        request = ListPartsRequest(upload_id=upload_id, variant=variant)
-        parts: dict[int, StoredPart] = {}
-        while True:
-            page = await self._server.call(self._server.uploads.ListParts, request)
-            parts.update((part.part_number, part) for part in page.parts)
-            if not page.next_page_token:
-                return list(parts.values())
-            request.page_token = page.next_page_token
+        return await self._uploads.list_parts(upload_id, variant)
 
     async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
         """Reports to the watchers of an upload how many bytes of each variant are sent. `upload` does so by itself.
 
         Raises NotFound, and PreconditionFailed when the upload is not being uploaded.
         """
-        request = ReportProgressRequest(upload_id=upload_id, sent_bytes=sent_bytes)
-        await self._server.call(self._server.uploads.ReportProgress, request)
+        await self._uploads.report_progress(upload_id, sent_bytes)
 
     async def complete_upload(self, upload_id: str) -> Asset:
         """Says that the bytes are in the store, and returns the asset.
 
         Raises UploadFailed when they are not what was promised, VariantsMissing when some are not there.
         """
-        request = CompleteUploadRequest(upload_id=upload_id)
-        reply = await self._server.call(self._server.uploads.CompleteUpload, request, timeout=self._complete_timeout)
-        if reply.upload.status == UploadStatus.UPLOAD_STATUS_FAILED:
-            raise UploadFailed(reply.upload)
-        return reply.asset
+        return await self._uploads.complete_upload(upload_id)
 
     async def cancel_upload(self, upload_id: str) -> Upload:
         """Cancels an upload. Raises PreconditionFailed when it is too late."""
-        return (
-            await self._server.call(self._server.uploads.CancelUpload, CancelUploadRequest(upload_id=upload_id))
-        ).upload
+        return await self._uploads.cancel_upload(upload_id)
 
     async def get_upload(self, upload_id: str) -> Upload:
         """Returns an upload with its history. Raises NotFound."""
-        return (await self._server.call(self._server.uploads.GetUpload, GetUploadRequest(upload_id=upload_id))).upload
+        return await self._uploads.get_upload(upload_id)
 
-    async def list_uploads(
+    def list_uploads(
         self,
         *,
         uid: str | None = None,
@@ -341,19 +374,7 @@ class Client(Ledger):
         page_size: int = 0,
     ) -> AsyncGenerator[Upload, None]:
         """Yields uploads, newest first, page after page. `uid` None: the client's; empty: everybody's."""
-        request = ListUploadsRequest(
-            uid=self.uid if uid is None else uid,
-            session_id=session_id,
-            statuses=statuses,
-            page_size=page_size,
-        )
-        while True:
-            page = await self._server.call(self._server.uploads.ListUploads, request)
-            for upload in page.uploads:
-                yield upload
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return self._uploads.list_uploads(uid=uid, session_id=session_id, statuses=statuses, page_size=page_size)
 
     @overload
     def watch_upload(
@@ -373,7 +394,7 @@ class Client(Ledger):
         With `progress`, also how far the upload is in between: only the newest value, at most a few times a second.
         Reconnects by itself. Raises NotFound, OutOfRange and other permanent errors.
         """
-        return self._watched(watching.UploadCursor(upload_id, after_revision), progress)
+        return self._uploads.watch_upload(upload_id, after_revision, progress=progress)
 
     @overload
     def watch_session(
@@ -404,21 +425,86 @@ class Client(Ledger):
 
         `after_revisions` maps upload ids to the last revision seen. `progress` as in watch_upload.
         """
-        session = self.session_id if session_id is None else session_id
-        return self._watched(watching.SessionCursor(session, after_revisions), progress)
+        return self._uploads.watch_session(session_id, after_revisions, progress=progress)
 
-    def _watched(
-        self, cursor: watching.UploadCursor | watching.SessionCursor, progress: bool
-    ) -> AsyncGenerator[StatusEvent, None] | AsyncGenerator[StatusEvent | ProgressEvent, None]:
-        server = self._server
-        if progress:
-            with_progress = watching.WithProgress(cursor)
-            return watching.watch(
-                server.open_upload_watch, with_progress, renews_token=server.renews_token, explain=server.explained
-            )
-        return watching.watch(
-            server.open_upload_watch, cursor, renews_token=server.renews_token, explain=server.explained
-        )
+    async def get_asset(self, asset_id: str) -> Asset:
+        """Returns an asset, its read URLs as last signed. Raises NotFound."""
+        return await self._assets.get_asset(asset_id)
+
+    def list_assets(self, partition: str, *, page_size: int = 0) -> AsyncGenerator[Asset, None]:
+        """Yields the assets of a partition, newest first, page after page."""
+        return self._assets.list_assets(partition, page_size=page_size)
+
+    def watch_assets(self, partition: str, resume_token: str = "") -> AsyncGenerator[WatchAssetsResponse, None]:
+        """Yields every asset that is in a partition, SYNCED, then every addition, refresh and deletion, for ever.
+
+        Goes on by itself through lost connections, without a gap; SYNCED comes again when it has caught up.
+        Keep the newest `resume_token` to go on in another process: then only what changed
+        since comes first, perhaps with the last minute or two before the token once more.
+        Raises ResumeExpired when the token is too old, InvalidArgument when it is not of this partition.
+        """
+        return self._assets.watch_assets(partition, resume_token)
+
+    async def refresh_asset(self, asset_id: str, if_expires_within: timedelta | None = None) -> Asset:
+        """Returns the asset with read URLs that live `expiration_hours` from now.
+
+        With `if_expires_within`, URLs that live longer than that stay as they are. Raises NotFound.
+        """
+        return await self._assets.refresh_asset(asset_id, if_expires_within)
+
+    async def refresh_assets(
+        self, asset_ids: Iterable[str], if_expires_within: timedelta | None = None
+    ) -> list[RefreshResult]:
+        """Refreshes any number of assets; returns an asset or a failure for each id, in order."""
+        return await self._assets.refresh_assets(asset_ids, if_expires_within)
+
+    async def delete_asset(self, asset_id: str) -> None:
+        """Deletes an asset and its objects; deleting it again succeeds. Raises NotFound."""
+        await self._assets.delete_asset(asset_id)
+
+    async def read_url(self, asset: Asset, variant: str = ORIGINAL) -> str:
+        """Returns a URL that reads the variant, and works for at least a minute or a tenth of its life.
+
+        When it is about to expire the asset is refreshed first, and `asset` brought up to date in place.
+        Raises NotFound when there is no such variant.
+        """
+        return await self._downloads.read_url(asset, variant)
+
+    async def download_url(self, asset: Asset, variant: str = ORIGINAL) -> str:
+        """Returns a URL that saves the variant under the file's own name, for a link or a browser.
+
+        It works as long as one of `read_url`; that of a public asset for at least 6 days after `asset` was fetched.
+        When it is about to expire the asset is refreshed first, as `read_url` does. Raises NotFound likewise.
+        """
+        return await self._downloads.download_url(asset, variant)
+
+    async def download(
+        self,
+        asset: Asset,
+        variant: str = ORIGINAL,
+        *,
+        to: str | os.PathLike[str],
+        on_received: Callable[[int], None] | None = None,
+    ) -> Path:
+        """Fetches a variant into the file `to`, which appears complete and checked or not at all.
+
+        Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
+        """
+        return await self._downloads.download(asset, variant, to=to, on_received=on_received)
+
+    async def download_into(
+        self,
+        asset: Asset,
+        file: BinaryIO,
+        variant: str = ORIGINAL,
+        *,
+        on_received: Callable[[int], None] | None = None,
+    ) -> None:
+        """Fetches a variant into a file that is open for writing, such as a pipe; what it has taken stays there.
+
+        Raises as `download` does: after ContentMismatch, forget what came.
+        """
+        await self._downloads.download_into(asset, file, variant, on_received=on_received)
 
 
 def _check_text(**texts: str) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import aclosing
 from functools import partial
-from typing import Protocol
 
 import aiohttp
 
 from assetlane import transfer
+from assetlane.contents import Contents, first
 from assetlane.errors import (
     AssetlaneError,
     DeadlineExceeded,
@@ -21,13 +21,13 @@ from assetlane.errors import (
     UploadFailed,
     VariantsMissing,
 )
-from assetlane.parcel import Parcel, first
-from assetlane.parts import PartLane, Shipment
+from assetlane.parts import PartsTransfer
 from assetlane.progress import OnProgress, Tally
-from assetlane.reporting import ProgressDesk, Reporter
+from assetlane.reporting import Reporter
+from assetlane.upload_calls import UploadCalls
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.upload_pb2 import MultipartTarget, PresignedRequest, Upload, UploadStatus
-from assetlane.v1.upload_service_pb2 import RequestUploadRequest, RequestUploadResponse, StatusEvent
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest, RequestUploadResponse
 
 logger = logging.getLogger(__name__)
 
@@ -40,22 +40,6 @@ _WAYS = frozenset({"single_put", "multipart"})
 _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED", "UPLOAD_FAILED", "UPLOAD_COMPLETED"})
 
 
-class Lane(ProgressDesk, PartLane, Protocol):
-    """What a delivery needs of the client."""
-
-    async def request_upload(self, request: RequestUploadRequest) -> RequestUploadResponse:
-        """Asks for an upload, or for fresh targets of the same."""
-
-    async def complete_upload(self, upload_id: str) -> Asset:
-        """Says that the bytes are there."""
-
-    async def cancel_upload(self, upload_id: str) -> Upload:
-        """Gives the upload up."""
-
-    def watch_upload(self, upload_id: str, after_revision: int = 0) -> AsyncGenerator[StatusEvent, None]:
-        """Yields every status change."""
-
-
 class Delivery:
     """One upload, from here to the ledger.
 
@@ -65,18 +49,18 @@ class Delivery:
 
     def __init__(
         self,
-        lane: Lane,
+        uploads: UploadCalls,
         session: aiohttp.ClientSession,
         request: RequestUploadRequest,
-        parcel: Parcel,
+        contents: Contents,
         *,
         on_progress: OnProgress | None,
         resumable: bool,
     ) -> None:
-        self._lane = lane
+        self._uploads = uploads
         self._session = session
         self._request = request
-        self._parcel = parcel
+        self._contents = contents
         self._on_progress = on_progress
         self._resumable = resumable
         self._targets: dict[str, PresignedRequest] = {}
@@ -99,7 +83,7 @@ class Delivery:
 
     async def _accepted(self) -> RequestUploadResponse:
         """Requests the upload. When the task is cancelled meanwhile, waits for the id and gives it up."""
-        call = asyncio.create_task(self._lane.request_upload(self._request))
+        call = asyncio.create_task(self._uploads.request_upload(self._request))
         try:
             return await asyncio.shield(call)
         except asyncio.CancelledError:
@@ -112,9 +96,9 @@ class Delivery:
 
     async def _carried(self, accepted: RequestUploadResponse) -> Asset:
         upload_id = accepted.upload.upload_id
-        sizes = {promise.name: promise.size_bytes for promise in self._parcel.promises}
+        sizes = {promise.name: promise.size_bytes for promise in self._contents.promises}
         tally = Tally(upload_id, sizes, self._on_progress)
-        reporter = Reporter(self._lane, upload_id)
+        reporter = Reporter(partial(self._uploads.report_progress, upload_id), upload_id)
         try:
             async with asyncio.TaskGroup() as group:
                 reporting = group.create_task(reporter.run())
@@ -139,7 +123,7 @@ class Delivery:
     async def _stored(self, reply: RequestUploadResponse, tally: Tally, reporter: Reporter) -> Asset:
         """Sends what is missing and completes, until nothing is missing."""
         upload_id = reply.upload.upload_id
-        wanted: Collection[str] = self._parcel.sources.keys()
+        wanted: Collection[str] = self._contents.sources.keys()
         for round_left in reversed(range(ROUNDS)):
             self._learn(reply)
             again = round_left < ROUNDS - 1
@@ -147,14 +131,14 @@ class Delivery:
                 for variant in self._targets.keys() & set(wanted):
                     group.create_task(self._put(variant, tally, reporter, again=again))
                 for variant in self._multiparts.keys() & set(wanted):
-                    group.create_task(self._ship(upload_id, variant, tally, reporter, again=again))
+                    group.create_task(self._put_parts(upload_id, variant, tally, reporter, again=again))
             try:
-                return await self._lane.complete_upload(upload_id)
+                return await self._uploads.complete_upload(upload_id)
             except VariantsMissing as error:
                 if not round_left:
                     raise
                 wanted = error.variants or wanted
-                reply = await self._lane.request_upload(self._request)
+                reply = await self._uploads.request_upload(self._request)
         raise AssertionError("the last round returns or raises")
 
     async def _put(self, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
@@ -164,27 +148,27 @@ class Delivery:
 
         await transfer.put(
             self._session,
-            self._parcel.sources[variant],
+            self._contents.sources[variant],
             self._targets[variant],
             renew=partial(self._renewed, variant, self._targets[variant].url),
             may_exist=self._resumable or again,
             on_sent=sent,
         )
 
-    async def _ship(self, upload_id: str, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
+    async def _put_parts(self, upload_id: str, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
         def sent(sent_bytes: int) -> None:
             tally.sent(variant, sent_bytes)
             reporter.sent(variant, sent_bytes)
 
-        source, target = self._parcel.sources[variant], self._multiparts[variant]
-        shipment = Shipment(self._lane, self._session, upload_id, variant, source, target, sent)
-        await shipment.run(resumes=self._resumable or again)
+        source, target = self._contents.sources[variant], self._multiparts[variant]
+        parts_transfer = PartsTransfer(self._uploads, self._session, upload_id, variant, source, target, sent)
+        await parts_transfer.run(resumes=self._resumable or again)
 
     async def _renewed(self, variant: str, refused_url: str) -> PresignedRequest:
         """Returns a fresh target; variants whose targets ran out together renew them together."""
         async with self._renewing:
             if self._targets[variant].url == refused_url:
-                reply = await self._lane.request_upload(self._request)
+                reply = await self._uploads.request_upload(self._request)
                 self._learn(reply)
                 if variant not in self._targets:
                     raise _over(reply.upload)
@@ -192,7 +176,7 @@ class Delivery:
 
     def _learn(self, reply: RequestUploadResponse) -> None:
         for target in reply.write_targets:
-            if target.WhichOneof("way") not in _WAYS or target.variant not in self._parcel.sources:
+            if target.WhichOneof("way") not in _WAYS or target.variant not in self._contents.sources:
                 raise TargetUnknown(
                     f"this client is too old to put {target.variant} the way the server asks for",
                     reason="TARGET_UNKNOWN",
@@ -203,7 +187,7 @@ class Delivery:
 
     async def _told(self, upload_id: str, tally: Tally) -> None:
         """Reports every status, and ends the delivery when somebody else has ended the upload."""
-        async with aclosing(self._lane.watch_upload(upload_id)) as events:
+        async with aclosing(self._uploads.watch_upload(upload_id)) as events:
             while True:
                 try:
                     event = await anext(events)
@@ -242,7 +226,7 @@ class Delivery:
     async def _give_up(self, upload_id: str) -> None:
         try:
             async with asyncio.timeout(CLEAN_UP):
-                await self._lane.cancel_upload(upload_id)
+                await self._uploads.cancel_upload(upload_id)
         except PreconditionFailed as error:
             logger.debug("upload %s is over already: %s", upload_id, error.reason)
         except (AssetlaneError, TimeoutError) as error:

@@ -6,18 +6,18 @@ What the store has from an earlier run is asked for, proved against the file, an
 import asyncio
 import hashlib
 import threading
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import aiohttp
 
 from assetlane import transfer
 from assetlane.errors import PreconditionFailed, StoreRefused
 from assetlane.sources import Source, check_unchanged
+from assetlane.upload_calls import UploadCalls
 from assetlane.v1.upload_pb2 import MultipartTarget, PresignedRequest
-from assetlane.v1.upload_service_pb2 import PartPromise, SignedPart, StoredPart
+from assetlane.v1.upload_service_pb2 import PartPromise, StoredPart
 
 AT_ONCE = 4  # parts of one object on their way, as many more are signed and wait
 READ_BYTES = 1024 * 1024
@@ -25,16 +25,6 @@ REPLACE_DELAY = 1.0  # seconds after a listing: a store that keeps times to the 
 
 OnSent = Callable[[int], None]
 """Called with the number of bytes of the object that are sent, of each part in its current try."""
-
-
-class PartLane(Protocol):
-    """What sending parts needs of the client."""
-
-    async def sign_parts(self, upload_id: str, variant: str, parts: Sequence[PartPromise]) -> Sequence[SignedPart]:
-        """Signs the ways in of some parts."""
-
-    async def list_parts(self, upload_id: str, variant: str) -> Collection[StoredPart]:
-        """Returns the parts that the store has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +35,12 @@ class Part:
     source: Source
 
 
-class Shipment:
+class PartsTransfer:
     """One variant of one upload on its way in parts."""
 
     def __init__(
         self,
-        lane: PartLane,
+        uploads: UploadCalls,
         session: aiohttp.ClientSession,
         upload_id: str,
         variant: str,
@@ -59,7 +49,7 @@ class Shipment:
         on_sent: OnSent,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._lane = lane
+        self._uploads = uploads
         self._session = session
         self._upload_id = upload_id
         self._variant = variant
@@ -77,7 +67,7 @@ class Shipment:
         when the file is not what it was at the start; otherwise what `transfer.put` and the server's calls raise.
         """
         try:
-            stored = await self._lane.list_parts(self._upload_id, self._variant) if resumes else ()
+            stored = await self._uploads.list_parts(self._upload_id, self._variant) if resumes else ()
             queue: asyncio.Queue[tuple[Part, PresignedRequest] | None] = asyncio.Queue(AT_ONCE)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._sign(queue, {part.part_number: part for part in stored}))
@@ -125,7 +115,7 @@ class Shipment:
 
     async def _signed(self, batch: Sequence[Part]) -> list[PresignedRequest]:
         promises = [PartPromise(part_number=part.number, sha256=part.source.sha256) for part in batch]
-        signed = await self._lane.sign_parts(self._upload_id, self._variant, promises)
+        signed = await self._uploads.sign_parts(self._upload_id, self._variant, promises)
         requests = {part.part_number: part.request for part in signed}
         return [requests[part.number] for part in batch]
 

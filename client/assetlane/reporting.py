@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 from assetlane.errors import DeadlineExceeded, ResourceExhausted, Unavailable
 
@@ -16,18 +15,11 @@ PATIENCE = 5.0  # seconds for one of them
 _TRANSIENT = (Unavailable, DeadlineExceeded, ResourceExhausted, TimeoutError)
 
 
-class ProgressDesk(Protocol):
-    """Who takes the reports."""
-
-    async def report_progress(self, upload_id: str, sent_bytes: Mapping[str, int]) -> None:
-        """Reports to the watchers of an upload how many bytes of each variant are sent."""
-
-
 class Reporter:
     """Reports what is sent: newest only, in a task of its own that neither slows nor fails the upload."""
 
-    def __init__(self, desk: ProgressDesk, upload_id: str) -> None:
-        self._desk = desk
+    def __init__(self, report: Callable[[Mapping[str, int]], Awaitable[None]], upload_id: str) -> None:
+        self._report = report
         self._upload_id = upload_id
         self._sent: dict[str, int] = {}
         self._news = asyncio.Event()
@@ -44,7 +36,7 @@ class Reporter:
             self._news.clear()
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await self._desk.report_progress(self._upload_id, dict(self._sent))
+                    await self._report(dict(self._sent))
             except _TRANSIENT as error:
                 logger.debug("progress of upload %s was not reported: %r", self._upload_id, error)
             except Exception as error:  # a report is an extra: not even a faulty token function may end the upload

@@ -171,7 +171,7 @@ async def test_an_error_that_nobody_foresaw_does_not_keep_a_file_out(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("assetlane.parcel.make_cuts", fail)
+    monkeypatch.setattr("assetlane.contents.make_cuts", fail)
     with caplog.at_level(logging.DEBUG, "assetlane"):
         asset = await lane.upload(JPEG, file_path="a.jpg")
     assert [notice.reason for notice in asset.notices] == ["CUTS_FAILED"]

@@ -1,11 +1,12 @@
 """Parts that the store has from an earlier run of another file."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import aiohttp
 from tests.client.object_store import ObjectStore
 
-from assetlane.parts import REPLACE_DELAY, Shipment
+from assetlane.parts import REPLACE_DELAY, PartsTransfer
 from assetlane.sources import Source
 from assetlane.v1.upload_pb2 import MultipartTarget
 from assetlane.v1.upload_service_pb2 import PartPromise, SignedPart, StoredPart
@@ -14,8 +15,8 @@ PARTS = 12
 PART_BYTES = 1000
 
 
-class Lane:
-    """See PartLane: every part is stored, of another file."""
+class Uploads:
+    """See UploadCalls: every part is stored, of another file."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -43,9 +44,10 @@ async def test_parts_that_differ_are_replaced_after_one_pause_in_all(store: Obje
 
     source = Source.of(bytes(PARTS * PART_BYTES))
     target = MultipartTarget(part_size_bytes=PART_BYTES, part_count=PARTS)
+    uploads: Any = Uploads(store)
     async with aiohttp.ClientSession() as session:
-        shipment = Shipment(Lane(store), session, "U1", "original", source, target, lambda _sent: None, pause)
-        await shipment.run(resumes=True)
+        transfer = PartsTransfer(uploads, session, "U1", "original", source, target, lambda _sent: None, pause)
+        await transfer.run(resumes=True)
     assert len(store.sizes) == PARTS
     assert 0 < max(pauses) <= REPLACE_DELAY
     # This clock does not move while it pauses: what is left gets shorter with each part, and is never a second anew.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
 
 import grpc
 import pytest
@@ -54,7 +55,7 @@ async def next_report(desk: Desk) -> dict[str, int]:
 async def test_of_many_steps_only_the_newest_is_reported() -> None:
     """While one report is on its way the others merge."""
     desk = Desk()
-    reporter = Reporter(desk, "U1")
+    reporter = Reporter(partial(desk.report_progress, "U1"), "U1")
     async with asyncio.TaskGroup() as group:
         task = group.create_task(reporter.run())
         reporter.sent("original", 1)
@@ -73,7 +74,7 @@ async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() 
     """Unavailable passes; what a repeat would only meet again ends the reports, and nothing else."""
     desk = Desk(Unavailable("later"), PreconditionFailed("too late"))
     desk.open.set()
-    reporter = Reporter(desk, "U1")
+    reporter = Reporter(partial(desk.report_progress, "U1"), "U1")
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(reporter.run())
         for sent_bytes in (1, 2):

@@ -262,7 +262,7 @@ async def test_at_least_one_is_under_way(lane: Client) -> None:
         await anext(lane.upload_many(["a"], concurrency=0))
     with pytest.raises(TypeError, match="no option titel"):
         UploadItem("a.txt", **cast("Any", {"titel": "a"}))
-    with pytest.raises(TypeError, match="not of int"):
+    with pytest.raises(TypeError, match="not int"):
         UploadItem(cast("Any", 1))
 
 

@@ -26,7 +26,7 @@ from assetlane_server.model.parts import MIN_PART_BYTES, PartPromise, StoredPart
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.ports.object_store import ObjectStore
-from assetlane_server.uploads.multipart import abort_all
+from assetlane_server.uploads.clean_up import abort_all
 
 __all__ = ["http", "store"]  # fixtures
 
@@ -232,7 +232,7 @@ async def test_open_uploads_are_listed_by_prefix_and_dropped_by_key(store: Objec
     listed = (await store.multiparts.list_open(key_prefix, "")).open
     assert {one.multipart_id for one in listed} == ids
     assert all(begun <= one.open_time <= now() + timedelta(minutes=1) for one in listed)
-    await abort_all(store, promise.key)
+    await abort_all(store, [promise.key])
     assert [one.key for one in (await store.multiparts.list_open(key_prefix, "")).open] == [neighbour.key]
 
 

@@ -5,14 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
-from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.composition.app import new_id, object_store, server_cuts, utc_now
 from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.config.settings import Settings
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.records.mongo import MongoRecords
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 
@@ -33,19 +31,20 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
         object_store(settings) as store,
     ):
         changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, now))
-        broker = UploadBroker(
-            uploads=records,
+        cases = use_cases(
+            records=records,
             changes=changes,
             store=store,
-            lanes=Lanes(store),
-            board=ProgressBoard(records, _SECOND),
-            cut_room=cut_room(settings, records, store, now),
+            server_cuts=server_cuts(settings, records, store, now),
             terms=settings.terms,
             signer=TokenSigner(records.token_key),
             new_id=new_id,
             now=now,
+            progress_interval=_SECOND,
         )
-        yield Sweeper(records=records, changes=changes, store=store, broker=broker, interval=_SECOND, now=now)
+        yield Sweeper(
+            records=records, changes=changes, store=store, completions=cases.completions, interval=_SECOND, now=now
+        )
 
 
 async def settled(settings: Settings, ahead: timedelta) -> None:

@@ -20,7 +20,8 @@ from tests.records.stores import drop
 from tests.servers import settings_for
 from yarl import URL
 
-from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.composition.app import new_id, object_store, server_cuts, utc_now
+from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.config.settings import Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.model.admission import UploadRequest
@@ -30,10 +31,6 @@ from assetlane_server.model.upload import ORIGINAL, Upload, VariantPromise
 from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 
@@ -91,28 +88,26 @@ class Site:
 
     async def restart(self) -> None:
         """A new server on the same stores."""
-        lanes = Lanes(self.store)
         changes = StatusChanges(self.records)
-        signer = TokenSigner(self.records.token_key)
-        self.broker = UploadBroker(
-            uploads=self.records,
+        cases = use_cases(
+            records=self.records,
             changes=changes,
             store=self.store,
-            lanes=lanes,
-            board=ProgressBoard(self.records, SECOND),
-            cut_room=cut_room(self._settings, self.records, self.store, self.now),
+            server_cuts=server_cuts(self._settings, self.records, self.store, self.now),
             terms=self._settings.terms,
-            signer=signer,
+            signer=TokenSigner(self.records.token_key),
             new_id=new_id,
             now=self.now,
+            progress_interval=SECOND,
         )
-        self.ledger = AssetLedger(assets=self.records, store=self.store, lanes=lanes, signer=signer, now=self.now)
+        self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
+        self.assets = cases.assets
         self._sweepers = [
             Sweeper(
                 records=self.records,
                 changes=changes,
                 store=self.store,
-                broker=self.broker,
+                completions=self.completions,
                 interval=SECOND,
                 now=self.now,
             )
@@ -233,7 +228,7 @@ class LifeMachine(RuleBasedStateMachine):
         request_id = "" if number is None else f"{self.round}-{number}"
         promise = VariantPromise(ORIGINAL, "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.txt", variants=(promise,), request_id=request_id)
-        upload, targets = self.world.run(self.world.site.broker.request_upload(request, UNRESTRICTED))
+        upload, targets = self.world.run(self.world.site.requests.request_upload(request, UNRESTRICTED))
         known = self.requested.get(request_id)
         if known is not None and self.lives[known].has_record:
             assert upload.upload_id == known
@@ -269,7 +264,7 @@ class LifeMachine(RuleBasedStateMachine):
             return upload.status
 
         expected = life.complete(self.now)
-        assert self.answer(self.world.site.broker.complete_upload(upload_id, UNRESTRICTED), tell) == expected
+        assert self.answer(self.world.site.completions.complete_upload(upload_id, UNRESTRICTED), tell) == expected
 
     def die_while_completing(self, number: int) -> None:
         """CompleteUpload on a server that dies in the middle of long work."""
@@ -280,7 +275,7 @@ class LifeMachine(RuleBasedStateMachine):
             life.die_uploaded(self.now)
 
     async def _die(self, upload_id: str) -> None:
-        upload = (await self.world.site.broker.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
+        upload = (await self.world.site.uploads.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
         assert await self.world.site.records.advance_upload(upload)
 
     def cancel(self, number: int) -> None:
@@ -289,7 +284,7 @@ class LifeMachine(RuleBasedStateMachine):
         upload_id, life = self.one(number)
         expected = life.cancel(self.now)
         assert (
-            self.answer(self.world.site.broker.cancel_upload(upload_id, UNRESTRICTED), lambda upload: upload.status)
+            self.answer(self.world.site.uploads.cancel_upload(upload_id, UNRESTRICTED), lambda upload: upload.status)
             == expected
         )
 
@@ -298,7 +293,7 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("RefreshAsset")
         upload_id, life = self.one(number)
         expected = life.refresh(self.now)
-        work = self.world.site.ledger.refresh_asset(upload_id, None, UNRESTRICTED)
+        work = self.world.site.assets.refresh_asset(upload_id, None, UNRESTRICTED)
         assert self.answer(work, lambda asset: asset.refresh_time.isoformat()) == expected
 
     def delete(self, number: int) -> None:
@@ -306,7 +301,7 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("DeleteAsset")
         upload_id, life = self.one(number)
         expected = life.delete(self.now)
-        assert self.answer(self.world.site.ledger.delete_asset(upload_id, UNRESTRICTED), lambda nothing: "") == expected
+        assert self.answer(self.world.site.assets.delete_asset(upload_id, UNRESTRICTED), lambda nothing: "") == expected
 
     def pass_time(self, later: timedelta) -> None:
         """Time passes, then the sweepers look."""

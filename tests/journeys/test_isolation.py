@@ -27,8 +27,8 @@ from assetlane_server.model.errors import AssetNotFound
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.assets import Assets
+from assetlane_server.uploads.url_signer import UrlSigner
 
 STEPS = 120
 SESSION = "phone"  # both users': it is the client who chooses
@@ -305,8 +305,8 @@ async def test_the_forbidden_costs_the_same_reads_as_the_missing(
     ):
         asset = await person_with(issuer.token("ann")).asset()
         counted: Any = Counted(records)
-        ledger = AssetLedger(
-            assets=counted, store=store, lanes=Lanes(store), signer=TokenSigner(records.token_key), now=utc_now
+        ledger = Assets(
+            assets=counted, store=store, urls=UrlSigner(store), signer=TokenSigner(records.token_key), now=utc_now
         )
         bob = nobody_elses()
         compared = []

@@ -15,7 +15,8 @@ from tests.journeys.lanes import BODY, put
 from yarl import URL
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
-from assetlane_server.composition.app import cut_room, new_id, object_store, utc_now
+from assetlane_server.composition.app import new_id, object_store, server_cuts, utc_now
+from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.config.settings import Settings
 from assetlane_server.images.workers import can_cut
 from assetlane_server.model.admission import UploadRequest
@@ -27,10 +28,6 @@ from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 
@@ -48,28 +45,26 @@ class Deployment:
         self.records = records
         self.store = store
         self._web = web
-        lanes = Lanes(store)
         changes = StatusChanges(records)
-        signer = TokenSigner(records.token_key)
-        self.broker = UploadBroker(
-            uploads=records,
+        cases = use_cases(
+            records=records,
             changes=changes,
             store=store,
-            lanes=lanes,
-            board=ProgressBoard(records, timedelta(seconds=1)),
-            cut_room=cut_room(settings, records, store, self.now),
+            server_cuts=server_cuts(settings, records, store, self.now),
             terms=replace(settings.terms, can_cut=can_cut),
-            signer=signer,
+            signer=TokenSigner(records.token_key),
             new_id=new_id,
             now=self.now,
+            progress_interval=timedelta(seconds=1),
         )
-        self.ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=self.now)
+        self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
+        self.assets = cases.assets
         self._sweepers = [
             Sweeper(
                 records=records,
                 changes=changes,
                 store=store,
-                broker=self.broker,
+                completions=self.completions,
                 interval=timedelta(seconds=1),
                 now=self.now,
             )
@@ -84,7 +79,7 @@ class Deployment:
         """Returns a fresh upload and the way in."""
         promise = VariantPromise("original", "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), write_url_lifetime=write_life)
-        upload, targets = await self.broker.request_upload(request, UNRESTRICTED)
+        upload, targets = await self.requests.request_upload(request, UNRESTRICTED)
         return upload, target_messages(targets)[0]
 
     async def put(self, target: WriteTargetMessage, body: bytes = BODY) -> None:
@@ -133,7 +128,7 @@ async def test_who_vanished_after_the_put_gets_the_asset(deployment: Deployment)
     assert await deployment.status(upload) is Status.INITIALIZED
     await deployment.sweep_after(timedelta(minutes=1) + 2 * SWEEP_MARGIN)
     assert await deployment.status(upload) is Status.COMPLETED
-    assert (await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)).asset_id == upload.upload_id
+    assert (await deployment.assets.get_asset(upload.upload_id, UNRESTRICTED)).asset_id == upload.upload_id
 
 
 async def test_who_vanished_before_the_put_expires_at_the_deadline(deployment: Deployment) -> None:
@@ -160,10 +155,10 @@ async def test_an_asset_that_was_deleted_stays_deleted_when_its_upload_is_comple
     """The owner deleted the asset, put the bytes through a URL that still lived, and completed once more."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
-    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
+    await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.assets.delete_asset(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
-    completed = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    completed = await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert (completed.status, completed.readable_asset) == (Status.COMPLETED, None)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert not await deployment.is_stored(upload)
@@ -172,7 +167,7 @@ async def test_an_asset_that_was_deleted_stays_deleted_when_its_upload_is_comple
 async def test_what_is_put_after_a_cancel_is_gone_once_the_url_is(deployment: Deployment) -> None:
     """No store can refuse a URL that still lives; the sweeper comes when it does not."""
     upload, target = await deployment.requested()
-    await deployment.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
     await deployment.sweep_after(QUARTER - timedelta(minutes=1))
     assert await deployment.is_stored(upload)
@@ -184,8 +179,8 @@ async def test_what_is_put_after_a_delete_is_gone_once_the_url_is(deployment: De
     """A deleted asset's key is written again through its still living URL: nothing stays."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
-    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
+    await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.assets.delete_asset(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
     await deployment.put(target)
@@ -206,11 +201,11 @@ async def test_of_a_deleted_asset_nothing_stays(deployment: Deployment) -> None:
     promise = VariantPromise("original", "text/plain", len(BODY))
     details = Details("a title", "a caption", "#102030", timedelta(seconds=3), {"a": "b"})
     request = UploadRequest(uid="7f3a", file_path="a/secret.txt", variants=(promise,), details=details)
-    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, targets = await deployment.requests.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0])
-    await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
-    assert (await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)).details == details
-    await deployment.ledger.delete_asset(upload.upload_id, UNRESTRICTED)
+    await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    assert (await deployment.assets.get_asset(upload.upload_id, UNRESTRICTED)).details == details
+    await deployment.assets.delete_asset(upload.upload_id, UNRESTRICTED)
 
     async def said() -> str:
         document = await deployment.records._uploads.find_one({"_id": upload.upload_id})
@@ -233,7 +228,7 @@ async def test_an_interrupted_delete_is_finished(deployment: Deployment) -> None
     """The server died after it marked the asset: its objects go all the same."""
     upload, target = await deployment.requested()
     await deployment.put(target)
-    completed = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    completed = await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert completed.asset is not None
     await deployment.records.advance_asset(completed.asset.deleted(deployment.now()))
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
@@ -244,14 +239,14 @@ async def test_records_without_an_asset_age_out_and_those_with_one_never(deploym
     """A month after its end the record of a cancelled upload is gone; an asset stays, with its upload and its bytes."""
     completed, target = await deployment.requested()
     await deployment.put(target)
-    await deployment.broker.complete_upload(completed.upload_id, UNRESTRICTED)
+    await deployment.completions.complete_upload(completed.upload_id, UNRESTRICTED)
     cancelled, _ = await deployment.requested()
-    await deployment.broker.cancel_upload(cancelled.upload_id, UNRESTRICTED)
+    await deployment.uploads.cancel_upload(cancelled.upload_id, UNRESTRICTED)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert [await deployment.status(upload) for upload in (completed, cancelled)] == ["COMPLETED", "CANCELLED"]
     await deployment.sweep_after(timedelta(days=31))
     assert [await deployment.status(upload) for upload in (completed, cancelled)] == [Status.COMPLETED, None]
-    assert (await deployment.ledger.get_asset(completed.upload_id, UNRESTRICTED)).asset_id == completed.upload_id
+    assert (await deployment.assets.get_asset(completed.upload_id, UNRESTRICTED)).asset_id == completed.upload_id
     assert await deployment.is_stored(completed)
 
 
@@ -260,9 +255,9 @@ async def test_a_renewal_puts_the_sweeper_off(deployment: Deployment) -> None:
     request = UploadRequest(
         uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
     )
-    upload, _ = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, _ = await deployment.requests.request_upload(request, UNRESTRICTED)
     deployment.ahead = timedelta(minutes=10)
-    await deployment.broker.request_upload(request, UNRESTRICTED)
+    await deployment.requests.request_upload(request, UNRESTRICTED)
     stored = await deployment.records.find_upload(upload.upload_id)
     assert stored is not None
     assert stored.sweep_time is not None
@@ -274,9 +269,9 @@ async def test_who_renewed_late_and_vanished_gets_the_asset_all_the_same(deploym
     request = UploadRequest(
         uid="7f3a", request_id="r", file_path="a.jpg", variants=(VariantPromise("original", "text/plain", len(BODY)),)
     )
-    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, targets = await deployment.requests.request_upload(request, UNRESTRICTED)
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
-    await deployment.broker.request_upload(request, UNRESTRICTED)
+    await deployment.requests.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0])
     await deployment.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
     assert await deployment.status(upload) is Status.COMPLETED
@@ -299,7 +294,7 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
     Image.new("RGB", (1200, 800), "teal").save(body, "JPEG")
     promise = VariantPromise("original", "image/jpeg", len(body.getvalue()))
     request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
-    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, targets = await deployment.requests.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0], body.getvalue())
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     assert upload.cut_plan is not None
@@ -307,7 +302,7 @@ async def test_a_server_that_died_while_cutting_is_finished_by_another(deploymen
         key = upload.cut_plan.key(size.name, "image/jpeg")
         await deployment.put_cut(key, b"what an earlier version made")
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
-    asset = await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)
+    asset = await deployment.assets.get_asset(upload.upload_id, UNRESTRICTED)
     assert [variant.name for variant in asset.variants] == ["original", "small", "medium", "large"]
     assert sum(variant.size_bytes == 28 for variant in asset.variants) == stored
     for variant in asset.variants:
@@ -325,11 +320,11 @@ async def test_a_server_that_died_over_a_broken_picture_leaves_the_same_asset_to
     body = encoded.getvalue()[:-2000]
     promise = VariantPromise("original", "image/jpeg", len(body))
     request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
-    upload, targets = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, targets = await deployment.requests.request_upload(request, UNRESTRICTED)
     await deployment.put(target_messages(targets)[0], body)
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     await deployment.sweep_after(WORK_LEASE + timedelta(seconds=1))
-    asset = await deployment.ledger.get_asset(upload.upload_id, UNRESTRICTED)
+    asset = await deployment.assets.get_asset(upload.upload_id, UNRESTRICTED)
     assert [variant.name for variant in asset.variants] == ["original"]
     assert [notice.reason for notice in asset.notices] == ["IMAGE_BROKEN"]
 
@@ -348,7 +343,7 @@ async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: 
     """A server died after it had stored a cut, and then the original was lost: FAILED, and nothing stays."""
     promise = VariantPromise("original", "image/jpeg", 5)
     request = UploadRequest(uid="7f3a", file_path="a.jpg", variants=(promise,), cut_plan=CutPlan())
-    upload, _ = await deployment.broker.request_upload(request, UNRESTRICTED)
+    upload, _ = await deployment.requests.request_upload(request, UNRESTRICTED)
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     assert upload.cut_plan is not None
     keys = [upload.cut_plan.key("small", content_type) for content_type in ("image/jpeg", "image/png", "image/webp")]
@@ -363,13 +358,13 @@ async def test_a_long_cut_keeps_other_servers_away(
     deployment: Deployment, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its lease is renewed for as long as it takes, and not after."""
-    monkeypatch.setattr("assetlane_server.uploads.cutting._RENEWAL_S", 0.01)
+    monkeypatch.setattr("assetlane_server.uploads.server_cuts._RENEWAL_S", 0.01)
     upload, _ = await deployment.requested()
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     first = await deployment.records.find_upload(upload.upload_id)
     assert first is not None
     assert first.sweep_time is not None
-    room = cut_room(settings, deployment.records, deployment.store, deployment.now)
+    room = server_cuts(settings, deployment.records, deployment.store, deployment.now)
     deployment.ahead += timedelta(seconds=40)
     async with room.lease(first), asyncio.timeout(20):
         while (later := await deployment.records.find_upload(upload.upload_id)) is not None:
@@ -401,7 +396,7 @@ async def test_a_put_that_begins_six_hours_after_its_request_is_stored(deploymen
     assert await put(deployment._web, short, BODY) == 403
     assert not await deployment.is_stored(upload)
     await deployment.put(target)
-    completion = await deployment.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    completion = await deployment.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert completion.status is Status.COMPLETED
 
 
@@ -436,7 +431,7 @@ async def test_a_completion_whose_server_died_is_finished_at_the_next_look(deplo
 async def test_strays_of_a_cancelled_upload_are_gone_once_its_long_urls_are(deployment: Deployment) -> None:
     """No store can refuse them earlier."""
     upload, target = await deployment.requested(20 * HOURS)
-    await deployment.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
+    await deployment.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
     await deployment.put(target)
     await deployment.sweep_after(19 * HOURS)
     assert await deployment.is_stored(upload)

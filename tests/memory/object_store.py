@@ -17,7 +17,6 @@ from email.utils import format_datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.listing import ListedObject, ObjectPage
 from assetlane_server.model.parts import (
@@ -30,6 +29,7 @@ from assetlane_server.model.parts import (
     part_bytes,
 )
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise, whole_second
 from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS
 from assetlane_server.objects.s3.headers import foreign_headers

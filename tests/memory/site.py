@@ -8,6 +8,7 @@ from tests.memory.ledger import MemoryLedger
 from tests.memory.object_store import MemoryObjectStore
 from tests.uploads.samples import NOW
 
+from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.model.admission import Terms, UploadRequest
 from assetlane_server.model.cut_plan import CutPlan
 from assetlane_server.model.errors import PictureRefused
@@ -17,11 +18,7 @@ from assetlane_server.model.upload import Upload, VariantPromise
 from assetlane_server.ports.cut_picture import CutPicture
 from assetlane_server.ports.rationing import Rationing
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cutting import CutRoom
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.server_cuts import ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 
@@ -44,27 +41,25 @@ class Site:
         self.records = ledger or MemoryLedger()
         self.store = store or MemoryObjectStore(self.now)
         self._terms = terms or Terms()
-        lanes = Lanes(self.store, self.now)
-        signer = TokenSigner(b"k" * 32)
         self.changes = StatusChanges(self.records, rationing)
-        self.broker = UploadBroker(
-            uploads=self.records,
+        cases = use_cases(
+            records=self.records,
             changes=self.changes,
             store=self.store,
-            lanes=lanes,
-            board=ProgressBoard(self.records, SECOND),
-            cut_room=CutRoom(cutter=NoCutter(), store=self.store, records=self.records, at_once=1, now=self.now),
+            server_cuts=ServerCuts(cutter=NoCutter(), store=self.store, records=self.records, at_once=1, now=self.now),
             terms=self._terms,
-            signer=signer,
+            signer=TokenSigner(b"k" * 32),
             new_id=self.records.clock.new_id,
             now=self.now,
+            progress_interval=SECOND,
         )
-        self.assets = AssetLedger(assets=self.records, store=self.store, lanes=lanes, signer=signer, now=self.now)
+        self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
+        self.assets = cases.assets
         self.sweeper = Sweeper(
             records=self.records,
             changes=self.changes,
             store=self.store,
-            broker=self.broker,
+            completions=self.completions,
             interval=SECOND,
             now=self.now,
         )
@@ -77,7 +72,7 @@ class Site:
         """Requests an upload of one variant with this data."""
         promise = VariantPromise("original", "text/plain", len(data))
         request = UploadRequest(**{"uid": "7f3a", "file_path": "a.txt", "variants": (promise,), **fields})
-        return await self.broker.request_upload(request, UNRESTRICTED)
+        return await self.requests.request_upload(request, UNRESTRICTED)
 
     async def put(self, target: WriteTarget, data: bytes = BYTES) -> int:
         """PUTs as the target says; returns the HTTP status."""
@@ -93,7 +88,7 @@ class Site:
     async def completed(self, **fields: Any) -> Upload:
         """Returns a completed upload."""
         upload = await self.uploaded(**fields)
-        return await self.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+        return await self.completions.complete_upload(upload.upload_id, UNRESTRICTED)
 
     async def sweep_after(self, later: timedelta) -> None:
         """Moves the clock, then sweeps until nothing is settled any more."""

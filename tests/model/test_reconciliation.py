@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from tests.uploads.samples import ID, NOW, completed, requested
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.listing import ListedObject
 from assetlane_server.model.parts import OpenMultipart
 from assetlane_server.model.paths import upload_id_of
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.reconciliation import (
     DEFAULT_AGE,
     SETTLING,

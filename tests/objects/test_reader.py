@@ -16,8 +16,8 @@ from tests.access.certificates import Authority
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.reader import RetryQuota
 from assetlane_server.objects.s3.store import S3ObjectStore
 

@@ -16,9 +16,9 @@ from tests.objects.servers import CredentialsSource, http_server, never_answerin
 from tests.objects.settings import SECRET, SETTINGS, settings_of
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.parts import PartPromise
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3.headers import UPLOAD_HEADERS, check_signed_headers
 from assetlane_server.objects.s3.store import S3ObjectStore

@@ -6,7 +6,7 @@ from google.rpc.status_pb2 import Status
 
 from assetlane_server.model import errors
 from assetlane_server.rpc.errors import answer_to
-from assetlane_server.rpc.web.refusals import EncodingMissing
+from assetlane_server.rpc.refusals import EncodingMissing
 
 LONG = "ü/" * 100_000
 

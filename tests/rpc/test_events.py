@@ -11,14 +11,14 @@ from tests.uploads.samples import NOW, QUARTER, requested
 from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.documents import upload_document, upload_of
 from assetlane_server.rpc.events import StatusEvents
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.url_signer import UrlSigner
 
 
 @pytest.fixture
 async def events() -> AsyncIterator[StatusEvents]:
     """Events whose URLs are signed for a store that nobody asks."""
     async with S3ObjectStore.open(SETTINGS) as store:
-        yield StatusEvents(Lanes(store))
+        yield StatusEvents(UrlSigner(store))
 
 
 async def test_watchers_of_one_reading_get_the_same_message_of_each_revision(events: StatusEvents) -> None:

@@ -151,7 +151,7 @@ class Device:
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
         try:
-            answer = await self._repeated(lambda server: server.broker.request_upload(sending.request, self._person))
+            answer = await self._repeated(lambda server: server.requests.request_upload(sending.request, self._person))
         except QuotaExceeded:
             auditor.reach("a quota was used up")
             auditor.check(not sending.upload_id, f"{sending.upload_id}: its repeat met the quota")
@@ -228,12 +228,12 @@ class Device:
         sending = self.sending
         sent = {name: body.size_bytes // 2 for name, body in sending.bodies.items()}
         try:
-            await self._repeated(lambda server: server.broker.report_progress(sending.upload_id, sent, self._person))
+            await self._repeated(lambda server: server.uploads.report_progress(sending.upload_id, sent, self._person))
         except (WrongStatus, UploadNotFound):
             self._world.auditor.reach("progress was reported of an upload that has ended")
 
     async def _complete(self) -> None:
-        await self._completed(lambda server: server.broker.complete_upload(self.sending.upload_id, self._person))
+        await self._completed(lambda server: server.completions.complete_upload(self.sending.upload_id, self._person))
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
         sending, auditor = self.sending, self._world.auditor
@@ -260,7 +260,7 @@ class Device:
         world, sending = self._world, self.sending
         server = world.server()
         calling = world.loop.create_task(
-            server.call(lambda server: server.broker.complete_upload(sending.upload_id, self._person)),
+            server.call(lambda server: server.completions.complete_upload(sending.upload_id, self._person)),
             name="a caller that hangs up",
         )
         await world.think()
@@ -278,7 +278,7 @@ class Device:
         sending, auditor = self.sending, self._world.auditor
         sending.is_given_up = True
         try:
-            upload = await self._repeated(lambda server: server.broker.cancel_upload(sending.upload_id, self._person))
+            upload = await self._repeated(lambda server: server.uploads.cancel_upload(sending.upload_id, self._person))
         except WrongStatus as refusal:
             auditor.reach(f"a cancellation found {refusal.reason}")
         except UploadNotFound:
@@ -293,7 +293,7 @@ class Device:
         sending, auditor = self.sending, self._world.auditor
         known = sending.revision
         try:
-            upload = await self._repeated(lambda server: server.broker.get_upload(sending.upload_id, self._person))
+            upload = await self._repeated(lambda server: server.uploads.get_upload(sending.upload_id, self._person))
         except UploadNotFound:
             self._must_be_gone()
         else:
@@ -365,7 +365,7 @@ class Device:
         for asset in found:
             world.auditor.acknowledged_asset(asset)
         uploads = await self._repeated(
-            lambda server: server.broker.list_uploads(
+            lambda server: server.uploads.list_uploads(
                 uid="", session_id=sending.request.session_id, statuses=(), size=10, token="", access=person
             )
         )
@@ -377,10 +377,10 @@ class Device:
         world, sending = self._world, self.sending
         stranger = Person("stranger")
         asks: list[Callable[[SimServer], Coroutine[Any, Any, object]]] = [
-            lambda server: server.broker.get_upload(sending.upload_id, stranger),
-            lambda server: server.broker.complete_upload(sending.upload_id, stranger),
-            lambda server: server.broker.cancel_upload(sending.upload_id, stranger),
-            lambda server: server.broker.list_uploads(
+            lambda server: server.uploads.get_upload(sending.upload_id, stranger),
+            lambda server: server.completions.complete_upload(sending.upload_id, stranger),
+            lambda server: server.uploads.cancel_upload(sending.upload_id, stranger),
+            lambda server: server.uploads.list_uploads(
                 uid="", session_id=sending.request.session_id, statuses=(), size=10, token="", access=stranger
             ),
         ]

@@ -17,6 +17,7 @@ from tests.simulation.store import SimStore, StoreClient, png
 
 from assetlane_server.access.quotas import Quotas
 from assetlane_server.access.rationing import UploadRationing
+from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.model.admission import Terms
 from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.model.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
@@ -29,12 +30,7 @@ from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.asset_watches import AssetWatches
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cutting import CutRoom
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.server_cuts import ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.upload_watches import UploadWatches
@@ -98,17 +94,13 @@ class SimServer:
         self.changes = StatusChanges(records, self.rationing, meter)
         signer = TokenSigner(b"a key of every server")
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
-        lanes = Lanes(store, self.now)
-        self.assets = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=self.now)
         self.upload_watches = UploadWatches(uploads=records, hub=self.hub, heartbeat=HEARTBEAT)
         self.asset_watches = AssetWatches(assets=records, hub=self.hub, signer=signer, heartbeat=HEARTBEAT)
-        self.broker = UploadBroker(
-            uploads=records,
+        cases = use_cases(
+            records=records,
             changes=self.changes,
             store=store,
-            lanes=lanes,
-            board=ProgressBoard(records, timedelta(seconds=0.3)),
-            cut_room=CutRoom(
+            server_cuts=ServerCuts(
                 cutter=SimCutter(around),
                 store=store,
                 records=records,
@@ -121,13 +113,15 @@ class SimServer:
             signer=signer,
             new_id=self._new_id,
             now=self.now,
+            progress_interval=timedelta(seconds=0.3),
         )
-        self.parts = PartDesk(uploads=records, store=store, lanes=lanes, signer=signer, terms=TERMS, now=self.now)
+        self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
+        self.parts, self.assets = cases.parts, cases.assets
         self.sweeper = Sweeper(
             records=records,
             changes=self.changes,
             store=store,
-            broker=self.broker,
+            completions=self.completions,
             interval=SWEEP_INTERVAL,
             now=self.now,
             meter=meter,
@@ -349,8 +343,12 @@ class SimMeter:
         """See Meter."""
         return _NOTHING
 
-    def moved(self, upload: Upload) -> None:
+    def moved(self, upload: Upload, *, after_revision: int) -> None:
         """See Meter."""
+        for then in upload.after(after_revision):
+            self._moved(then)
+
+    def _moved(self, upload: Upload) -> None:
         earlier, self._movers[upload.upload_id] = self._movers.get(upload.upload_id, ""), self._name
         if upload.status is Status.UPLOADED:
             self._observer.reach("an upload is UPLOADED")

@@ -13,11 +13,11 @@ from typing import TypeVar
 from detangle import SimLoop
 from tests.simulation.network import FAULT, Faults, Link, Lost, Observer
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.listing import ListedObject, ObjectPage
 from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise, whole_second
 
 T = TypeVar("T")

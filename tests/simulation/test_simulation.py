@@ -10,7 +10,7 @@ from tests.simulation.schedules import run, run_some, story_of
 
 from assetlane_server.model.upload import Upload
 from assetlane_server.uploads import access
-from assetlane_server.uploads.broker import UploadBroker
+from assetlane_server.uploads.uploads import Uploads
 
 SCHEDULES = 60
 
@@ -40,10 +40,10 @@ def test_a_schedule_is_the_same_each_time_and_in_every_process(seed: int) -> Non
 def careless_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that shows every upload to everybody."""
 
-    async def get_upload(self: UploadBroker, upload_id: str, _access: object) -> Upload:
+    async def get_upload(self: Uploads, upload_id: str, _access: object) -> Upload:
         return await access.owned_upload(self._uploads, upload_id, access.UNRESTRICTED)
 
-    monkeypatch.setattr(UploadBroker, "get_upload", get_upload)
+    monkeypatch.setattr(Uploads, "get_upload", get_upload)
 
 
 @pytest.mark.usefixtures("careless_server")

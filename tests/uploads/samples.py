@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from assetlane_server.model.admission import Terms, UploadRequest, admit
-from assetlane_server.model.asset import StoredObject, asset_of
+from assetlane_server.model.asset import asset_of
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Details, Notice, Status, Upload, VariantPromise
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, 123000, tzinfo=UTC)

@@ -38,7 +38,7 @@ async def everything_of(site: Site, uid: str) -> list[Upload]:
     deleted = await site.completed(**fields)
     await site.assets.delete_asset(deleted.upload_id, UNRESTRICTED)
     cancelled, (target,) = await site.request(**fields)
-    await site.broker.cancel_upload(cancelled.upload_id, UNRESTRICTED)
+    await site.uploads.cancel_upload(cancelled.upload_id, UNRESTRICTED)
     assert await site.put(target) == 200  # through a URL that still lives
     return [pending, arrived, being_cut, completed, deleted, cancelled]
 
@@ -120,7 +120,7 @@ async def test_an_upload_that_completes_meanwhile_is_erased_too() -> None:
         nonlocal has_raced
         if not has_raced:
             has_raced = True
-            await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+            await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
         return await advance(upload, after_revision=after_revision)
 
     site.records.advance_upload = complete_first  # type: ignore[method-assign]  # at the worst moment

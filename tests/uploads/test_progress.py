@@ -7,7 +7,7 @@ from tests.uploads.samples import NOW, requested
 
 from assetlane_server.model.errors import LedgerUnavailable
 from assetlane_server.model.progress import Progress, Stage, progress_of
-from assetlane_server.uploads.progress import ProgressBoard
+from assetlane_server.uploads.progress import ProgressReporter
 
 
 class Ledger:
@@ -26,7 +26,7 @@ class Ledger:
         self.wrote.set()
 
 
-def report(board: ProgressBoard, count: int) -> None:
+def report(board: ProgressReporter, count: int) -> None:
     """Reports so many bytes of the small cut."""
     board.report(progress_of(requested(), {"small": count}, NOW))
 
@@ -34,7 +34,7 @@ def report(board: ProgressBoard, count: int) -> None:
 async def test_a_thousand_reports_cost_two_writes_and_the_newest_wins() -> None:
     """The first at once, then the newest of an interval."""
     ledger = Ledger()
-    board = ProgressBoard(ledger, timedelta(milliseconds=20))
+    board = ProgressReporter(ledger, timedelta(milliseconds=20))
     report(board, 0)
     await ledger.wrote.wait()
     ledger.wrote.clear()
@@ -49,7 +49,7 @@ async def test_a_thousand_reports_cost_two_writes_and_the_newest_wins() -> None:
 async def test_verifying_is_told_only_to_who_saw_progress() -> None:
     """An upload that reports nothing costs no write."""
     ledger = Ledger()
-    board = ProgressBoard(ledger, timedelta(milliseconds=20))
+    board = ProgressReporter(ledger, timedelta(milliseconds=20))
     board.verifying(requested(), NOW)
     await board.finish()
     assert ledger.written == []
@@ -64,7 +64,7 @@ async def test_verifying_is_told_only_to_who_saw_progress() -> None:
 async def test_a_ledger_that_is_away_does_not_end_reporting() -> None:
     """The next report tries again."""
     ledger = Ledger()
-    board = ProgressBoard(ledger, timedelta(milliseconds=1))
+    board = ProgressReporter(ledger, timedelta(milliseconds=1))
     ledger.fails = True
     report(board, 1)
     async with asyncio.timeout(5):

@@ -8,9 +8,9 @@ import pytest
 from tests.memory.object_store import MemoryObject, MemoryObjectStore
 from tests.uploads.samples import NOW, QUARTER, requested
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreUnavailable
-from assetlane_server.model.upload import Upload, VariantPromise
+from assetlane_server.model.proof import StoredObject
+from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.uploads.proving import SMALL_BYTES, Prover
 
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01" + bytes(40)
@@ -74,8 +74,8 @@ async def put(store: MemoryObjectStore, upload: Upload, *contents: bytes) -> Non
 async def proof(store: MemoryObjectStore, upload: Upload, *, accept_mislabelled: bool = False) -> str:
     """The reason why there is no proof; empty: there is."""
     prover = Prover(store, accept_mislabelled=accept_mislabelled)
-    failure = await prover.broken_promise(upload, await prover.evidence(upload.variants))
-    return "" if failure is None else f"{failure.reason} {failure.message.partition(':')[0]}"
+    failure = await prover.prove(upload, await prover.find(upload))
+    return "" if not isinstance(failure, Failure) else f"{failure.reason} {failure.message.partition(':')[0]}"
 
 
 async def test_what_was_promised_and_sent_is_proved() -> None:

@@ -63,7 +63,7 @@ async def test_cuts_that_another_server_stored_beside_an_asset_without_cuts_are_
     site = Site(terms=Terms(can_cut=lambda content_type: True))
     plan = CutPlan(sizes=(CutSize("small", 300),))
     upload = await site.uploaded(cut_plan=plan)
-    done = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    done = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert done.asset is not None
     assert done.cut_plan is not None
     assert [variant.name for variant in done.asset.variants] == ["original"]
@@ -108,7 +108,7 @@ async def test_what_comes_back_through_a_url_that_still_lived_is_deleted_again()
     site = Site()
     upload, (target,) = await site.request()
     assert await site.put(target) == 200
-    await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     await site.assets.delete_asset(upload.upload_id, UNRESTRICTED)
     assert await site.put(target) == 200
     await site.sweep_after(WORK_LEASE + SECOND)

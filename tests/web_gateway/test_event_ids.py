@@ -9,8 +9,8 @@ from ulid import ULID
 from assetlane.v1 import upload_pb2
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest
 from assetlane.v1.upload_service_pb2 import GetUploadRequest, WatchUploadRequest, WatchUploadResponse
+from assetlane_server.rpc.refusals import FieldRefused
 from assetlane_server.rpc.web.event_ids import EventIds, event_ids
-from assetlane_server.rpc.web.refusals import FieldRefused
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
 

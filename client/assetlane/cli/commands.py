@@ -9,10 +9,9 @@ import typer
 from assetlane.cli.commanding import AsJson, Command, Commands, examples
 from assetlane.cli.completion import complete_asset, complete_upload
 from assetlane.cli.finding import all_found, found, may_be_id
-from assetlane.cli.identity import login_name
 from assetlane.cli.listing import app as listing
 from assetlane.cli.output import Bars, complain, note, printable, say, say_json, sized, timed
-from assetlane.cli.session import FAILED, Connection, Tls, run
+from assetlane.cli.session import DEFAULT_TARGET, FAILED, Connection, Tls, connection_from, run
 from assetlane.cli.status import app as status
 from assetlane.cli.tokens import app as tokens
 from assetlane.cli.uploading import app as uploading
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from assetlane.client import Client
     from assetlane.v1.asset_pb2 import Asset
 
-DEFAULT_TARGET = "127.0.0.1:50151"
 ORIGINAL = "original"
 STDOUT = Path("-")
 
@@ -57,22 +55,6 @@ AssetNames = Annotated[
         metavar="ASSET...", help="Their ids or their paths.", show_default=False, autocompletion=complete_asset
     ),
 ]
-
-
-def connection_from(
-    *,
-    target: str,
-    uid: str,
-    timeout: float,
-    token: str = "",
-    token_file: Path | None = None,
-    plaintext: bool = False,
-    tls: Tls | None = None,
-) -> Connection:
-    """Returns the connection of these options; where no token says who calls, it is the user of this machine."""
-    if not (uid or token or token_file):
-        uid = login_name()
-    return Connection(target or DEFAULT_TARGET, uid, timeout, token, token_file, plaintext, tls)
 
 
 def _version(asked: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from assetlane.cli.session import Connection, Tls, client_of
+from assetlane.cli.session import Connection, Tls, client_of, connection_from
 
 if TYPE_CHECKING:
     from assetlane.client import Client
@@ -93,8 +93,6 @@ def _connection(context: typer.Context) -> Connection:
     def file(name: str, variable: str) -> Path | None:
         text = given(name, variable)
         return Path(text) if text else None
-
-    from assetlane.cli.commands import connection_from
 
     ca_file, cert_file = file("ca_file", "ASSETLANE_CA_FILE"), file("client_cert_file", "ASSETLANE_CLIENT_CERT_FILE")
     is_secure = given("tls", "ASSETLANE_TLS").lower() in ("1", "true", "yes", "on") or ca_file or cert_file

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from assetlane.cli.identity import Claims, claims_of
+from assetlane.cli.identity import Claims, claims_of, login_name
 from assetlane.cli.output import complain, note
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from assetlane.calls import Token
     from assetlane.client import Client
 
+DEFAULT_TARGET = "127.0.0.1:50151"
 FAILED = 1
 INTERRUPTED = 130
 
@@ -175,3 +176,19 @@ def _pass_on_warnings() -> None:
         log.propagate = False
         if sys.stderr.isatty():
             logging.getLogger("assetlane.calls").setLevel(logging.INFO)
+
+
+def connection_from(
+    *,
+    target: str,
+    uid: str,
+    timeout: float,
+    token: str = "",
+    token_file: Path | None = None,
+    plaintext: bool = False,
+    tls: Tls | None = None,
+) -> Connection:
+    """Returns the connection of these options; where no token says who calls, it is the user of this machine."""
+    if not (uid or token or token_file):
+        uid = login_name()
+    return Connection(target or DEFAULT_TARGET, uid, timeout, token, token_file, plaintext, tls)

@@ -14,6 +14,7 @@ from ulid import ULID
 
 from assetlane_server.composition.observability import observability, opened_audit_log
 from assetlane_server.composition.security import security, upload_rationing
+from assetlane_server.composition.use_cases import UseCases, use_cases
 from assetlane_server.config.settings import Settings, default_hosts
 from assetlane_server.images.worker import Route
 from assetlane_server.images.workers import CuttingLimits, PictureWorkers, can_cut
@@ -34,13 +35,8 @@ from assetlane_server.rpc.server import RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer
 from assetlane_server.rpc.web.server import WebTerms
 from assetlane_server.uploads.asset_watches import AssetWatches
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.cutting import CutRoom
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.multipart import PartDesk
-from assetlane_server.uploads.progress import ProgressBoard
 from assetlane_server.uploads.scoped_tokens import AccessTokens
+from assetlane_server.uploads.server_cuts import ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 from assetlane_server.uploads.upload_watches import UploadWatches
@@ -59,11 +55,11 @@ class Application:
     """A server that takes calls. `port` is the one in use."""
 
     def __init__(
-        self, server: RpcServer, hub: Hub, broker: UploadBroker, changes: StatusChanges, grace_seconds: float
+        self, server: RpcServer, hub: Hub, cases: UseCases, changes: StatusChanges, grace_seconds: float
     ) -> None:
         self._server = server
         self._hub = hub
-        self._broker = broker
+        self._cases = cases
         self._changes = changes
         self._grace_seconds = grace_seconds
 
@@ -95,7 +91,7 @@ class Application:
             _log.warning("calls were still in flight at the end of the grace period: cancelled")
         try:
             async with asyncio.timeout_at(ends_at):
-                await self._broker.finish()
+                await self._cases.finish()
                 await self._changes.finish()  # what these calls gave back
         except TimeoutError:
             _log.warning("completions were still running at the end of the grace period: cancelled")
@@ -130,37 +126,35 @@ async def application(
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
-        lanes = Lanes(store, utc_now)
-        ledger = AssetLedger(assets=records, store=store, lanes=lanes, signer=signer, now=utc_now)
         upload_watches = UploadWatches(uploads=records, hub=hub, heartbeat=heartbeat)
-        watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
-        broker = UploadBroker(
-            uploads=records,
+        asset_watches = AssetWatches(assets=records, hub=hub, signer=signer, heartbeat=heartbeat)
+        cases = use_cases(
+            records=records,
             changes=changes,
             store=store,
-            lanes=lanes,
-            board=ProgressBoard(records, _PROGRESS_INTERVAL),
-            cut_room=cut_room(settings, records, store, utc_now, meter),
+            server_cuts=server_cuts(settings, records, store, utc_now, meter),
             terms=replace(settings.terms, can_cut=can_cut),
             signer=signer,
             new_id=records.clock.new_id,
             now=utc_now,
+            progress_interval=_PROGRESS_INTERVAL,
         )
-        parts = PartDesk(uploads=records, store=store, lanes=lanes, signer=signer, terms=settings.terms, now=utc_now)
         tokens = AccessTokens(records, guard.signer, utc_now)
         sweeper = Sweeper(
             records=records,
             changes=changes,
             store=store,
-            broker=broker,
+            completions=cases.completions,
             interval=timedelta(seconds=settings.sweep_seconds),
             now=utc_now,
             meter=meter,
         )
         async with (
             serving(
-                UploadServicer(broker, upload_watches, parts, lanes, tokens),
-                AssetServicer(ledger, watches, lanes),
+                UploadServicer(
+                    cases.requests, cases.completions, cases.uploads, cases.parts, upload_watches, cases.urls, tokens
+                ),
+                AssetServicer(cases.assets, asset_watches, cases.urls),
                 AccessServicer(tokens),
                 listen=settings.listen,
                 authenticator=guard.authenticator,
@@ -191,7 +185,7 @@ async def application(
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, broker, changes, settings.grace_seconds)
+            app = Application(server, hub, cases, changes, settings.grace_seconds)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
@@ -300,13 +294,13 @@ async def object_store(settings: Settings, meter: Meter = UNMETERED) -> AsyncIte
         await opening.__aexit__(*sys.exc_info())
 
 
-def cut_room(
+def server_cuts(
     settings: Settings,
     records: MongoRecords,
     store: S3ObjectStore,
     now: Callable[[], datetime],
     meter: Meter = UNMETERED,
-) -> CutRoom:
+) -> ServerCuts:
     """Returns where cuts are made, within the settings' limits."""
     limits = CuttingLimits(
         workers=settings.cut_workers,
@@ -315,7 +309,7 @@ def cut_room(
         memory_bytes=settings.cut_memory_bytes,
         max_pixels=settings.cut_max_pixels,
     )
-    return CutRoom(
+    return ServerCuts(
         cutter=PictureWorkers(limits, Route(store.connection.route.ca_bundle, store.connection.route.proxy)),
         store=store,
         records=records,

@@ -44,3 +44,9 @@ def progress_of(upload: Upload, sent_bytes: Mapping[str, int], now: datetime) ->
         raise InvalidRequest(violations)
     sent = {name: sent_bytes.get(name, 0) for name in sizes}
     return Progress(upload.upload_id, upload.session_id, upload.uid, Stage.UPLOADING, sent, sizes, now)
+
+
+def stage_of(upload: Upload, stage: Stage, now: datetime) -> Progress:
+    """Returns the progress of an upload whose bytes have all arrived."""
+    sizes = {variant.name: variant.size_bytes for variant in upload.variants}
+    return Progress(upload.upload_id, upload.session_id, upload.uid, stage, sizes, sizes, now)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.listing import ListedObject
 from assetlane_server.model.parts import OpenMultipart
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import LONGEST_PUT, Asset, AssetVariant, Status, Upload
 
 SETTLING = timedelta(minutes=15)

@@ -19,10 +19,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import NotReady, StoreRefused, StoreUnavailable
 from assetlane_server.model.media_types import is_same_type
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS, purge_folder
 from assetlane_server.objects.s3.multipart import MultipartTrial, try_multipart

@@ -15,8 +15,8 @@ class Meter(Protocol):
         """Lasts as long as one operation on a server outside; one that ends with an exception failed."""
         ...
 
-    def moved(self, upload: Upload) -> None:
-        """The upload's newest status change is durable, and this process made it."""
+    def moved(self, upload: Upload, *, after_revision: int) -> None:
+        """The upload's status changes after that revision are durable, and this process made them."""
         ...
 
     def skipped(self) -> None:
@@ -55,7 +55,7 @@ class Unmetered:
         """See Meter."""
         return _NOTHING
 
-    def moved(self, upload: Upload) -> None:
+    def moved(self, upload: Upload, *, after_revision: int) -> None:
         """See Meter."""
 
     def skipped(self) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.listing import ObjectPage
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.ports.multipart_store import MultipartStore
 

@@ -14,26 +14,26 @@ from assetlane_server.model.upload import Asset
 from assetlane_server.rpc.call import access_of
 from assetlane_server.rpc.messages import asset_message, duration_of
 from assetlane_server.uploads.asset_watches import AssetWatches
-from assetlane_server.uploads.assets import AssetLedger
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.assets import Assets
+from assetlane_server.uploads.url_signer import UrlSigner
 
 
 class AssetServicer(AssetServiceServicer):
     """The ledger of what arrived."""
 
-    def __init__(self, ledger: AssetLedger, watches: AssetWatches, lanes: Lanes) -> None:
-        self._ledger = ledger
+    def __init__(self, assets: Assets, watches: AssetWatches, urls: UrlSigner) -> None:
+        self._assets = assets
         self._watches = watches
-        self._lanes = lanes
+        self._urls = urls
 
     async def GetAsset(self, request: pb.GetAssetRequest, context: Any) -> pb.GetAssetResponse:
         """Returns one asset."""
-        asset = await self._ledger.get_asset(request.asset_id, access_of(context))
+        asset = await self._assets.get_asset(request.asset_id, access_of(context))
         return pb.GetAssetResponse(asset=self._message(asset))
 
     async def ListAssets(self, request: pb.ListAssetsRequest, context: Any) -> pb.ListAssetsResponse:
         """Lists the assets of a partition, newest first."""
-        assets, next_page_token = await self._ledger.list_assets(
+        assets, next_page_token = await self._assets.list_assets(
             request.partition, request.page_size, request.page_token, access_of(context)
         )
         return pb.ListAssetsResponse(assets=[self._message(asset) for asset in assets], next_page_token=next_page_token)
@@ -47,14 +47,14 @@ class AssetServicer(AssetServiceServicer):
 
     async def RefreshAsset(self, request: pb.RefreshAssetRequest, context: Any) -> pb.RefreshAssetResponse:
         """Signs new read URLs for an asset."""
-        asset = await self._ledger.refresh_asset(request.asset_id, _margin(request), access_of(context))
+        asset = await self._assets.refresh_asset(request.asset_id, _margin(request), access_of(context))
         return pb.RefreshAssetResponse(asset=self._message(asset))
 
     async def BatchRefreshAssets(
         self, request: pb.BatchRefreshAssetsRequest, context: Any
     ) -> pb.BatchRefreshAssetsResponse:
         """Signs new read URLs for many assets."""
-        outcomes = await self._ledger.refresh_assets(request.asset_ids, _margin(request), access_of(context))
+        outcomes = await self._assets.refresh_assets(request.asset_ids, _margin(request), access_of(context))
         response = pb.BatchRefreshAssetsResponse()
         for asset_id, outcome in zip(request.asset_ids, outcomes, strict=True):
             result = response.results.add(asset_id=asset_id)
@@ -67,7 +67,7 @@ class AssetServicer(AssetServiceServicer):
 
     async def DeleteAsset(self, request: pb.DeleteAssetRequest, context: Any) -> pb.DeleteAssetResponse:
         """Deletes an asset."""
-        await self._ledger.delete_asset(request.asset_id, access_of(context))
+        await self._assets.delete_asset(request.asset_id, access_of(context))
         return pb.DeleteAssetResponse()
 
     def _event(self, news: AssetNews) -> pb.WatchAssetsResponse:
@@ -85,7 +85,7 @@ class AssetServicer(AssetServiceServicer):
         return response
 
     def _message(self, asset: Asset) -> asset_pb2.Asset:
-        return asset_message(asset, self._lanes.read_urls(asset))
+        return asset_message(asset, self._urls.read_urls(asset))
 
 
 def _margin(request: pb.RefreshAssetRequest | pb.BatchRefreshAssetsRequest) -> timedelta | None:

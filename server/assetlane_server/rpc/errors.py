@@ -14,7 +14,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFail
 from google.rpc.status_pb2 import Status
 
 from assetlane_server.model import errors
-from assetlane_server.rpc.web import refusals
+from assetlane_server.rpc import refusals
 
 DOMAIN = "assetlane"
 # Trailing metadata above 8 KiB may be refused by a peer, above 16 KiB it is: the caller would learn nothing at all.

@@ -3,7 +3,7 @@
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane_server.model.upload import Status, Upload, VariantPromise
 from assetlane_server.rpc.messages import asset_message, target_messages, upload_message
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.url_signer import UrlSigner
 
 _KEPT = 64  # events, of a few KiB each
 
@@ -11,8 +11,8 @@ _KEPT = 64  # events, of a few KiB each
 class StatusEvents:
     """Makes messages of status changes. Those who watch the same upload share one message: nobody may change it."""
 
-    def __init__(self, lanes: Lanes) -> None:
-        self._lanes = lanes
+    def __init__(self, urls: UrlSigner) -> None:
+        self._urls = urls
         self._newest: dict[tuple[str, int], tuple[tuple[VariantPromise, ...], pb.WatchUploadResponse]] = {}
 
     def event_of(self, upload: Upload) -> pb.WatchUploadResponse:
@@ -31,11 +31,11 @@ class StatusEvents:
 
     def _built(self, upload: Upload) -> pb.WatchUploadResponse:
         asset = upload.readable_asset
-        targets = self._lanes.write_targets(upload) if upload.status is Status.INITIALIZED else ()
+        targets = self._urls.write_targets(upload) if upload.status is Status.INITIALIZED else ()
         return pb.WatchUploadResponse(
             status=pb.StatusEvent(
                 upload=upload_message(upload),
                 write_targets=target_messages(targets),
-                asset=None if asset is None else asset_message(asset, self._lanes.read_urls(asset)),
+                asset=None if asset is None else asset_message(asset, self._urls.read_urls(asset)),
             )
         )

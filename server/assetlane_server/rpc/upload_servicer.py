@@ -25,11 +25,13 @@ from assetlane_server.rpc.messages import (
     upload_message,
     upload_request_of,
 )
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.multipart import PartDesk
+from assetlane_server.uploads.completions import UploadCompletions
+from assetlane_server.uploads.multipart import MultipartUploads
+from assetlane_server.uploads.requests import UploadRequests
 from assetlane_server.uploads.scoped_tokens import AccessTokens
 from assetlane_server.uploads.upload_watches import UploadWatches
+from assetlane_server.uploads.uploads import Uploads
+from assetlane_server.uploads.url_signer import UrlSigner
 
 # The uid of a caller that names none, where callers need no token.
 ANONYMOUS = "anonymous"
@@ -39,14 +41,23 @@ class UploadServicer(UploadServiceServicer):
     """Brings assets in."""
 
     def __init__(
-        self, broker: UploadBroker, watches: UploadWatches, parts: PartDesk, lanes: Lanes, tokens: AccessTokens
+        self,
+        requests: UploadRequests,
+        completions: UploadCompletions,
+        uploads: Uploads,
+        parts: MultipartUploads,
+        watches: UploadWatches,
+        urls: UrlSigner,
+        tokens: AccessTokens,
     ) -> None:
-        self._broker = broker
+        self._requests = requests
+        self._completions = completions
+        self._uploads = uploads
         self._watches = watches
         self._parts = parts
-        self._lanes = lanes
+        self._urls = urls
         self._tokens = tokens
-        self._events = StatusEvents(lanes)
+        self._events = StatusEvents(urls)
 
     async def RequestUpload(self, request: pb.RequestUploadRequest, context: Any) -> pb.RequestUploadResponse:
         """Accepts an upload and signs its write targets."""
@@ -57,7 +68,7 @@ class UploadServicer(UploadServiceServicer):
         if request.HasField("issue_token"):
             lifetime = optional_duration("issue_token.lifetime", request.issue_token, "lifetime")
             self._tokens.check("issue_token.lifetime", lifetime, access)
-        upload, targets = await self._broker.request_upload(wish, access)
+        upload, targets = await self._requests.request_upload(wish, access)
         response = pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
         if request.HasField("issue_token") and (issued := self._tokens.for_upload(upload, lifetime, access)):
             response.token.CopyFrom(token_message(issued))
@@ -85,7 +96,7 @@ class UploadServicer(UploadServiceServicer):
 
     async def ReportProgress(self, request: pb.ReportProgressRequest, context: Any) -> pb.ReportProgressResponse:
         """Reports to watchers how far an upload is."""
-        await self._broker.report_progress(request.upload_id, request.sent_bytes, access_of(context))
+        await self._uploads.report_progress(request.upload_id, request.sent_bytes, access_of(context))
         return pb.ReportProgressResponse()
 
     async def SignParts(self, request: pb.SignPartsRequest, context: Any) -> pb.SignPartsResponse:
@@ -103,24 +114,24 @@ class UploadServicer(UploadServiceServicer):
 
     async def CompleteUpload(self, request: pb.CompleteUploadRequest, context: Any) -> pb.CompleteUploadResponse:
         """Proves what arrived and writes it into the ledger."""
-        upload = await self._broker.complete_upload(request.upload_id, access_of(context))
+        upload = await self._completions.complete_upload(request.upload_id, access_of(context))
         return pb.CompleteUploadResponse(
             upload=upload_message(upload), asset=self._asset_message(upload.readable_asset)
         )
 
     async def CancelUpload(self, request: pb.CancelUploadRequest, context: Any) -> pb.CancelUploadResponse:
         """Gives an upload up."""
-        upload = await self._broker.cancel_upload(request.upload_id, access_of(context))
+        upload = await self._uploads.cancel_upload(request.upload_id, access_of(context))
         return pb.CancelUploadResponse(upload=upload_message(upload))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.GetUploadResponse:
         """Returns one upload."""
-        upload = await self._broker.get_upload(request.upload_id, access_of(context))
+        upload = await self._uploads.get_upload(request.upload_id, access_of(context))
         return pb.GetUploadResponse(upload=upload_message(upload))
 
     async def ListUploads(self, request: pb.ListUploadsRequest, context: Any) -> pb.ListUploadsResponse:
         """Lists uploads, newest first."""
-        uploads, next_page_token = await self._broker.list_uploads(
+        uploads, next_page_token = await self._uploads.list_uploads(
             uid=request.uid,
             session_id=request.session_id,
             statuses=statuses_of(request.statuses),
@@ -133,7 +144,7 @@ class UploadServicer(UploadServiceServicer):
         )
 
     def _asset_message(self, asset: Asset | None) -> Any:
-        return None if asset is None else asset_message(asset, self._lanes.read_urls(asset))
+        return None if asset is None else asset_message(asset, self._urls.read_urls(asset))
 
 
 _HEARTBEAT = pb.WatchUploadResponse(heartbeat=pb.Heartbeat())

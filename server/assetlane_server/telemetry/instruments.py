@@ -89,8 +89,12 @@ class Instruments:
         span = None if self._tracer is None else self._tracer.asking(server, operation)
         return _Asking(self._metrics, span, server, operation)
 
-    def moved(self, upload: Upload) -> None:
+    def moved(self, upload: Upload, *, after_revision: int) -> None:
         """See Meter."""
+        for then in upload.after(after_revision):
+            self._changed(then)
+
+    def _changed(self, upload: Upload) -> None:
         change = upload.history[-1]
         if (metrics := self._metrics) is not None:
             metrics.uploads.labels(change.status, change.reason).inc()

@@ -21,13 +21,13 @@ from assetlane_server.ports.access import Access
 from assetlane_server.ports.asset_records import AssetRecords
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.uploads.access import check_may_read
-from assetlane_server.uploads.lanes import Lanes
-from assetlane_server.uploads.multipart import discard_asset
+from assetlane_server.uploads.clean_up import discard_asset
+from assetlane_server.uploads.url_signer import UrlSigner
 
 MAX_BATCH = 100
 
 
-class AssetLedger:
+class Assets:
     """One method per RPC of AssetService."""
 
     def __init__(
@@ -35,13 +35,13 @@ class AssetLedger:
         *,
         assets: AssetRecords,
         store: ObjectStore,
-        lanes: Lanes,
+        urls: UrlSigner,
         signer: TokenSigner,
         now: Callable[[], datetime],
     ) -> None:
         self._assets = assets
         self._store = store
-        self._lanes = lanes
+        self._urls = urls
         self._signer = signer
         self._now = now
 
@@ -118,7 +118,7 @@ class AssetLedger:
             if asset.is_public or refreshed.refresh_time == asset.refresh_time:
                 return asset
             # What the URLs really live, which temporary credentials may have shortened.
-            expire_time = self._lanes.read_urls(asset).expire_time
+            expire_time = self._urls.read_urls(asset).expire_time
             if if_expires_within is not None and expire_time is not None and expire_time - now > if_expires_within:
                 return asset
             if await self._assets.advance_asset(refreshed):

@@ -18,7 +18,7 @@ from assetlane_server.model.upload import LONGEST_PUT, Failure, Status, Upload
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.owner_records import OwnerRecords
 from assetlane_server.ports.quota_records import QuotaRecords
-from assetlane_server.uploads.multipart import discard_upload
+from assetlane_server.uploads.clean_up import discard_upload
 from assetlane_server.uploads.status_changes import StatusChanges
 
 _PAGE: Final = 100

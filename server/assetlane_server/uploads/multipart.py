@@ -1,10 +1,9 @@
 """Multipart uploads of one upload: opened at the store, listed, put together, dropped. Nothing is kept in memory."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from assetlane_server.concurrency.gathering import all_at_once, all_settled
 from assetlane_server.model.admission import Terms
 from assetlane_server.model.content_headers import served
 from assetlane_server.model.errors import MAX_ROUNDS, WrongStatus, too_many_rounds
@@ -12,24 +11,24 @@ from assetlane_server.model.pages import MAX_PAGE_SIZE, last_id_of, page_size, p
 from assetlane_server.model.parts import (
     PartPromise,
     StoredPart,
-    are_whole,
     check_promises,
     multipart_variant,
     part_number_of,
 )
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.tokens import TokenSigner
-from assetlane_server.model.upload import Asset, AssetVariant, Failure, Status, Upload, VariantPromise
+from assetlane_server.model.upload import Status, Upload
 from assetlane_server.ports.access import Access
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.upload_records import UploadRecords
 from assetlane_server.uploads.access import owned_upload
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.clean_up import abort_multiparts
+from assetlane_server.uploads.url_signer import UrlSigner
 
 Parts = tuple[StoredPart, ...]
 
 
-class PartDesk:
+class MultipartUploads:
     """What callers ask about parts while they upload."""
 
     def __init__(
@@ -37,7 +36,7 @@ class PartDesk:
         *,
         uploads: UploadRecords,
         store: ObjectStore,
-        lanes: Lanes,
+        urls: UrlSigner,
         signer: TokenSigner,
         terms: Terms,
         now: Callable[[], datetime],
@@ -45,7 +44,7 @@ class PartDesk:
         self._signer = signer
         self._uploads = uploads
         self._store = store
-        self._lanes = lanes
+        self._urls = urls
         self._terms = terms
         self._now = now
 
@@ -62,7 +61,7 @@ class PartDesk:
             variant = multipart_variant(upload, name)
             check_promises(variant, promises)
             renewed = upload.renewed(self._now(), self._terms.write_url_lifetime)
-            ways = self._lanes.part_requests(renewed, variant, promises)
+            ways = self._urls.part_requests(renewed, variant, promises)
             if not ways:
                 raise WrongStatus(upload_id, Status.EXPIRED, "signed for")
             if await self._uploads.renew_targets(renewed):
@@ -108,91 +107,6 @@ async def open_multiparts(store: ObjectStore, upload: Upload) -> dict[str, str]:
     opened = {name: it for name, it in zip(names, outcomes, strict=True) if isinstance(it, str)}
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
-            await drop_multiparts(store, upload.variants, opened)
+            await abort_multiparts(store, upload, opened)
             raise outcome
     return opened
-
-
-async def drop_multiparts(
-    store: ObjectStore, variants: Sequence[VariantPromise], multipart_ids: Mapping[str, str]
-) -> None:
-    """Aborts these multipart uploads; those that are not there count as aborted."""
-    keys = {variant.name: variant.key for variant in variants}
-    await all_settled(*(store.multiparts.abort(keys[name], one) for name, one in multipart_ids.items()))
-
-
-async def whole_multiparts(store: ObjectStore, upload: Upload, missing: Sequence[str]) -> dict[str, Parts]:
-    """Returns those of the missing variants of which the store has every part, with the parts."""
-    loose = [variant for variant in upload.variants if variant.name in missing and variant.name in upload.multipart_ids]
-    listed = await all_at_once(
-        *(_all_parts(store, variant.key, upload.multipart_ids[variant.name]) for variant in loose)
-    )
-    return {variant.name: parts for variant, parts in zip(loose, listed, strict=True) if are_whole(variant, parts)}
-
-
-async def _all_parts(store: ObjectStore, key: str, multipart_id: str) -> Parts:
-    parts: list[StoredPart] = []
-    after = 0
-    while True:
-        page = await store.multiparts.list_parts(key, multipart_id, after=after, limit=MAX_PAGE_SIZE)
-        if page is None:
-            return ()
-        parts += page.parts
-        after = page.after
-        if not after:
-            return tuple(parts)
-
-
-async def assemble(store: ObjectStore, upload: Upload, whole: Mapping[str, Parts]) -> Failure | None:
-    """Makes objects of these parts, then drops what else was ever opened in their places.
-
-    Whether they are there now is for a HEAD to find out: another server may be at it too. Returns why the store
-    will never take the parts of one, None otherwise.
-    """
-    variants = [variant for variant in upload.variants if variant.name in whole]
-    refusals = await all_settled(
-        *(
-            store.multiparts.complete(variant, upload.multipart_ids[variant.name], whole[variant.name])
-            for variant in variants
-        )
-    )
-    await all_settled(*(abort_all(store, variant.key) for variant in variants))
-    for variant, refusal in zip(variants, refusals, strict=True):
-        if refusal:
-            return Failure("PARTS_REFUSED", f"{variant.name}: the store does not put its parts together ({refusal}).")
-    return None
-
-
-async def discard_upload(store: ObjectStore, upload: Upload) -> None:
-    """Deletes what is stored of an upload and aborts every multipart upload in its places.
-
-    The known ones by their ids, and whatever a listing finds: a server may have died after it opened one.
-    """
-    await drop_multiparts(store, upload.variants, upload.multipart_ids)
-    await _discard(store, upload.variants, upload.keys)
-
-
-async def discard_asset(store: ObjectStore, asset: Asset) -> None:
-    """Deletes the objects of an asset, and what else was ever opened in their places."""
-    await _discard(store, asset.variants, [variant.key for variant in asset.variants])
-
-
-async def _discard(
-    store: ObjectStore, variants: Sequence[VariantPromise] | Sequence[AssetVariant], keys: Sequence[str]
-) -> None:
-    # Of what was deleted for good no key is left.
-    in_parts = [variant.key for variant in variants if variant.part_size_bytes and variant.key]
-    await all_settled(*(abort_all(store, key) for key in in_parts))
-    if there := [key for key in keys if key]:
-        await store.delete(there)
-
-
-async def abort_all(store: ObjectStore, key: str) -> None:
-    """Aborts every multipart upload of exactly that key that the store lists."""
-    after = ""
-    while True:
-        page = await store.multiparts.list_open(key, after)
-        await all_settled(*(store.multiparts.abort(key, one.multipart_id) for one in page.open if one.key == key))
-        after = page.after
-        if not after:
-            return

@@ -1,18 +1,17 @@
 """Reports of progress: merged, and written a few times a second."""
 
 import asyncio
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from assetlane_server.model.errors import LedgerUnavailable
-from assetlane_server.model.progress import Progress, Stage, progress_of
+from assetlane_server.model.progress import Progress, Stage, stage_of
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.progress_records import ProgressRecords
 
 MAX_TRACKED = 10_000  # uploads whose reports one process merges at the same time
 
 
-class ProgressBoard:
+class ProgressReporter:
     """Merges the reports of each upload: the first is written at once, then the newest every `interval`."""
 
     def __init__(self, records: ProgressRecords, interval: timedelta) -> None:
@@ -35,15 +34,11 @@ class ProgressBoard:
     def verifying(self, upload: Upload, now: datetime) -> None:
         """Reports the stage to watchers that saw progress: an upload that reported none costs no write."""
         if upload.upload_id in self._newest:
-            self._tell(upload, Stage.VERIFYING, now)
+            self.report(stage_of(upload, Stage.VERIFYING, now))
 
     def cutting(self, upload: Upload, now: datetime) -> None:
         """Reports the stage: it takes long enough to be worth a write."""
-        self._tell(upload, Stage.CUTTING, now)
-
-    def _tell(self, upload: Upload, stage: Stage, now: datetime) -> None:
-        whole = progress_of(upload, {variant.name: variant.size_bytes for variant in upload.variants}, now)
-        self.report(replace(whole, stage=stage))
+        self.report(stage_of(upload, Stage.CUTTING, now))
 
     async def finish(self) -> None:
         """Ends all writing; what was not written yet is forgotten."""

@@ -1,12 +1,14 @@
 """Proves that what the store has is what was promised: its metadata and the first bytes of every variant."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from assetlane_server.concurrency.gathering import all_at_once
-from assetlane_server.model.asset import StoredObject, difference
-from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed, mislabelled
+from assetlane_server.model.pages import MAX_PAGE_SIZE
+from assetlane_server.model.parts import StoredPart, are_whole
+from assetlane_server.model.proof import Evidence, StoredObject, broken_promise
+from assetlane_server.model.sniffing import SNIFFED_BYTES, is_sniffed
 from assetlane_server.model.upload import Failure, Upload, VariantPromise
 from assetlane_server.ports.object_store import ObjectStore
 
@@ -15,37 +17,76 @@ SMALL_BYTES: Final = 32 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the store says about one object, and its first bytes where the same answer held them."""
+class Arrival:
+    """What has arrived of an upload, by the names of its variants."""
 
-    stored: StoredObject
-    start: bytes | None = None
+    objects: Mapping[str, Evidence]
+    parts: Mapping[str, Sequence[StoredPart]]  # of the variants that are whole, and not put together yet
+    missing: Sequence[str]
 
 
 class Prover:
-    """Looks at the variants of an upload, at all of them at once."""
+    """Looks at the variants of an upload, at all of them at once, and puts those together that came in parts."""
 
     def __init__(self, store: ObjectStore, *, accept_mislabelled: bool) -> None:
         self._store = store
         self._accept_mislabelled = accept_mislabelled
 
-    async def evidence(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
-        """Returns what the store says about those variants that are there, by name."""
-        found = await all_at_once(*(self._look(variant) for variant in variants))
+    async def find(self, upload: Upload) -> Arrival:
+        """Returns what has arrived: objects, and where there is none, parts that make one."""
+        objects = await self._objects(upload.variants)
+        # Parts are looked for only where there is no object: it may have been made of them already.
+        loose = [one for one in upload.variants if one.name not in objects and one.name in upload.multipart_ids]
+        listed = await asyncio.gather(*(self._all_parts(one.key, upload.multipart_ids[one.name]) for one in loose))
+        parts = {one.name: found for one, found in zip(loose, listed, strict=True) if are_whole(one, found)}
+        missing = [one.name for one in upload.variants if one.name not in objects and one.name not in parts]
+        return Arrival(objects, parts, missing)
+
+    async def prove(self, upload: Upload, arrival: Arrival) -> list[StoredObject] | Failure:
+        """Returns what is stored of the variants, in their order, or how it differs from what was promised.
+
+        Makes objects of the parts first.
+        """
+        objects = arrival.objects
+        if arrival.parts:
+            if failure := await self._assemble(upload, arrival.parts):
+                return failure
+            # Whether they are there now is for the store to say: another server may be at it too.
+            objects = await self._objects(upload.variants)
+        found = [(one, objects[one.name]) for one in upload.variants if one.name in objects]
+        started = await asyncio.gather(*(self._with_start(one, evidence) for one, evidence in found))
+        objects = {one.name: evidence for (one, _), evidence in zip(found, started, strict=True)}
+        failure = broken_promise(upload.variants, objects, reports_sha256=self._store.reports_sha256)
+        return failure or [objects[variant.name].stored for variant in upload.variants]
+
+    async def _objects(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
+        found = await asyncio.gather(*(self._look(variant) for variant in variants))
         return {variant.name: it for variant, it in zip(variants, found, strict=True) if it is not None}
 
-    async def broken_promise(self, upload: Upload, evidence: Mapping[str, Evidence]) -> Failure | None:
-        """Returns how what is stored differs from what was promised, None if it does not."""
-        for variant in upload.variants:
-            found = evidence.get(variant.name)
-            if found is None:
-                return Failure("VARIANT_LOST", f"{variant.name}: it was in the store, and is there no more.")
-            if failure := difference(variant, found.stored, reports_sha256=self._store.reports_sha256):
-                return failure
-        variants = [variant for variant in upload.variants if self._has_signature(variant)]
-        starts = await all_at_once(*(self._start(variant, evidence[variant.name]) for variant in variants))
-        failures = (mislabelled(variant, start) for variant, start in zip(variants, starts, strict=True))
-        return next((failure for failure in failures if failure), None)
+    async def _all_parts(self, key: str, multipart_id: str) -> tuple[StoredPart, ...]:
+        parts: list[StoredPart] = []
+        after = 0
+        while True:
+            page = await self._store.multiparts.list_parts(key, multipart_id, after=after, limit=MAX_PAGE_SIZE)
+            if page is None:
+                return ()
+            parts += page.parts
+            after = page.after
+            if not after:
+                return tuple(parts)
+
+    async def _assemble(self, upload: Upload, parts: Mapping[str, Sequence[StoredPart]]) -> Failure | None:
+        """Makes objects of these parts; returns why the store will never take the parts of one, None otherwise."""
+        variants = [variant for variant in upload.variants if variant.name in parts]
+        complete = self._store.multiparts.complete
+        refusals = await asyncio.gather(
+            *(complete(one, upload.multipart_ids[one.name], parts[one.name]) for one in variants)
+        )
+        for variant, refusal in zip(variants, refusals, strict=True):
+            if refusal:
+                message = f"{variant.name}: the store does not put its parts together ({refusal})."
+                return Failure("PARTS_REFUSED", message)
+        return None
 
     async def _look(self, variant: VariantPromise) -> Evidence | None:
         if self._has_signature(variant) and variant.size_bytes <= SMALL_BYTES:
@@ -59,10 +100,13 @@ class Prover:
         stored_now = await self._store.head(variant.key)
         return None if stored_now is None else Evidence(stored_now)
 
-    async def _start(self, variant: VariantPromise, evidence: Evidence) -> bytes:
-        if evidence.start is not None:
-            return evidence.start
-        return await self._store.read_start(variant.key, SNIFFED_BYTES)
+    async def _with_start(self, variant: VariantPromise, evidence: Evidence) -> Evidence:
+        stored = evidence.stored
+        # Another size breaks the promise already, and of an empty object there is nothing to read.
+        is_read = evidence.start is not None or stored.size_bytes != variant.size_bytes
+        if is_read or not self._has_signature(variant):
+            return evidence
+        return Evidence(stored, await self._store.read_start(variant.key, SNIFFED_BYTES))
 
     def _has_signature(self, variant: VariantPromise) -> bool:
         # An empty object has no first bytes, and those of many types show nothing.

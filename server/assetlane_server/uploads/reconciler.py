@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from assetlane_server.concurrency.gathering import all_at_once
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.listing import ListedObject
 from assetlane_server.model.paths import upload_id_of
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.reconciliation import Discrepancy, Kind, foreign, lingering, orphan, phantoms
 from assetlane_server.model.upload import Asset, Status
 from assetlane_server.ports.asset_records import AssetRecords

@@ -25,8 +25,7 @@ class StatusChanges:
         """Stores a new upload, or returns the one of the same request; see UploadRecords. Raises QuotaExceeded."""
         stored = await (self._rationing or self._uploads).insert_upload(upload)
         if stored.upload_id == upload.upload_id:
-            for change in stored.after(0):  # PENDING and INITIALIZED may come in one write
-                self._meter.moved(change)
+            self._meter.moved(stored, after_revision=0)
         return stored
 
     async def advance(self, upload: Upload, *, after_revision: int | None = None) -> bool:
@@ -34,8 +33,7 @@ class StatusChanges:
         before = upload.revision - 1 if after_revision is None else after_revision
         if not await self._uploads.advance_upload(upload, after_revision=before):
             return False
-        for change in upload.after(before):
-            self._meter.moved(change)
+        self._meter.moved(upload, after_revision=before)
         if upload.status.is_final and self._rationing is not None:
             # Not cut short by a caller who hangs up: the next one who asks may need the room.
             task = asyncio.create_task(self._release(self._rationing, upload), name=f"release {upload.upload_id}")

@@ -18,8 +18,8 @@ from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.sweep_records import SweepRecords
 from assetlane_server.uploads.access import UNRESTRICTED
-from assetlane_server.uploads.broker import UploadBroker
-from assetlane_server.uploads.multipart import abort_all, discard_upload
+from assetlane_server.uploads.clean_up import abort_all, discard_upload
+from assetlane_server.uploads.completions import UploadCompletions
 from assetlane_server.uploads.status_changes import StatusChanges
 
 _log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Sweeper:
         records: SweepRecords,
         changes: StatusChanges,
         store: ObjectStore,
-        broker: UploadBroker,
+        completions: UploadCompletions,
         interval: timedelta,
         now: Callable[[], datetime],
         meter: Meter = UNMETERED,
@@ -59,7 +59,7 @@ class Sweeper:
         self._records = records
         self._changes = changes
         self._store = store
-        self._broker = broker
+        self._completions = completions
         self._interval_s = interval.total_seconds()
         self._now = now
         self._meter = meter
@@ -151,9 +151,7 @@ class Sweeper:
             case Status.COMPLETED:
                 # Two servers may have worked on it: one opened a second multipart upload in the same place, or made
                 # cuts that the other one had no time for.
-                for variant in upload.variants:
-                    if variant.part_size_bytes:
-                        await abort_all(self._store, variant.key)
+                await abort_all(self._store, [one.key for one in upload.variants if one.part_size_bytes])
                 if unused := upload.unused_keys:
                     await self._store.delete(unused)
                 await self._records.reschedule_upload(upload, None, is_swept=False)
@@ -186,7 +184,7 @@ class Sweeper:
     async def _finish(self, upload: Upload) -> None:
         """Completes an upload whose client vanished after its PUTs; expires one whose client did before."""
         try:
-            await self._broker.complete_upload(upload.upload_id, UNRESTRICTED)
+            await self._completions.complete_upload(upload.upload_id, UNRESTRICTED)
         except VariantsMissing as missing:
             now = self._now()
             if now < upload.expire_time:

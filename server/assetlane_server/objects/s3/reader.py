@@ -19,8 +19,8 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.headers import foreign_headers
 from assetlane_server.objects.s3.settings import Route
 from assetlane_server.objects.s3.sigv4 import Credentials, Presigner

@@ -19,9 +19,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.listing import ListedObject, ObjectPage
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3.connection import S3Connection
 from assetlane_server.objects.s3.deletion import delete_objects

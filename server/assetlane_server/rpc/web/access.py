@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from assetlane_server.rpc.web.refusals import HostRefused, OriginRefused
+from assetlane_server.rpc.refusals import HostRefused, OriginRefused
 
 # What pages send beside the headers that they always may, and what they may read of a response.
 REQUEST_HEADERS = ", ".join(  # noqa: FLY002 - a list that people read

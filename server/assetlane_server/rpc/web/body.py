@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, StreamReader, hdrs, web
 from aiohttp.client_exceptions import ClientPayloadError
 
 from assetlane_server.model.errors import MessageMalformed, MessageTooLarge
-from assetlane_server.rpc.web.refusals import EncodingMissing, EncodingRefused, NotOneMessage
+from assetlane_server.rpc.refusals import EncodingMissing, EncodingRefused, NotOneMessage
 
 PREFIX_BYTES = 5  # a byte of flags and four of length
 COMPRESSED = 0x01

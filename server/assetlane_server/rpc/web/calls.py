@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy
 
 from assetlane_server.model.errors import Refusal
 from assetlane_server.rpc.observation import Metadata
-from assetlane_server.rpc.web.refusals import FieldRefused
+from assetlane_server.rpc.refusals import FieldRefused
 
 Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
 

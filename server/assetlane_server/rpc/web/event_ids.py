@@ -16,7 +16,7 @@ from assetlane.v1.upload_pb2 import (
 )
 from assetlane.v1.upload_service_pb2 import WatchUploadRequest
 from assetlane_server.model.ids import earliest_id, is_id
-from assetlane_server.rpc.web.refusals import FieldRefused
+from assetlane_server.rpc.refusals import FieldRefused
 
 HEADER = "last-event-id"
 _LONGEST_ID = 8 * 1024  # half of what a header may have in most proxies

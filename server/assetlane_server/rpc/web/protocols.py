@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from aiohttp import web
 from multidict import CIMultiDict
 
+from assetlane_server.rpc.refusals import ContentTypeRefused
 from assetlane_server.rpc.web.body import PREFIX_BYTES, body_of, envelope_in_text, inflated, message_in_envelope
 from assetlane_server.rpc.web.calls import Method, Trailers, header_value
 from assetlane_server.rpc.web.codecs import decode, encode
-from assetlane_server.rpc.web.refusals import ContentTypeRefused
 from assetlane_server.rpc.web.statuses import Failure
 
 _ENVELOPE = struct.Struct(">BI")

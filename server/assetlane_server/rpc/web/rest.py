@@ -17,11 +17,11 @@ from google.protobuf import descriptor_pool, json_format
 from google.protobuf.message import Message
 from multidict import CIMultiDict
 
+from assetlane_server.rpc.refusals import ContentTypeRefused, FieldRefused, FieldUnreadable, HttpMethodRefused
 from assetlane_server.rpc.web.body import body_of, inflated
 from assetlane_server.rpc.web.calls import Method, Trailers, header_value
 from assetlane_server.rpc.web.codecs import encode, from_json, message_in_json
 from assetlane_server.rpc.web.event_ids import HEADER, EventIds, event_ids
-from assetlane_server.rpc.web.refusals import ContentTypeRefused, FieldRefused, FieldUnreadable, HttpMethodRefused
 from assetlane_server.rpc.web.statuses import Failure
 
 REST_PREFIX = "/v1/"

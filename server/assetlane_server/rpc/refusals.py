@@ -1,4 +1,4 @@
-"""What the web gateway refuses before a call reaches its method."""
+"""What the edge refuses before a call reaches its method, beside what the use cases refuse."""
 
 import re
 from urllib.parse import unquote

@@ -27,7 +27,7 @@ WITHOUT_CUTS = "upload it without them: --no-cuts on the command line, cuts=Fals
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class Contents:
     """The promise of each variant, `original` first; its source by name.
 
     `color`: the average of a picture, or of a video's still; `duration` of a video, None when it is not known.
@@ -43,7 +43,7 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class Appearance:
     """What is to be seen of a file: its media type, its size as shown, and what is stored beside it."""
 
     content_type: str
@@ -54,7 +54,7 @@ class Looks:
     duration: timedelta | None = None
 
 
-async def packed(
+async def read_contents(
     origin: Path | bytes,
     name: str,
     content_type: str | None,
@@ -64,7 +64,7 @@ async def packed(
     cut_maker: Literal["client", "server"] = "client",
     *,
     require_cuts: bool = False,
-) -> Parcel:
+) -> Contents:
     """Measures, hashes and, for a picture or video, cuts: in threads, none of it on the event loop.
 
     With `cut_maker` `server`, pictures are left whole and a plan goes with them instead.
@@ -82,29 +82,29 @@ async def packed(
     if content_type is None and (sizes or preview_at is not None) and (stranger := _stranger(name, guessed)):
         what = "a preview" if isinstance(stranger, VideoRefused) else "cuts"
         notice = _notice(stranger, what, require_cuts)
-        return replace(_parcel(await measured(origin), guessed, None), notices=(notice,))
+        return replace(_contents(await measured(origin), guessed, None), notices=(notice,))
     if cut_maker == "server" and is_picture(guessed) and sizes:
         plan = _plan(() if cuts is True else sizes, options, require_cuts)
-        return replace(_parcel(await measured(origin), guessed, None), cut_plan=plan)
+        return replace(_contents(await measured(origin), guessed, None), cut_plan=plan)
     look = _way_to_look(guessed, content_type, sizes, preview_at, options)
     if look is None:
         if require_cuts:
             raise CutsRefused("CUTS_NOT_POSSIBLE", f"no cuts can be made of {guessed}: {WITHOUT_CUTS}")
-        return _parcel(await measured(origin), guessed, None)
+        return _contents(await measured(origin), guessed, None)
     try:
         async with asyncio.TaskGroup() as group:
             source = group.create_task(measured(origin))
             looking = group.create_task(asyncio.to_thread(_looked, look, origin))
     except ExceptionGroup as group_error:
         raise first(group_error) from group_error
-    looks = looking.result()
-    if isinstance(looks, Looks):
-        return _parcel(source.result(), content_type or looks.content_type, looks)
-    notice = _notice(looks, "a preview" if is_video(guessed) else "cuts", require_cuts)
-    return replace(_parcel(source.result(), guessed, None), notices=(notice,))
+    appearance = looking.result()
+    if isinstance(appearance, Appearance):
+        return _contents(source.result(), content_type or appearance.content_type, appearance)
+    notice = _notice(appearance, "a preview" if is_video(guessed) else "cuts", require_cuts)
+    return replace(_contents(source.result(), guessed, None), notices=(notice,))
 
 
-def _looked(look: Callable[[Path | bytes], Looks], origin: Path | bytes) -> Looks | MediaRefused:
+def _looked(look: Callable[[Path | bytes], Appearance], origin: Path | bytes) -> Appearance | MediaRefused:
     """Returns what is to be seen, or why nothing is: the file itself goes in all the same."""
     try:
         return look(origin)
@@ -155,8 +155,8 @@ def _way_to_look(
     sizes: Sequence[CutSize],
     preview_at: timedelta | None,
     options: CutOptions,
-) -> Callable[[Path | bytes], Looks] | None:
-    """Returns what looks into a file of that type, None when nothing is to be seen or to be made of it."""
+) -> Callable[[Path | bytes], Appearance] | None:
+    """Returns what appearance into a file of that type, None when nothing is to be seen or to be made of it."""
     if is_video(guessed):
         return partial(_video, guessed, sizes, preview_at, options) if sizes or preview_at is not None else None
     if is_picture(guessed) and sizes:
@@ -164,17 +164,19 @@ def _way_to_look(
     return None
 
 
-def _picture(content_type: str | None, sizes: Sequence[CutSize], options: CutOptions, origin: Path | bytes) -> Looks:
+def _picture(
+    content_type: str | None, sizes: Sequence[CutSize], options: CutOptions, origin: Path | bytes
+) -> Appearance:
     picture = make_cuts(origin, sizes, content_type=content_type, options=options)
-    return Looks(picture.content_type, picture.width_px, picture.height_px, picture.color, picture.cuts)
+    return Appearance(picture.content_type, picture.width_px, picture.height_px, picture.color, picture.cuts)
 
 
 def _video(
     content_type: str, sizes: Sequence[CutSize], at: timedelta | None, options: CutOptions, origin: Path | bytes
-) -> Looks:
+) -> Appearance:
     video = make_preview(origin, sizes, at=at, options=options)
     beside = (video.still, *video.cuts)
-    return Looks(content_type, video.width_px, video.height_px, video.color, beside, video.duration)
+    return Appearance(content_type, video.width_px, video.height_px, video.color, beside, video.duration)
 
 
 def first(group: ExceptionGroup[Exception]) -> Exception:
@@ -185,7 +187,7 @@ def first(group: ExceptionGroup[Exception]) -> Exception:
     return error
 
 
-def _parcel(source: Source, content_type: str, looks: Looks | None) -> Parcel:
+def _contents(source: Source, content_type: str, appearance: Appearance | None) -> Contents:
     promises = [
         VariantPromise(
             name=ORIGINAL,
@@ -193,12 +195,12 @@ def _parcel(source: Source, content_type: str, looks: Looks | None) -> Parcel:
             size_bytes=source.size_bytes,
             sha256=source.sha256,
             promises_parts=True,
-            width_px=looks.width_px if looks else 0,
-            height_px=looks.height_px if looks else 0,
+            width_px=appearance.width_px if appearance else 0,
+            height_px=appearance.height_px if appearance else 0,
         )
     ]
     sources = {ORIGINAL: source}
-    for cut in looks.beside if looks else ():
+    for cut in appearance.beside if appearance else ():
         stored = Source.of(cut.data)
         sources[cut.name] = stored
         promises.append(
@@ -212,6 +214,6 @@ def _parcel(source: Source, content_type: str, looks: Looks | None) -> Parcel:
                 height_px=cut.height_px,
             )
         )
-    if looks is None:
-        return Parcel(tuple(promises), sources)
-    return Parcel(tuple(promises), sources, looks.color, looks.duration)
+    if appearance is None:
+        return Contents(tuple(promises), sources)
+    return Contents(tuple(promises), sources, appearance.color, appearance.duration)

@@ -15,7 +15,7 @@ from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.model.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import Failure, Upload, VariantPromise
-from assetlane_server.uploads.cutting import CutOutcome, CutRoom
+from assetlane_server.uploads.server_cuts import CutOutcome, ServerCuts
 
 CUTS = {"small": b"a small picture", "medium": b"a medium picture"}
 ORIGINAL = b"\xff\xd8\xff the original"
@@ -67,7 +67,7 @@ class Cutter:
 
 
 class Records:
-    """What CutRoom needs of SweepRecords; outlives a server, as the ledger does."""
+    """What ServerCuts needs of SweepRecords; outlives a server, as the ledger does."""
 
     def __init__(self) -> None:
         self.timeouts: dict[str, int] = {}
@@ -94,9 +94,9 @@ class Bench:
     records: Records
     upload: Upload
 
-    def room(self, **limits: object) -> CutRoom:
+    def room(self, **limits: object) -> ServerCuts:
         """Another server's, or the same one's after a restart."""
-        return CutRoom(
+        return ServerCuts(
             cutter=self.cutter,
             store=self.store,
             records=self.records,  # type: ignore[arg-type]  # the part of it that is used

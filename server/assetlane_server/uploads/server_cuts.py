@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from assetlane_server.concurrency.gathering import all_at_once
-from assetlane_server.model.asset import StoredObject, difference
 from assetlane_server.model.content_headers import cache_control, content_disposition
 from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
 from assetlane_server.model.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
+from assetlane_server.model.proof import StoredObject, difference
 from assetlane_server.model.upload import WORK_LEASE, Failure, Notice, Upload, VariantPromise
 from assetlane_server.ports.cut_picture import CutPicture
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -39,7 +39,7 @@ class CutOutcome:
     notices: tuple[Notice, ...] = ()
 
 
-class CutRoom:
+class ServerCuts:
     """Where the cuts of one server's uploads are made."""
 
     def __init__(

@@ -9,8 +9,8 @@ from tests.memory.object_store import MemoryObjectStore
 from tests.memory.site import BYTES, Site
 from tests.uploads.samples import NOW
 
-from assetlane_server.model.asset import StoredObject
 from assetlane_server.model.errors import LedgerUnavailable, VariantsMissing, WrongStatus
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Status, VariantPromise
 from assetlane_server.uploads.access import UNRESTRICTED
 
@@ -69,7 +69,7 @@ async def test_a_broken_promise_is_one_update_too() -> None:
     site = Site(ledger)
     png = VariantPromise("original", "image/png", len(BYTES))
     upload = await site.uploaded(variants=(png,))
-    failed = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    failed = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert failed.failure is not None
     assert failed.failure.reason == "CONTENT_TYPE_MISMATCH"
     assert ledger.written == ["insert INITIALIZED", "advance to FAILED"]
@@ -83,7 +83,7 @@ async def test_what_is_not_there_changes_nothing() -> None:
     site = Site(ledger)
     upload, _ = await site.request()
     with pytest.raises(VariantsMissing):
-        await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+        await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert ledger.written == ["insert INITIALIZED"]
 
 
@@ -96,10 +96,10 @@ async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
     assert await site.put(targets[0]) == 200
     store.let.clear()
     store.has_looked.clear()
-    completing = asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED))
+    completing = asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED))
     async with asyncio.timeout(LIMIT_S):
         await store.has_looked.wait()
-        await site.broker.cancel_upload(upload.upload_id, UNRESTRICTED)
+        await site.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
         store.let.set()
         with pytest.raises(WrongStatus, match="CANCELLED"):
             await completing
@@ -113,7 +113,7 @@ async def test_two_servers_that_complete_at_once_come_to_the_same_end() -> None:
     other = Site(site.records, site.store)
     upload = await site.uploaded()
     ends = await asyncio.gather(
-        *(server.broker.complete_upload(upload.upload_id, UNRESTRICTED) for server in (site, other))
+        *(server.completions.complete_upload(upload.upload_id, UNRESTRICTED) for server in (site, other))
     )
     assert ends[0] == ends[1] == await site.stored(upload)
     assert [change.status for change in ends[0].history] == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
@@ -125,11 +125,11 @@ async def test_a_completion_that_could_not_be_written_can_be_repeated() -> None:
     upload = await site.uploaded()
     site.records.is_writable = False
     with pytest.raises(LedgerUnavailable):
-        await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+        await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     site.records.is_writable = True
-    done = await site.broker.complete_upload(upload.upload_id, UNRESTRICTED)
+    done = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert done.status is Status.COMPLETED
-    assert await site.broker.complete_upload(upload.upload_id, UNRESTRICTED) == done
+    assert await site.completions.complete_upload(upload.upload_id, UNRESTRICTED) == done
 
 
 async def test_a_call_that_joins_work_begun_before_its_put_ended_completes() -> None:
@@ -138,10 +138,10 @@ async def test_a_call_that_joins_work_begun_before_its_put_ended_completes() -> 
     site = Site(store=store)
     upload, targets = await site.request()
     async with asyncio.timeout(LIMIT_S):
-        early = asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED))
+        early = asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED))
         await store.has_looked.wait()  # and has found nothing
         assert await site.put(targets[0]) == 200
-        late = [asyncio.create_task(site.broker.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)]
+        late = [asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)]
         await asyncio.sleep(0)
         store.let.set()
         with pytest.raises(VariantsMissing):

@@ -17,7 +17,7 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Lanes:
+class UrlSigner:
     """Derives URLs, never stores them: the same record gives the same URL to everybody.
 
     Only the download URLs of public assets change with the time: at the start of each UTC day.

@@ -9,10 +9,11 @@ import pytest
 from tests.objects.settings import SETTINGS
 from tests.uploads.samples import NOW, PICTURE, QUARTER, requested
 
-from assetlane_server.model.asset import StoredObject, asset_of
+from assetlane_server.model.asset import asset_of
+from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import Asset
 from assetlane_server.objects.s3.store import S3ObjectStore
-from assetlane_server.uploads.lanes import Lanes
+from assetlane_server.uploads.url_signer import UrlSigner
 
 DAY = timedelta(days=1)
 MORNING = datetime(2026, 11, 22, tzinfo=UTC)
@@ -36,10 +37,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def lanes(clock: Clock) -> AsyncIterator[Lanes]:
+async def signer(clock: Clock) -> AsyncIterator[UrlSigner]:
     """Signs for a store that nobody asks."""
     async with S3ObjectStore.open(SETTINGS) as store:
-        yield Lanes(store, clock.now)
+        yield UrlSigner(store, clock.now)
 
 
 def asset(expiration_hours: float) -> Asset:
@@ -53,26 +54,26 @@ def query_of(url: str) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query).items()}
 
 
-async def test_public_download_urls_change_once_a_day(lanes: Lanes, clock: Clock) -> None:
+async def test_public_download_urls_change_once_a_day(signer: UrlSigner, clock: Clock) -> None:
     """The same for everybody from the first to the last instant of a UTC day, wherever the server stands."""
     public = asset(0)
     clock.time = MORNING
-    first = lanes.read_urls(public)
+    first = signer.read_urls(public)
     for later in (MORNING + timedelta(seconds=1), MORNING + DAY - timedelta(microseconds=1)):
         clock.time = later
-        assert lanes.read_urls(public) == first
+        assert signer.read_urls(public) == first
         clock.time = later.astimezone(timezone(timedelta(hours=-11)))
-        assert lanes.read_urls(public) == first
+        assert signer.read_urls(public) == first
     clock.time = MORNING + DAY
-    next_day = lanes.read_urls(public)
+    next_day = signer.read_urls(public)
     assert next_day.urls == first.urls
     assert not set(next_day.download_urls) & set(first.download_urls)
 
 
-async def test_public_download_urls_live_at_least_six_days(lanes: Lanes, clock: Clock) -> None:
+async def test_public_download_urls_live_at_least_six_days(signer: UrlSigner, clock: Clock) -> None:
     """Also one that is given out in the last instant of its day."""
     clock.time = MORNING + DAY - timedelta(microseconds=1)
-    urls = lanes.read_urls(asset(0))
+    urls = signer.read_urls(asset(0))
     assert urls.expire_time is None
     for url in urls.download_urls:
         query = query_of(url)
@@ -80,25 +81,25 @@ async def test_public_download_urls_live_at_least_six_days(lanes: Lanes, clock: 
         assert MORNING + 7 * DAY - clock.time >= 6 * DAY
 
 
-async def test_private_urls_stay_until_a_refresh(lanes: Lanes, clock: Clock) -> None:
+async def test_private_urls_stay_until_a_refresh(signer: UrlSigner, clock: Clock) -> None:
     """Whatever the time is; both kinds end with the asset's own instant, and say so to caches."""
     private = asset(24)
-    first = lanes.read_urls(private)
+    first = signer.read_urls(private)
     clock.time = NOW + timedelta(hours=23)
-    assert lanes.read_urls(private) == first
+    assert signer.read_urls(private) == first
     assert first.expire_time == private.expire_time
     for url in (*first.urls, *first.download_urls):
         query = query_of(url)
         assert (query["X-Amz-Date"], query["X-Amz-Expires"]) == ("20261121T120000Z", "86400")
         assert query["response-expires"] == "Sun, 22 Nov 2026 12:00:00 GMT"
-    refreshed = lanes.read_urls(private.refreshed(NOW + timedelta(seconds=1)))
+    refreshed = signer.read_urls(private.refreshed(NOW + timedelta(seconds=1)))
     assert not {*refreshed.urls, *refreshed.download_urls} & {*first.urls, *first.download_urls}
 
 
-async def test_a_download_url_names_the_file(lanes: Lanes) -> None:
+async def test_a_download_url_names_the_file(signer: UrlSigner) -> None:
     """A cut after its file; the URL that shows it says nothing."""
     for hours in (0, 24):
-        urls = lanes.read_urls(asset(hours))
+        urls = signer.read_urls(asset(hours))
         names = [query_of(url)["response-content-disposition"] for url in urls.download_urls]
         assert names == ['attachment; filename="beach.jpg"', 'attachment; filename="beach-small.jpg"']
         assert not any("response-content-disposition" in url for url in urls.urls)
