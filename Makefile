@@ -76,7 +76,7 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
-	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-simulation: setup  ## 30,000 schedules of servers, clients and faults in one process and virtual time (SCHEDULES=…; SEED=… replays one)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),30000))
