@@ -54,6 +54,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	$(BIN)/python protos/reference.py --check
 	$(BIN)/python protos/openapi.py --check
 	$(BIN)/python protos/descriptor.py --check
+	$(BIN)/python protos/state_table.py --check
 	$(BIN)/pytest -q tests/test_docs.py tests/test_readme.py tests/test_words.py
 	@$(BIN)/python web/gallery/check_built.py
 
@@ -80,6 +81,9 @@ test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test
 
 test-simulation: setup  ## 30,000 schedules of servers, clients and faults in one process and virtual time (SCHEDULES=…; SEED=… replays one)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),30000))
+
+test-mutants: setup  ## the simulation on a hundred small wrong changes of the server: prints which it catches (ARGS="--schedules 300 NAME …")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 test-stores: setup  ## contract tests and journeys on versitygw, ministack and MinIO (STORES="minio …"; ARGS=… for pytest)
 	$(BIN)/python -m tests.stores $(STORES) $(if $(ARGS),-- $(ARGS))
@@ -137,6 +141,9 @@ proto: setup  ## generate the typed stubs, docs/api.md, docs/openapi.json and, w
 	$(BIN)/python protos/descriptor.py
 	if command -v go > /dev/null; then cd examples/go && PATH="$$PATH:$(CURDIR)/$(BIN)" go generate .; fi
 	if command -v npm > /dev/null; then $(MAKE) --no-print-directory web-proto; fi
+
+state-table: setup  ## write the table of an upload's life into docs/how-it-works.md
+	$(BIN)/python protos/state_table.py
 
 released-proto: setup  ## remember protos/ as the released contract that `make check` compares with
 	$(BIN)/buf build protos -o protos/released.binpb

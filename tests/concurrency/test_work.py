@@ -207,3 +207,21 @@ async def test_a_caller_that_is_cancelled_ends_all_of_them(together: object) -> 
         await task
     await asyncio.sleep(0)
     assert sorted(scene.ended) == ["one cancelled", "two cancelled"]
+
+
+async def test_a_call_right_at_the_end_of_a_task_is_not_given_its_refusal() -> None:
+    """It begins after the task has ended, and before the task is forgotten."""
+    work: Work[str] = Work()
+    calls: list[asyncio.Task[str]] = []
+
+    async def found() -> str:
+        return "found"
+
+    async def missing() -> str:
+        stale = (VariantsMissing,)
+        calls.append(asyncio.create_task(work.run("key", found, stale=stale)))  # its first step follows this last one
+        raise VariantsMissing(["original"])
+
+    with pytest.raises(VariantsMissing):
+        await work.run("key", missing)
+    assert await calls[0] == "found"

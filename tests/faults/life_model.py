@@ -1,9 +1,10 @@
-"""The life of uploads and assets as DESIGN's state table has it. Pure: no store, no clock but the one it is told."""
+"""The life of uploads and assets, by the server's state table. Pure: no store, no clock but the instant it is given."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from assetlane_server.model.state_table import NEXT, Status
 from assetlane_server.model.upload import DELETED_KEPT_FOR, LONGEST_PUT, SWEEP_MARGIN, WORK_LEASE
 
 
@@ -30,7 +31,7 @@ class Life:
     deadline: datetime
     targets_end: datetime
     kept_for: timedelta
-    status: str = "INITIALIZED"
+    status: Status = Status.INITIALIZED
     ended: datetime | None = None
     ledger: Ledger = Ledger.NOTHING
     asset_sweep: datetime | None = None
@@ -48,6 +49,13 @@ class Life:
         """RequestUpload again."""
         if self.status == "INITIALIZED":
             self.targets_end = max(self.targets_end, min(now + lifetime, self.deadline))
+
+    def _move(self, *path: Status) -> None:
+        """Takes on these statuses, one after the other, but for the one that it has."""
+        for status in path:
+            if status is not self.status:
+                assert status in NEXT[self.status], f"{self.status} cannot become {status}"
+                self.status = status
 
     def may_put(self, now: datetime) -> bool:
         """Whether its newest write URL still lives."""
@@ -70,10 +78,11 @@ class Life:
             return "VARIANTS_MISSING"
         if self.status in ("INITIALIZED", "UPLOADED"):
             if self.stored is Stored.PROMISED:
-                self.status = "COMPLETED"
+                self._move(Status.UPLOADED, Status.COMPLETED)
                 self.ledger, self.refreshed = Ledger.THERE, now
             else:
-                self.status, self.stored = "FAILED", Stored.NOTHING
+                self._move(Status.UPLOADED, Status.FAILED)
+                self.stored = Stored.NOTHING
             self.ended = now
         return self.status
 
@@ -81,10 +90,11 @@ class Life:
         """CancelUpload; answers like `complete`."""
         if not self.has_record:
             return "UPLOAD_NOT_FOUND"
-        if self.status not in ("INITIALIZED", "CANCELLED"):
+        if self.status is not Status.CANCELLED and Status.CANCELLED not in NEXT.get(self.status, ()):
             return f"UPLOAD_{self.status}"
         if self.status == "INITIALIZED":
-            self.status, self.ended = "CANCELLED", now
+            self._move(Status.CANCELLED)
+            self.ended = now
         self.stored = Stored.NOTHING
         return self.status
 
@@ -106,7 +116,8 @@ class Life:
 
     def die_uploaded(self, now: datetime) -> None:
         """A server died in CompleteUpload after it had written UPLOADED."""
-        self.status, self.uploaded = "UPLOADED", now
+        self._move(Status.UPLOADED)
+        self.uploaded = now
 
     def settle(self, now: datetime) -> None:
         """The sweepers have done all that had come up by now."""
@@ -116,7 +127,8 @@ class Life:
             if self.stored is not Stored.NOTHING:
                 self.complete(now)
             elif now >= self.deadline + SWEEP_MARGIN:
-                self.status, self.ended = "EXPIRED", now
+                self._move(Status.EXPIRED)
+                self.ended = now
         if self.has_record and self.ended is not None and self.status != "COMPLETED":
             if now >= max(self.ended, self.targets_end) + SWEEP_MARGIN:
                 self.stored = Stored.NOTHING

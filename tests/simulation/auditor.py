@@ -17,6 +17,9 @@ from assetlane_server.model.state_table import FINAL, NEXT
 from assetlane_server.model.upload import DELETED_KEPT_FOR, Asset, Upload
 
 MOST_WRITES_A_SECOND: Final = 400  # of all servers together; more is a loop that nobody waits in
+# Of uploads whose clients did what they promised, or sent a header more.
+_REASONS: Final = frozenset({"ABANDONED", "HEADER_NOT_PROMISED", "IMAGE_BROKEN", "CUTTING_TIMED_OUT"})
+_MILLISECOND: Final = timedelta(milliseconds=1)
 _KEPT_UNKNOWN: Final = "of_a_newer_version"
 
 
@@ -37,7 +40,9 @@ class Auditor:
         self._open_of: Counter[str] = Counter()  # uploads that have not ended, by owner
         self.owned: dict[str, str] = {}  # keys of assets that are there, with their ids
         self._histories: dict[str, list[Any]] = {}  # of every upload that ever was, for what watchers are sent
-        self._assets: dict[str, list[tuple[int, bool]]] = {}  # every revision of an asset, and whether it was deleted
+        # Every revision of an asset, whether it was deleted, and as of when its URLs are signed.
+        self._assets: dict[str, list[tuple[int, bool, datetime]]] = {}
+        self.on_write: Callable[[], None] = lambda: None
 
     def reach(self, situation: str) -> None:
         """See Observer."""
@@ -72,6 +77,7 @@ class Auditor:
         self.check(self._writes <= MOST_WRITES_A_SECOND, "more writes in a second than anybody has work for: it spins")
         if self.lines is not None:
             self.tell(f"{collection}: {_difference(before, after)}")
+        self.on_write()
         if collection == "uploads":
             self._upload_changed(before, after)
         elif collection == "quotas" and after is not None:
@@ -105,6 +111,7 @@ class Auditor:
         if before is not None:
             self._fields_kept(upload_id, before, after)
         if len(history) > len(known):
+            self._check_end(after)
             self._histories[upload_id] = [(entry["revision"], entry["status"]) for entry in history]
             self._count_open(before, after)
         if "asset" in after:
@@ -119,6 +126,23 @@ class Auditor:
         for name in ("targets_expire_time", "targets_signed_at"):
             if name in before:
                 self.check(name in after and after[name] >= before[name], f"{upload_id}: {name} went back")
+
+    def _check_end(self, after: Document) -> None:
+        """An upload ends for a reason."""
+        upload_id, status, last = after["_id"], after["status"], after["history"][-1]
+        if status == "EXPIRED":
+            is_late = self._utc() >= after["expire_time"] - _SLACK
+            self.check(is_late, f"{upload_id}: expired before its deadline")
+        elif status == "FAILED" and last.get("reason") is not None:
+            is_multipart = any("part_size_bytes" in variant for variant in after["variants"])
+            reasons = _REASONS | ({"VARIANT_LOST", "PARTS_REFUSED"} if is_multipart else set())
+            self.check(last["reason"] in reasons, f"{upload_id}: FAILED with {last['reason']}, which nobody caused")
+
+    def multipart_aborted(self, multipart_id: str) -> None:
+        """Is called before a multipart upload is aborted."""
+        for document in self.uploads.values():
+            if document["status"] == "INITIALIZED" and multipart_id in document.get("multipart_ids", {}).values():
+                self.fail(f"{document['_id']}: its multipart upload was aborted while parts are sent")
 
     def _count_open(self, before: Document | None, after: Document) -> None:
         was_open = before is not None and before["status"] not in FINAL
@@ -136,7 +160,7 @@ class Auditor:
         self.check(("listed_in" in after) == (not is_deleted), f"{upload_id}: listed, and deleted or not")
         keys = [variant["key"] for variant in asset["variants"]]
         if not known:
-            self._assets[upload_id] = [(asset["revision"], is_deleted)]
+            self._assets[upload_id] = [(asset["revision"], is_deleted, asset["refresh_time"])]
             for variant in asset["variants"]:
                 stored = self.objects.get(variant["key"])
                 self.check(stored is not None, f"{upload_id}: COMPLETED, and {variant['key']} is not in the store")
@@ -151,7 +175,10 @@ class Auditor:
             there = {variant["name"] for variant in asset["variants"]}
             self.check(promised <= there, f"{upload_id}: COMPLETED without {promised - there}")
             return
-        if asset["revision"] != known["revision"]:
+        if asset["revision"] == known["revision"]:
+            is_same = asset.get("change_ids") == known.get("change_ids")
+            self.check(is_same, f"{upload_id}: its asset changed twice with one revision")
+        else:
             self.check(asset["revision"] == known["revision"] + 1, f"{upload_id}: its asset skipped a revision")
             self.check("delete_time" not in known, f"{upload_id}: its deleted asset changed")
             self.check(
@@ -159,7 +186,7 @@ class Auditor:
                 f"{upload_id}: its asset_route is not its asset's",
             )
             self.check(asset["refresh_time"] >= known["refresh_time"], f"{upload_id}: its refresh time went back")
-            self._assets[upload_id].append((asset["revision"], is_deleted))
+            self._assets[upload_id].append((asset["revision"], is_deleted, asset["refresh_time"]))
             if is_deleted:
                 for key in keys:
                     self.owned.pop(key, None)
@@ -222,12 +249,17 @@ class Auditor:
             f"{upload.upload_id}: a caller was told {told}, not {stored}",
         )
         self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
+        if upload.targets_expire_time is not None:
+            self.check(
+                document["targets_expire_time"] >= upload.targets_expire_time - _MILLISECOND,
+                f"{upload.upload_id}: URLs were handed out that live longer than its record says",
+            )
 
     def acknowledged_asset(self, asset: Asset) -> None:
         """A caller was told that an asset has this revision."""
         known = self._assets.get(asset.asset_id, [])
         self.check(
-            (asset.revision, asset.is_deleted) in known,
+            (asset.revision, asset.is_deleted, asset.refresh_time) in known,
             f"{asset.asset_id}: a caller was told asset revision {asset.revision}, there are {known}",
         )
 

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from tests.simulation.server import ConnectionLost, SimServer, SimWatch
+from tests.simulation.server import KEY, ConnectionLost, SimServer, SimWatch
 from tests.simulation.store import Body, png, send
 
 from assetlane_server.model.admission import UploadRequest
@@ -15,6 +16,7 @@ from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.cut_plan import CutPlan, CutSize
 from assetlane_server.model.errors import (
     AssetNotFound,
+    InvalidRequest,
     LedgerUnavailable,
     PartitionNotFound,
     QuotaExceeded,
@@ -29,7 +31,9 @@ from assetlane_server.model.errors import (
 from assetlane_server.model.parts import PartPromise, part_bytes
 from assetlane_server.model.presigned import WriteTarget
 from assetlane_server.model.progress import Progress
-from assetlane_server.model.upload import Asset, Status, Upload, VariantPromise
+from assetlane_server.model.resume_token import TOKEN_LIFETIME, Position, resume_token
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -82,6 +86,26 @@ class Person:
 
 
 @dataclass
+class BackEnd(Person):
+    """A service caller that acts for one user."""
+
+    kind: CallerKind = CallerKind.SERVICE
+    acts_for: str = "ada"
+
+    def may_read(self, partition: str) -> bool:
+        """See Access."""
+        return partition == f"user/{self.acts_for}"
+
+    def acting_for(self, uid: str) -> Self | None:
+        """See Access."""
+        return self if uid == self.acts_for else None
+
+    def may_handle(self, upload: Upload) -> bool:
+        """See Access."""
+        return upload.uid == self.acts_for
+
+
+@dataclass
 class Sending:
     """One thing to upload, and what is known of it."""
 
@@ -90,6 +114,7 @@ class Sending:
     upload_id: str = ""
     revision: int = 0  # the highest that somebody was told of
     targets: tuple[WriteTarget, ...] = ()
+    is_sent: bool = False  # every byte of it is in the store
     is_completed: bool = False
     is_given_up: bool = False  # its deletion was asked for
     is_deleted: bool = False  # and done
@@ -129,6 +154,9 @@ class Device:
         await sending.opened.wait()
         deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
             self._complete,
+            self._delete,
+            self._refresh,
+            self._delete_and_send,
             self._request,
             self._cancel,
             self._refresh,
@@ -150,6 +178,7 @@ class Device:
         sending, auditor = self.sending, self._world.auditor
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
+        known = sending.revision if sending.request.request_id else 0
         try:
             answer = await self._repeated(lambda server: server.requests.request_upload(sending.request, self._person))
         except QuotaExceeded:
@@ -167,6 +196,9 @@ class Device:
             sending.revision, sending.is_completed, sending.is_deleted = 0, False, False
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
+            auditor.check(
+                upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+            )
         self._told(upload)
         if upload.status is Status.INITIALIZED:
             sending.targets = targets
@@ -182,6 +214,7 @@ class Device:
                 continue
             headers = ("content-encoding",) if self._world.pick(12) == 11 else ()
             are_sent &= await self._put(lambda target=target: target.single_put, body, headers)  # type: ignore[misc]
+        sending.is_sent |= are_sent and bool(sending.targets)
         return are_sent and bool(sending.targets)
 
     async def _put(self, request: Callable[[], Any], body: Body, headers: tuple[str, ...] = ()) -> bool:
@@ -237,10 +270,15 @@ class Device:
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        was_sent = sending.is_sent
         try:
             upload = await self._repeated(call)
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
+            auditor.tell(f"{sending.upload_id}: variants are missing, {was_sent=}")
+            document = self._world.mongo.collections["uploads"].get(sending.upload_id)
+            is_open = document is not None and document["status"] == "INITIALIZED"
+            auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
         except WrongStatus as refusal:
             auditor.reach(f"a completion found {refusal.reason}")
             auditor.check(
@@ -277,6 +315,7 @@ class Device:
     async def _cancel(self) -> None:
         sending, auditor = self.sending, self._world.auditor
         sending.is_given_up = True
+        began = self._world.utc()
         try:
             upload = await self._repeated(lambda server: server.uploads.cancel_upload(sending.upload_id, self._person))
         except WrongStatus as refusal:
@@ -288,6 +327,7 @@ class Device:
                 auditor.check(upload.status is Status.CANCELLED, f"a cancellation returned {upload.status}")
                 auditor.check(not sending.is_completed, f"{sending.upload_id}: COMPLETED, and then cancelled")
                 self._told(upload)
+                self._must_be_empty(began)
 
     async def _look(self) -> None:
         sending, auditor = self.sending, self._world.auditor
@@ -340,6 +380,13 @@ class Device:
             if answer:
                 sending.is_deleted = True
 
+    async def _delete_and_send(self) -> None:
+        """Sends it again when its asset is gone and was swept, through URLs that still live."""
+        await self._delete()
+        await asyncio.sleep(150.0)
+        if self.sending.is_deleted:
+            await self._send()
+
     async def _list(self) -> None:
         """Whatever was completed before the call and is not given up is in the lists."""
         world, sending, person = self._world, self.sending, self._person
@@ -374,7 +421,7 @@ class Device:
 
     async def _pry(self) -> None:
         """Asks for what is another's: it is not to be found."""
-        world, sending = self._world, self.sending
+        world, sending, person = self._world, self.sending, self._person
         stranger = Person("stranger")
         asks: list[Callable[[SimServer], Coroutine[Any, Any, object]]] = [
             lambda server: server.uploads.get_upload(sending.upload_id, stranger),
@@ -391,12 +438,39 @@ class Device:
                 lambda server: server.assets.delete_asset(sending.upload_id, stranger),
                 lambda server: server.assets.list_assets(sending.request.asset_partition, 10, "", stranger),
             ]
+        asks.append(lambda server: _first(server.asset_watches.watch("team/all", self._forged(), person)))
+        asks.append(lambda server: _first(server.asset_watches.watch(person.partition, self._foreign(), person)))
+        private = sending.request.asset_partition != "team/all"
+        asks.append(lambda server: _first(server.upload_watches.watch_upload(sending.upload_id, 0, stranger)))
+        if private:
+            asks.append(
+                lambda server: _first(server.asset_watches.watch(sending.request.asset_partition, "", stranger))
+            )
+        if person.uid != "ada":
+            back_end = BackEnd(None)
+            asks = [
+                *asks,
+                lambda server: server.uploads.get_upload(sending.upload_id, back_end),
+                lambda server: _others(server, sending.request.session_id, back_end),
+            ]
         try:
             answer = await self._repeated(asks[world.pick(len(asks))])
+        except InvalidRequest:
+            world.auditor.reach("a token that is not right was refused")
+        except (WrongStatus, VariantsMissing) as refusal:
+            world.auditor.fail(f"a stranger was told {refusal}")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
             world.auditor.reach("a stranger was refused")
         else:
             world.auditor.check(answer in (None, ([], "")), f"a stranger was told {answer}")
+
+    def _forged(self) -> str:
+        """Returns a resume token that no server made."""
+        return resume_token(TokenSigner(b"a key of nobody"), "team/all", Position(LedgerTime(1)))
+
+    def _foreign(self) -> str:
+        """Returns a resume token of another partition."""
+        return resume_token(TokenSigner(KEY), "team/all", Position(LedgerTime(1)))
 
     # How it keeps account
 
@@ -408,6 +482,13 @@ class Device:
             auditor.acknowledged(upload)
         if upload.status is Status.COMPLETED:
             sending.is_completed = True
+
+    def _must_be_empty(self, began: datetime) -> None:
+        """Nothing is in the store of what was there before."""
+        for key, stored in self._world.store.objects.items():
+            is_its = f"/{self.sending.upload_id}/" in key
+            if is_its and stored.modify_time < began and not self._world.faults.request:
+                self._world.auditor.fail(f"{key} was to be deleted, and is there")
 
     def _must_be_gone(self) -> None:
         self._world.auditor.check(self._is_gone(), f"{self.sending.upload_id} is not found")
@@ -434,6 +515,19 @@ class Device:
         return None
 
 
+async def _others(server: SimServer, session_id: str, access: BackEnd) -> tuple[list[Upload], str]:
+    """Returns what a back end is shown of users that it does not act for."""
+    uploads, _ = await server.uploads.list_uploads(
+        uid="", session_id=session_id, statuses=(), size=10, token="", access=access
+    )
+    return [upload for upload in uploads if upload.uid != access.acts_for], ""
+
+
+async def _first(events: AsyncGenerator[T]) -> T:
+    async with aclosing(events):
+        return await anext(events)
+
+
 async def _done(work: Coroutine[Any, Any, None]) -> bool:
     await work
     return True
@@ -446,6 +540,7 @@ class Watcher:
         self._world = world
         self._person = person
         self._is_over = False
+        self._read_at = world.utc()  # since then it has read quickly
         self.resumptions = 0
 
     @property
@@ -475,7 +570,7 @@ class Watcher:
             if self.resumptions and not server.hub._live.is_set():
                 world.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
-            left = world.pick(12)  # events after which it hangs up; 0: never
+            left = world.pick(6)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
@@ -487,10 +582,13 @@ class Watcher:
                     self._take(event)
                     world.check_mailboxes(server)
                     left -= 1
+                    if world.is_ending:
+                        continue  # it reads all that is left
                     if left == 0:
                         break
                     if world.pick(6) == 5:
-                        await asyncio.sleep(2.0)  # a slow reader
+                        await asyncio.sleep((2.0, 200.0)[world.pick(2)])  # a slow reader
+                        self._read_at = world.utc()
             except StopAsyncIteration:
                 self._is_over = True
             except TRY_AGAIN:
@@ -500,14 +598,14 @@ class Watcher:
             finally:
                 watch.cancel()
             self.resumptions += 1
-            if world.pick(6) == 5:
+            if world.pick(6) == 5 and not world.is_ending:
                 await asyncio.sleep(60.0)
             await world.think()
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
         is_content = isinstance(event, Upload) or (isinstance(event, AssetNews) and event.asset is not None)
-        if is_content and revoked_at is not None and self._world.utc() > revoked_at + _UNSEEN_AFTER:
+        if is_content and revoked_at is not None and self._world.utc() > max(revoked_at, self._read_at) + _UNSEEN_AFTER:
             self._world.auditor.fail("a watch goes on a minute after its right was taken away")
 
 
@@ -622,7 +720,8 @@ class PartitionWatcher(Watcher):
         self._seen: dict[str, tuple[int, bool]] = {}
         self._seen_now: dict[str, int] = {}  # in this watch
         self._is_synced = False
-        self._began_at = world.utc()
+        self._token_time = world.utc()
+        self._is_token_old = False
 
     @property
     def is_up_to_date(self) -> bool:
@@ -644,12 +743,15 @@ class PartitionWatcher(Watcher):
         if not self._token:
             self._seen.clear()
         self._seen_now = {}
-        self._began_at = self._world.utc()
+        # As the server sees it, whose stream may not have said yet that days have gone by.
+        age_s = (server.hub._taken_until >> 32) - self._token_time.timestamp()
+        self._is_token_old = bool(self._token) and age_s > TOKEN_LIFETIME.total_seconds() + 3600
         return server.asset_watches.watch(self._partition, self._token, self._person)
 
     def _take(self, event: Any) -> None:
         auditor = self._world.auditor
-        self._token = event.resume_token
+        auditor.check(not self._is_token_old, "a resume token was taken that is too old")
+        self._token, self._token_time, self._is_token_old = event.resume_token, self._world.utc(), False
         if event.kind is News.SYNCED:
             self._is_synced = True
         asset = event.asset

@@ -387,11 +387,15 @@ class SimCollection:
         ]
         is_faulty = loop.flip(2 * self._link.faults.request, FAULT)
         flaw = loop.choose(3, FAULT) if is_faulty else 0
+        is_rolled_back = flaw == 2 and loop.choose(2, FAULT) == 1  # by a primary that was not in the majority
 
         def apply() -> Any:
             matched, errors = 0, []
             for index, (query, content) in enumerate(writes):
                 if flaw == 1 and loop.choose(2, FAULT):
+                    continue
+                if is_rolled_back:
+                    matched += query is not None and mongo.find(self.name, query, (), 1) != []
                     continue
                 try:
                     if query is None:
@@ -401,7 +405,7 @@ class SimCollection:
                 except DuplicateKeyError:
                     mongo.auditor.reach("a bulk write met a duplicate key")
                     errors.append({"index": index, "code": _DUPLICATE, "errmsg": "duplicate key"})
-            if matched + len(errors) + sum(query is None for query, _ in writes) < len(writes):
+            if not is_rolled_back and matched + len(errors) + sum(query is None for query, _ in writes) < len(writes):
                 mongo.auditor.reach("a bulk write lost a race")
             if flaw == 1:
                 mongo.auditor.reach("a bulk write was half applied, and the answer lost")

@@ -83,7 +83,8 @@ class Link:
             if loop.flip(self.faults.request, FAULT):
                 await self._go_wrong(what, apply, is_write=is_write)
             result = apply()
-            await self._travel()
+            if delay_s := _DELAYS_S[loop.choose(len(_DELAYS_S), FAULT)]:
+                await asyncio.sleep(delay_s)
         finally:
             self.under_way -= 1
         await self.alive()

@@ -38,8 +38,8 @@ from assetlane_server.uploads.upload_watches import UploadWatches
 T = TypeVar("T")
 MIB: Final = 1024**2
 SWEEP_INTERVAL: Final = timedelta(seconds=30)
-HEARTBEAT: Final = timedelta(seconds=20)
 CLAIM_LEASE: Final = timedelta(seconds=90)
+KEY: Final = b"a key of every server"
 SLOTS: Final = 2  # of a mailbox for many records
 SESSION_UPLOADS: Final = 2  # of a session that are read at once
 TERMS: Final = Terms(
@@ -65,6 +65,7 @@ class Surroundings:
     observer: Observer
     quotas: Quotas
     movers: dict[str, str]  # which server made the newest status change of an upload
+    heartbeat: timedelta
     utc: Callable[[timedelta], datetime]  # the time of a clock that is so much ahead
     monotonic: Callable[[], float]
 
@@ -92,10 +93,10 @@ class SimServer:
             records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc
         )
         self.changes = StatusChanges(records, self.rationing, meter)
-        signer = TokenSigner(b"a key of every server")
+        signer = TokenSigner(KEY)
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
-        self.upload_watches = UploadWatches(uploads=records, hub=self.hub, heartbeat=HEARTBEAT)
-        self.asset_watches = AssetWatches(assets=records, hub=self.hub, signer=signer, heartbeat=HEARTBEAT)
+        self.upload_watches = UploadWatches(uploads=records, hub=self.hub, heartbeat=around.heartbeat)
+        self.asset_watches = AssetWatches(assets=records, hub=self.hub, signer=signer, heartbeat=around.heartbeat)
         cases = use_cases(
             records=records,
             changes=self.changes,
@@ -118,7 +119,7 @@ class SimServer:
         self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
         self.parts, self.assets = cases.parts, cases.assets
         self.sweeper = Sweeper(
-            records=records,
+            records=LeasedRecords(records, around.observer),
             changes=self.changes,
             store=store,
             completions=self.completions,
@@ -216,6 +217,44 @@ class SimServer:
             digits = _DIGITS[value] + digits
         chance = hashlib.sha256(str(self._around.store.next_number()).encode()).digest()
         return digits + "".join(_DIGITS[byte % 32] for byte in chance[:16])
+
+
+class LeasedRecords:
+    """SweepRecords that notice a sweeper that ends what it has not taken before."""
+
+    def __init__(self, records: MongoRecords, observer: Observer) -> None:
+        self._records = records
+        self._observer = observer
+        self._leases: set[tuple[str, datetime | None]] = set()
+
+    async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
+        """See SweepRecords."""
+        return await self._records.uploads_to_sweep(until=until, limit=limit)
+
+    async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
+        """See SweepRecords."""
+        is_taken = await self._records.reschedule_upload(upload, sweep_time, is_swept=is_swept)
+        if is_taken:
+            self._leases.add((upload.upload_id, sweep_time))
+        return is_taken
+
+    async def erase_places(self, upload: Upload, sweep_time: datetime) -> bool:
+        """See SweepRecords."""
+        self._check(upload)
+        return await self._records.erase_places(upload, sweep_time)
+
+    async def count_cut_timeout(self, upload_id: str) -> int:
+        """See SweepRecords."""
+        return await self._records.count_cut_timeout(upload_id)
+
+    async def purge_upload(self, upload: Upload) -> bool:
+        """See SweepRecords."""
+        self._check(upload)
+        return await self._records.purge_upload(upload)
+
+    def _check(self, upload: Upload) -> None:
+        if (upload.upload_id, upload.sweep_time) not in self._leases:
+            self._observer.fail(f"{upload.upload_id}: a sweeper ends what it has not taken")
 
 
 class SimWatch(Generic[T]):

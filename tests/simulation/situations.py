@@ -38,6 +38,7 @@ SITUATIONS: Final = (
     "a watch was sent a deletion",
     "a watch ended because its right was taken away",
     "a stranger was refused",
+    "a token that is not right was refused",
     # Lives of uploads
     "a server died with requests under way",
     "a server died while an upload was UPLOADED",

@@ -78,6 +78,10 @@ class Auditor(Observer):
         """Is called before an object is deleted."""
         raise NotImplementedError
 
+    def multipart_aborted(self, multipart_id: str) -> None:
+        """Is called before a multipart upload is aborted."""
+        raise NotImplementedError
+
 
 class SimStore:
     """The bucket: what all servers and clients share. `now` is its clock."""
@@ -121,6 +125,7 @@ class SimStore:
             return 412
         checksum = body.sha256 if wanted is not None else b""
         self.objects[key] = SimObject(body, request.headers["content-type"], etag, now, checksum, more_headers)
+        self.auditor.tell(f"{key} is stored")
         return 200
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -128,6 +133,7 @@ class SimStore:
         for key in keys:
             if key in self.objects:
                 self.auditor.object_deleted(key)
+                self.auditor.tell(f"{key} is deleted")
                 del self.objects[key]
 
     def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
@@ -261,6 +267,7 @@ class StoreClient:
         def apply() -> None:
             found = self._store.open.get(multipart_id)
             if found is not None and found.promise.key == key:
+                self._store.auditor.multipart_aborted(multipart_id)
                 del self._store.open[multipart_id]
 
         await self._ask("the abortion of a multipart upload", apply, is_write=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -50,6 +51,9 @@ class World:
     def __init__(self) -> None:
         self.loop = current_loop()
         self.is_hurried = False
+        self.is_ending = False
+        self.are_clocks_right = True  # to a few minutes
+        self.is_faultless = False  # so far nothing went wrong
         self.faults = Faults()
         self._past = timedelta(0)  # what was skipped
         quotas = Quotas(
@@ -60,6 +64,7 @@ class World:
         self.auditor.lines = LINES
         self.mongo = SimMongo(self.loop, lambda: self.utc().timestamp(), self.auditor)
         self.store = SimStore(self.loop, self.utc, self.auditor)  # type: ignore[arg-type]  # it is one
+        self.auditor.on_write = self._check_all_mailboxes
         self.auditor.uploads = self.mongo.collections["uploads"]
         self.auditor.objects = self.store.objects
         self.loop.add_invariant(self.auditor.assert_holds, "the auditor")
@@ -71,6 +76,7 @@ class World:
             observer=self.auditor,
             quotas=quotas,
             movers={},
+            heartbeat=timedelta(seconds=(900, 900, 20)[self.pick(3)]),
             utc=lambda ahead: self.utc() + ahead,
             monotonic=lambda: self.loop.time() + self._past.total_seconds(),
         )
@@ -100,7 +106,16 @@ class World:
     def start(self) -> SimServer:
         """Starts a server."""
         self._started += 1
-        return SimServer(self._around, f"server {self._started}", _AHEAD[self.pick(len(_AHEAD))])
+        return SimServer(self._around, f"server {self._started}", self._ahead())
+
+    def _ahead(self) -> timedelta:
+        ahead = _AHEAD[self.pick(len(_AHEAD))]
+        self.are_clocks_right &= abs(ahead) < _NOTICED
+        return ahead
+
+    def _check_all_mailboxes(self) -> None:
+        for server in self.servers:
+            self.check_mailboxes(server)
 
     def check_mailboxes(self, server: SimServer) -> None:
         """No mailbox holds more than it has room for."""
@@ -119,7 +134,8 @@ class World:
         self.servers = [self.start() for _ in range((2, 1, 3)[pick(2 if self.is_hurried else 3)])]
         level = _LEVELS[pick(len(_LEVELS))]
         self.faults.request, self.faults.call, self.faults.put = level, level, level
-        self.faults.stream = level / 2
+        self.faults.stream = level / 8
+        self.is_faultless = level == 0.0
         self.faults.write_s = 0.5 if self.is_hurried else 0.0
         devices = []
         for number in range((4 if self.is_hurried else 2) + pick(2)):
@@ -157,7 +173,7 @@ class World:
         deeds: list[Callable[[], None]] = [
             self._nothing,
             self._crash,
-            self._crash,
+            self._crash_at_work,
             self.mongo.lose_streams,
             self._turn_clock,
             self._newer_version,
@@ -171,8 +187,11 @@ class World:
         pass
 
     def _crash(self) -> None:
-        number = self.pick(len(self.servers))
+        self._kill(self.pick(len(self.servers)))
+
+    def _kill(self, number: int) -> None:
         dying = self.servers[number]
+        self.is_faultless = False
         if not dying.is_idle:
             self.auditor.reach("a server died with requests under way")
         uploads = self.mongo.collections["uploads"].values()
@@ -183,9 +202,26 @@ class World:
         dying.kill()
         self.servers[number] = self.start()
 
+    def _crash_at_work(self) -> None:
+        """A server dies while an upload is UPLOADED, if one is so within a minute."""
+        self.loop.create_task(self._crash_when_uploaded(), name="a crash at work")
+
+    async def _crash_when_uploaded(self) -> None:
+        uploads = self.mongo.collections["uploads"]
+        for _ in range(60):
+            await asyncio.sleep(1.0)
+            if self.is_ending:
+                return
+            for document in uploads.values():
+                if document["status"] == "UPLOADED":
+                    name = self._around.movers.get(document["_id"])
+                    number = next((n for n, one in enumerate(self.servers) if one.name == name), 0)
+                    self._kill(number)
+                    return
+
     def _turn_clock(self) -> None:
         server = self.server()
-        ahead = _AHEAD[self.pick(len(_AHEAD))]
+        ahead = self._ahead()
         self.auditor.reach("a server's clock jumped back" if ahead < server.ahead else "a server's clock jumped ahead")
         server.ahead = ahead
 
@@ -195,6 +231,7 @@ class World:
         held = [one for one in uploads.values() if one["status"] == "INITIALIZED"]
         if held:
             upload_id = held[self.pick(len(held))]["_id"]
+            self.is_faultless = False
             self._move(upload_id, "HELD")
             self.loop.call_later(10.0, self._move, upload_id, "FAILED")
 
@@ -224,12 +261,13 @@ class World:
     def _revoke(self) -> None:
         """A right is taken away, for good."""
         person = self.people[1]
-        if not person.is_revoked and self.pick(3) == 2:
+        if not person.is_revoked:
             person.is_revoked, person.revoked_at = True, self.utc()
 
     async def _pause(self) -> None:
         """Time goes by in which nobody does anything."""
         await self._quiet()
+        self._check_quotas()
         self._past += _PAUSES[self.pick(len(_PAUSES))]
 
     async def _quiet(self) -> None:
@@ -245,8 +283,26 @@ class World:
                 self.auditor.fail("requests go on and on")
                 return
 
+    def _check_quotas(self) -> None:
+        """Where nothing has gone wrong, what is claimed is what is open."""
+        if not self.is_faultless:
+            return
+        open_of = Counter(
+            document["uid"]
+            for document in self.mongo.collections["uploads"].values()
+            if document["status"] not in FINAL
+        )
+        for name, account in self.mongo.collections["quotas"].items():
+            kind, _, uid = name.partition(":")
+            if kind == "uid":
+                self.auditor.check(
+                    account["open_uploads"] == open_of[uid],
+                    f"{name} is charged for {account['open_uploads']}, and has {open_of[uid]} open",
+                )
+
     async def _settle(self, watchers: list[Watcher]) -> None:
         """Nothing goes wrong any more: every watcher catches up."""
+        self.is_ending = True
         self.faults.calm()
         for server in self.servers:
             if abs(server.ahead) > _NOTICED:
@@ -278,7 +334,26 @@ class World:
                     break
             else:
                 self.auditor.fail("a sweep never ends")
+            self._check_strays()
         self._check_end()
+
+    def _check_strays(self) -> None:
+        """What was sent through URLs of an upload that ended is deleted soon after their end."""
+        if not self.are_clocks_right:
+            return  # a server whose clock is ahead has looked too early: it looks again before the record goes
+        uploads = self.mongo.collections["uploads"]
+        for key in self.store.objects:
+            document = next((one for upload_id, one in uploads.items() if f"/{upload_id}/" in key), None)
+            if (
+                key in self.auditor.owned
+                or document is None
+                or document["status"] not in ("FAILED", "CANCELLED", "EXPIRED")
+            ):
+                continue
+            ended = max(document["history"][-1]["time"], document.get("targets_expire_time", BASE))
+            self.auditor.check(
+                self.utc() < ended + timedelta(hours=4), f"{key} lies there long after its URLs have ended"
+            )
 
     def _check_end(self) -> None:
         auditor, uploads = self.auditor, self.mongo.collections["uploads"]

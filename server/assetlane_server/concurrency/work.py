@@ -33,14 +33,18 @@ class Work(Generic[T]):
         A caller that joins a task begun before it called may get a refusal that is out of date by now: for one of
         the `stale` types the work is done once more, after the call.
         """
-        task = self._tasks.get(key)
+        task = self._running(key)
         if task is None:
             return await asyncio.shield(self._begun(key, start))
         try:
             return await asyncio.shield(task)
         except stale:
             # Whatever runs now began after the one that is over, and so after this call.
-            return await asyncio.shield(self._tasks.get(key) or self._begun(key, start))
+            return await asyncio.shield(self._running(key) or self._begun(key, start))
+
+    def _running(self, key: str) -> asyncio.Task[T] | None:
+        task = self._tasks.get(key)
+        return None if task is None or task.done() else task  # one that is done may not be forgotten yet
 
     def _begun(self, key: str, start: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         if self._is_closed:
