@@ -8,7 +8,7 @@ SEED   ?=
 ARGS   ?=
 STORES ?=
 
-.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long gallery demo run bench lock clean
+.PHONY: help setup dist proto web-proto released-proto mime-db fix check test test-wheel test-faults test-stores test-real test-languages test-web ci-long gallery gallery-images demo run bench lock clean
 
 help:  ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,7 +76,7 @@ test-wheel: setup dist  ## build wheel and sdist, and test what they hold (needs
 		tests/journeys/test_command.py tests/journeys/test_server_cuts.py tests/command/test_cli.py
 
 test-faults: setup  ## the longer crash and fault suite (SEED=… replays a test; FAULTS_SCALE=1: full size)
-	$(BIN)/pytest -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m 'faults and not long' $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-simulation: setup  ## 30,000 schedules of servers, clients and faults in one process and virtual time (SCHEDULES=…; SEED=… replays one)
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--schedules $(or $(SCHEDULES),30000))
@@ -101,6 +101,10 @@ ci-long: setup web/node_modules/.ready  ## what CI has no time for: the web clie
 
 gallery: web/node_modules/.ready  ## build the page that `local` serves, after a change of web/gallery or web/client (needs Node)
 	cd web && npm run --silent build -w client && npm run --silent build -w gallery
+
+gallery-images: setup  ## take the pictures of the gallery that README and docs show; look at each (needs Chromium)
+	GALLERY_PICTURES=docs/pictures/gallery $(BIN)/pytest -q tests/gallery/test_pictures.py
+	cd docs/pictures/gallery && rm -f door-820-* uploads-820-* viewer-*-light.webp viewer-820-* drawer-820-*
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json web/gallery/package.json
 	cd web && npm ci --no-audit --no-fund --silent

@@ -73,7 +73,7 @@ async def local_server(data: Path, key_file: Path) -> AsyncIterator[str]:
     own["ASSETLANE_CUT_SECONDS"] = str(CUT_LIMIT_S)
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "assetlane_server", "local", "--dir", str(data), "--listen", "127.0.0.1:0",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=own,
+        "--no-gallery", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=own,
     )  # fmt: skip
     assert server.stdout is not None  # noqa: S101 - asked for above
     assert server.stderr is not None  # noqa: S101

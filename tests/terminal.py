@@ -38,7 +38,7 @@ class Terminal:
         self.process = process
         self._end = end
         self._clean = clean
-        self._screen = pyte.Screen(columns, ROWS)
+        self._columns = columns
         self._bytes = b""
         self._news = asyncio.Event()
         self._reading = asyncio.create_task(self._read())
@@ -92,12 +92,7 @@ class Terminal:
 
     def screen(self) -> tuple[str, ...]:
         """Returns the lines that are on the screen."""
-        self._screen.reset()
-        pyte.Stream(self._screen).feed(self._clean(self.text()))
-        lines = [line.rstrip() for line in self._screen.display]
-        while lines and not lines[-1]:
-            lines.pop()
-        return tuple(lines)
+        return drawn(self._clean(self.text()), self._columns)
 
     async def ended(self) -> Seen:
         """Waits for the command's end."""
@@ -106,6 +101,16 @@ class Terminal:
             await self._reading
         os.close(self._end)
         return Seen(self.screen(), code)
+
+
+def drawn(text: str, columns: int) -> tuple[str, ...]:
+    """Returns the lines of a screen of that width on which this was drawn."""
+    screen = pyte.Screen(columns, ROWS)
+    pyte.Stream(screen).feed(text)
+    lines = [line.rstrip() for line in screen.display]
+    while lines and not lines[-1]:
+        lines.pop()
+    return tuple(lines)
 
 
 def keep(folder: Path, name: str, columns: int, seen: str) -> None:

@@ -172,6 +172,16 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(wheel: Path) -> None:
     assert {f"{about}licenses/LICENSE", f"{about}entry_points.txt"} <= names
 
 
+def test_the_wheel_holds_the_page_of_the_gallery(wheel: Path) -> None:
+    """As it is built, with every file that it names: running it needs no Node."""
+    page = "assetlane_server/gallery/page/"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        named = re.findall(r'(?:src|href)="/([^"]+)"', archive.read(f"{page}index.html").decode())
+    assert len(named) > 3
+    assert {page + name for name in named} <= names
+
+
 def test_the_client_needs_nothing_of_the_server(wheel: Path, bare: str) -> None:
     """Straight from the wheel, with only what it depends on: every module but the command, and a first call."""
     result = python(bare + IMPORT_ALL, wheel)

@@ -228,6 +228,22 @@ async def test_a_token_for_partitions_opens_those_alone() -> None:
         await door.access(issued.token)
 
 
+@pytest.mark.parametrize("ahead", [timedelta(minutes=-20), timedelta(minutes=20)])
+async def test_a_token_of_a_server_whose_clock_is_off_ends_when_it_says(ahead: timedelta) -> None:
+    """Nobody looks at when it was made: each server compares the token's end with its own clock."""
+    door = Door()
+    clinic = await door.clinic()
+    door.ahead = ahead
+    issued = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), HOUR, clinic)
+    door.ahead = timedelta(0)
+    assert (await door.access(issued.token)).uid == "ann"
+    door.ahead = HOUR + ahead - timedelta(seconds=5)
+    assert (await door.access(issued.token)).uid == "ann"
+    door.ahead = HOUR + ahead + timedelta(seconds=5)
+    with pytest.raises(TokenExpired):
+        await door.access(issued.token)
+
+
 async def test_a_token_for_an_upload_opens_that_alone() -> None:
     """Until its deadline, whatever lifetime is asked for."""
     door = Door()

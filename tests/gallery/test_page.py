@@ -129,7 +129,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         await sign_up(page, server.url, name)
         await go(page, "Only me")
         await page.evaluate(STEPS)
-        await slow_down(page, 2_000_000)
+        await slow_down(page, 1_000_000)
         await add(page, noise(tmp_path, "slow.bin", 24_000_000))
         row = page.locator(".upload", has_text="slow.bin")
         await row.get_by_text(re.compile(r"MB of 24 MB · [\d.]+ [KM]B/s · \d+ s left")).wait_for()
@@ -142,12 +142,13 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         # The file is in parts: PENDING is while they are opened at the store.
         await until(page, "() => steps.has('INITIALIZED') && steps.has('COMPLETED')")
         assert set(await page.evaluate("[...steps]")) <= {"PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"}
-        await slow_down(page, 500_000)
+        await slow_down(page, 300_000)
         await add(page, noise(tmp_path, "unwanted.bin", 20_000_000))
         row = page.locator(".upload", has_text="unwanted.bin")
         await row.get_by_text("MB of 20 MB").wait_for()
         await row.get_by_role("button", name="Cancel unwanted.bin").click()
         await row.wait_for(state="detached")
+        await page.locator(".uploads").wait_for(state="hidden")
         await slow_down(page, 0)
         async with Client(server.target) as lane:
             async with asyncio.timeout(60):
@@ -155,6 +156,7 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
                     await asyncio.sleep(0.1)
             names = [asset.file_path async for asset in lane.list_assets(f"user/{name}")]
         assert names == ["slow.bin"]
+        assert await page.locator(".upload").count() == 0
 
 
 async def test_a_file_that_is_refused_says_why(
@@ -272,6 +274,24 @@ async def test_what_is_added_offline_waits_and_goes_when_the_network_is_back(
         await tile(page, "elsewhere.txt")
 
 
+async def test_a_server_that_is_away_for_a_while_is_said_and_nothing_is_missed(
+    chromium: Browser, server: LocalServer, name: str
+) -> None:
+    """The banner goes as soon as it answers again, although nothing happens then; and the watch goes on."""
+    async with opened(chromium) as context:
+        page = await context.new_page()
+        await sign_up(page, server.url, name)
+        await go(page, "Only me")
+        await synced(page)
+        await server.stop()
+        await page.locator(".banner", has_text="The server does not answer").wait_for()
+        await server.start()
+        await page.locator(".banner").wait_for(state="hidden")
+        async with Client(server.target, uid=name) as lane:
+            await lane.upload(b"afterwards", file_path="afterwards.txt")
+        await tile(page, "afterwards.txt")
+
+
 async def test_an_upload_goes_on_after_a_reload(
     chromium: Browser, server: LocalServer, tmp_path: Path, name: str
 ) -> None:
@@ -281,11 +301,12 @@ async def test_an_upload_goes_on_after_a_reload(
         page = await context.new_page()
         await sign_up(page, server.url, name)
         await go(page, "Only me")
-        await slow_down(page, 4_000_000)
+        await slow_down(page, 1_500_000)
         await add(page, file)
         await until(page, "() => document.querySelector('.upload progress')?.value > 0.1")
         await page.reload()
         await page.locator(".upload", has_text="long.bin").wait_for()
+        await slow_down(page, 0)
         await tile(page, "long.bin")
         async with Client(server.target) as lane:
             (asset,) = [one async for one in lane.list_assets(f"user/{name}")]
@@ -384,8 +405,9 @@ async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
         assert (asset["assetId"], asset["uid"]) == (asset_id, name)
 
         async def copied(button: str) -> str:
+            await page.evaluate("navigator.clipboard.writeText('')")
             await drawer.get_by_role("button", name=button).click()
-            await page.locator(".toast", has_text="Copied").first.wait_for()
+            await until(page, "async () => (await navigator.clipboard.readText()) !== ''")
             return str(await page.evaluate("navigator.clipboard.readText()"))
 
         assert json.loads(await copied("Copy the JSON")) == asset

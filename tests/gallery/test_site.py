@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +14,8 @@ import jwt
 import pytest
 import pytest_asyncio
 from tests.gallery.conftest import PASSWORD, LocalServer, local_server
+
+CSP: Final = "content-security-policy"
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
@@ -226,7 +228,7 @@ async def test_every_answer_has_a_strict_policy(caller: Caller, server: LocalSer
     """No inline script or style, no host but this server's and the store's, and no frame around it."""
     for path in ("/", "/api/session", "/no/such/file", "/../../etc/passwd", "/assets/../index.html"):
         async with caller.session.get(caller.url + path) as response:
-            policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
+            policy = dict(part.strip().split(" ", 1) for part in response.headers[CSP].split(";"))
             assert response.headers["x-content-type-options"] == "nosniff"
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
@@ -306,10 +308,13 @@ async def test_without_a_gallery_there_is_no_gallery(tmp_path: Path) -> None:
 
 
 async def test_where_callers_need_tokens_the_gallery_has_its_own(tmp_path: Path, name: str) -> None:
-    """The keys and the policy of the server beside it do not matter to it."""
+    """The keys of the server beside it do not matter to it, nor does a port that this one has; its stores do."""
     key_file = tmp_path / "key"
     key_file.write_text(secrets.token_urlsafe(40))
-    async with local_server(tmp_path, jwt_key_file=str(key_file)) as server, new_caller(server) as caller:
+    settings = {"jwt_key_file": str(key_file), "public_base_url": "https://cdn.example/files", "public_assets": "false"}
+    async with local_server(tmp_path, **settings) as server, new_caller(server) as caller:
+        async with caller.session.get(server.url) as response:
+            assert f"img-src 'self' blob: {server.store} https://cdn.example;" in response.headers[CSP]
         _, told = await caller.post("/api/sign-up", {"name": name, "password": PASSWORD})
-        assert told["openTarget"] == ""
+        assert (told["openTarget"], told["publicAssets"]) == ("", False)
         assert (await caller.post("/api/token"))[0] == HTTPStatus.OK

@@ -216,7 +216,7 @@ async def test_a_broken_hub_ends_the_server(
     assert serving.done()
     assert serving.cancelled() or isinstance(serving.exception(), ExceptionGroup)
     assert [record.message for record in caplog.records if record.levelname == "CRITICAL"] == [
-        "the hub broke: this server ends"
+        "the hub failed: this server ends"
     ]
     await drop(stack.mongo_uri, database_name)
 

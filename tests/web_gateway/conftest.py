@@ -36,7 +36,10 @@ HOSTS = ("127.0.0.1", "localhost")
 
 
 class Uploads(UploadServiceServicer):
-    """Keeps what it was asked. A watch of `long` sends events of 64 KiB without an end, of `quiet` one and waits."""
+    """Keeps what it was asked.
+
+    A watch of `long` sends events of 64 KiB without an end, of `quiet` one and waits, of `junk` what is no message.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
@@ -96,6 +99,9 @@ class Uploads(UploadServiceServicer):
                 case "three":
                     for _ in range(3):
                         yield WatchUploadResponse(heartbeat=Heartbeat())
+                case "junk":
+                    yield WatchUploadResponse(heartbeat=Heartbeat())
+                    yield "junk"
                 case "long":
                     big = WatchUploadResponse()
                     big.status.upload.file_path = "x" * 65536

@@ -1,16 +1,18 @@
-"""What a request carries: compressed in one piece or many, and JSON that takes long to read."""
+"""What messages look like: compressed in one piece or many, JSON that takes long to read, numbers that JSON lacks."""
 
 import asyncio
 import gzip
+import json
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assetlane.v1.upload_service_pb2 import RequestUploadRequest
+from assetlane.v1.upload_service_pb2 import ListUploadsResponse, RequestUploadRequest
 from assetlane_server.model.errors import MessageMalformed, MessageTooLarge
 from assetlane_server.rpc.web.body import inflated
-from assetlane_server.rpc.web.codecs import message_in_json
+from assetlane_server.rpc.web.codecs import encode, message_in_json
 
 MAX_BYTES = 2**20
 
@@ -46,3 +48,18 @@ async def test_json_that_takes_long_stops_nobody() -> None:
     assert isinstance(message, RequestUploadRequest)
     assert len(message.variants) == 300_001
     assert turns > 2  # one to begin it, one in which it would have been read
+
+
+def test_numbers_that_json_lacks_are_texts() -> None:
+    """A caller of the gRPC port may have put them into `extra`: one such upload must not break a whole page."""
+    page = ListUploadsResponse()
+    page.uploads.add(upload_id="a").details.extra.update({"n": 1.5, "text": "NaN"})
+    extra = page.uploads.add(upload_id="b").details.extra
+    extra.update({"list": [0, {"deep": 2}], "none": None})
+    extra.fields["nan"].number_value = math.nan
+    extra.fields["list"].list_value.values[0].number_value = -math.inf
+    extra.fields["list"].list_value.values[1].struct_value.fields["deep"].number_value = math.inf
+    first, second = json.loads(encode(page, is_json=True))["uploads"]
+    assert first["details"]["extra"] == {"n": 1.5, "text": "NaN"}
+    assert second["details"]["extra"] == {"list": ["-Infinity", {"deep": "Infinity"}], "none": None, "nan": "NaN"}
+    assert math.isnan(extra.fields["nan"].number_value)  # what is encoded is not changed

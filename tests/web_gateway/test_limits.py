@@ -124,6 +124,14 @@ async def test_no_host_and_two_hosts_are_refused(gateway: Served, hosts: str) ->
     assert gateway.uploads.requests == []
 
 
+async def test_a_whole_url_in_the_request_line_names_its_host_too(gateway: Served) -> None:
+    """It counts as the header does, and has to be this server's as well."""
+    for host, status in (("evil.example", b"421"), (f"localhost:{gateway.port}", b"200"), ("", b"421")):
+        head = f"GET http://{host}/v1/uploads/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        assert (await raw(gateway, head.encode())).split()[1] in (status, b"400")
+    assert len(gateway.uploads.requests) == 1
+
+
 async def test_names_of_any_case_and_port_are_this_server(gateway: Served) -> None:
     """Behind a proxy the port is another one."""
     for host in ("LocalHost", "127.0.0.1:1", f"localhost:{gateway.port}"):
@@ -358,6 +366,44 @@ async def test_a_stream_that_nobody_reads_is_cut(figures: Figures) -> None:
         assert grown < 64 * 2**20
         for _, writer in connections:
             writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("how", "what"),
+    [(b"", b"GET /v1/uploads/x HTTP/1.1\r\nhost: localhost\r\n\r\n"), (b"connection: upgrade\r\nupgrade: x\r\n", b"x")],
+    ids=["requests", "bytes after an upgrade"],
+)
+async def test_a_client_that_sends_on_and_on_behind_a_watch_is_cut(
+    gateway: Served, how: bytes, what: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is kept of it, its watch ends, and the log has no error."""
+    before = psutil.Process().memory_info().rss
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /v1/uploads/quiet:watch HTTP/1.1\r\nhost: localhost\r\n" + how + b"\r\n")
+    async with asyncio.timeout(LIMIT_S):
+        await gateway.uploads.until_open(1)
+        with suppress(ConnectionError):
+            while not reader.at_eof():
+                writer.write(what * 2000)
+                await writer.drain()
+        await gateway.uploads.until_open(0)
+    writer.transport.abort()
+    assert psutil.Process().memory_info().rss - before < 16 * 2**20
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_requests_sent_together_with_a_watch_cut_it_too(gateway: Served) -> None:
+    """In one packet, before the watch begins."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    watch = b"GET /v1/uploads/quiet:watch HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    writer.write(watch + b"GET /v1/uploads/x HTTP/1.1\r\nhost: localhost\r\n\r\n" * 200)
+    async with asyncio.timeout(LIMIT_S):
+        with suppress(ConnectionError):
+            await reader.read()
+        while gateway.web.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await gateway.uploads.until_open(0)
+    writer.transport.abort()
 
 
 async def test_a_large_answer_that_nobody_reads_is_cut() -> None:

@@ -50,6 +50,8 @@ def blocking() -> None:
             print(outcome.index, outcome.result().asset_id)
         reply = lane.request_upload(RequestUploadRequest(file_path="a.txt"))
         print(reply.write_targets[0].single_put.url)
+        made = lane.create_token(upload_id=reply.upload.upload_id, lifetime=timedelta(hours=1))
+        print(made.token, lane.create_token(uid="bob", read=["user/bob"]).expire_time.ToDatetime())
         for result in lane.refresh_assets([asset.asset_id], timedelta(hours=1)):
             print(result.failure.reason)
         print(lane.download(asset, to="x").name)

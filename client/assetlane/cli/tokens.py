@@ -31,9 +31,9 @@ def begin() -> None:
     cls=Command,
     short_help="Make a token, and print it.",
     epilog=examples(
-        "assetlane --token-file backend.token",
-        "token create --upload 01jzq7v0x1m8e0n3w9k2c4d5f6",
-        "--act-for ann token create --read user/ann --write user/ann --lifetime 30m",
+        "assetlane --token-file my.token",
+        "token create --upload UPLOAD_ID",
+        "--act-for ann token create --read user/ann",
     ),
 )
 def create(

@@ -3,7 +3,9 @@
 import logging
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from datetime import timedelta
@@ -137,7 +139,7 @@ def setup(
     log_as_set(sys.stderr, settings)
     steps = _run(set_up_bucket(settings, allow_public_policy=allow_public_policy))
     for step in steps:
-        typer.echo(_told(step))
+        _print_text(_told(step), indent=13)
     if any(step.outcome is Outcome.REFUSED for step in steps):
         raise typer.Exit(1)
 
@@ -152,7 +154,7 @@ def doctor(as_json: _Json = False) -> None:
     from assetlane_server.command.operations import examination
     from assetlane_server.command.reports import report_findings
 
-    if not _run(report_findings(examination(os.environ), as_json, _print)):
+    if not _run(report_findings(examination(os.environ), as_json, _print, columns=_columns())):
         raise typer.Exit(1)
 
 
@@ -204,7 +206,7 @@ def migrate(
     epilog=examples("assetlane-server", "erase ann", "erase ann --json"),
 )
 def erase(
-    uid: Annotated[str, typer.Argument(help="The owner: the uid of uploads and assets.", show_default=False)],
+    uid: Annotated[str, typer.Argument(metavar="UID", help="The owner of uploads and assets.", show_default=False)],
     as_json: _Json = False,
 ) -> None:
     """Erase everything of one owner: open uploads are ended, assets and all their objects deleted.
@@ -345,6 +347,24 @@ def _print(line: str) -> None:
     sys.stdout.flush()
 
 
+def _print_text(text: str, indent: int = 2) -> None:
+    """Prints lines for people, on a terminal broken between words."""
+    columns = _columns()
+    for line in text.split("\n"):
+        if columns is None or columns < 2 * indent:
+            _print(line)
+        else:
+            broken = textwrap.fill(
+                line, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+            )
+            _print(broken)
+
+
+def _columns() -> int | None:
+    """Returns the width of the terminal, None where there is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | None, as_json: bool) -> bool:
     from assetlane_server.command.operations import reconciling
     from assetlane_server.command.reports import delete_orphans, report_discrepancies
@@ -354,10 +374,11 @@ async def _reconcile(settings: "Settings", delete: bool, asked_age: timedelta | 
         age = least_age(asked_age, settings.terms.longest_write_life)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--older-than") from error
+    write = _print if as_json else _print_text
     async with reconciling(settings) as reconciler:
-        is_clean = await report_discrepancies(reconciler, as_json, _print)
+        is_clean = await report_discrepancies(reconciler, as_json, write)
         if delete:
-            await delete_orphans(reconciler, age, as_json, _print)
+            await delete_orphans(reconciler, age, as_json, write)
     return is_clean
 
 
@@ -377,8 +398,9 @@ async def _migrate(directory: Path | None, as_json: bool) -> bool:
         log_as_set(sys.stderr, settings)
         async for report in migration(settings):
             _log.info("%d uploads and %d assets so far", report.uploads, report.assets)
+    write = _print if as_json else _print_text
     for line in migration_lines(report, as_json):
-        _print(line)
+        write(line)
     return not report.unreadable
 
 
@@ -388,8 +410,9 @@ async def _erase(settings: "Settings", uid: str, as_json: bool) -> bool:
 
     async with erasing(settings) as erasure:
         report = await erasure.erase(uid)
+    write = _print if as_json else _print_text
     for line in erasure_lines(uid, report, as_json):
-        _print(line)
+        write(line)
     return not report.records_unreadable
 
 
@@ -452,8 +475,9 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 def _fail(message: str) -> NoReturn:
     lines = message.splitlines()
     if len(lines) > 1:
-        message = "".join(f"\n  {line}" for line in lines)
+        are_settings = all(line.startswith("ASSETLANE_") for line in lines)
+        message = "\n  ".join(("the settings are wrong:" if are_settings else "", *lines))
     sys.stderr.write(f"assetlane-server: {message}\n")
-    if any(line.startswith("ASSETLANE_") and line.endswith(": is required") for line in lines):
+    if {"ASSETLANE_MONGO_URI: is required", "ASSETLANE_S3_BUCKET: is required"} <= set(lines):
         sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)

@@ -4,7 +4,10 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +19,7 @@ from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.uploads.rings import change_ring
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from assetlane_server.config.settings import Settings
 
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 _RingName = Annotated[str, typer.Argument(metavar="RING", help="Name of the service caller, as in the policy.")]
@@ -45,25 +48,51 @@ def begin() -> None:
     epilog=examples("assetlane-server keys", "list", "list --json"),
 )
 def list_keys(as_json: _Json = False) -> None:
-    """Print every ring and key, oldest first; never a secret."""
+    """Print every ring and key, oldest first; never a secret.
 
-    async def work(store: RingStore, now: "datetime") -> None:
+    In a pipe each key is one line of ring, key, state, and the instants of its creation and first signature, with tabs
+    between them.
+    """
+
+    async def work(store: RingStore, now: datetime) -> None:
         rings = await store.read_rings()
         for ring in rings.values():
             if ring.fault:
                 typer.echo(f"{ring.fault}: drop the ring and begin another", err=True)
-        for name, ring in sorted(rings.items()):
-            for key in ring.keys:
-                facts = {
-                    "ring": name,
-                    "key": key.key_id,
-                    "state": key.state(now),
-                    "created": key.create_time.isoformat(timespec="seconds"),
-                    "signs_from": key.use_time.isoformat(timespec="seconds"),
-                }
-                typer.echo(json.dumps(facts) if as_json else "  ".join(facts.values()))
+        rows = [
+            {
+                "ring": name,
+                "key": key.key_id,
+                "state": key.state(now),
+                "created": f"{key.create_time:%Y-%m-%dT%H:%M:%SZ}",
+                "signs_from": f"{key.use_time:%Y-%m-%dT%H:%M:%SZ}",
+            }
+            for name, ring in sorted(rings.items())
+            for key in ring.keys
+        ]
+        if as_json:
+            for row in rows:
+                typer.echo(json.dumps(row))
+        elif sys.stdout.isatty():
+            for line in _table(rows):
+                typer.echo(line)
+        else:
+            for row in rows:
+                typer.echo("\t".join(row.values()))
 
     _with_store(work)
+
+
+def _table(rows: list[dict[str, str]]) -> list[str]:
+    """Returns a line for each key below their titles, or that there is none."""
+    if not rows:
+        return ["There are no keys yet: assetlane-server keys add RING"]
+    shown = [
+        {"ring": row["ring"], "key": row["key"], "state": row["state"], "signs from": row["signs_from"]} for row in rows
+    ]
+    lines = [{name: name.upper() for name in shown[0]}, *shown]
+    widths = {name: max(len(line[name]) for line in lines) for name in shown[0]}
+    return ["  ".join(text.ljust(widths[name]) for name, text in line.items()).rstrip() for line in lines]
 
 
 @keys.command(cls=Command, short_help="Add a key to a ring.", epilog=examples("assetlane-server keys", "add clinic"))
@@ -72,7 +101,7 @@ def add(ring: _RingName) -> None:
     if fault := fault_in_ring_name(ring):
         raise typer.BadParameter(fault, param_hint="RING")
 
-    async def work(store: RingStore, now: "datetime") -> None:
+    async def work(store: RingStore, now: datetime) -> None:
         key_id = f"k{now:%Y%m%d}-{secrets.token_hex(3)}"
         secret = secrets.token_bytes(SECRET_BYTES)
         changed = await change_ring(store, ring, lambda one: one.with_key(key_id, secret, now))
@@ -93,7 +122,7 @@ def retire(
 ) -> None:
     """Sign no more tokens with a key; those that it has signed stay good until they expire."""
 
-    async def work(store: RingStore, now: "datetime") -> None:
+    async def work(store: RingStore, now: datetime) -> None:
         await change_ring(store, ring, lambda one: one.retired(key, now))
         typer.echo(f"Retired key {key} of ring {ring}. Drop it once its tokens have expired.")
 
@@ -111,13 +140,12 @@ def drop(
 ) -> None:
     """Revoke all tokens of a service caller, or those that one key has signed, within seconds."""
 
-    async def work(store: RingStore, _now: "datetime") -> None:
+    async def work(store: RingStore, _now: datetime) -> None:
         if key is None:
             if not await store.drop_ring(ring):
                 raise RingUnchanged(f"there is no ring {ring}")
-            typer.echo(
-                f"Dropped ring {ring}: no token of its keys is accepted any more. To begin another: keys add {ring}"
-            )
+            typer.echo(f"Dropped ring {ring}: no token of its keys is accepted any more.")
+            typer.echo(f"To begin another: assetlane-server keys add {ring}")
             return
 
         def without(one: Ring) -> Ring:
@@ -129,8 +157,26 @@ def drop(
     _with_store(work)
 
 
-def _with_store(work: "Callable[[RingStore, datetime], Awaitable[None]]") -> None:
-    from assetlane_server.composition.app import utc_now
+@asynccontextmanager
+async def _opened_rings(settings: "Settings") -> AsyncIterator[RingStore]:
+    """Opens where the settings keep the rings of keys. Raises NotReady."""
+    # Nothing else of the server is loaded: these commands are waited for.
+    from assetlane_server.config.settings import IN_MONGODB
+
+    if settings.token_keys != IN_MONGODB:
+        from assetlane_server.access.ring_files import RingFiles
+
+        yield RingFiles(Path(settings.token_keys))
+        return
+    from assetlane_server.records.mongo import MongoRecords
+
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
+        yield records.rings
+
+
+def _with_store(work: Callable[[RingStore, datetime], Awaitable[None]]) -> None:
     from assetlane_server.composition.observability import log_as_set
     from assetlane_server.config.settings import settings_from
 
@@ -138,10 +184,8 @@ def _with_store(work: "Callable[[RingStore, datetime], Awaitable[None]]") -> Non
     log_as_set(sys.stderr, settings)
 
     async def opened() -> None:
-        from assetlane_server.command.operations import opened_rings
-
-        async with opened_rings(settings) as store:
-            await work(store, utc_now())
+        async with _opened_rings(settings) as store:
+            await work(store, datetime.now(UTC).replace(microsecond=0))  # MongoDB keeps milliseconds
 
     try:
         asyncio.run(opened())

@@ -3,16 +3,13 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
-from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.composition.app import object_store, utc_now
 from assetlane_server.composition.security import upload_rationing
-from assetlane_server.config.settings import IN_MONGODB, Settings, settings_from
+from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, failed
 from assetlane_server.model.errors import InvalidRequest, NotReady, Refusal
-from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.erasure import Erasure
@@ -29,18 +26,6 @@ async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
         return
     async for finding in examine(settings, object_store, utc_now):
         yield finding
-
-
-@asynccontextmanager
-async def opened_rings(settings: Settings) -> AsyncIterator[RingStore]:
-    """Opens where the settings keep the rings of keys. Raises NotReady."""
-    if settings.token_keys != IN_MONGODB:
-        yield RingFiles(Path(settings.token_keys))
-        return
-    limit = timedelta(seconds=settings.mongo_timeout_seconds)
-    uri = settings.mongo_uri.get_secret_value()
-    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
-        yield records.rings
 
 
 @asynccontextmanager

@@ -1,12 +1,13 @@
 """What `doctor`, `reconcile`, `migrate` and `erase` print: for eyes, or one JSON object per line for programs."""
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from assetlane_server.doctor.finding import Finding, Verdict
+from assetlane_server.doctor.finding import SENTENCE_COLUMN, Finding, Verdict
 from assetlane_server.model.errors import NotReady
 from assetlane_server.model.reconciliation import Discrepancy, Kind
 from assetlane_server.records.migration import MigrationReport
@@ -18,13 +19,30 @@ MAX_LISTED = 1000  # of one kind, kept for the report: --json lists all
 Write = Callable[[str], None]
 
 
-async def report_findings(findings: AsyncIterator[Finding], as_json: bool, write: Write) -> bool:
-    """Writes each finding as it comes and returns whether none FAILED."""
+async def report_findings(
+    findings: AsyncIterator[Finding], as_json: bool, write: Write, *, columns: int | None = None
+) -> bool:
+    """Writes each finding as it comes and returns whether none FAILED. `columns`: of the terminal, if it is one."""
     is_sound = True
     async for finding in findings:
-        write(json.dumps(asdict(finding)) if as_json else finding.line)
+        write(json.dumps(asdict(finding)) if as_json else _broken(finding, columns))
         is_sound = is_sound and finding.verdict is not Verdict.FAILED
     return is_sound
+
+
+def _broken(finding: Finding, columns: int | None) -> str:
+    """Returns the lines of a finding, broken between words below the column in which its sentence begins."""
+    lines = finding.line.split("\n")
+    if columns is None or columns < 2 * SENTENCE_COLUMN:
+        return "\n".join(lines)
+    indent = " " * SENTENCE_COLUMN
+    return "\n".join(
+        textwrap.fill(
+            line, columns, subsequent_indent=indent, drop_whitespace=True, break_long_words=False,
+            break_on_hyphens=False, replace_whitespace=False,
+        )
+        for line in lines
+    )  # fmt: skip
 
 
 async def report_discrepancies(reconciler: Reconciler, as_json: bool, write: Write) -> bool:

@@ -518,6 +518,8 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
         for fault in error.errors(include_url=False, include_input=False):
             field = str(fault["loc"][0]) if fault["loc"] else ""
             name = f"{found.names.get(field, PREFIX + field.upper())}: " if field else ""
+            if fault["type"] == "missing" and any(one.startswith(f"{name[:-2]}_FILE: ") for one in found.faults):
+                continue  # it is given, in a file that cannot be read
             found.faults.append(f"{name}{sources.phrase(fault)}")
     faults = found.faults
     if faults:

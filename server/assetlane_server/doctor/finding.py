@@ -14,6 +14,8 @@ _CLOCK_WARNING = timedelta(seconds=5)
 _CLOCK_FAILURE = timedelta(seconds=60)
 _NAME_WIDTH = 24
 _VERDICT_WIDTH = 8
+SENTENCE_COLUMN = _VERDICT_WIDTH + _NAME_WIDTH + 2
+"""Where the sentence of a printed finding begins."""
 
 
 class Verdict(StrEnum):
@@ -38,7 +40,7 @@ class Finding:
     def line(self) -> str:
         """How it is printed: one line, and one more where there is something to fix."""
         head = f"{self.verdict:<{_VERDICT_WIDTH}} {self.name:<{_NAME_WIDTH}} {self.told}"
-        return f"{head}\n{'':{_VERDICT_WIDTH + _NAME_WIDTH + 2}}-> {self.mend}" if self.mend else head
+        return f"{head}\n{'':{SENTENCE_COLUMN}}-> {self.mend}" if self.mend else head
 
 
 def ok(name: str, told: str) -> Finding:

@@ -14,8 +14,8 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -97,7 +97,13 @@ async def gallery(settings: Settings, directory: Path) -> AsyncIterator[Gallery]
     """
     home = directory / "gallery"
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    first_port = _ports(home)
+    with _claimed_ports(home, _ports_of(settings)) as first_port:
+        async with _gallery_on(first_port, settings, home) as served:
+            yield served
+
+
+@asynccontextmanager
+async def _gallery_on(first_port: int, settings: Settings, home: Path) -> AsyncIterator[Gallery]:
     page, api, target = (f"{LOOPBACK}:{first_port + offset}" for offset in range(3))
     key_file = _issuer_key(home)
     write_private(home / "policy.toml", POLICY)
@@ -121,8 +127,7 @@ async def gallery(settings: Settings, directory: Path) -> AsyncIterator[Gallery]
             "metrics_listen": None,
         }
     )
-    store = urlsplit(settings.s3_public_endpoint or settings.s3_endpoint or "")
-    addresses = Addresses(first_port, f"http://{api}", target, f"{store.scheme}://{store.netloc}")
+    addresses = Addresses(first_port, f"http://{api}", target, _stores_of(settings))
     secret = key_file.read_text()
 
     async def own_token() -> str:
@@ -143,9 +148,11 @@ async def gallery(settings: Settings, directory: Path) -> AsyncIterator[Gallery]
         async with application(own), Client(target, token=own_token) as lane:
             served = Gallery(f"http://{page}")
             accounts = Accounts(mongo[f"{settings.mongo_database[:50]}_gallery"])
-            site = Site(
-                accounts, ScopedTokenMaker(lane), addresses, findings, lambda: {"openTarget": served.open_target}
-            )
+
+            def hints() -> Mapping[str, Any]:
+                return {"openTarget": served.open_target, "publicAssets": settings.public_assets}
+
+            site = Site(accounts, ScopedTokenMaker(lane), addresses, findings, hints)
             async with _served(site, first_port):
                 yield served
     finally:
@@ -184,21 +191,37 @@ def _issuer_key(home: Path) -> Path:
     return path
 
 
-def _ports(home: Path) -> int:
-    """Returns the first of three free ports, the same as last time if it can be. Raises GalleryFailedError.
+def _stores_of(settings: Settings) -> tuple[str, ...]:
+    """Returns the origins that objects are read from and written to."""
+    urls = (settings.s3_public_endpoint or settings.s3_endpoint, settings.public_base_url)
+    parts = (urlsplit(url) for url in urls if url)
+    return tuple(dict.fromkeys(f"{one.scheme}://{one.netloc}" for one in parts))
 
-    A page that was left open finds everything where it was.
+
+def _ports_of(settings: Settings) -> frozenset[int]:
+    """Returns the ports that the server beside the gallery is about to take."""
+    listens = (settings.listen, settings.web_listen, settings.metrics_listen)
+    return frozenset(int(listen.rpartition(":")[2]) for listen in listens if listen)
+
+
+@contextmanager
+def _claimed_ports(home: Path, taken: frozenset[int]) -> Iterator[int]:
+    """Yields the first of three free ports, the same as last time if it can be: a page that was left open goes on.
+
+    No other gallery takes them until the block ends. Raises GalleryFailedError.
     """
     path = home / "ports.json"
     last = int(json.loads(path.read_text())["first_port"]) if path.exists() else 0
     for first in sorted(FIRST_PORTS, key=lambda port: port != last):
-        # The claim keeps out other galleries that look at the same time.
+        wanted = range(first, first + 3)
+        # Bound and never listened on: among galleries exactly one can hold it.
         claim = bound(first + 9)
         if claim is None:
             continue
-        claim.close()
-        if all(is_free(first + offset) for offset in range(3)):
-            if first != last:
-                write_private(path, json.dumps({"first_port": first}) + "\n")
-            return first
+        with claim:
+            if taken.isdisjoint(wanted) and all(is_free(port) for port in wanted):
+                if first != last:
+                    write_private(path, json.dumps({"first_port": first}) + "\n")
+                yield first
+                return
     raise GalleryFailedError(f"no three free ports on {LOOPBACK} for the gallery: start without it (--no-gallery)")

@@ -53,8 +53,8 @@ class Addresses:
     """The web gateway of Assetlane, such as `http://127.0.0.1:11151`."""
     target: str
     """Its gRPC port."""
-    store: str
-    """The origin of the object store."""
+    stores: tuple[str, ...]
+    """The origins of the object store: of its signed URLs, and of public assets where they have another."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer
@@ -287,15 +287,16 @@ def policy_of(addresses: Addresses) -> str:
 
     `wasm-unsafe-eval` lets the page compile WebAssembly, with which it hashes files, and no script.
     """
+    stores = " ".join(addresses.stores)
     return "; ".join(
         (
             "default-src 'none'",
             "script-src 'self' 'wasm-unsafe-eval'",
             "style-src 'self'",
             "font-src 'self'",
-            f"img-src 'self' blob: {addresses.store}",
-            f"media-src blob: {addresses.store}",
-            f"connect-src 'self' {addresses.api} {addresses.store}",
+            f"img-src 'self' blob: {stores}",
+            f"media-src blob: {stores}",
+            f"connect-src 'self' {addresses.api} {stores}",
             "manifest-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault
+class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of the program
     """A call that cannot be carried out, described in the caller's own terms."""
 
     reason: str = "REFUSED"
     caller_uid: str = ""
-    """Who called, where that was proved before the call was refused: for the log."""
+    """The caller, if it was proved before the call was refused: for the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,16 @@ class PartitionNotFound(Refusal):
 
 
 class PartitionReadOnly(Refusal):
-    """The caller may see what is in the partition, and not change it."""
+    """The caller may read the partition but not write to it."""
 
     reason = "PARTITION_READ_ONLY"
 
     def __init__(self, partition: str) -> None:
-        super().__init__(f"This caller may read the partition {partition!r}, not write to it.")
+        super().__init__(f"This caller may read the partition {partition!r} but not write to it.")
 
 
 class UidMismatch(Refusal):
-    """The request names another owner than the caller has proved to be."""
+    """The request names another owner than the caller's token."""
 
     reason = "UID_MISMATCH"
 
@@ -91,12 +91,12 @@ class RpcNotAllowed(Refusal):
 
 
 class ScopeTooWide(Refusal):
-    """A token was asked for that would open more than its maker may do."""
+    """The requested token would allow more than its maker may do."""
 
     reason = "SCOPE_TOO_WIDE"
 
     def __init__(self, field: str, pattern: str) -> None:
-        super().__init__(f"{field}: {pattern!r} goes beyond what this caller itself may do.")
+        super().__init__(f"{field}: {pattern!r} goes beyond what this caller may do.")
 
 
 class NoSigningKey(Refusal):
@@ -109,21 +109,21 @@ class NoSigningKey(Refusal):
 
 
 class TokensNotNeeded(Refusal):
-    """The server asks no caller for a token, so that it makes none."""
+    """The server accepts calls without a token, and so makes none."""
 
     reason = "TOKENS_NOT_NEEDED"
 
     def __init__(self) -> None:
-        super().__init__("This server asks no caller for a token: call without one.")
+        super().__init__("This server needs no tokens: call without one.")
 
 
 class AuditUnavailable(Refusal):
-    """The call could not be written into the audit log, and goes unanswered therefore. Repeat it after a while."""
+    """The call could not be written to the audit log and was not answered. Retry after a while."""
 
     reason = "AUDIT_UNAVAILABLE"
 
     def __init__(self) -> None:
-        super().__init__("The call could not be written into the audit log: repeat it after a while.")
+        super().__init__("The call could not be written to the audit log: retry after a while.")
 
 
 class TokenRefused(Refusal):
@@ -136,11 +136,11 @@ class TokenMissing(TokenRefused):
     reason = "TOKEN_MISSING"
 
     def __init__(self) -> None:
-        super().__init__("This server wants to know who calls: send `authorization: Bearer` and a token.")
+        super().__init__("This server needs a token: send `authorization: Bearer` and the token.")
 
 
 class TokenExpired(TokenRefused):
-    """The token was good and is too old: fetch another one and call again."""
+    """The token was valid and has expired: fetch another one and call again."""
 
     reason = "TOKEN_EXPIRED"
 
@@ -149,16 +149,16 @@ class TokenExpired(TokenRefused):
 
 
 class TokenRevoked(TokenRefused):
-    """The token was good, and who made it, or holds it, may not act for its user any more."""
+    """The token was valid, but its maker or its holder may not act for its user any more."""
 
     reason = "TOKEN_REVOKED"
 
     def __init__(self) -> None:
-        super().__init__("The token counts no more: what it stood for was taken away. Ask for another one.")
+        super().__init__("The token was revoked: its maker may not act for this user any more. Ask for another one.")
 
 
 class TokenNotYetValid(TokenRefused):
-    """The token is good from a later instant on."""
+    """The token is valid from a later instant on."""
 
     reason = "TOKEN_NOT_YET_VALID"
 
@@ -167,7 +167,7 @@ class TokenNotYetValid(TokenRefused):
 
 
 class TokenInvalid(TokenRefused):
-    """The token is not one that this server accepts: malformed, forged, of another issuer or for somebody else."""
+    """The token is not one that this server accepts: malformed, forged, from another issuer or for another audience."""
 
     reason = "TOKEN_INVALID"
 
@@ -181,16 +181,16 @@ class TokenTooLarge(TokenInvalid):
     reason = "TOKEN_TOO_LARGE"
 
     def __init__(self, size_bytes: int, max_bytes: int) -> None:
-        TokenRefused.__init__(self, f"The token has {size_bytes:,} bytes, it may have {max_bytes:,}: put less into it.")
+        TokenRefused.__init__(self, f"The token has {size_bytes:,} bytes, the limit is {max_bytes:,}.")
 
 
 class KeysUnavailable(Refusal):
-    """The keys that tokens are verified with have never been read. Repeat the call after a while."""
+    """The keys that verify tokens have not been read yet. Retry after a while."""
 
     reason = "KEYS_UNAVAILABLE"
 
     def __init__(self) -> None:
-        super().__init__("Tokens cannot be verified right now: call again after a while.")
+        super().__init__("Tokens cannot be verified right now: retry after a while.")
 
 
 class RequestIdReused(Refusal):
@@ -199,7 +199,7 @@ class RequestIdReused(Refusal):
     reason = "REQUEST_ID_REUSED"
 
     def __init__(self, request_id: str) -> None:
-        super().__init__(f"The request id {request_id!r} was used for a different request: make a new one.")
+        super().__init__(f"The request id {request_id!r} was used for a different request: use a new one.")
 
 
 class VariantsMissing(Refusal):
@@ -215,13 +215,13 @@ class VariantsMissing(Refusal):
 class WrongStatus(Refusal):
     """The upload's status does not allow the call. The reason is `UPLOAD_` and the status."""
 
-    def __init__(self, upload_id: str, status: str, wish: str) -> None:
+    def __init__(self, upload_id: str, status: str, wanted: str) -> None:
         self.reason = f"UPLOAD_{status}"
-        super().__init__(f"Upload {upload_id} is {status}: it cannot be {wish}.")
+        super().__init__(f"Upload {upload_id} is {status}: it cannot be {wanted}.")
 
 
 class RevisionAhead(Refusal):
-    """The caller says it saw a revision that the upload has not reached."""
+    """The caller names a revision that the upload has not reached."""
 
     reason = "REVISION_AHEAD"
 
@@ -238,8 +238,8 @@ class ResumeExpired(Refusal):
         super().__init__(f"The resume token is older than {days} days: watch again without one.")
 
 
-class PictureRefused(Exception):  # noqa: N818 - an answer, not a fault
-    """No cuts can be made of a picture: it, not the call, is at fault."""
+class PictureRefused(Exception):  # noqa: N818 - an answer, not an error of the program
+    """No cuts can be made of a picture; the call itself is right."""
 
     def __init__(self, reason: str, message: str) -> None:
         self.reason = reason
@@ -247,14 +247,14 @@ class PictureRefused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 class CuttingTimedOut(PictureRefused):
-    """The machine had no time for a picture. Another time it may: try again, a few times."""
+    """The machine was too busy to cut a picture: try again, a few times."""
 
     def __init__(self, message: str) -> None:
         super().__init__("CUTTING_TIMED_OUT", message)
 
 
 class StoreUnavailable(Refusal):
-    """The object store did not answer, or not in time. Repeat the call after a while."""
+    """The object store did not answer, or not in time. Retry after a while."""
 
     reason = "STORE_UNAVAILABLE"
 
@@ -264,48 +264,48 @@ class StoreRefused(StoreUnavailable):
 
 
 class LedgerUnavailable(Refusal):
-    """MongoDB did not answer, or not in time. Repeat the call after a while."""
+    """MongoDB did not answer, or not in time. Retry after a while."""
 
     reason = "LEDGER_UNAVAILABLE"
 
 
 class LedgerBusy(LedgerUnavailable):
-    """As many writes wait for MongoDB as may wait; nothing was stored. Repeat the call after a while."""
+    """The limit of writes that wait for MongoDB is reached; nothing was stored. Retry after a while."""
 
     def __init__(self) -> None:
-        super().__init__("The ledger has as many writes waiting as it takes: repeat the call after a while.")
+        super().__init__("Too many writes wait for the ledger: retry after a while.")
 
 
-# A race is lost to another call on the same record, and a record has few changes: more rounds than this mean
-# that something is broken.
+# A call loses a round when another call changes the same record first. Records change rarely: more rounds than this
+# mean that something is broken.
 MAX_ROUNDS = 8
 
 
 def too_many_rounds(record_id: str) -> LedgerUnavailable:
     """Returns the error for a caller that lost every round."""
-    return LedgerUnavailable(f"{record_id} changed {MAX_ROUNDS} times meanwhile: call again.")
+    return LedgerUnavailable(f"{record_id} was changed {MAX_ROUNDS} times during this call: retry.")
 
 
 class TooManyCalls(Refusal):
-    """This process has as many calls in flight as it takes. Repeat the call after a while."""
+    """The limit of calls in flight of this process is reached. Retry after a while."""
 
     reason = "TOO_MANY_CALLS"
 
     def __init__(self) -> None:
-        super().__init__("This server has as many calls in flight as it takes: call again after a while.")
+        super().__init__("This server has too many calls in flight: retry after a while.")
 
 
 class TooManyWatches(Refusal):
-    """This process has as many watches open as it takes. Watch again after a while."""
+    """The limit of open watches of this process is reached. Watch again after a while."""
 
     reason = "TOO_MANY_WATCHES"
 
     def __init__(self) -> None:
-        super().__init__("This server has as many watches open as it takes: watch again after a while.")
+        super().__init__("This server has too many watches open: watch again after a while.")
 
 
 class TooManyProbes(Refusal):
-    """This process, or this connection, has as many health checks or reflection streams open as it may."""
+    """Too many health checks or reflection streams are open in this process or on this connection."""
 
     reason = "TOO_MANY_PROBES"
 
@@ -314,46 +314,46 @@ class TooManyProbes(Refusal):
 
 
 class QuotaExceeded(Refusal):
-    """The caller has as much as one may have. `subject` says whose quota it is, such as `uid:7f3a`."""
+    """A quota is used up. `subject` says whose quota it is, such as `uid:7f3a`."""
 
     def __init__(self, subject: str, limit: str, retry_after: timedelta | None) -> None:
         self.subject = subject
         self.limit = limit  # a sentence
-        self.retry_after = retry_after  # None: a repeat would be refused too
+        self.retry_after = retry_after  # None: a retry would be refused too
         super().__init__(f"{subject}: {limit}")
 
 
 class TooManyUploads(QuotaExceeded):
-    """So many uploads are open. Complete or cancel one, or repeat the call after a while."""
+    """The quota of open uploads is used up. Complete or cancel one, or retry after a while."""
 
     reason = "TOO_MANY_UPLOADS"
 
 
 class TooManyBytes(QuotaExceeded):
-    """The uploads that are open promise so many bytes. Complete or cancel one, or repeat the call after a while."""
+    """The quota of promised bytes is used up. Complete or cancel an upload, or retry after a while."""
 
     reason = "TOO_MANY_BYTES"
 
 
 class CallRateExceeded(QuotaExceeded):
-    """The caller calls more often than one may. Repeat the call after the time that comes with it."""
+    """The caller calls too often. Retry after the time that comes with it."""
 
     reason = "CALL_RATE_EXCEEDED"
 
 
 class TooManyWatchesOfOne(QuotaExceeded):
-    """The caller has as many watches open as one may. End one, or watch again after a while."""
+    """The caller has too many watches open. End one, or watch again after a while."""
 
     reason = "TOO_MANY_WATCHES_OF_ONE"
 
 
 class MessageTooLarge(Refusal):
-    """The request message is larger than one may be."""
+    """The request message is too large."""
 
     reason = "MESSAGE_TOO_LARGE"
 
     def __init__(self, size_bytes: int, max_bytes: int) -> None:
-        super().__init__(f"The request has {size_bytes:,} bytes, it may have {max_bytes:,}.")
+        super().__init__(f"The request has {size_bytes:,} bytes, the limit is {max_bytes:,}.")
 
 
 class MessageMalformed(Refusal):
@@ -362,7 +362,7 @@ class MessageMalformed(Refusal):
     reason = "MESSAGE_MALFORMED"
 
     def __init__(self) -> None:
-        super().__init__("The request cannot be read: it is not the message that this method takes.")
+        super().__init__("The request cannot be read: it is not the message of this method.")
 
 
 class MessageLate(Refusal):
@@ -375,7 +375,7 @@ class MessageLate(Refusal):
 
 
 class ShuttingDown(Refusal):
-    """This server is about to stop. Connect again, to another one."""
+    """This server is about to stop. Connect again, to another server."""
 
     reason = "SHUTTING_DOWN"
 
@@ -383,7 +383,7 @@ class ShuttingDown(Refusal):
         super().__init__("This server is shutting down: connect again.")
 
 
-class NotReady(Exception):  # noqa: N818 - the name says what the operator wants to know
+class NotReady(Exception):  # noqa: N818 - the name is what the operator needs to know
     """Something outside is not as the server needs it; the message says how to fix it."""
 
 

@@ -294,7 +294,8 @@ def _abort_multipart(client: "S3Client", bucket: str, plan: BucketPlan) -> tuple
         "Filter": {"Prefix": plan.prefix},
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": days},
     }
-    detail = f"Unfinished multipart uploads under {plan.prefix or '/'} are dropped after {days} days."
+    where = f" under {plan.prefix}" if plan.prefix else ""
+    detail = f"Unfinished multipart uploads{where} are dropped after {days} days."
     options: dict[str, Any] = {}
     try:
         found = client.get_bucket_lifecycle_configuration(Bucket=bucket)

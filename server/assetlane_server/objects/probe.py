@@ -462,6 +462,8 @@ class _Trial:
         first = await self._wire.send(request, _BODY)
         self._keeps_versions = first.headers.get("x-amz-version-id", "null") != "null"
         if not first.is_success:
+            if first.status < 500:
+                self._keys.clear()  # it stored nothing, and would refuse to delete it as well
             raise refusal(first, self._store.connection.settings.region)
 
     async def _obeys_acl(self, private_key: str) -> bool:

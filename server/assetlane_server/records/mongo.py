@@ -39,6 +39,7 @@ from assetlane_server.records.documents import (
     upload_document,
     upload_of,
 )
+from assetlane_server.records.driver_errors import driver_message
 from assetlane_server.records.form import Form
 from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.migration import Migration, MigrationReport
@@ -116,7 +117,7 @@ class MongoRecords:
         """
         async with _database(uri, database_name, call_timeout) as database:
             records = await cls._connected(database, UNMETERED)
-            migration = Migration(database, _told, now)
+            migration = Migration(database, driver_message, now)
             async for report in migration.run():
                 yield report
             if migration.is_complete:
@@ -141,7 +142,7 @@ class MongoRecords:
             hello = await database.client.admin.command("hello")
             build = await database.client.admin.command("buildInfo")
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise NotReady(
                 "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
@@ -160,7 +161,7 @@ class MongoRecords:
                 await self._database[collection].create_indexes(indexes)
             self.token_key = await self.form.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {_told(error)}") from error
+            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
         except LedgerUnavailable as error:
             raise NotReady(f"MongoDB cannot be used: {error}") from error
         try:
@@ -563,15 +564,10 @@ def _close(client: "AsyncIOMotorClient[Document]") -> None:
 
 
 def _unavailable(error: PyMongoError) -> LedgerUnavailable:
-    return LedgerUnavailable(f"The ledger did not answer: {_told(error)}")
+    return LedgerUnavailable(f"The ledger did not answer: {driver_message(error)}")
 
 
 def _told_of_uri(error: Exception) -> str:
     """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
     told = str(error)
     return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
-
-
-def _told(error: PyMongoError) -> str:
-    """Returns the first line of what the driver says: the rest is a dump of its view of the topology."""
-    return str(error).split(", Timeout:")[0].partition("\n")[0][:300]

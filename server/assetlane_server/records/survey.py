@@ -15,6 +15,7 @@ from typing import Any
 from pymongo.errors import OperationFailure, PyMongoError
 
 from assetlane_server.ports.ring_store import RingStore
+from assetlane_server.records.driver_errors import driver_message
 
 _STREAM_WAIT = timedelta(milliseconds=200)
 _AUTHENTICATION = frozenset({18, 8000})  # AuthenticationFailed; AtlasError, which says the same
@@ -124,10 +125,6 @@ async def _translated() -> AsyncIterator[None]:
         yield
     except OperationFailure as error:
         is_refused = error.code in _AUTHENTICATION or error.code == _UNAUTHORIZED
-        raise SurveyFailed(_told(error), is_refused=is_refused) from error
+        raise SurveyFailed(driver_message(error), is_refused=is_refused) from error
     except PyMongoError as error:
-        raise SurveyFailed(_told(error), is_refused=False) from error
-
-
-def _told(error: PyMongoError) -> str:
-    return str(error).split(", Timeout:")[0].split(", full error:")[0].partition("\n")[0][:300]
+        raise SurveyFailed(driver_message(error), is_refused=False) from error

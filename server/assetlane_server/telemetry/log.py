@@ -40,8 +40,15 @@ def log_to(stream: TextIO, *, level: str, form: Format, secrets: Iterable[str] =
     root.setLevel(level.upper())
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(NATIVE_LOGGER).setLevel(level.upper())  # GRPC_VERBOSITY says how much the core logs
+    native = logging.getLogger(NATIVE_LOGGER)
+    native.setLevel(level.upper())  # GRPC_VERBOSITY says how much the core logs
+    native.filters[:] = [_is_news]
     logging.captureWarnings(capture=True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Returns whether a native line says what no sentence of our own does: a port that is taken has one."""
+    return not record.getMessage().startswith("Failed to add port to server")
 
 
 def log_handlers() -> list[logging.StreamHandler[TextIO]]:

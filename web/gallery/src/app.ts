@@ -29,7 +29,7 @@ const SESSION_MS = 3_600_000;
 export function showGallery(root: HTMLElement, session: Session): void {
   const client = new AssetlaneClient({ url: session.api, token: freshToken, sessionId: sessionIdOf(session.user) });
   const places: readonly Place[] = [
-    { id: "everyone", label: "Everyone", partition: "public", isPublic: true, empty: "Everything here is seen by everybody, at once." },
+    { id: "everyone", label: "Everyone", partition: "public", isPublic: session.publicAssets, empty: "Everything here is seen by everybody, at once." },
     { id: "mine", label: "Only me", partition: `user/${session.user}`, isPublic: false, empty: "What is here only you see." },
   ];
   let place = places.find(({ id }) => id === localStorage.getItem(PLACE)) ?? (places[0] as Place);

@@ -1,6 +1,6 @@
 // The assets of one partition, live: what is there, and every addition, refresh and deletion.
 
-import { AssetChange, hasReason, type Asset, type AssetlaneClient } from "@assetlane/client";
+import { AssetChange, AssetlaneError, hasReason, type Asset, type AssetlaneClient } from "@assetlane/client";
 
 import { eachFrame } from "./dom.ts";
 
@@ -20,6 +20,7 @@ export class Library {
   /** Whether all that was there has come. */
   isSynced = false;
   readonly #changed: () => void;
+  #isAsking = false;
 
   constructor(
     private readonly client: AssetlaneClient,
@@ -75,7 +76,11 @@ export class Library {
   }
 
   async #followOnce(signal: AbortSignal): Promise<void> {
-    const events = this.client.watchAssets(this.partition, { signal, onGap: () => this.events.onConnection(true) });
+    const onGap = () => {
+      this.events.onConnection(true);
+      void this.#untilAnswered(signal);
+    };
+    const events = this.client.watchAssets(this.partition, { signal, onGap });
     for await (const event of events) {
       this.events.onConnection(false);
       if (event.case === "asset" && event.value.asset) {
@@ -92,5 +97,24 @@ export class Library {
         this.#changed();
       }
     }
+  }
+
+  /** A watch that goes on is silent until something happens: a call says when the server answers again. */
+  async #untilAnswered(signal: AbortSignal): Promise<void> {
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      while (!signal.aborted) {
+        try {
+          for await (const _ of this.client.listAssets(this.partition, { signal, waitsForNetwork: true })) break;
+          break;
+        } catch (error) {
+          if (!(error instanceof AssetlaneError && error.isTemporary)) break; // it has answered, though not as it should
+        }
+      }
+    } finally {
+      this.#isAsking = false;
+    }
+    this.events.onConnection(false);
   }
 }

@@ -9,6 +9,8 @@ export interface Session {
   readonly grpc: string;
   /** The gRPC port that `local` serves without tokens on the same ledger; empty: there is none. */
   readonly openTarget: string;
+  /** Whether assets may be public: else the URLs of everyone's assets end, as those of others do. */
+  readonly publicAssets: boolean;
 }
 
 /** The back end refused something; `field` is the one to change. */

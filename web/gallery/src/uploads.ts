@@ -39,6 +39,8 @@ export class Uploads {
   readonly #title = h("span", { class: "uploads-title" });
   readonly #bar = h("div", { class: "uploads-bar" }, h("i"));
   readonly #rows = new Map<string, Row>();
+  /** Those that were cancelled here: what is still heard of them brings no row back. */
+  readonly #cancelled = new Set<string>();
   /** Status of every upload of the session, as the server streams it. */
   readonly #statuses = new Map<string, UploadStatus>();
   #outbox: Outbox | undefined;
@@ -111,6 +113,7 @@ export class Uploads {
   async #sync(): Promise<void> {
     const entries = (await this.#outbox?.entries()) ?? [];
     for (const entry of entries) {
+      if (this.#cancelled.has(entry.id)) continue;
       const row = this.#rows.get(entry.id) ?? this.#row(entry.id, entry.options.filePath ?? entry.name, entry.file);
       if (entry.failure) this.#failed(row, entry.failure, false);
       else if (row.state === "refused") Object.assign(row, { state: "waiting", note: "", sentBytes: 0 });
@@ -124,6 +127,7 @@ export class Uploads {
   }
 
   #onProgress(entry: OutboxEntry, progress: UploadProgress): void {
+    if (this.#cancelled.has(entry.id)) return;
     this.#take(this.#rows.get(entry.id) ?? this.#row(entry.id, entry.options.filePath ?? entry.name, entry.file), progress);
   }
 
@@ -191,6 +195,7 @@ export class Uploads {
       retry: () => void this.#outbox?.retry(id),
       cancel: () => {
         row.state = "cancelled";
+        this.#cancelled.add(id);
         this.#remove(row);
         void this.#outbox?.remove(id);
       },
@@ -244,7 +249,6 @@ function build(row: Row, act: { pause: () => void; resume: () => void; retry: ()
       h("div", { class: "upload-name", title: row.name }, name),
       h("progress", { max: "1", value: "0", "aria-label": `Upload of ${name}` }),
       h("div", { class: "upload-facts" }),
-      h("ol", { class: "upload-steps", "aria-label": "Status" }, ...steps),
     ),
     h("div", { class: "upload-buttons" },
       iconButton(`Pause ${name}`, Pause, act.pause, "icon-button small do-pause"),
@@ -253,6 +257,7 @@ function build(row: Row, act: { pause: () => void; resume: () => void; retry: ()
       iconButton(`Cancel ${name}`, X, act.cancel, "icon-button small do-cancel"),
       h("span", { class: "upload-mark" }),
     ),
+    h("ol", { class: "upload-steps", "aria-label": "Status" }, ...steps),
   );
   update(row);
 }

@@ -1,11 +1,13 @@
 """Messages as bytes: protobuf's binary form and its JSON."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Value
 
 from assetlane_server.model.errors import MessageTooLarge
 from assetlane_server.rpc.refusals import FieldUnreadable
@@ -63,9 +65,41 @@ def from_json(cls: type[Message], fill: Callable[[Message], object]) -> Message:
 def encode(message: Any, *, is_json: bool) -> bytes:
     """Returns a response message as the caller reads it."""
     if is_json:
-        return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+        try:
+            return _json_of(message)
+        except (json_format.SerializeToJsonError, ValueError):  # of a Struct with a number that JSON does not have
+            finite = type(message)()
+            finite.CopyFrom(message)
+            _name_numbers(finite)
+            return _json_of(finite)
     data: bytes = message.SerializeToString()
     return data
+
+
+def _json_of(message: Message) -> bytes:
+    return json_format.MessageToJson(message, indent=None, ensure_ascii=False).encode()
+
+
+def _name_numbers(message: Message) -> None:
+    """Turns NaN and infinities in `extra` into the texts that protobuf's JSON has for them in fields of its own."""
+    if isinstance(message, Value):
+        if message.WhichOneof("kind") == "number_value" and not math.isfinite(number := message.number_value):
+            message.string_value = "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+        elif message.WhichOneof("kind") == "struct_value":
+            _name_numbers(message.struct_value)
+        else:
+            for value in message.list_value.values if message.HasField("list_value") else ():
+                _name_numbers(value)
+        return
+    for field, content in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            parts = content.values() if field.message_type.fields_by_name["value"].message_type is not None else ()
+        else:
+            parts = content if field.is_repeated else (content,)
+        for part in parts:
+            _name_numbers(part)
 
 
 def _cut(text: str) -> str:

@@ -89,6 +89,8 @@ class Gateway:
             if len(hosts) != 1:
                 raise HostRefused(", ".join(hosts))
             self._access.check_host(hosts[0])
+            if (authority := _authority_of(request)) is not None:
+                self._access.check_host(authority)
             cors = self._access.headers_for(request.headers.get(hdrs.ORIGIN), hosts[0])
             if request.method == "OPTIONS":
                 preflight = self._access.preflight_headers if cors else {"allow": "GET, POST, DELETE"}
@@ -153,8 +155,8 @@ class Gateway:
         return stream
 
     async def _begin(self, request: web.BaseRequest, call: "_Call", context: WebContext) -> web.StreamResponse:
-        # Else a timer of the connection's idle time stays for as long as it had left.
-        request.protocol.keep_alive(True)
+        connection: Any = request.protocol  # one of server.py
+        connection.begin_stream()
         response = web.StreamResponse(headers=call.protocol.stream_headers(context.leading))
         response.headers.update(call.cors)
         await response.prepare(request)
@@ -232,6 +234,12 @@ def _refused(
 def _path_of(request: web.BaseRequest) -> str:
     target = request.raw_path
     return (target if target.startswith("/") else request.rel_url.raw_path).partition("?")[0]
+
+
+def _authority_of(request: web.BaseRequest) -> str | None:
+    """Returns the host of a request line with a whole URL: it counts as the header does (RFC 9112, 3.2.2)."""
+    scheme, colon, rest = request.raw_path.partition("://")
+    return rest.partition("/")[0].partition("?")[0] if colon and scheme.isalpha() else None
 
 
 def _peer_of(request: web.BaseRequest) -> str:

@@ -142,7 +142,7 @@ class _Connections(web.Server):
 class _Connection(web.RequestHandler):
     """One connection: its head is limited in bytes and time, and a peer that vanished is noticed."""
 
-    __slots__ = ("_head_bytes", "_head_timer", "_terms")
+    __slots__ = ("_head_bytes", "_head_timer", "_is_streaming", "_terms")
 
     def __init__(self, connections: _Connections) -> None:
         super().__init__(
@@ -159,6 +159,7 @@ class _Connection(web.RequestHandler):
         self._terms = connections.terms
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_streaming = False
 
     @property
     def is_waiting(self) -> bool:
@@ -183,7 +184,9 @@ class _Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Takes in bytes; while they are a head, within its limits."""
         was_waiting = self.is_waiting
+        self._is_streaming = self._is_streaming and not was_waiting
         super().data_received(data)
+        self._cut_when_flooded()
         if not self.is_waiting:
             self._head_arrived()
         elif was_waiting:
@@ -193,10 +196,23 @@ class _Connection(web.RequestHandler):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
 
+    def begin_stream(self) -> None:
+        """A response of hours begins. Cuts off a client that has sent more meanwhile than is read ahead."""
+        self.keep_alive(True)  # else a timer of the idle time stays for as long as it had left
+        self._is_streaming = True
+        self._cut_when_flooded()
+
+    def _cut_when_flooded(self) -> None:
+        # Nothing more is read, so nobody would notice that the client is gone: its watch would stay.
+        if self._is_streaming and self.transport is not None and not self.transport.is_reading():
+            self.force_close()
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answers what is no HTTP, in JSON and without quoting it; logs what the gateway did not foresee."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client is gone
         if status >= _SERVER_ERROR:
             self.log_exception("the web gateway failed", exc_info=exc)
             failure = Failure(grpc.StatusCode.INTERNAL, "Something is wrong in the server.", ())
@@ -204,6 +220,8 @@ class _Connection(web.RequestHandler):
             failure = Failure.of_refusal(_HEAD_TOO_LARGE, "")
         else:
             failure = Failure.of_refusal(HttpMalformed(_MAX_HEADERS), "")
+        if request.writer.output_size > 0:
+            raise ConnectionError("a response has begun, and cannot end in order")
         response = web.json_response(failure.rest_json(), status=failure.rest_status)
         response.force_close()
         return response
