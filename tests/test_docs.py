@@ -116,6 +116,15 @@ def test_every_setting_exists(page: Path) -> None:
             assert name in SETTINGS, name
 
 
+def test_the_map_of_the_code_has_every_folder_of_the_server() -> None:
+    """And no folder that is not there."""
+    package = ROOT / "server" / "assetlane_server"
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("| folder of the server |")[2]
+    rows = re.findall(r"^\| `([a-z_]+)/` \| ", table, flags=re.MULTILINE)
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert sorted(rows) == sorted(folders)
+
+
 def test_the_drawings_are_those_of_their_script() -> None:
     """To the letter."""
     drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "drawings.py"))["DRAWINGS"]

@@ -389,6 +389,57 @@ async def test_files_are_pasted_dropped_with_their_folders_and_photographed(
         assert visit.complaints == []
 
 
+async def test_a_folder_that_is_dropped_keeps_the_paths_of_its_files(
+    chromium: Browser, server: LocalServer, tmp_path: Path, name: str
+) -> None:
+    """With all that is in it, at any depth, beside a file that was dropped with it."""
+    folder = tmp_path / "harvest"
+    photo(folder / "2026" / "autumn", "apples.jpg", 5)
+    noise(folder, "list.bin", 300)
+    (folder / "empty").mkdir()
+    beside = noise(tmp_path, "beside.bin", 200)
+    async with opened(chromium) as context:
+        page = await context.new_page()
+        await sign_up(page, server.url, name)
+        await go(page, "Only me")
+        session = await context.new_cdp_session(page)
+        data = {"items": [], "files": [str(folder), str(beside)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            await session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
+        for file in ("apples.jpg", "list.bin", "beside.bin"):
+            await tile(page, file)
+        async with Client(server.target) as lane:
+            paths = {asset.file_path async for asset in lane.list_assets(f"user/{name}")}
+        assert paths == {"harvest/2026/autumn/apples.jpg", "harvest/list.bin", "beside.bin"}
+        assert not await page.locator(".drop-hint.is-over").count()
+
+
+async def test_what_the_store_refuses_once_is_asked_for_again(
+    chromium: Browser, server: LocalServer, tmp_path: Path, name: str
+) -> None:
+    """A picture and a video whose first answer is an error, as of a URL that has just ended."""
+    refused: set[str] = set()
+
+    async def refuse_once(route: Route) -> None:
+        if route.request.method == "GET" and route.request.url not in refused:
+            refused.add(route.request.url)
+            await route.fulfill(status=403, headers={"access-control-allow-origin": "*"})
+        else:
+            await route.continue_()
+
+    async with opened(chromium) as context:
+        page = await context.new_page()
+        await page.route(f"{server.store}/**", refuse_once)
+        await sign_up(page, server.url, name)
+        await go(page, "Only me")
+        await add(page, photo(tmp_path, "stubborn.jpg", 9), real("realshort.mp4"))
+        await tile(page, "stubborn.jpg")
+        await until(page, "() => document.querySelectorAll('.tile img.is-loaded').length === 2")
+        await page.locator(f"[data-asset='{await tile(page, 'realshort.mp4')}'] .tile-play").click()
+        await until(page, "() => document.querySelector('.tile video')?.currentTime > 0.1")
+        assert len(refused) >= 3
+
+
 async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
     chromium: Browser, server: LocalServer, tmp_path: Path, name: str
 ) -> None:

@@ -124,6 +124,7 @@ async def web_place(
             "metrics_listen": metrics,
             "key_prefix": key_prefix,
             "jwt_key_file": str(folder / "tokens.pem"),
+            "jwt_leeway_seconds": "3",  # one clock here: tests that wait for the end of a token wait less
             "multipart_threshold_bytes": str(2 * PART_BYTES),
             "multipart_part_bytes": str(PART_BYTES),
             **settings,

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
 from assetlane_server.model.progress import Progress
@@ -39,6 +39,7 @@ _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
 
 K = TypeVar("K")
+T = TypeVar("T")
 Boxes = defaultdict[K, dict[HubMailbox[Any], None]]
 """A set that keeps its order: the order in which watchers are woken must not depend on where objects lie in memory."""
 
@@ -97,6 +98,35 @@ class _Reasons:
 
     status: bool = False
     asset: bool = False
+
+
+class Registration(Generic[K, T]):
+    """A mailbox that is registered under a key for as long as its block runs.
+
+    A class, not an asynccontextmanager: an open watch would hold the frame of its generator.
+    """
+
+    __slots__ = ("_box", "_boxes", "_key", "_opened", "_slots")
+
+    def __init__(
+        self, opened: Callable[[int], Awaitable[HubMailbox[Any]]], slots: int, boxes: Boxes[K], key: K
+    ) -> None:
+        self._opened = opened
+        self._slots = slots
+        self._boxes = boxes
+        self._key = key
+        self._box: HubMailbox[T]
+
+    async def __aenter__(self) -> HubMailbox[T]:
+        self._box = await self._opened(self._slots)
+        self._boxes[self._key][self._box] = None
+        return self._box
+
+    async def __aexit__(self, *_raised: object) -> None:
+        boxes = self._boxes[self._key]
+        del boxes[self._box]
+        if not boxes:
+            del self._boxes[self._key]
 
 
 class Hub:
@@ -161,23 +191,17 @@ class Hub:
             for box in boxes:
                 box.close()
 
-    @asynccontextmanager
-    async def watch_upload(self, upload_id: str) -> AsyncIterator[HubMailbox[Upload | Progress]]:
+    def watch_upload(self, upload_id: str) -> "Registration[str, Upload | Progress]":
         """See ChangeHub."""
-        async with self._registered(1, self._upload_boxes, upload_id) as box:
-            yield box
+        return Registration(self._mailbox, 1, self._upload_boxes, upload_id)
 
-    @asynccontextmanager
-    async def watch_session(self, session_id: str, uid: str) -> AsyncIterator[HubMailbox[Upload | Progress]]:
+    def watch_session(self, session_id: str, uid: str) -> "Registration[SessionKey, Upload | Progress]":
         """See ChangeHub."""
-        async with self._registered(self._slots, self._session_boxes, (session_id, uid)) as box:
-            yield box
+        return Registration(self._mailbox, self._slots, self._session_boxes, (session_id, uid))
 
-    @asynccontextmanager
-    async def watch_partition(self, partition: str) -> AsyncIterator[HubMailbox[Asset]]:
+    def watch_partition(self, partition: str) -> "Registration[str, Asset]":
         """See ChangeHub."""
-        async with self._registered(self._slots, self._partition_boxes, partition) as box:
-            yield box
+        return Registration(self._mailbox, self._slots, self._partition_boxes, partition)
 
     async def read_upload(self, upload_id: str) -> Upload | None:
         """See ChangeHub."""
@@ -190,23 +214,17 @@ class Hub:
         """See ChangeHub."""
         return await self._session_reading.read((session_id, uid))
 
-    @asynccontextmanager
-    async def _registered(self, slots: int, boxes: Boxes[K], key: K) -> AsyncIterator[HubMailbox[Any]]:
-        try:
-            async with asyncio.timeout(_LIVE_TIMEOUT_S):
-                await self._live.wait()
-        except TimeoutError:
-            raise LedgerUnavailable("The change stream is not open: try again.") from None
+    async def _mailbox(self, slots: int) -> HubMailbox[Any]:
+        """Returns a new mailbox once the stream is open. Raises LedgerUnavailable, ShuttingDown."""
+        if not self._live.is_set():
+            try:
+                async with asyncio.timeout(_LIVE_TIMEOUT_S):
+                    await self._live.wait()
+            except TimeoutError:
+                raise LedgerUnavailable("The change stream is not open: try again.") from None
         if self._closed.is_set():
             raise ShuttingDown
-        box: HubMailbox[Any] = HubMailbox(slots, self._all_delivered_until)
-        boxes[key][box] = None
-        try:
-            yield box
-        finally:
-            del boxes[key][box]
-            if not boxes[key]:
-                del boxes[key]
+        return HubMailbox(slots, self._all_delivered_until)
 
     def _all_delivered_until(self) -> LedgerTime:
         if not (self._is_delivering or self._to_read):

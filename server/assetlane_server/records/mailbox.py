@@ -15,6 +15,19 @@ T = TypeVar("T")
 class HubMailbox(Generic[T]):
     """See Mailbox. `slots` bounds how many records' news it holds before its reader has to read again."""
 
+    __slots__ = (
+        "_asides",
+        "_delivered_until",
+        "_has_rung",
+        "_is_closed",
+        "_missed_since",
+        "_news",
+        "_sleep",
+        "_slots",
+        "_taken_until",
+        "opened_at",
+    )
+
     def __init__(self, slots: int, delivered_until: Callable[[], LedgerTime]) -> None:
         self._slots = slots
         self._delivered_until = delivered_until

@@ -18,8 +18,9 @@ export class Grid {
   #assets: readonly Asset[] = [];
   #layout: Layout = { rows: [], height: 0 };
   #width = 0;
-  /** The item that the Tab key reaches; arrow keys move it. */
+  /** The item that the Tab key reaches: the one that had the focus last, else the first one. */
   #active = "";
+  #hasChosen = false;
   readonly #tiles = new Map<string, Tile>();
   readonly #headings = new Map<string, HTMLLIElement>();
   readonly #draw = eachFrame(() => this.#drawNow());
@@ -34,7 +35,9 @@ export class Grid {
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
     this.element.addEventListener("focusin", (event) => {
       const id = event.target instanceof Element ? event.target.closest<HTMLElement>("[data-asset]")?.dataset["asset"] : undefined;
-      if (id) this.#activate(id);
+      if (!id) return;
+      this.#hasChosen = true;
+      this.#activate(id);
     });
   }
 
@@ -49,6 +52,7 @@ export class Grid {
 
   /** Puts the focus on an asset, and into the window. */
   focus(assetId: string): void {
+    this.#onResize(); // which was left out while the viewer was open
     const index = this.#assets.findIndex((asset) => asset.assetId === assetId);
     const row = this.#layout.rows.find(({ boxes }) => boxes.some((box) => box.index === index));
     if (!row) return;
@@ -83,7 +87,8 @@ export class Grid {
     const items = this.#assets.map((asset) => ({ aspect: aspectOfAsset(asset), section: dayOf(createdOf(asset), now) }));
     this.#layout = this.#width ? layOut(items, this.#width) : { rows: [], height: 0 };
     this.element.style.height = `${this.#layout.height}px`;
-    if (!this.#assets.some(({ assetId }) => assetId === this.#active)) this.#active = this.#assets[0]?.assetId ?? "";
+    if (this.#indexOf(this.#active) < 0) this.#hasChosen = false;
+    if (!this.#hasChosen) this.#activate(this.#assets[0]?.assetId ?? "");
   }
 
   /** The first asset in the window and how far from its upper edge, unless the reader is at the top of the page. */

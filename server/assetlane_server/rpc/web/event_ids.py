@@ -19,7 +19,7 @@ from assetlane_server.model.ids import earliest_id, is_id
 from assetlane_server.rpc.refusals import FieldRefused
 
 HEADER = "last-event-id"
-_LONGEST_ID = 8 * 1024  # half of what a header may have in most proxies
+_MOST_NAMED = 250  # uploads: 8 KiB, half of what a header may have in most proxies
 _FINAL = frozenset((UPLOAD_STATUS_CANCELLED, UPLOAD_STATUS_COMPLETED, UPLOAD_STATUS_EXPIRED, UPLOAD_STATUS_FAILED))
 _REVISION = re.compile(r"[0-9]{1,18}")
 _SEEN = re.compile(r"([0-9a-z]{26}):([0-9]{1,18})(\.?)")
@@ -87,6 +87,7 @@ class _Revisions:
     def __init__(self, request: Any) -> None:
         self._request = request
         self._seen: dict[str, tuple[int, bool]] = {}
+        self._are_too_many = False
         for upload_id, revision in request.after_revisions.items():
             self._seen[upload_id] = (revision, False)
 
@@ -102,19 +103,23 @@ class _Revisions:
             self._request.after_revisions[upload_id] = revision
 
     def after(self, event: Any) -> str:
-        """See EventIds. Of more uploads than fit, the id stays: what came since then may come again."""
-        if not event.HasField("status"):
+        """See EventIds. Of more open uploads than fit, the last id stays: what came since then may come again."""
+        if self._are_too_many or not event.HasField("status"):
             return ""
         upload = event.status.upload
         self._seen[upload.upload_id] = (upload.revision, upload.status in _FINAL)
         newest = max(self._seen)
-        if is_id(newest):
-            oldest = earliest_id(newest, _SETTLED_AFTER)
-            for upload_id in [one for one, (_, has_ended) in self._seen.items() if has_ended and one < oldest]:
-                del self._seen[upload_id]
-        seen = (f"{one}:{revision}{'.' * has_ended}" for one, (revision, has_ended) in self._seen.items())
-        text = ",".join(seen)
-        return text if len(text) <= _LONGEST_ID else ""
+        settled = earliest_id(newest, _SETTLED_AFTER) if is_id(newest) else ""
+        ended = sorted(one for one, (_, has_ended) in self._seen.items() if has_ended and one != newest)
+        # One that has ended and is not named comes again whole, or is not sent at all. One that is open must be named.
+        for one in ended:
+            if one < settled or len(self._seen) > _MOST_NAMED:
+                del self._seen[one]
+        if len(self._seen) > _MOST_NAMED:
+            self._are_too_many = True
+            self._seen.clear()
+            return ""
+        return ",".join(f"{one}:{revision}{'.' * has_ended}" for one, (revision, has_ended) in self._seen.items())
 
 
 def _unknown() -> FieldRefused:
