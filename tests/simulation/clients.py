@@ -10,7 +10,7 @@ from tests.simulation.server import ConnectionLost, SimServer, SimWatch
 from tests.simulation.store import Body, png, send
 
 from assetlane_server.model.admission import UploadRequest
-from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.asset_event import AssetEvent, AssetEventKind
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.cut_plan import CutPlan, CutSize
 from assetlane_server.model.errors import (
@@ -506,7 +506,7 @@ class Watcher:
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
-        is_content = isinstance(event, Upload) or (isinstance(event, AssetNews) and event.asset is not None)
+        is_content = isinstance(event, Upload) or (isinstance(event, AssetEvent) and event.asset is not None)
         if is_content and revoked_at is not None and self._world.utc() > revoked_at + _UNSEEN_AFTER:
             self._world.auditor.fail("a watch goes on a minute after its right was taken away")
 
@@ -514,7 +514,7 @@ class Watcher:
 def _short(event: object) -> str:
     if isinstance(event, Upload):
         return f"{event.upload_id} is {event.status}, revision {event.revision}"
-    if isinstance(event, AssetNews):
+    if isinstance(event, AssetEvent):
         asset = event.asset
         return f"{event.kind} {'' if asset is None else f'{asset.asset_id}, asset revision {asset.revision}'}"
     return type(event).__name__
@@ -635,7 +635,7 @@ class PartitionWatcher(Watcher):
         there = {one: revision for one, (revision, is_deleted) in self._seen.items() if not is_deleted}
         return self._person.is_revoked or (self._is_synced and there == wanted)
 
-    def _begin(self, server: SimServer) -> AsyncGenerator[AssetNews]:
+    def _begin(self, server: SimServer) -> AsyncGenerator[AssetEvent]:
         auditor = self._world.auditor
         if self._token and not self._is_synced:
             auditor.reach("a partition's watch was resumed before it was synced")
@@ -650,7 +650,7 @@ class PartitionWatcher(Watcher):
     def _take(self, event: Any) -> None:
         auditor = self._world.auditor
         self._token = event.resume_token
-        if event.kind is News.SYNCED:
+        if event.kind is AssetEventKind.SYNCED:
             self._is_synced = True
         asset = event.asset
         if asset is None:
@@ -667,7 +667,7 @@ class PartitionWatcher(Watcher):
         if asset.revision == known:
             auditor.reach("a resumed watch was sent a revision again")
         auditor.check(
-            event.kind is News.PRESENT or (event.kind is News.DELETED) == asset.is_deleted,
+            event.kind is AssetEventKind.PRESENT or (event.kind is AssetEventKind.DELETED) == asset.is_deleted,
             f"{asset.asset_id}: sent as {event.kind}",
         )
         if asset.is_deleted:
