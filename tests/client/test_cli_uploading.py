@@ -132,7 +132,7 @@ async def test_what_was_given_up_or_deleted_is_sent_anew(server: LaneServer, fol
 
 
 async def test_a_file_without_room_for_another_attempt_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     """Every attempt's asset has been deleted since: a sentence, not an assertion."""
     asked: list[str] = []
@@ -142,10 +142,9 @@ async def test_a_file_without_room_for_another_attempt_says_what_to_do(
             asked.append(request_id)
             return Asset()
 
-    monkeypatch.setattr(resuming, "_ATTEMPTS", 3)
     path = tmp_path / "a.txt"
     path.write_text("a")
     with pytest.raises(PreconditionFailed, match="upload it without --resume") as refused:
-        await resuming.resumed(cast("Client", Deleted()), Item(path, "a.txt"), {}, None)
+        await resuming.resumed(cast("Client", Deleted()), Item(path, "a.txt"), {}, None, attempts=3)
     assert refused.value.reason == "ATTEMPTS_EXHAUSTED"
     assert len(set(asked)) == 3

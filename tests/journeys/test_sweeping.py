@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from PIL import Image
 from tests.journeys.lanes import BODY, put
+from tests.memory.site import NoCutter
 from yarl import URL
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage
@@ -28,6 +29,7 @@ from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages
 from assetlane_server.uploads.access import UNRESTRICTED
+from assetlane_server.uploads.server_cuts import ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
 from assetlane_server.uploads.sweeper import Sweeper
 
@@ -355,18 +357,24 @@ async def test_cuts_that_nobody_wants_any_more_go_with_their_upload(deployment: 
 
 
 async def test_a_long_cut_keeps_other_servers_away(
-    deployment: Deployment, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    deployment: Deployment,
 ) -> None:
     """Its lease is renewed for as long as it takes, and not after."""
-    monkeypatch.setattr("assetlane_server.uploads.server_cuts._RENEWAL_S", 0.01)
     upload, _ = await deployment.requested()
     assert await deployment.records.advance_upload(upload.uploaded(deployment.now()))
     first = await deployment.records.find_upload(upload.upload_id)
     assert first is not None
     assert first.sweep_time is not None
-    room = server_cuts(settings, deployment.records, deployment.store, deployment.now)
+    cuts = ServerCuts(
+        cutter=NoCutter(),
+        store=deployment.store,
+        records=deployment.records,
+        at_once=1,
+        now=deployment.now,
+        renewal=timedelta(milliseconds=10),
+    )
     deployment.ahead += timedelta(seconds=40)
-    async with room.lease(first), asyncio.timeout(20):
+    async with cuts.lease(first), asyncio.timeout(20):
         while (later := await deployment.records.find_upload(upload.upload_id)) is not None:
             assert later.sweep_time is not None
             if later.sweep_time >= first.sweep_time + timedelta(seconds=40):

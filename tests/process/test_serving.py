@@ -242,15 +242,12 @@ async def test_a_record_that_cannot_be_read_ends_no_server(stack: StackAddress, 
         assert await server.ends() == 0
 
 
-async def test_health_follows_the_change_stream(
-    stack: StackAddress, database_name: str, key_prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_health_follows_the_change_stream(stack: StackAddress, database_name: str, key_prefix: str) -> None:
     """NOT_SERVING while changes cannot be heard for long, SERVING again after."""
-    monkeypatch.setattr("assetlane_server.composition.app._DEAF_AFTER_S", 1.0)
     async with proxied(int(stack.mongo_uri.rpartition(":")[2].partition("/")[0])) as proxy:
         uri = f"mongodb://{proxy.target}/?directConnection=true"
         settings = settings_for(stack, database_name, key_prefix, mongo_uri=uri, mongo_timeout_seconds=2)
-        async with served(settings) as target, grpc.aio.insecure_channel(target) as channel:
+        async with served(settings, deaf_after_s=1.0) as target, grpc.aio.insecure_channel(target) as channel:
             watch = health_watch(channel)
             await is_serving(watch)
             upstreams, proxy.upstreams = proxy.upstreams, ()

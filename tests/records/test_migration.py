@@ -15,7 +15,7 @@ from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import LedgerIsOld, LedgerUnavailable, NotReady
 from assetlane_server.model.upload import Details, LedgerTime, Status, Upload
 from assetlane_server.records.documents import upload_of
-from assetlane_server.records.migration import MigrationReport
+from assetlane_server.records.migration import PAGE_SIZE, MigrationReport
 from assetlane_server.records.mongo import MongoRecords
 
 LATER: Final = datetime(2026, 12, 1, tzinfo=UTC)
@@ -37,9 +37,9 @@ async def ledger(stack: StackAddress, database_name: str) -> AsyncIterator[Any]:
     await drop(stack.mongo_uri, database_name)
 
 
-async def migrated(stack: StackAddress, database_name: str) -> MigrationReport:
+async def migrated(stack: StackAddress, database_name: str, page_size: int = PAGE_SIZE) -> MigrationReport:
     """Migrates to the end and returns the report."""
-    runs = MongoRecords.migrate(stack.mongo_uri, database_name, call_timeout=LIMIT, now=LATER)
+    runs = MongoRecords.migrate(stack.mongo_uri, database_name, call_timeout=LIMIT, now=LATER, page_size=page_size)
     return [report async for report in runs][-1]
 
 
@@ -157,7 +157,6 @@ async def test_a_run_that_is_interrupted_anywhere_is_finished_by_the_next(
     stack: StackAddress, database_name: str, ledger: Any, old: Collections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After each write of either collection, with pages of three: what comes of it in the end is the same."""
-    monkeypatch.setattr("assetlane_server.records.migration._PAGE", 3)
     collection = type(ledger["uploads"])
     bulk_write = collection.bulk_write
     left = interruptions = 0
@@ -176,7 +175,7 @@ async def test_a_run_that_is_interrupted_anywhere_is_finished_by_the_next(
         with monkeypatch.context() as patch:
             patch.setattr(collection, "bulk_write", failing)
             try:
-                report = await migrated(stack, database_name)
+                report = await migrated(stack, database_name, page_size=3)
             except NotReady as error:
                 interruptions += 1
                 told = str(error)

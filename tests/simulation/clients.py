@@ -11,7 +11,7 @@ from tests.simulation.server import KEY, ConnectionLost, SimServer, SimWatch
 from tests.simulation.store import Body, png, send
 
 from assetlane_server.model.admission import UploadRequest
-from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.asset_event import AssetEvent, AssetEventKind
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.cut_plan import CutPlan, CutSize
 from assetlane_server.model.errors import (
@@ -604,7 +604,7 @@ class Watcher:
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
-        is_content = isinstance(event, Upload) or (isinstance(event, AssetNews) and event.asset is not None)
+        is_content = isinstance(event, Upload) or (isinstance(event, AssetEvent) and event.asset is not None)
         if is_content and revoked_at is not None and self._world.utc() > max(revoked_at, self._read_at) + _UNSEEN_AFTER:
             self._world.auditor.fail("a watch goes on a minute after its right was taken away")
 
@@ -612,7 +612,7 @@ class Watcher:
 def _short(event: object) -> str:
     if isinstance(event, Upload):
         return f"{event.upload_id} is {event.status}, revision {event.revision}"
-    if isinstance(event, AssetNews):
+    if isinstance(event, AssetEvent):
         asset = event.asset
         return f"{event.kind} {'' if asset is None else f'{asset.asset_id}, asset revision {asset.revision}'}"
     return type(event).__name__
@@ -734,7 +734,7 @@ class PartitionWatcher(Watcher):
         there = {one: revision for one, (revision, is_deleted) in self._seen.items() if not is_deleted}
         return self._person.is_revoked or (self._is_synced and there == wanted)
 
-    def _begin(self, server: SimServer) -> AsyncGenerator[AssetNews]:
+    def _begin(self, server: SimServer) -> AsyncGenerator[AssetEvent]:
         auditor = self._world.auditor
         if self._token and not self._is_synced:
             auditor.reach("a partition's watch was resumed before it was synced")
@@ -752,7 +752,7 @@ class PartitionWatcher(Watcher):
         auditor = self._world.auditor
         auditor.check(not self._is_token_old, "a resume token was taken that is too old")
         self._token, self._token_time, self._is_token_old = event.resume_token, self._world.utc(), False
-        if event.kind is News.SYNCED:
+        if event.kind is AssetEventKind.SYNCED:
             self._is_synced = True
         asset = event.asset
         if asset is None:
@@ -769,7 +769,7 @@ class PartitionWatcher(Watcher):
         if asset.revision == known:
             auditor.reach("a resumed watch was sent a revision again")
         auditor.check(
-            event.kind is News.PRESENT or (event.kind is News.DELETED) == asset.is_deleted,
+            event.kind is AssetEventKind.PRESENT or (event.kind is AssetEventKind.DELETED) == asset.is_deleted,
             f"{asset.asset_id}: sent as {event.kind}",
         )
         if asset.is_deleted:

@@ -11,7 +11,7 @@ from tests.memory.ledger import MemoryLedger
 from tests.records.hubs import initialized, running
 from tests.uploads.samples import NOW, completed
 
-from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.asset_event import AssetEvent, AssetEventKind
 from assetlane_server.model.resume_token import Position, position_of
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import Asset, LedgerTime
@@ -45,7 +45,7 @@ class Scene:
         return done.asset
 
     @asynccontextmanager
-    async def watch(self, token: str = "", records: Any = None) -> AsyncIterator[AsyncGenerator[AssetNews]]:
+    async def watch(self, token: str = "", records: Any = None) -> AsyncIterator[AsyncGenerator[AssetEvent]]:
         """Opens a watch."""
         assets = cast(AssetRecords, records or self.ledger)
         watches = AssetWatches(assets=assets, hub=self.hub, signer=SIGNER, heartbeat=HEARTBEAT)
@@ -58,16 +58,16 @@ class Scene:
             while self.hub._all_delivered_until() < self.ledger.time:  # noqa: ASYNC110 - nothing else tells
                 await asyncio.sleep(0)
 
-    async def events(self, count: int, token: str = "") -> list[AssetNews]:
+    async def events(self, count: int, token: str = "") -> list[AssetEvent]:
         """Returns the first events of a watch, heartbeats left out."""
         async with self.watch(token) as events:
             return [await next_of(events) for _ in range(count)]
 
-    async def until_synced(self, token: str) -> list[AssetNews]:
+    async def until_synced(self, token: str) -> list[AssetEvent]:
         """Returns what a resumed watch sends to catch up."""
         caught_up = []
         async with self.watch(token) as events:
-            while (event := await next_of(events)).kind is not News.SYNCED:
+            while (event := await next_of(events)).kind is not AssetEventKind.SYNCED:
                 caught_up.append(event)
         return caught_up
 
@@ -80,19 +80,19 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(ledger, hub)
 
 
-async def next_of(events: AsyncGenerator[AssetNews]) -> AssetNews:
+async def next_of(events: AsyncGenerator[AssetEvent]) -> AssetEvent:
     """Returns the next event that is no heartbeat."""
-    while (event := await anext(events)).kind is News.HEARTBEAT:
+    while (event := await anext(events)).kind is AssetEventKind.HEARTBEAT:
         continue
     return event
 
 
-def kinds(events: Sequence[AssetNews]) -> list[tuple[News, str]]:
+def kinds(events: Sequence[AssetEvent]) -> list[tuple[AssetEventKind, str]]:
     """Returns what happened to which asset."""
     return [(event.kind, event.asset.asset_id if event.asset else "") for event in events]
 
 
-def position(event: AssetNews) -> Position:
+def position(event: AssetEvent) -> Position:
     """Returns what the token of an event says."""
     return position_of(SIGNER, event.resume_token, PARTITION)
 
@@ -103,20 +103,20 @@ async def test_a_watch_that_breaks_off_before_synced_goes_on_with_the_rest(scene
     scene.ledger.pass_time(10 * MINUTE_S)
     await scene.delivered()
     begun = await scene.events(2)
-    assert kinds(begun) == [(News.PRESENT, one.asset_id) for one in assets[:2]]
+    assert kinds(begun) == [(AssetEventKind.PRESENT, one.asset_id) for one in assets[:2]]
     await scene.ledger.advance_asset(assets[0].deleted(NOW))
     await scene.ledger.advance_asset(assets[3].refreshed(NOW + timedelta(hours=1)))
     resumed = await scene.events(5, begun[-1].resume_token)
     assert kinds(resumed) == [
-        (News.DELETED, assets[0].asset_id),
-        (News.REFRESHED, assets[3].asset_id),
-        (News.PRESENT, assets[2].asset_id),
-        (News.PRESENT, assets[4].asset_id),
-        (News.SYNCED, ""),
+        (AssetEventKind.DELETED, assets[0].asset_id),
+        (AssetEventKind.REFRESHED, assets[3].asset_id),
+        (AssetEventKind.PRESENT, assets[2].asset_id),
+        (AssetEventKind.PRESENT, assets[4].asset_id),
+        (AssetEventKind.SYNCED, ""),
     ]
     assert position(resumed[1]).listed_to == assets[1].asset_id
     assert position(resumed[-1]).listed_to == ""
-    assert (await scene.events(3, resumed[-1].resume_token))[-1].kind is News.SYNCED
+    assert (await scene.events(3, resumed[-1].resume_token))[-1].kind is AssetEventKind.SYNCED
 
 
 async def test_no_token_says_that_changes_were_sent_that_wait_together_with_its_own(scene: Scene) -> None:
@@ -126,12 +126,12 @@ async def test_no_token_says_that_changes_were_sent_that_wait_together_with_its_
         added = [await scene.add() for _ in range(3)]
         await scene.delivered()
         sent = [await next_of(events) for _ in range(3)]
-        assert kinds(sent) == [(News.ADDED, one.asset_id) for one in added]
+        assert kinds(sent) == [(AssetEventKind.ADDED, one.asset_id) for one in added]
         assert {position(one) for one in sent} == {position(synced)}
         scene.ledger.pass_time(1)
         while position(heartbeat := await anext(events)).sent_until < scene.ledger.time:
             continue
-        assert heartbeat.kind is News.HEARTBEAT
+        assert heartbeat.kind is AssetEventKind.HEARTBEAT
     again = await scene.until_synced(sent[0].resume_token)
     assert {one for _, one in kinds(again)} >= {one.asset_id for one in added[1:]}
 
@@ -170,9 +170,9 @@ async def test_a_slow_reader_reads_again_what_it_missed_page_by_page(scene: Scen
         added = {(await scene.add()).asset_id for _ in range(500)}
         sent = [await next_of(events) for _ in range(500)]
         assert {one for _, one in kinds(sent)} == added
-        assert {event.kind for event in sent} == {News.ADDED}
+        assert {event.kind for event in sent} == {AssetEventKind.ADDED}
         last = await scene.add()
-        assert kinds([await next_of(events)]) == [(News.ADDED, last.asset_id)]
+        assert kinds([await next_of(events)]) == [(AssetEventKind.ADDED, last.asset_id)]
 
 
 async def test_a_resumed_watch_reads_the_next_page_when_its_reader_has_taken_one(scene: Scene) -> None:
@@ -200,10 +200,9 @@ async def test_a_resumed_watch_reads_the_next_page_when_its_reader_has_taken_one
             assert counting.read <= taken + watching._PAGE
 
 
-async def test_what_is_remembered_against_repeats_is_bounded(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_remembered_against_repeats_is_bounded(scene: Scene) -> None:
     """Beyond the bound a change may be sent twice, never not at all."""
-    monkeypatch.setattr(watching, "_MOST_REMEMBERED", 8)
-    events = watching._Events(SIGNER, PARTITION, Position(LedgerTime(0)))
+    events = watching._Events(SIGNER, PARTITION, Position(LedgerTime(0)), most_remembered=8)
     assets = [await scene.add() for _ in range(100)]
     assert all(events.of_change(one) for one in assets)
     assert len(events._revisions) == 8
@@ -233,4 +232,6 @@ async def test_a_lost_stream_loses_no_change(scene: Scene) -> None:
         await next_of(events)
         scene.ledger.lose_streams()
         added = [await scene.add() for _ in range(3)]
-        assert kinds([await next_of(events) for _ in range(3)]) == [(News.ADDED, one.asset_id) for one in added]
+        assert kinds([await next_of(events) for _ in range(3)]) == [
+            (AssetEventKind.ADDED, one.asset_id) for one in added
+        ]

@@ -19,7 +19,12 @@ _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED"})
 
 
 async def resumed(
-    lane: "Client", item: Item, options: Mapping[str, Any], on_progress: OnProgress | None
+    lane: "Client",
+    item: Item,
+    options: Mapping[str, Any],
+    on_progress: OnProgress | None,
+    *,
+    attempts: int = _ATTEMPTS,
 ) -> "tuple[Asset, bool]":
     """Returns the asset of a file, and whether an earlier run had brought it in already.
 
@@ -28,20 +33,20 @@ async def resumed(
     room for the next. Raises what `Client.upload` raises, and PreconditionFailed when there is no room any more.
     """
     identity = _identity(item, options)
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(attempts):
         sent = _Sent(on_progress)
         request_id = f"{identity}-{attempt}"
         try:
             asset = await lane.upload(item.path, **options, request_id=request_id, on_progress=sent.step)
         except (PreconditionFailed, UploadFailed) as error:
             is_over = isinstance(error, UploadFailed) or error.reason in _OVER
-            if not is_over or sent.anything or attempt == _ATTEMPTS - 1:
+            if not is_over or sent.anything or attempt == attempts - 1:
                 raise
             continue
         if asset.asset_id:  # else it has been deleted since
             return asset, not sent.anything
     raise PreconditionFailed(
-        f"{_ATTEMPTS} earlier uploads of {item.path} are over and their assets deleted: upload it without --resume",
+        f"{attempts} earlier uploads of {item.path} are over and their assets deleted: upload it without --resume",
         reason="ATTEMPTS_EXHAUSTED",
     )
 

@@ -55,8 +55,15 @@ class Application:
     """A server that takes calls. `port` is the one in use."""
 
     def __init__(
-        self, server: RpcServer, hub: Hub, cases: UseCases, changes: StatusChanges, grace_seconds: float
+        self,
+        server: RpcServer,
+        hub: Hub,
+        cases: UseCases,
+        changes: StatusChanges,
+        grace_seconds: float,
+        deaf_after_s: float,
     ) -> None:
+        self._deaf_after_s = deaf_after_s
         self._server = server
         self._hub = hub
         self._cases = cases
@@ -77,7 +84,7 @@ class Application:
         """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
         await self._hub.opened()
         while True:
-            self._server.say_serving(is_serving=self._hub.silence_seconds < _DEAF_AFTER_S)
+            self._server.say_serving(is_serving=self._hub.silence_seconds < self._deaf_after_s)
             await asyncio.sleep(_HEALTH_INTERVAL_S)
 
     async def drain(self) -> None:
@@ -99,12 +106,17 @@ class Application:
 
 @asynccontextmanager
 async def application(
-    settings: Settings, *, shares_port: bool = False, spans: "SpanExporter | None" = None
+    settings: Settings,
+    *,
+    shares_port: bool = False,
+    spans: "SpanExporter | None" = None,
+    deaf_after_s: float = _DEAF_AFTER_S,
 ) -> AsyncIterator[Application]:
     """Serves until the block ends, which drains it. Raises NotReady, saying what to fix.
 
     When a part of it breaks, the block is cancelled and the whole raises. With `shares_port` others may listen
-    on the same one. With `spans` traces go there.
+    on the same one. With `spans` traces go there. After `deaf_after_s` without an answer of the change stream it
+    says that it does not serve.
     """
     async with (
         observability(settings, spans=spans) as sight,
@@ -185,7 +197,7 @@ async def application(
             sight.endpoint(settings, silence_seconds=lambda: hub.silence_seconds, is_serving=lambda: server.is_serving),
             asyncio.TaskGroup() as tasks,
         ):
-            app = Application(server, hub, cases, changes, settings.grace_seconds)
+            app = Application(server, hub, cases, changes, settings.grace_seconds, deaf_after_s)
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]

@@ -21,7 +21,7 @@ from assetlane_server.doctor.finding import (
 )
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.upload import VariantPromise
-from assetlane_server.objects.inspection import Inspection, Word
+from assetlane_server.objects.inspection import BucketAnswer, Inspection
 from assetlane_server.objects.probe import (
     BAD_CLOCK,
     BAD_CREDENTIALS,
@@ -126,7 +126,7 @@ class StoreChecks:
                 yield finding
         yield await checked("clean-up rule", self._clean_up_rule(), _NO_RULE)
 
-    def _credentials(self, word: Word) -> Finding:
+    def _credentials(self, word: BucketAnswer) -> Finding:
         if word.code in BAD_CREDENTIALS:
             mend = "Look at ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
             return failed("credentials", f"The store does not accept them ({word.told}).", mend)
@@ -135,7 +135,7 @@ class StoreChecks:
             return failed("credentials", f"The clocks are too far apart to sign ({word.told}).", mend)
         return ok("credentials", "The store accepts them.")
 
-    def _bucket(self, word: Word) -> Finding:
+    def _bucket(self, word: BucketAnswer) -> Finding:
         name = self._settings.s3_bucket
         if word.status == 404 and word.code in ("", "NoSuchBucket"):
             return failed("bucket", f"There is no bucket {name}.", f"{_SETUP} Or look at ASSETLANE_S3_BUCKET.")
@@ -143,7 +143,7 @@ class StoreChecks:
             return failed("bucket", f"The store cannot say whether {name} is there ({word.told}).", "Try again.")
         return ok("bucket", f"{name} is there.")
 
-    async def _region(self, listed: Word) -> Finding:
+    async def _region(self, listed: BucketAnswer) -> Finding:
         ours = self._settings.s3_region
         mend = _REGION
         word = await self._inspection.look_at_bucket()
@@ -161,7 +161,7 @@ class StoreChecks:
             return ok("region", f"The bucket is in {ours}.")
         return ok("region", f"The store names none; {ours} is signed.")
 
-    async def _rights(self, listed: Word) -> AsyncIterator[Finding]:
+    async def _rights(self, listed: BucketAnswer) -> AsyncIterator[Finding]:
         """Tries each right on one throw-away object."""
         folder = f"{self._settings.key_prefix}probe/{secrets.token_hex(8)}/"
         key = f"{folder}right"

@@ -6,7 +6,7 @@ from enum import StrEnum
 from assetlane_server.model.upload import Asset
 
 
-class News(StrEnum):
+class AssetEventKind(StrEnum):
     """What a watcher of a partition is sent."""
 
     PRESENT = "PRESENT"
@@ -18,9 +18,9 @@ class News(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class AssetNews:
+class AssetEvent:
     """One event; the token resumes the watch after it."""
 
-    kind: News
+    kind: AssetEventKind
     asset: Asset | None
     resume_token: str

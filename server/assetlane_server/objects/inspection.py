@@ -17,7 +17,7 @@ _NO_SUCH_UPLOAD = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class BucketAnswer:
     """What the store answered to one question."""
 
     status: int
@@ -49,11 +49,11 @@ class Inspection:
     def __init__(self, connection: S3Connection) -> None:
         self._connection = connection
 
-    async def list_keys(self, prefix: str) -> Word:
+    async def list_keys(self, prefix: str) -> BucketAnswer:
         """Lists at most one key: says more than any other question, since its refusals carry a code."""
         return await self._ask(lambda client, bucket: client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1))
 
-    async def look_at_bucket(self) -> Word:
+    async def look_at_bucket(self) -> BucketAnswer:
         """Asks whether the bucket is there and where."""
         word = await self._ask(lambda client, bucket: client.head_bucket(Bucket=bucket))
         if word.region:
@@ -68,29 +68,29 @@ class Inspection:
         await self._ask(locate)
         # An empty one is us-east-1 for Amazon, which reported it above; other stores leave it empty for any.
         region = {"EU": "eu-west-1"}.get(located[0], located[0]) if located else ""
-        return Word(word.status, word.code, region)
+        return BucketAnswer(word.status, word.code, region)
 
-    async def look_at(self, key: str) -> Word:
+    async def look_at(self, key: str) -> BucketAnswer:
         """Asks for an object's head."""
         return await self._ask(lambda client, bucket: client.head_object(Bucket=bucket, Key=key))
 
-    async def delete(self, key: str) -> Word:
+    async def delete(self, key: str) -> BucketAnswer:
         """Deletes an object, which need not be there."""
         return await self._ask(lambda client, bucket: client.delete_object(Bucket=bucket, Key=key))
 
-    async def abort(self, key: str) -> Word:
+    async def abort(self, key: str) -> BucketAnswer:
         """Aborts a multipart upload that is not there: 404 says that it would have been allowed."""
         return await self._ask(
             lambda client, bucket: client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=_NO_SUCH_UPLOAD)
         )
 
-    async def list_parts(self, key: str) -> Word:
+    async def list_parts(self, key: str) -> BucketAnswer:
         """Lists the parts of a multipart upload that is not there: 404 says that it would have been allowed."""
         return await self._ask(
             lambda client, bucket: client.list_parts(Bucket=bucket, Key=key, UploadId=_NO_SUCH_UPLOAD)
         )
 
-    async def list_multiparts(self, prefix: str) -> Word:
+    async def list_multiparts(self, prefix: str) -> BucketAnswer:
         """Lists at most one open multipart upload."""
         return await self._ask(
             lambda client, bucket: client.list_multipart_uploads(Bucket=bucket, Prefix=prefix, MaxUploads=1)
@@ -105,7 +105,7 @@ class Inspection:
         word = await self._ask(lambda client, bucket: client.get_bucket_policy(Bucket=bucket))
         return word.status not in (405, 501)
 
-    async def abort_rules(self, prefix: str) -> tuple[Word, AbortRules]:
+    async def abort_rules(self, prefix: str) -> tuple[BucketAnswer, AbortRules]:
         """Returns what the rules of the bucket do to unfinished multipart uploads under the prefix.
 
         A store without lifecycles may answer with a listing of the bucket, as Swift does: status 501 then.
@@ -121,7 +121,7 @@ class Inspection:
 
         word = await self._ask(read)
         if word.is_success and is_answer != [True]:
-            word = Word(501, "NotImplemented")
+            word = BucketAnswer(501, "NotImplemented")
         aborting = [rule for rule in rules if _aborts(rule)]
         days = [
             int(rule["AbortIncompleteMultipartUpload"].get("DaysAfterInitiation", 0))
@@ -131,8 +131,8 @@ class Inspection:
         covers = any(prefix.startswith(_prefix_of(rule)) and not _is_bound_further(rule) for rule in aborting)
         return word, AbortRules(covers, min(days, default=None))
 
-    async def _ask(self, call: Callable[["S3Client", str], Any]) -> Word:
-        def question(client: "S3Client", bucket: str) -> Word:
+    async def _ask(self, call: Callable[["S3Client", str], Any]) -> BucketAnswer:
+        def question(client: "S3Client", bucket: str) -> BucketAnswer:
             try:
                 answer = call(client, bucket)
             except client.exceptions.ClientError as error:
@@ -141,7 +141,7 @@ class Inspection:
             status = told["HTTPStatusCode"]
             code = answer.get("Error", {}).get("Code", "")
             region = told.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
-            return Word(status, "" if code == str(status) else code, region)
+            return BucketAnswer(status, "" if code == str(status) else code, region)
 
         return await self._connection.ask(question)
 

@@ -22,7 +22,7 @@ from assetlane_server.model.upload import Details, Status, StatusChange, Upload,
 from assetlane_server.records.documents import NO_REQUEST_ID, Document, RecordUnreadable, upload_document, upload_of
 from assetlane_server.records.form import OLD_ASSETS
 
-_PAGE: Final = 200
+PAGE_SIZE: Final = 200
 _KEPT_FOR: Final = timedelta(days=30)  # version 0.1.0's default; of a record with an asset it is not asked for
 _OLD_INDEXES: Final = ("request_id_unique_per_owner", "by_session", "owner", "sweep")
 _INDEX_NOT_FOUND: Final = 27
@@ -49,12 +49,15 @@ class MigrationReport:
 class Migration:
     """One run over one database."""
 
-    def __init__(self, database: Any, described: Callable[[PyMongoError], str], now: datetime) -> None:
+    def __init__(
+        self, database: Any, described: Callable[[PyMongoError], str], now: datetime, page_size: int = PAGE_SIZE
+    ) -> None:
         """`described` says what is wrong with a server, in words for an operator."""
         self._uploads = database["uploads"]
         self._assets = database[OLD_ASSETS]
         self._described = described
         self._now = now
+        self._page_size = page_size
         self.report = MigrationReport()
         self.is_complete = False
         """Every asset is in the document of its upload: a ledger of the new form."""
@@ -85,10 +88,10 @@ class Migration:
         after: Document = {}
         while True:
             async with self._translated():
-                page = await collection.find(after).sort("_id", 1).limit(_PAGE).to_list(None)
+                page = await collection.find(after).sort("_id", 1).limit(self._page_size).to_list(None)
             if page:
                 yield page
-            if len(page) < _PAGE:
+            if len(page) < self._page_size:
                 return
             after = {"_id": {"$gt": page[-1]["_id"]}}
 

@@ -42,7 +42,7 @@ from assetlane_server.records.documents import (
 from assetlane_server.records.driver_errors import driver_message
 from assetlane_server.records.form import Form
 from assetlane_server.records.indexes import INDEXES
-from assetlane_server.records.migration import Migration, MigrationReport
+from assetlane_server.records.migration import PAGE_SIZE, Migration, MigrationReport
 from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, OrderedPages, Pages, Range, WindowPages
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
@@ -109,7 +109,13 @@ class MongoRecords:
 
     @classmethod
     async def migrate(
-        cls, uri: str, database_name: str, *, call_timeout: timedelta, now: datetime
+        cls,
+        uri: str,
+        database_name: str,
+        *,
+        call_timeout: timedelta,
+        now: datetime,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[MigrationReport]:
         """Turns a ledger of version 0.1.0 into this version's form; yields how far it is.
 
@@ -117,7 +123,7 @@ class MongoRecords:
         """
         async with _database(uri, database_name, call_timeout) as database:
             records = await cls._connected(database, UNMETERED)
-            migration = Migration(database, driver_message, now)
+            migration = Migration(database, driver_message, now, page_size)
             async for report in migration.run():
                 yield report
             if migration.is_complete:

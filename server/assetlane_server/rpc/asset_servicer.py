@@ -8,7 +8,7 @@ from typing import Any
 from assetlane.v1 import asset_pb2
 from assetlane.v1 import asset_service_pb2 as pb
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
-from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.asset_event import AssetEvent, AssetEventKind
 from assetlane_server.model.errors import Refusal
 from assetlane_server.model.upload import Asset
 from assetlane_server.rpc.call import access_of
@@ -70,13 +70,13 @@ class AssetServicer(AssetServiceServicer):
         await self._assets.delete_asset(request.asset_id, access_of(context))
         return pb.DeleteAssetResponse()
 
-    def _event(self, news: AssetNews) -> pb.WatchAssetsResponse:
+    def _event(self, news: AssetEvent) -> pb.WatchAssetsResponse:
         response = pb.WatchAssetsResponse(resume_token=news.resume_token)
-        if news.kind is News.SYNCED:
+        if news.kind is AssetEventKind.SYNCED:
             response.synced.SetInParent()
         elif news.asset is None:
             response.heartbeat.SetInParent()
-        elif news.kind is News.DELETED:
+        elif news.kind is AssetEventKind.DELETED:
             response.deleted.asset_id = news.asset.asset_id
             response.deleted.revision = news.asset.revision
         else:

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
 
-from assetlane_server.model.asset_event import AssetNews, News
+from assetlane_server.model.asset_event import AssetEvent, AssetEventKind
 from assetlane_server.model.delivery import VISIBLE_WITHIN
 from assetlane_server.model.errors import FieldViolation, InvalidRequest
 from assetlane_server.model.paths import MAX_PARTITION_BYTES, fault_in_path
@@ -30,7 +30,7 @@ class AssetWatches:
         self._signer = signer
         self._heartbeat = heartbeat
 
-    async def watch(self, partition: str, token: str, access: Access) -> AsyncGenerator[AssetNews]:
+    async def watch(self, partition: str, token: str, access: Access) -> AsyncGenerator[AssetEvent]:
         """Yields the assets that are there (with a token: what changed since), SYNCED, then every change.
 
         A token of before SYNCED goes on with the assets that are there: whatever its holder was sent is
@@ -99,39 +99,48 @@ class AssetWatches:
 class _Events:
     """The events of one watch: what was sent lately is not sent again, and each has the token that goes on after it."""
 
-    def __init__(self, signer: TokenSigner, partition: str, position: Position) -> None:
+    def __init__(
+        self,
+        signer: TokenSigner,
+        partition: str,
+        position: Position,
+        most_remembered: int = _MOST_REMEMBERED,
+    ) -> None:
+        self._most_remembered = most_remembered
         self._signer = signer
         self._partition = partition
         self._position = position
         self._revisions: dict[str, tuple[int, LedgerTime]] = {}  # the latest last
 
-    def of_listing(self, asset: Asset) -> AssetNews | None:
+    def of_listing(self, asset: Asset) -> AssetEvent | None:
         """Returns the event of an asset of the listing, None if it was sent."""
         if self._was_sent(asset):
             return None
         if _change_time(asset) > self._position.sent_until - VISIBLE_WITHIN:
             self._remember(asset)  # its last change may still come by
         self._position = Position(self._position.sent_until, asset.asset_id)
-        return self._event(News.PRESENT, asset)
+        return self._event(AssetEventKind.PRESENT, asset)
 
-    def synced(self) -> AssetNews:
+    def synced(self) -> AssetEvent:
         """Returns the mark that the listing has ended."""
         self._position = Position(self._position.sent_until)
-        return self._event(News.SYNCED)
+        return self._event(AssetEventKind.SYNCED)
 
-    def of_change(self, asset: Asset, sent_until: LedgerTime | None = None) -> AssetNews | None:
+    def of_change(self, asset: Asset, sent_until: LedgerTime | None = None) -> AssetEvent | None:
         """Returns the event of a change, None if it was sent. Every change until `sent_until` was sent before it."""
         if self._was_sent(asset):
             return None
         self._remember(asset)
         if sent_until is not None:
             self.is_sent_until(sent_until)
-        kind = News.DELETED if asset.is_deleted else News.ADDED if asset.revision == 1 else News.REFRESHED
+        kind = AssetEventKind.ADDED if asset.revision == 1 else AssetEventKind.REFRESHED
+        if asset.is_deleted:
+            kind = AssetEventKind.DELETED
         return self._event(kind, asset)
 
-    def heartbeat(self) -> AssetNews:
+    def heartbeat(self) -> AssetEvent:
         """Returns the sign of life of a watch that has nothing else to send."""
-        return self._event(News.HEARTBEAT)
+        return self._event(AssetEventKind.HEARTBEAT)
 
     def is_sent_until(self, instant: LedgerTime) -> None:
         """Every change until that instant was sent; what was sent long before can come by no more."""
@@ -144,8 +153,8 @@ class _Events:
                 return
             del self._revisions[oldest]
 
-    def _event(self, kind: News, asset: Asset | None = None) -> AssetNews:
-        return AssetNews(kind, asset, resume_token(self._signer, self._partition, self._position))
+    def _event(self, kind: AssetEventKind, asset: Asset | None = None) -> AssetEvent:
+        return AssetEvent(kind, asset, resume_token(self._signer, self._partition, self._position))
 
     def _was_sent(self, asset: Asset) -> bool:
         return self._revisions.get(asset.asset_id, (0,))[0] >= asset.revision
@@ -153,7 +162,7 @@ class _Events:
     def _remember(self, asset: Asset) -> None:
         self._revisions.pop(asset.asset_id, None)
         self._revisions[asset.asset_id] = (asset.revision, _change_time(asset))
-        if len(self._revisions) > _MOST_REMEMBERED:
+        if len(self._revisions) > self._most_remembered:
             del self._revisions[next(iter(self._revisions))]
 
 

@@ -22,7 +22,6 @@ from assetlane_server.ports.sweep_records import SweepRecords
 MAX_CUT_TIMEOUTS = 3  # how often a picture may get no time until it is stored without cuts
 
 _log = logging.getLogger(__name__)
-_RENEWAL_S = WORK_LEASE.total_seconds() / 3
 _URL_LIFETIME = timedelta(minutes=15)  # of what a worker fetches and stores by: it begins at once
 
 
@@ -53,6 +52,7 @@ class ServerCuts:
         can_cut: Callable[[str], bool] = _everything,
         max_bytes: int | None = None,
         meter: Meter = UNMETERED,
+        renewal: timedelta = WORK_LEASE / 3,
     ) -> None:
         """`can_cut` says of a media type whether there can be cuts, `max_bytes` of which originals at most."""
         self._cutter = cutter
@@ -62,6 +62,7 @@ class ServerCuts:
         self._can_cut = can_cut
         self._max_bytes = max_bytes
         self._meter = meter
+        self._renewal_s = renewal.total_seconds()
         self._turn = asyncio.Semaphore(at_once)
 
     async def cut(self, upload: Upload, plan: CutPlan) -> CutOutcome | Failure:
@@ -147,7 +148,7 @@ class ServerCuts:
 
     async def _keep_lease(self, upload: Upload) -> None:
         while True:
-            await asyncio.sleep(_RENEWAL_S)
+            await asyncio.sleep(self._renewal_s)
             end = self._now() + WORK_LEASE
             try:
                 if not await self._records.reschedule_upload(upload, end, is_swept=upload.is_swept):
