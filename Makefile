@@ -59,7 +59,7 @@ check: setup  ## ruff, mypy, buf lint and breaking, import-linter, drift of stub
 	@$(BIN)/python web/gallery/check_built.py
 
 test: setup  ## all tests but the fault suite, other languages and the web client, on the embedded MongoDB and S3 (ARGS=… for pytest)
-	$(BIN)/pytest -n 2 -m 'not faults and not wheel and not languages and not web' $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not faults and not wheel and not languages and not web' $(ARGS)
 
 dist: $(VENV)/.run-ready  ## build the wheel and the sdist into dist/
 	rm -rf dist

@@ -72,6 +72,8 @@ async def answer_of(call: Any) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
+# Hypothesis runs in a thread here, and takes for its own what the server's loop draws meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @pytest.mark.timeout(600)
 async def test_it_answers_any_message_as_the_grpc_port_does(settings: Settings, figures: Figures) -> None:
     """Messages of every shape, to every method, both ways: the same status with the same reason."""
