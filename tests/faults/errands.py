@@ -233,7 +233,7 @@ ERRANDS: Final = (
     Errand("CompleteUpload of wrong bytes", _replaced, _complete, 0),
     Errand("CompleteUpload of a mislabelled picture", _mislabelled, _complete, 0),
     Errand("CompleteUpload with cuts from the server", _picture, _complete, 4),
-    Errand("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 0),
+    Errand("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 1),
     Errand("CancelUpload", _requested, _cancel, 0),
     Errand("CancelUpload after the PUTs", _put, _cancel, 0),
     Errand("RequestUpload in parts", _nothing, _request_film, 0),
