@@ -44,6 +44,9 @@ export class Uploads {
   /** Status of every upload of the session, as the server streams it. */
   readonly #statuses = new Map<string, UploadStatus>();
   #outbox: Outbox | undefined;
+  #opened!: (outbox: Outbox | undefined) => void;
+  /** The outbox once it is open; undefined where the browser has no room for one. */
+  readonly #opening = new Promise<Outbox | undefined>((resolve) => (this.#opened = resolve));
   readonly #draw = eachFrame(() => this.#drawNow());
 
   constructor(
@@ -69,15 +72,19 @@ export class Uploads {
 
   /** Opens the outbox and goes on with what is in it. */
   async start(): Promise<void> {
-    this.#outbox = await Outbox.open(this.client, {
-      user: this.user,
-      database: "assetlane-gallery",
-      parallel: 2,
-      onChange: () => void this.#sync(),
-      onProgress: (entry, progress) => this.#onProgress(entry, progress),
-      onCompleted: (entry, asset) => this.#onCompleted(entry, asset),
-      onFailed: (entry, error, willRetry) => this.#onFailed(entry, error, willRetry),
-    });
+    try {
+      this.#outbox = await Outbox.open(this.client, {
+        user: this.user,
+        database: "assetlane-gallery",
+        parallel: 2,
+        onChange: () => void this.#sync(),
+        onProgress: (entry, progress) => this.#onProgress(entry, progress),
+        onCompleted: (entry, asset) => this.#onCompleted(entry, asset),
+        onFailed: (entry, error, willRetry) => this.#onFailed(entry, error, willRetry),
+      });
+    } finally {
+      this.#opened(this.#outbox);
+    }
     await this.#sync();
   }
 
@@ -89,10 +96,16 @@ export class Uploads {
   /** Takes files in: they are kept in the browser until they have arrived. */
   async add(files: readonly Incoming[], { partition, isPublic }: Target): Promise<void> {
     announce(files.length === 1 ? `Uploading ${files[0]?.path}` : `Uploading ${files.length} files`);
+    // A file that comes in the first moment waits until the outbox is open.
+    const outbox = await this.#opening;
     for (const { file, path } of files) {
       const options = { filePath: path, partition, ...(isPublic ? { expirationHours: 0 } : {}) };
+      if (!outbox) {
+        this.#sendUnkept(file, path, options);
+        continue;
+      }
       try {
-        await this.#outbox?.add(file, options);
+        await outbox.add(file, options);
       } catch (error) {
         // No room to keep it: it goes as long as the page is open.
         if (!(error instanceof DOMException)) throw error;
