@@ -253,7 +253,9 @@ async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
             if found != count:
                 differences.append(f"{request_id}: {found} objects instead of {count}")
         await settled(settings_for(stack, database_name, key_prefix), DEADLINE)
-        differences += [f"left behind: parts of {key}" for key in await workshop.bucket.open_multiparts()]
+        # The next server may be in the middle of its probe.
+        left = [key for key in await workshop.bucket.open_multiparts() if "/probe/" not in key]
+        differences += [f"left behind: parts of {key}" for key in left]
     seconds = asyncio.get_running_loop().time() - began
     report("\n".join([f"{total} interruptions, {len(differences)} differences, {seconds:.0f} s", *lines, *differences]))
     assert not differences
