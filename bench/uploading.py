@@ -137,7 +137,14 @@ def _environment(address: StackAddress, target: str) -> Mapping[str, str]:
 
 def _commands(load: Load, rclone: str | None, address: StackAddress) -> dict[str, list[str]]:
     commands = {
-        COMMAND: [sys.executable, "-m", "assetlane", "upload", "--no-cuts", "--jobs", str(load.at_once), *load.files],
+        COMMAND: [
+            str(Path(sysconfig.get_path("scripts"), "assetlane")),
+            "upload",
+            "--no-cuts",
+            "--jobs",
+            str(load.at_once),
+            *load.files,
+        ],
         LIBRARY: [sys.executable, "-m", "bench.uploader", "assetlane", str(load.at_once), *load.files],
         BOTO3: [sys.executable, "-m", "bench.uploader", "boto3", str(load.at_once), *load.files],
     }
