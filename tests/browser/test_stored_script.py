@@ -4,8 +4,6 @@ Each body runs script where a browser takes it for a page: that is seen first wi
 """
 
 import asyncio
-import os
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -17,6 +15,7 @@ from aiohttp import web as http
 from playwright.async_api import BrowserContext, Dialog, async_playwright
 from playwright.async_api import Error as BrowserError
 from tests.browser.hostile import TABLE, WILDCARDS, Body
+from tests.chromium import chromium_path
 from tests.conftest import Figures
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import Told, put, request_for
@@ -81,14 +80,8 @@ class Beacons:
 @pytest.fixture
 async def browser() -> AsyncIterator[BrowserContext]:
     """Chromium, with a profile of its own that goes with it. Without it the test is skipped, in CI it fails."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        missing = "there is no chromium: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=chromium_path(), args=ARGUMENTS)
         yield await browser.new_context(accept_downloads=False)
         await browser.close()
 

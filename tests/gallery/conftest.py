@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import secrets
-import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from typing import Any, Final, Self
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Request, async_playwright
+from tests.chromium import chromium_path
 from tests.servers import free_port
 from tests.web.conftest import ARGUMENTS, LIMIT_MS, LIMIT_S
 
@@ -179,15 +179,9 @@ async def chromium() -> AsyncIterator[Browser]:
 @asynccontextmanager
 async def launched(*arguments: str) -> AsyncIterator[Browser]:
     """Debian's Chromium; skips the test where there is none, but in CI."""
-    executable = shutil.which("chromium")
-    if executable is None:
-        missing = "there is no chromium: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable,
+            executable_path=chromium_path(),
             args=[*ARGUMENTS, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", *arguments],
         )
         yield browser

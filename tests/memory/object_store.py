@@ -26,13 +26,13 @@ from assetlane_server.model.parts import (
     PartPage,
     PartPromise,
     StoredPart,
-    part_bytes,
 )
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise, whole_second
 from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS
 from assetlane_server.objects.s3.headers import foreign_headers
+from assetlane_server.objects.s3.multipart import part_headers
 from assetlane_server.objects.s3.sigv4 import Credentials, Presigner
 from assetlane_server.objects.s3.store import put_headers
 
@@ -310,9 +310,7 @@ class MemoryMultiparts:
         lifetime: timedelta,
     ) -> PresignedRequest:
         """See MultipartStore."""
-        headers = {"content-length": str(part_bytes(promise, part.part_number))}
-        if part.sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(part.sha256).decode()
+        headers = part_headers(promise, part)
         query = {"partNumber": str(part.part_number), "uploadId": multipart_id}
         return self._store.presign("PUT", promise.key, signed_at, lifetime, headers, query)
 

@@ -1,10 +1,8 @@
 """A server with its web gateway, and Chromium with pages that hold the TypeScript client."""
 
 import asyncio
-import os
 import re
 import secrets
-import shutil
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,6 +18,7 @@ from aiohttp import web as http
 from playwright.async_api import BrowserContext, Page, async_playwright
 from tests.access.certificates import Authority
 from tests.access.tokens import Issuer
+from tests.chromium import chromium_path
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.objects.servers import http_server
 from tests.servers import free_port, prepare_bucket, settings_for
@@ -204,15 +203,9 @@ async def place(shared_place: WebPlace, tmp_path: Path) -> WebPlace:
 @asynccontextmanager
 async def chromium(profile: Path, *arguments: str) -> AsyncIterator[BrowserContext]:
     """Chromium with a profile that stays: opened again it is the same browser."""
-    executable = shutil.which("chromium")
-    if executable is None:
-        missing = "there is no chromium: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
-            profile, executable_path=executable, args=[*ARGUMENTS, *arguments]
+            profile, executable_path=chromium_path(), args=[*ARGUMENTS, *arguments]
         )
         context.set_default_timeout(LIMIT_MS)
         yield context

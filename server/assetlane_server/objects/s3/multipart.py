@@ -23,6 +23,7 @@ from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartP
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3.connection import S3Connection
+from assetlane_server.objects.s3.headers import CHECKSUM_SHA256, CONTENT_LENGTH
 from assetlane_server.objects.s3.signing import RequestSigner
 
 if TYPE_CHECKING:
@@ -109,9 +110,7 @@ class S3Multiparts:
         lifetime: timedelta,
     ) -> PresignedRequest:
         """See MultipartStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
-        headers = {"content-length": str(part_bytes(promise, part.part_number))}
-        if part.sha256:
-            headers["x-amz-checksum-sha256"] = base64.b64encode(part.sha256).decode()
+        headers = part_headers(promise, part)
         query = {"partNumber": str(part.part_number), "uploadId": multipart_id}
         return self._signer.presign("PUT", promise.key, signed_at, lifetime, headers, query)
 
@@ -219,6 +218,14 @@ def _newest(found: Sequence[Any]) -> tuple[StoredPart, ...]:
         if len(parts) == 1
         for part in parts.values()
     )
+
+
+def part_headers(promise: VariantPromise, part: PartPromise) -> dict[str, str]:
+    """Returns the headers that are signed with a PUT of a part."""
+    headers = {CONTENT_LENGTH: str(part_bytes(promise, part.part_number))}
+    if part.sha256:
+        headers[CHECKSUM_SHA256] = base64.b64encode(part.sha256).decode()
+    return headers
 
 
 def _tells_checksums(client: "S3Client", bucket: str, key: str, encryption: Any) -> bool:
