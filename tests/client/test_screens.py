@@ -165,7 +165,7 @@ async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
 
 async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> None:
     """Those that became an asset, one that failed, none of a session."""
-    server.fails_uploads = True
+    server.store.damages = True
     with pytest.raises(Exception, match="other bytes"):
         await lane.upload(b"hello", file_path="broken.txt")
     failed = list(server.uploads.values())[-1]
