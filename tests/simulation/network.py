@@ -62,7 +62,9 @@ class Link:
         self._observer = observer
         self.name = name
         self.is_alive = True
+        self.is_cut = False  # every request fails
         self.under_way = 0
+        self.documents_under_way: set[Any] = set()  # those that its ledger writer has sent
 
     async def request(self, what: str, apply: Callable[[], T], *, is_write: bool) -> T:
         """Returns what `apply` returns, which happens at one instant. Raises Lost, before that instant or after it."""
@@ -73,6 +75,8 @@ class Link:
             self._observer.tell(f"{self.name}: {what}")
         try:
             await self._travel()
+            if self.is_cut:
+                raise Lost(what)
             if is_write and self.faults.write_s:
                 await asyncio.sleep(self.faults.write_s)
             if not self.is_alive:

@@ -15,6 +15,7 @@ from typing import Final
 
 import detangle
 from detangle import PCT, RandomWalk, RunResult, SimConfig, Strategy, execute
+from detangle._shrink import shrink
 from tests.simulation import world
 
 CONFIG: Final = SimConfig(max_steps=60_000)
@@ -112,47 +113,43 @@ def story_of(seed_or_token: str) -> tuple[str, str]:
         return _told(seed_or_token)
     seed = int(seed_or_token)
     result = run(seed)
-    token = detangle.encode_token(result.values)
     if result.failure is None:
-        return _told(token)
-    try:
-        detangle.explore(world.main, runs=1, strategy=_Same(seed), config=CONFIG, database=False)
-    except detangle.BugFound as bug:
-        message, story = _told(bug.report.token)
-        shrunk = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in bug.report.values)}"
-        return message, f"{story}\n\n{shrunk}; again with SEED={bug.report.token}"
-    raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
+        return _told(detangle.encode_token(result.values))
+    values = shrunk(result)
+    token = detangle.encode_token(values)
+    message, story = _told(token)
+    if not message:
+        raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
+    count = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in values)}"
+    return message, f"{story}\n\n{count}; again with SEED={token}"
 
 
-class _Same(Strategy):
-    """The strategy of one schedule, whatever the number of the run."""
+def shrunk(failing: RunResult) -> list[int]:
+    """Returns the fewest choices that were found to break the same invariant as the schedule that has just failed.
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._strategy = strategy_of(seed)
+    To detangle every broken invariant of the auditor is the same failure: without this, what is shown may be another.
+    """
+    assert failing.failure is not None
+    broken = world.BROKEN()
 
-    def start(self, run_index: int) -> None:
-        """See Strategy."""
-        self._strategy = strategy_of(self._seed)
+    def attempt(values: list[int]) -> RunResult:
+        result = _replayed(detangle.encode_token(values))
+        if world.BROKEN() != broken:
+            result.failure = None
+        return result
 
-    def schedule(self, lanes: object) -> int:
-        """See Strategy."""
-        return self._strategy.schedule(lanes)  # type: ignore[arg-type]  # passed on
+    return shrink(attempt, failing.values, failing.failure.signature()).values
 
-    def choose(self, n: int, kind: str) -> int:
-        """See Strategy."""
-        return self._strategy.choose(n, kind)
 
-    def flip(self, p: float, kind: str) -> bool:
-        """See Strategy."""
-        return self._strategy.flip(p, kind)
+def _replayed(token: str) -> RunResult:
+    return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
 
 
 def _told(token: str) -> tuple[str, str]:
     lines: list[str] = []
     world.LINES = lines
     try:
-        result = detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+        result = _replayed(token)
     finally:
         world.LINES = None
     left_out = [f"({len(lines) - _MOST_STORY:,} lines before)"] if len(lines) > _MOST_STORY else []
