@@ -162,7 +162,7 @@ class Device:
             self.cancel,
             self.refresh,
             self.delete,
-            self._look,
+            self.look,
             self.send,
             self._hang_up,
             self.list_all,
@@ -359,7 +359,8 @@ class Device:
                 self._told(upload)
                 self._must_be_empty(began)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Calls GetUpload."""
         sending, auditor = self.sending, self._world.auditor
         known = sending.revision
         try:

@@ -30,11 +30,12 @@ class Faults:
     stream: float = 0.0  # a change stream is lost, each time it is asked
     call: float = 0.0  # the answer of a server to a client is lost
     write_s: float = 0.0  # how long each write of a ledger takes: others gather behind it meanwhile
+    cut: float = 0.0  # a picture cannot be fetched, decoded, or cut in time
     put: float = 0.0  # the answer of the object store to a client is lost, or is an error
 
     def calm(self) -> None:
         """Nothing goes wrong from now on."""
-        self.request = self.stream = self.call = self.put = self.write_s = 0.0
+        self.request = self.stream = self.call = self.cut = self.put = self.write_s = 0.0
 
 
 class Observer(Protocol):

@@ -13,6 +13,7 @@ from tests.simulation.clients import (
     Device,
     PartitionWatcher,
     SessionWatcher,
+    UploadWatcher,
     Watcher,
     new_sending,
 )
@@ -26,12 +27,14 @@ _MULTIPART: Final = 3
 _CUTS: Final = 4
 _TEAM: Final = "team/all"
 _SESSION: Final = "session 0"
+_SLOW_WRITE_S: Final = 0.5
 _OUTAGE_S: Final = 150.0
 
 
 async def one_request_twice(world: "World") -> None:
     """A request in parts reaches two servers at once, or a second one when the first has died; or the sweeper does."""
     person = world.people[0]
+    world.may_clocks_differ = world.pick(2) == 1
     world.open(2)
     first = world.device(person, new_sending(world, person, _SESSION, 0, kind=_MULTIPART))
     sending = first.sending
@@ -61,16 +64,25 @@ async def one_request_twice(world: "World") -> None:
 async def renewed_at_the_end(world: "World") -> None:
     """Targets are renewed while the upload ends, and bytes come after the sweep that knows nothing of them."""
     person = world.people[0]
+    world.may_clocks_differ = world.pick(2) == 1
     world.open(1 + world.pick(2))
-    device = world.device(person, new_sending(world, person, _SESSION, 0, kind=(_SINGLE, _MULTIPART)[world.pick(2)]))
+    device = world.device(
+        person, new_sending(world, person, _SESSION, 0, kind=(_SINGLE, _MULTIPART)[world.pick(4) == 3])
+    )
     other = Device(world, person, device.sending)
     await device.request()
     document = world.mongo.collections["uploads"].get(device.sending.upload_id)
     if document is None:
         return
     await world.skip(timedelta(minutes=10 + world.pick(5)))
-    is_sent = world.pick(3) == 2 and await device.send()
-    await world.all_of([device.request(), other.complete() if is_sent else other.cancel()])
+    is_sent = world.pick(4) == 3 and await device.send()
+    world.faults.write_s = _SLOW_WRITE_S
+
+    async def end() -> None:
+        await asyncio.sleep(_SLOW_WRITE_S * world.pick(9) / 2)
+        await (other.complete() if is_sent else other.cancel())
+
+    await world.all_of([device.request(), end()])
     await world.skip(document["targets_expire_time"] + timedelta(seconds=10) - world.utc())
     await world.all_of([*world.sweeps(), device.send()])
 
@@ -78,6 +90,7 @@ async def renewed_at_the_end(world: "World") -> None:
 async def a_full_account(world: "World") -> None:
     """More is asked for at once than an account has room for, and somebody looks whether anything can be given back."""
     person = world.people[0]
+    world.may_clocks_differ = world.pick(2) == 1
     world.open(1 + world.pick(3))
     devices = [
         world.device(
@@ -222,17 +235,63 @@ async def _completed(world: "World", number: int, kind: int, partition: str) -> 
 
 async def _until(world: "World", instant: datetime) -> None:
     """Waits until shortly before an instant, or after it."""
-    early_s = (0.0, 0.02, 0.3, 1.0)[world.pick(4)]
+    early_s = (0.0, 0.01, 0.3, -0.01)[world.pick(4)]
     await asyncio.sleep(max(0.0, (instant - world.utc()).total_seconds() - early_s))
 
 
-SCENES: Final = (
-    one_request_twice,
-    renewed_at_the_end,
-    a_full_account,
-    an_asset_at_once,
-    a_listing_in_pieces,
-    slow_readers,
-    a_hub_that_cannot_read,
-    a_completion_that_is_joined,
-)
+async def a_newer_version(world: "World") -> None:
+    """A server of a newer version holds an upload back while it is watched, asked for and swept."""
+    person = world.people[0]
+    world.open(1 + world.pick(2))
+    device = world.device(person, new_sending(world, person, _SESSION, 0, kind=_SINGLE))
+    await device.request()
+    device.sending.opened.set()
+    for watcher in (UploadWatcher(world, person, device.sending), SessionWatcher(world, person, _SESSION)):
+        watcher.is_fickle = world.pick(2) == 1
+        world.watch(watcher)
+    await asyncio.sleep((0.0, 0.3, 5.0)[world.pick(3)])
+    world.hold_back()
+    deeds: list[Callable[[], Any]] = [device.look, device.complete, device.request, device.cancel]
+    for _ in range(2):
+        await world.all_of([deeds[world.pick(len(deeds))](), *(world.sweeps() if world.pick(2) else [])])
+        await world.think()
+    await asyncio.sleep(15.0)
+
+
+async def cuts_of_a_lost_race(world: "World") -> None:
+    """Two servers cut one picture; one of them finds no time and completes the upload without cuts."""
+    person = world.people[0]
+    world.may_clocks_differ = world.pick(2) == 1
+    world.open(2)
+    world.faults.cut = 0.5
+    device = world.device(person, new_sending(world, person, _SESSION, 0, kind=_CUTS))
+    other = Device(world, person, device.sending)
+    await device.request()
+    if not await device.send():
+        return
+
+    async def complete_late() -> None:
+        await asyncio.sleep((0.0, 1.0, 20.0, 62.0)[world.pick(4)])
+        await other.complete()
+
+    await world.all_of([device.complete(), complete_late(), *world.sweeps()])
+    for _ in range(3):
+        await asyncio.sleep(35.0)
+        await world.all_of([device.complete(), *world.sweeps()])
+
+
+SCENES: Final[dict[str, Callable[["World"], Awaitable[None]]]] = {
+    scene.__name__: scene
+    for scene in (
+        one_request_twice,
+        renewed_at_the_end,
+        a_full_account,
+        an_asset_at_once,
+        a_listing_in_pieces,
+        slow_readers,
+        a_hub_that_cannot_read,
+        a_completion_that_is_joined,
+        a_newer_version,
+        cuts_of_a_lost_race,
+    )
+}

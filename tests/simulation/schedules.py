@@ -1,6 +1,7 @@
 """Runs schedules by number, on several processes, and reports what a failing one does.
 
-The number of a schedule decides everything in it. Print one again with `make test-simulation SEED=n`.
+The number of a schedule decides everything in it. Print one again with `make test-simulation SEED=n`, or
+`SEED=scene:n` for one of a scene.
 """
 
 import logging
@@ -17,6 +18,7 @@ import detangle
 from detangle import PCT, RandomWalk, RunResult, SimConfig, Strategy, execute
 from detangle._shrink import shrink
 from tests.simulation import world
+from tests.simulation.kept import KEPT, SCHEDULES_KEPT
 
 CONFIG: Final = SimConfig(max_steps=60_000)
 _CHUNK: Final = 50
@@ -30,8 +32,9 @@ def strategy_of(seed: int) -> Strategy:
     return strategy
 
 
-def run(seed: int) -> RunResult:
-    """Runs one schedule."""
+def run(seed: int, scene: str = "") -> RunResult:
+    """Runs one schedule, of one scene if it is named."""
+    world.SCENE = scene
     return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
 
 
@@ -42,7 +45,7 @@ class Summary:
     steps: list[int] = field(default_factory=list)
     hashes: set[int] = field(default_factory=set)
     situations: Counter[str] = field(default_factory=Counter)  # in how many schedules each was reached
-    failing: dict[int, str] = field(default_factory=dict)  # by number
+    failing: dict[str, str] = field(default_factory=dict)  # by number, behind the name of a scene
     seconds: float = 0.0
 
     def add(self, other: "Summary") -> None:
@@ -60,25 +63,27 @@ class Summary:
         )
 
 
-def run_some(seeds: Iterable[int]) -> Summary:
-    """Runs schedules until one fails."""
+def run_some(seeds: Iterable[int], scene: str = "") -> Summary:
+    """Runs schedules until one fails, of one scene if it is named."""
     logging.disable(logging.CRITICAL)
     summary = Summary()
     for seed in seeds:
-        result = run(seed)
+        result = run(seed, scene)
         summary.steps.append(result.steps)
         summary.hashes.add(result.order_hash)
         if result.failure is not None:
-            summary.failing[seed] = result.failure.message
+            summary.failing[f"{scene}:{seed}" if scene else str(seed)] = result.failure.message
             break
         summary.situations.update(result.value.auditor.situations.keys())
     return summary
 
 
 def run_many(first: int, count: int, processes: int) -> Summary:
-    """Runs so many schedules from that number on, until one fails."""
+    """Runs so many schedules from that number on, until one fails; before them those that found something once."""
     began = time.monotonic()
     total = Summary()
+    for scene in sorted({one.scene for one in KEPT}):
+        total.failing |= run_some(range(SCHEDULES_KEPT), scene).failing
     chunks: Iterator[range] = (
         range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)
     )
@@ -109,19 +114,20 @@ def story_of(seed_or_token: str) -> tuple[str, str]:
     A token, as it is printed with the story, replays a shrunk schedule.
     """
     logging.disable(logging.CRITICAL)
-    if seed_or_token.startswith("dt"):
-        return _told(seed_or_token)
-    seed = int(seed_or_token)
-    result = run(seed)
+    scene, _, number = seed_or_token.rpartition(":")
+    world.SCENE = scene
+    if number.startswith("dt"):
+        return _told(number)
+    result = run(int(number), scene)
     if result.failure is None:
         return _told(detangle.encode_token(result.values))
     values = shrunk(result)
     token = detangle.encode_token(values)
     message, story = _told(token)
     if not message:
-        raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
+        raise AssertionError(f"schedule {number} fails once and not again: something in it is not the loop's choice")
     count = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in values)}"
-    return message, f"{story}\n\n{count}; again with SEED={token}"
+    return message, f"{story}\n\n{count}; again with SEED={scene and scene + ':'}{token}"
 
 
 def shrunk(failing: RunResult) -> list[int]:

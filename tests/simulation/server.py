@@ -338,7 +338,7 @@ class SimCutter:
         """See PictureCutter."""
         loop = self._around.loop
         await asyncio.sleep((0.0, 1.0, 25.0)[loop.choose(3, FAULT)])
-        if loop.flip(self._around.faults.request, FAULT):
+        if loop.flip(self._around.faults.cut, FAULT):
             match loop.choose(3, FAULT):
                 case 0:
                     raise StoreUnavailable("The original cannot be fetched.")

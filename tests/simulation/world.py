@@ -54,6 +54,7 @@ class World:
         self.is_hurried = False
         self.is_ending = False
         self.are_clocks_right = True  # to a few minutes
+        self.may_clocks_differ = True
         self.is_faultless = False  # so far nothing went wrong
         self.faults = Faults()
         self._past = timedelta(0)  # what was skipped
@@ -113,7 +114,7 @@ class World:
         return SimServer(self._around, f"server {self._started}", self._ahead())
 
     def _ahead(self) -> timedelta:
-        ahead = _AHEAD[self.pick(len(_AHEAD))]
+        ahead = _AHEAD[self.pick(len(_AHEAD))] if self.may_clocks_differ else timedelta(0)
         self.are_clocks_right &= abs(ahead) < _NOTICED
         return ahead
 
@@ -134,10 +135,12 @@ class World:
     async def run(self) -> None:
         """Lives through the schedule. What does not hold is in `auditor.violations`."""
         pick = self.pick
-        if pick(5) < 3:
+        if SCENE:
+            await SCENES[SCENE](self)
+        elif pick(5) < 3:
             await self._anything()
         else:
-            await SCENES[pick(len(SCENES))](self)
+            await list(SCENES.values())[pick(len(SCENES))](self)
         await self._settle()
         for task in self._watching:
             task.cancel()
@@ -169,7 +172,7 @@ class World:
         self.servers = [self.start() for _ in range(servers)]
         if level is None:
             level = _LEVELS[(0, 0, 1, 2)[self.pick(4)]]
-        self.faults.request, self.faults.call, self.faults.put = level, level, level
+        self.faults.request, self.faults.call, self.faults.put, self.faults.cut = level, level, level, level
         self.faults.stream = level / 8
         self.is_faultless = level == 0.0
 
@@ -250,7 +253,7 @@ class World:
             self._crash_at_work,
             self.mongo.lose_streams,
             self._turn_clock,
-            self._newer_version,
+            self.hold_back,
             self._revoke,
         ]
         for _ in range(self.pick(4)):
@@ -299,7 +302,7 @@ class World:
         self.auditor.reach("a server's clock jumped back" if ahead < server.ahead else "a server's clock jumped ahead")
         server.ahead = ahead
 
-    def _newer_version(self) -> None:
+    def hold_back(self) -> None:
         """A server of a newer version holds an upload back, which this version cannot read, and then refuses it."""
         uploads = self.mongo.collections["uploads"]
         held = [one for one in uploads.values() if one["status"] == "INITIALIZED"]
@@ -447,6 +450,7 @@ class World:
 
 
 LINES: list[str] | None = None  # of the next world
+SCENE = ""  # of the next world, by its name; empty: the schedule chooses
 BROKEN: Callable[[], str] = str  # which invariant the newest world broke; empty: none of the auditor's
 
 
