@@ -51,8 +51,8 @@ async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Clien
         await server.watch_opened.wait()
         await lane.upload(b"hello", file_path="a.txt")
         assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
-    assert told == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+        statuses = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
+    assert statuses == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
     process.send_signal(signal.SIGINT)
     assert (await finished(process)).code == 130
 
@@ -75,13 +75,13 @@ async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, up
     """Between the statuses, with the share that is sent; as JSON it is the event itself."""
     watches = [await started(server.target, "watch", upload_id, *options) for options in ([], ["--json"])]
     await lane.report_progress(upload_id, {"original": 500})
-    told = []
+    printed = []
     async with asyncio.timeout(30):
         for watch in watches:
             assert watch.stdout is not None
-            told.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
-    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
-    assert json.loads(told[1][2])["sent_bytes"] == 500
+            printed.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
+    assert printed[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
+    assert json.loads(printed[1][2])["sent_bytes"] == 500
     await finish(server, upload_id)
     for watch in watches:
         assert (await finished(watch)).code == 0
@@ -124,9 +124,9 @@ async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
     lines = await first_lines(server, 3, "watch", "--partition", "public")
     assert lines == ["PRESENT  A1  2000  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
     as_json = await first_lines(server, 3, "watch", "--partition", "public", "--resume-token", "t0", "--json")
-    told = [json.loads(line) for line in as_json]
-    assert (told[0]["kind"], told[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
-    assert [event["resume_token"] for event in told] == ["", "t1", "t2"]
+    parsed = [json.loads(line) for line in as_json]
+    assert (parsed[0]["kind"], parsed[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
+    assert [event["resume_token"] for event in parsed] == ["", "t1", "t2"]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
 
 

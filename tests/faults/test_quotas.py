@@ -15,7 +15,7 @@ from tests.faults.scale import scaled
 from tests.faults.server_process import environment_for, server_process
 from tests.faults.settlement import settled
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, Told, put, request_for
+from tests.journeys.lanes import BODY, RpcFailure, put, request_for
 from tests.servers import settings_for
 
 from assetlane.v1.upload_service_pb2 import (
@@ -71,7 +71,7 @@ async def test_of_200_at_once_through_two_servers_exactly_the_limit_is_accepted(
                 if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     outcomes["lost"] += 1
                 else:
-                    outcomes[Told(error).reason] += 1
+                    outcomes[RpcFailure(error).reason] += 1
             answered.set()
 
         async def burst() -> dict[str, RequestUploadResponse]:

@@ -19,7 +19,7 @@ from tests.simulation import world
 
 CONFIG: Final = SimConfig(max_steps=60_000)
 _CHUNK: Final = 50
-_MOST_STORY: Final = 160  # lines
+_MAX_TRACE: Final = 160  # lines
 
 
 def strategy_of(seed: int) -> Strategy:
@@ -102,25 +102,25 @@ def choices_of(token: str) -> list[int]:
     return detangle.decode_token(token)
 
 
-def story_of(seed_or_token: str) -> tuple[str, str]:
+def trace_of(seed_or_token: str) -> tuple[str, str]:
     """Returns what fails in a schedule, empty if nothing does, and its story: shrunk where it fails.
 
     A token, as it is printed with the story, replays a shrunk schedule.
     """
     logging.disable(logging.CRITICAL)
     if seed_or_token.startswith("dt"):
-        return _told(seed_or_token)
+        return _described(seed_or_token)
     seed = int(seed_or_token)
     result = run(seed)
     token = detangle.encode_token(result.values)
     if result.failure is None:
-        return _told(token)
+        return _described(token)
     try:
         detangle.explore(world.main, runs=1, strategy=_Same(seed), config=CONFIG, database=False)
     except detangle.BugFound as bug:
-        message, story = _told(bug.report.token)
+        message, trace = _described(bug.report.token)
         shrunk = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in bug.report.values)}"
-        return message, f"{story}\n\n{shrunk}; again with SEED={bug.report.token}"
+        return message, f"{trace}\n\n{shrunk}; again with SEED={bug.report.token}"
     raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
 
 
@@ -148,12 +148,12 @@ class _Same(Strategy):
         return self._strategy.flip(p, kind)
 
 
-def _told(token: str) -> tuple[str, str]:
+def _described(token: str) -> tuple[str, str]:
     lines: list[str] = []
     world.LINES = lines
     try:
         result = detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
     finally:
         world.LINES = None
-    left_out = [f"({len(lines) - _MOST_STORY:,} lines before)"] if len(lines) > _MOST_STORY else []
-    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MOST_STORY:]])
+    left_out = [f"({len(lines) - _MAX_TRACE:,} lines before)"] if len(lines) > _MAX_TRACE else []
+    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MAX_TRACE:]])

@@ -6,7 +6,7 @@ import logging
 from assetlane_server.model.errors import LedgerUnavailable
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
-from assetlane_server.ports.rationing import Rationing
+from assetlane_server.ports.upload_quotas import UploadQuotas
 from assetlane_server.ports.upload_records import UploadRecords
 
 _log = logging.getLogger(__name__)
@@ -15,9 +15,11 @@ _log = logging.getLogger(__name__)
 class StatusChanges:
     """Stores new uploads and their status changes; counts them, and gives back the quotas of those that ended."""
 
-    def __init__(self, uploads: UploadRecords, rationing: Rationing | None = None, meter: Meter = UNMETERED) -> None:
+    def __init__(
+        self, uploads: UploadRecords, upload_quotas: UploadQuotas | None = None, meter: Meter = UNMETERED
+    ) -> None:
         self._uploads = uploads
-        self._rationing = rationing
+        self._rationing = upload_quotas
         self._meter = meter
         self._releasing: set[asyncio.Task[None]] = set()
 
@@ -47,9 +49,9 @@ class StatusChanges:
         if self._releasing:
             await asyncio.wait(set(self._releasing))
 
-    async def _release(self, rationing: Rationing, upload: Upload) -> None:
+    async def _release(self, upload_quotas: UploadQuotas, upload: Upload) -> None:
         try:
-            await rationing.release(upload)
+            await upload_quotas.release(upload)
         except LedgerUnavailable as error:
             # The upload has ended anyway; the clean-up of quotas finds the claim.
             _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)
