@@ -24,7 +24,7 @@ from assetlane.v1.upload_service_pb2 import (
     RequestUploadResponse,
 )
 from assetlane_server.composition.app import utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.model.quotas import Account
 from assetlane_server.model.upload import Status
@@ -134,7 +134,7 @@ async def test_of_200_at_once_through_two_servers_exactly_the_limit_is_accepted(
 
     await settled(settings, WEEK)
     async with MongoRecords.open(own_stack.address.mongo_uri, "quotas", call_timeout=timedelta(seconds=10)) as records:
-        healer = upload_rationing(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
+        healer = quota_enforcer(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
         assert healer is not None
         while await healer.sweep():
             pass

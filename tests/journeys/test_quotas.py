@@ -26,7 +26,7 @@ from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane_server.access.quotas import claim_of
 from assetlane_server.composition.app import new_id, utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.config.settings import Settings
 from assetlane_server.model.quotas import Claim, QuotaLimit
 from assetlane_server.records.mongo import MongoRecords
@@ -156,11 +156,11 @@ async def test_claims_that_are_in_nobodys_way_are_found_in_time(settings: Settin
         orphan = Claim("0" * 24, 7, (new_id(),), utc_now())
         assert await records.quotas.claim(ANN, orphan, QuotaLimit(2), utc_now()) is None
         for ahead, left in ((timedelta(seconds=1), (1, 7)), (HOUR, (0, 0))):
-            later = upload_rationing(limited, records, records.quotas, clock(ahead))
+            later = quota_enforcer(limited, records, records.quotas, clock(ahead))
             assert later is not None
             await later.sweep()
             assert await counted(settings) == left
-        last = upload_rationing(limited, records, records.quotas, clock(2 * HOUR))
+        last = quota_enforcer(limited, records, records.quotas, clock(2 * HOUR))
         assert last is not None
         assert await last.sweep() == 1
         assert await records.quotas.find_account(ANN) is None
@@ -173,7 +173,7 @@ async def test_an_upload_that_ends_while_the_account_is_out_of_reach_ends_all_th
     named = settings.mongo_uri.get_secret_value() + f"&appName={database_name}"
     limited = settings.model_copy(update={"quota_uid_uploads": 1})
     async with ledger(settings) as records, ledger(Settings(**{**limited.model_dump(), "mongo_uri": named})) as far:
-        changes = StatusChanges(records, upload_rationing(limited, records, far.quotas, utc_now))
+        changes = StatusChanges(records, quota_enforcer(limited, records, far.quotas, utc_now))
         async with server(settings, quota_uid_uploads=1) as stubs:
             reply = await stubs.uploads.RequestUpload(request_for())
             upload = await records.find_upload(reply.upload.upload_id)
@@ -270,7 +270,7 @@ async def test_quotas_that_are_being_given_back_are_waited_for(settings: Setting
                 await may_release.wait()
                 return await records.quotas.release(*arguments, **named)
 
-        upload_quotas = upload_rationing(limited, records, cast(Any, SlowAccounts()), utc_now)
+        upload_quotas = quota_enforcer(limited, records, cast(Any, SlowAccounts()), utc_now)
         changes = StatusChanges(records, upload_quotas)
         upload = await changes.insert(replace(requested(), upload_id=new_id()))
         ending = asyncio.create_task(changes.advance(upload.cancelled(utc_now())))

@@ -22,9 +22,9 @@ _LIMIT_S: Final = 1800
 _SCRIPT: Final = """
 import sys
 from tests.simulation.schedules import run_some
-summary = run_some(range(int(sys.argv[1])))
+summary = run_some(range(int(sys.argv[1])), sys.argv[2])
 for seed, message in summary.failing.items():
-    print(f"{seed} {message.strip().splitlines()[-1][:160]}")
+    print(f"{seed.rpartition(':')[2]} {message.strip().splitlines()[-1][:160]}")
 """
 
 
@@ -38,15 +38,15 @@ class Outcome:
     seconds: float
 
 
-def tried(mutant: Mutant, schedules: int) -> Outcome:
-    """Runs schedules on a server with the change until one has a violation."""
+def tried(mutant: Mutant, schedules: int, scene: str = "") -> Outcome:
+    """Runs schedules on a server with the change until one has a violation; of one scene if it is named."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         server = copy_with(mutant, Path(folder))
         paths = [str(server), str(ROOT / "client"), str(ROOT)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT, str(schedules)],
+            [sys.executable, "-c", _SCRIPT, str(schedules), scene],
             cwd=folder,
             env=environment,
             capture_output=True,

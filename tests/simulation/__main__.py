@@ -14,7 +14,7 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=30_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first schedule")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--seed", help="one schedule, by its number or by the token of a shrunk one")
+    parser.add_argument("--seed", help="one schedule: [SCENE:]NUMBER or [SCENE:]TOKEN of a shrunk one")
     parser.add_argument("--anywhere", action="store_true", help="do not ask for the rare situations")
     options = parser.parse_args()
     if options.seed:
@@ -25,7 +25,7 @@ def main() -> int:
     summary = run_many(options.first, options.schedules, options.processes)
     print(summary.describe())
     for seed in summary.failing:
-        message, trace = trace_of(str(seed))
+        message, trace = trace_of(seed)
         print(f"\nSchedule {seed} (again: make test-simulation SEED={seed})\n{trace}\n\nVIOLATION: {message}")
     if summary.failing:
         return 1

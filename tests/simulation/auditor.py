@@ -4,9 +4,11 @@ A violation is noted here and ends the schedule after the step. It is not raised
 would catch it.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from tests.simulation.mongo import Document
@@ -28,6 +30,7 @@ class Auditor:
 
     def __init__(self, quotas: Quotas, clock: Callable[[], float], utc: Callable[[], datetime]) -> None:
         self.violations: list[str] = []
+        self.broken = ""  # where the first invariant that does not hold is checked: one place, one invariant
         self.situations: Counter[str] = Counter()
         self.uploads: Mapping[str, Document] = {}
         self.objects: Mapping[str, SimObject] = {}
@@ -43,6 +46,8 @@ class Auditor:
         # Every revision of an asset, whether it was deleted, and as of when its URLs are signed.
         self._assets: dict[str, list[tuple[int, bool, datetime]]] = {}
         self.on_write: Callable[[], None] = lambda: None
+        self._once: list[tuple[Callable[[Document], bool], Callable[[], None]]] = []
+        self._leases: set[tuple[str, Any, Any]] = set()  # ids, when the sweep was, and when it is
 
     def reach(self, situation: str) -> None:
         """See Observer."""
@@ -55,7 +60,7 @@ class Auditor:
 
     def fail(self, what: str) -> None:
         """Notes a violation."""
-        self.violations.append(what)
+        self._violated(what)
 
     def assert_holds(self) -> None:
         """Ends the schedule at the first violation."""
@@ -64,7 +69,17 @@ class Auditor:
     def check(self, holds: bool, what: str) -> None:
         """Notes a violation unless it holds."""
         if not holds:
-            self.violations.append(what)
+            self._violated(what)
+
+    def _violated(self, what: str) -> None:
+        if not self.violations:
+            checking = sys._getframe(2)
+            self.broken = f"{Path(checking.f_code.co_filename).name}:{checking.f_lineno}"
+        self.violations.append(what)
+
+    def once(self, is_it: Callable[[Document], bool], act: Callable[[], None]) -> None:
+        """Has something done when an upload is written as described, at that instant and once."""
+        self._once.append((is_it, act))
 
     # Documents
 
@@ -78,6 +93,10 @@ class Auditor:
         if self.lines is not None:
             self.note(f"{collection}: {_difference(before, after)}")
         self.on_write()
+        if collection == "uploads" and after is not None and self._once:
+            for one in [one for one in self._once if one[0](after)]:
+                self._once.remove(one)
+                one[1]()
         if collection == "uploads":
             self._upload_changed(before, after)
         elif collection == "quotas" and after is not None:
@@ -110,7 +129,13 @@ class Auditor:
         )
         if before is not None:
             self._fields_kept(upload_id, before, after)
+            self._leases.add((upload_id, before.get("sweep_time"), after.get("sweep_time")))
         if len(history) > len(known):
+            added = [entry["status"] for entry in history[len(known) :]]
+            self.check(
+                "cut_plan" not in after or added[-2:] != ["UPLOADED", "COMPLETED"],
+                f"{upload_id}: its cuts were made before it was UPLOADED",
+            )
             self._check_end(after)
             self._histories[upload_id] = [(entry["revision"], entry["status"]) for entry in history]
             self._count_open(before, after)
@@ -126,6 +151,9 @@ class Auditor:
         for name in ("targets_expire_time", "targets_signed_at"):
             if name in before:
                 self.check(name in after and after[name] >= before[name], f"{upload_id}: {name} went back")
+        if before.get("targets_signed_at") != after.get("targets_signed_at"):
+            is_open = before["status"] in ("PENDING", "INITIALIZED")
+            self.check(is_open, f"{upload_id}: its targets were renewed while it was {before['status']}")
 
     def _check_end(self, after: Document) -> None:
         """An upload ends for a reason."""
@@ -137,6 +165,17 @@ class Auditor:
             is_multipart = any("part_size_bytes" in variant for variant in after["variants"])
             reasons = _REASONS | ({"VARIANT_LOST", "PARTS_REFUSED"} if is_multipart else set())
             self.check(last["reason"] in reasons, f"{upload_id}: FAILED with {last['reason']}, which nobody caused")
+
+    def lease_taken(self, upload_id: str, before: datetime | None, after: datetime | None) -> None:
+        """A sweeper was told that it has an upload, which it had seen with that sweep time."""
+        is_its = (upload_id, before, _in_milliseconds(after)) in self._leases
+        self.check(is_its, f"{upload_id}: a sweeper took it from another")
+
+    def parts_put_together(self, key: str) -> None:
+        """Is called before the parts of an object are put together."""
+        for upload_id, document in self.uploads.items():
+            if f"/{upload_id}/" in key:
+                self.check(document["status"] != "INITIALIZED", f"{upload_id}: put together before it was UPLOADED")
 
     def multipart_aborted(self, multipart_id: str) -> None:
         """Is called before a multipart upload is aborted."""
@@ -266,6 +305,10 @@ class Auditor:
     def statuses(self, upload_id: str) -> list[tuple[int, str]]:
         """Returns every revision of an upload that this version knows, with its status."""
         return [one for one in self._histories.get(upload_id, []) if one[1] in NEXT or one[1] in FINAL]
+
+
+def _in_milliseconds(instant: datetime | None) -> datetime | None:
+    return None if instant is None else instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 _SLACK = timedelta(hours=3)  # the clock of the server that removes may be so far ahead

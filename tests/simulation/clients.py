@@ -43,6 +43,7 @@ DATA: Final = "data"
 MIB: Final = 1024**2
 TRY_AGAIN: Final = (LedgerUnavailable, StoreUnavailable, ConnectionLost, ShuttingDown)
 _ATTEMPTS: Final = 4
+_MOST_ANSWER_S: Final = 600.0  # every wait of a server has a limit
 _UNSEEN_AFTER: Final = timedelta(seconds=60)  # from the instant at which a right was taken away
 
 
@@ -133,51 +134,74 @@ class Device:
         """Requests, sends, completes."""
         world, sending = self._world, self.sending
         await self._world.think()
-        await self._request()
+        await self.request()
         sending.opened.set()
         if not sending.upload_id or world.pick(8) == 7:
             return  # it vanishes
         for _ in range(2):
-            if await self._send():
+            if await self.send():
                 break
-            await self._request()
+            await self.request()
         if world.pick(6) == 5:
             world.auditor.reach("a client vanished after its PUTs")
             return
         if world.pick(3) == 2:
             await self._progress()
-        await self._complete()
+        await self.complete()
 
     async def interfere(self) -> None:
         """Does something else with the same upload or its asset, from another process of its user."""
         world, sending = self._world, self.sending
         await sending.opened.wait()
         deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
-            self._complete,
-            self._delete,
-            self._refresh,
+            self.complete,
+            self.delete,
+            self.refresh,
             self._delete_and_send,
-            self._request,
-            self._cancel,
-            self._refresh,
-            self._delete,
-            self._look,
-            self._send,
+            self.request,
+            self.cancel,
+            self.refresh,
+            self.delete,
+            self.look,
+            self.send,
             self._hang_up,
-            self._list,
+            self.list_all,
             self._pry,
         ]
         for _ in range(1 + world.pick(3)):
             await self._world.think()
-            if sending.upload_id:
+            if not sending.upload_id:
+                continue
+            if world.pick(5) == 4:  # two at once, perhaps on two servers
+                await world.all_of([deeds[world.pick(len(deeds))]() for _ in range(2)])
+            else:
                 await deeds[world.pick(len(deeds))]()
 
     # The calls
 
-    async def _request(self) -> None:
-        sending, auditor = self.sending, self._world.auditor
+    async def request(self) -> None:
+        """Calls RequestUpload."""
+        sending = self.sending
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
+        self._world.requests_running += 1
+        try:
+            await self._requested()
+        finally:
+            self._world.requests_running -= 1
+        self._world.check_claims()
+
+    async def request_once(self) -> None:
+        """Calls RequestUpload and does not repeat it."""
+        try:
+            await self._world.server().call(
+                lambda server: server.requests.request_upload(self.sending.request, self._person)
+            )
+        except (*TRY_AGAIN, QuotaExceeded):
+            return
+
+    async def _requested(self) -> None:
+        sending, auditor = self.sending, self._world.auditor
         known = sending.revision if sending.request.request_id else 0
         try:
             answer = await self._repeated(lambda server: server.requests.request_upload(sending.request, self._person))
@@ -203,7 +227,7 @@ class Device:
         if upload.status is Status.INITIALIZED:
             sending.targets = targets
 
-    async def _send(self) -> bool:
+    async def send(self) -> bool:
         """Returns whether every variant was stored by somebody."""
         sending = self.sending
         are_sent = True
@@ -265,11 +289,14 @@ class Device:
         except (WrongStatus, UploadNotFound):
             self._world.auditor.reach("progress was reported of an upload that has ended")
 
-    async def _complete(self) -> None:
+    async def complete(self) -> None:
+        """Calls CompleteUpload."""
         await self._completed(lambda server: server.completions.complete_upload(self.sending.upload_id, self._person))
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_sent = sending.is_sent
         try:
             upload = await self._repeated(call)
@@ -312,8 +339,11 @@ class Device:
         if not calling.cancelled():
             calling.exception()
 
-    async def _cancel(self) -> None:
+    async def cancel(self) -> None:
+        """Calls CancelUpload."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         sending.is_given_up = True
         began = self._world.utc()
         try:
@@ -329,7 +359,8 @@ class Device:
                 self._note(upload)
                 self._must_be_empty(began)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Calls GetUpload."""
         sending, auditor = self.sending, self._world.auditor
         known = sending.revision
         try:
@@ -343,7 +374,8 @@ class Device:
                 )
                 self._note(upload)
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Calls RefreshAsset, sometimes GetAsset."""
         await self._asset(
             lambda server: (
                 server.assets.refresh_asset(self.sending.upload_id, None, self._person)
@@ -354,6 +386,8 @@ class Device:
 
     async def _asset(self, call: Callable[[SimServer], Coroutine[Any, Any, Asset]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_deleted, was_there = sending.is_deleted, sending.is_completed
         try:
             asset = await self._repeated(call)
@@ -364,8 +398,11 @@ class Device:
                 auditor.check(not was_deleted, f"{sending.upload_id}: its deleted asset was returned")
                 auditor.acknowledged_asset(asset)
 
-    async def _delete(self) -> None:
+    async def delete(self) -> None:
+        """Calls DeleteAsset."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_there = sending.is_completed
         sending.is_given_up = True
         try:
@@ -382,12 +419,12 @@ class Device:
 
     async def _delete_and_send(self) -> None:
         """Sends it again when its asset is gone and was swept, through URLs that still live."""
-        await self._delete()
+        await self.delete()
         await asyncio.sleep(150.0)
         if self.sending.is_deleted:
-            await self._send()
+            await self.send()
 
-    async def _list(self) -> None:
+    async def list_all(self) -> None:
         """Whatever was completed before the call and is not given up is in the lists."""
         world, sending, person = self._world, self.sending, self._person
         was_there = sending.is_completed
@@ -441,7 +478,13 @@ class Device:
         asks.append(lambda server: _first(server.asset_watches.watch("team/all", self._forged(), person)))
         asks.append(lambda server: _first(server.asset_watches.watch(person.partition, self._foreign(), person)))
         private = sending.request.asset_partition != "team/all"
-        asks.append(lambda server: _first(server.upload_watches.watch_upload(sending.upload_id, 0, stranger)))
+        forgeries = len(asks) - 2  # from here on two with tokens that are not right
+        for after in (0, 99):
+            asks.append(
+                lambda server, after=after: _first(  # type: ignore[misc]
+                    server.upload_watches.watch_upload(sending.upload_id, after, stranger)
+                )
+            )
         if private:
             asks.append(
                 lambda server: _first(server.asset_watches.watch(sending.request.asset_partition, "", stranger))
@@ -453,9 +496,12 @@ class Device:
                 lambda server: server.uploads.get_upload(sending.upload_id, back_end),
                 lambda server: _others(server, sending.request.session_id, back_end),
             ]
+        chosen = world.pick(len(asks))
         try:
-            answer = await self._repeated(asks[world.pick(len(asks))])
-        except InvalidRequest:
+            answer = await self._repeated(asks[chosen])
+        except InvalidRequest as refusal:
+            is_forgery = 0 <= chosen - forgeries < 2
+            world.auditor.check(is_forgery, f"a stranger was told {refusal}")
             world.auditor.reach("a token that is not right was refused")
         except (WrongStatus, VariantsMissing) as refusal:
             world.auditor.fail(f"a stranger was told {refusal}")
@@ -502,6 +548,7 @@ class Device:
         world = self._world
         for _ in range(_ATTEMPTS):
             server = world.server()
+            late = world.loop.call_later(_MOST_ANSWER_S, world.auditor.fail, "a call is never answered")
             try:
                 return await server.call(call)
             except TRY_AGAIN as error:
@@ -512,6 +559,8 @@ class Device:
                 if not self._person.is_revoked:
                     raise
                 return None
+            finally:
+                late.cancel()
         return None
 
 
@@ -541,6 +590,9 @@ class Watcher:
         self._person = person
         self._is_over = False
         self._read_at = world.utc()  # since then it has read quickly
+        self.is_fickle = False  # it reads slowly, and hangs up after an event or two
+        self.server: SimServer | None = None  # where it watches
+        self._watch: SimWatch[Any] | None = None
         self.resumptions = 0
 
     @property
@@ -570,7 +622,8 @@ class Watcher:
             if self.resumptions and not server.hub._live.is_set():
                 world.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
-            left = world.pick(6)  # events after which it hangs up; 0: never
+            self.server, self._watch = server, watch
+            left = world.pick(3 if self.is_fickle else 6)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
@@ -586,7 +639,10 @@ class Watcher:
                         continue  # it reads all that is left
                     if left == 0:
                         break
-                    if world.pick(6) == 5:
+                    if self.is_fickle:
+                        await asyncio.sleep((0.0, 30.0, 200.0)[world.pick(3)])
+                        self._read_at = world.utc()
+                    elif world.pick(6) == 5:
                         await asyncio.sleep((2.0, 200.0)[world.pick(2)])  # a slow reader
                         self._read_at = world.utc()
             except StopAsyncIteration:
@@ -601,6 +657,11 @@ class Watcher:
             if world.pick(6) == 5 and not world.is_ending:
                 await asyncio.sleep(60.0)
             await world.think()
+
+    def hang_up(self) -> None:
+        """Ends its watch; it begins another one."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
@@ -803,10 +864,14 @@ def take_status(world: "World", upload: Upload, after: int) -> None:
     )
 
 
-def new_sending(world: "World", person: Person, session_id: str, number: int) -> Sending:
-    """Returns something to upload."""
+def new_sending(
+    world: "World", person: Person, session_id: str, number: int, *, kind: int | None = None, partition: str = ""
+) -> Sending:
+    """Returns something to upload: of a kind and into a partition that are given, or of any."""
     name = f"{person.uid}-{number}"
-    kind = world.pick(5)
+    is_any = kind is None
+    if kind is None:
+        kind = world.pick(5)
     bodies: dict[str, Body]
     plan = None
     if kind in (0, 1):
@@ -828,10 +893,10 @@ def new_sending(world: "World", person: Person, session_id: str, number: int) ->
         uid=person.uid or "",
         file_path=f"{name}.bin",
         variants=variants,
-        request_id="" if world.pick(5) == 4 else name,
+        request_id="" if is_any and world.pick(5) == 4 else name,
         session_id=session_id,
-        asset_partition="team/all" if world.pick(3) == 2 else person.partition,
-        expiration_hours=0 if world.pick(6) == 5 else 24,
+        asset_partition=partition or ("team/all" if world.pick(3) == 2 else person.partition),
+        expiration_hours=0 if is_any and world.pick(6) == 5 else 24,
         cut_plan=plan,
     )
     return Sending(request, bodies)

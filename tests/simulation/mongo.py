@@ -5,7 +5,8 @@ they are. It knows the operators that they use and raises NotImplementedError fo
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol, Self, TypeVar
@@ -355,7 +356,8 @@ class SimCollection:
     async def insert_one(self, document: Any) -> None:
         """Stores a document."""
         stored = _decoded(document)
-        await self._write("a lone write", lambda: self._mongo.insert(self.name, stored))
+        with self._alone_with([stored["_id"]]):
+            await self._write("a lone write", lambda: self._mongo.insert(self.name, stored))
 
     async def update_one(self, query: Any, update: Any, *, upsert: bool = False) -> Any:
         """Changes a document."""
@@ -369,8 +371,10 @@ class SimCollection:
             matched = self._mongo.update(self.name, first, then, is_upsert=upsert)
             return matched
 
+        is_of_writer = isinstance(query, RawBSONDocument)  # not a lease, a renewal or a quota
         try:
-            return SimpleNamespace(matched_count=await self._write(what, apply))
+            with self._alone_with([first["_id"]] if is_of_writer else []):
+                return SimpleNamespace(matched_count=await self._write(what, apply))
         except AutoReconnect:
             if matched:
                 self._mongo.unheard(first["_id"])
@@ -381,6 +385,7 @@ class SimCollection:
         assert not ordered
         mongo, loop = self._mongo, self._mongo.loop
         mongo.auditor.reach("a bulk write carried several writes")
+        ids = [one._doc["_id"] if isinstance(one, InsertOne) else one._filter["_id"] for one in operations]
         writes = [
             (None, _decoded(one._doc)) if isinstance(one, InsertOne) else (_decoded(one._filter), _decoded(one._doc))
             for one in operations
@@ -418,7 +423,8 @@ class SimCollection:
                 raise Refused(BulkWriteError(details))
             return SimpleNamespace(matched_count=matched)
 
-        return await self._write("a bulk write", apply)
+        with self._alone_with(ids):
+            return await self._write("a bulk write", apply)
 
     def find(self, query: Document, projection: Document | None = None, *, limit: int = 0) -> "SimCursor":
         """Begins a query; documents come whole, whatever the projection."""
@@ -455,6 +461,18 @@ class SimCollection:
         assert upsert
         stored = _decoded(document)
         await self._write("a write of progress", lambda: self._mongo.replace(self.name, stored))
+
+    @contextmanager
+    def _alone_with(self, ids: Sequence[Any]) -> Iterator[None]:
+        """Notices a document that the ledger writer of one server sends twice at a time."""
+        under_way = self._link.documents_under_way
+        if len(set(ids)) < len(ids) or not under_way.isdisjoint(ids):
+            self._mongo.auditor.fail("a document is in two writes of a ledger writer at a time")
+        under_way |= set(ids)
+        try:
+            yield
+        finally:
+            under_way -= set(ids)
 
     async def _write(self, what: str, apply: Callable[[], T]) -> T:
         return await _driven(self._link, what, apply, is_write=True)

@@ -30,11 +30,12 @@ class Faults:
     stream: float = 0.0  # a change stream is lost, each time it is asked
     call: float = 0.0  # the answer of a server to a client is lost
     write_s: float = 0.0  # how long each write of a ledger takes: others gather behind it meanwhile
+    cut: float = 0.0  # a picture cannot be fetched, decoded, or cut in time
     put: float = 0.0  # the answer of the object store to a client is lost, or is an error
 
     def calm(self) -> None:
         """Nothing goes wrong from now on."""
-        self.request = self.stream = self.call = self.put = self.write_s = 0.0
+        self.request = self.stream = self.call = self.cut = self.put = self.write_s = 0.0
 
 
 class Observer(Protocol):
@@ -62,7 +63,9 @@ class Link:
         self._observer = observer
         self.name = name
         self.is_alive = True
+        self.is_cut = False  # every request fails
         self.under_way = 0
+        self.documents_under_way: set[Any] = set()  # those that its ledger writer has sent
 
     async def request(self, what: str, apply: Callable[[], T], *, is_write: bool) -> T:
         """Returns what `apply` returns, which happens at one instant. Raises Lost, before that instant or after it."""
@@ -73,6 +76,8 @@ class Link:
             self._observer.note(f"{self.name}: {what}")
         try:
             await self._travel()
+            if self.is_cut:
+                raise Lost(what)
             if is_write and self.faults.write_s:
                 await asyncio.sleep(self.faults.write_s)
             if not self.is_alive:

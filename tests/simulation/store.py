@@ -82,6 +82,10 @@ class Auditor(Observer):
         """Is called before a multipart upload is aborted."""
         raise NotImplementedError
 
+    def parts_put_together(self, key: str) -> None:
+        """Is called before the parts of an object are put together."""
+        raise NotImplementedError
+
 
 class SimStore:
     """The bucket: what all servers and clients share. `now` is its clock."""
@@ -92,6 +96,7 @@ class SimStore:
         self.auditor = auditor
         self.objects: dict[str, SimObject] = {}
         self.open: dict[str, _Open] = {}
+        self.on_open: Callable[[], None] | None = None  # is called once, when a multipart upload is opened
         self._count = 0
 
     def next_number(self) -> int:
@@ -147,6 +152,7 @@ class SimStore:
         if any(upload.parts.get(part.part_number) != part for part in parts):
             self.auditor.reach("a part was sent again while its upload was put together")
             return "InvalidPart"
+        self.auditor.parts_put_together(promise.key)
         body = Body(multipart_id, sum(part.size_bytes for part in parts), _PNG)
         self.objects[promise.key] = SimObject(
             body, upload.promise.content_type, f"e{self.next_number()}-{len(parts)}", self.now()
@@ -240,6 +246,9 @@ class StoreClient:
                 store.auditor.reach("two multipart uploads were open in one place")
             multipart_id = f"m{store.next_number()}"
             store.open[multipart_id] = _Open(promise, store.now())
+            on_open, store.on_open = store.on_open, None
+            if on_open is not None:
+                on_open()
             return multipart_id
 
         return await self._ask("the opening of a multipart upload", apply, is_write=True)

@@ -57,7 +57,7 @@ class RatedCallers:
 
 
 class QuotaEnforcer:
-    """See Rationing: stores a new upload when its accounts have room for it, and makes room when one ends.
+    """See UploadQuotas: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
     release, is found by `run`, and by every request that finds the account full.
@@ -79,7 +79,7 @@ class QuotaEnforcer:
         self._now = now
 
     async def insert_upload(self, upload: Upload) -> Upload:
-        """See Rationing."""
+        """See UploadQuotas."""
         claim = claim_of(upload, self._now())
         claimed: list[str] = []
         try:
@@ -105,7 +105,7 @@ class QuotaEnforcer:
         return stored
 
     async def release(self, upload: Upload) -> None:
-        """See Rationing."""
+        """See UploadQuotas."""
         await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
 
     async def run(self, interval: timedelta) -> None:

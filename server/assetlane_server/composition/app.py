@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ulid import ULID
 
 from assetlane_server.composition.observability import observability, opened_audit_log
-from assetlane_server.composition.security import security, upload_rationing
+from assetlane_server.composition.security import quota_enforcer, security
 from assetlane_server.composition.use_cases import UseCases, use_cases
 from assetlane_server.config.settings import Settings, default_hosts
 from assetlane_server.images.worker import Route
@@ -133,7 +133,7 @@ async def application(
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
         # By the ledger's clock: a claim's age is judged by other servers than the one that made it.
-        upload_quotas = upload_rationing(settings, records, records.quotas, records.clock.utc)
+        upload_quotas = quota_enforcer(settings, records, records.quotas, records.clock.utc)
         changes = StatusChanges(records, upload_quotas, meter)
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)

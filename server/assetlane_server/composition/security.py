@@ -144,7 +144,7 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
-def upload_rationing(
+def quota_enforcer(
     settings: Settings, uploads: UploadRecords, accounts: QuotaRecords, now: Callable[[], datetime]
 ) -> QuotaEnforcer | None:
     """Returns what keeps to the quotas of the settings, None where there are none."""

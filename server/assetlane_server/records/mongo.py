@@ -47,7 +47,7 @@ from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
 from assetlane_server.records.schema import LedgerSchema
 from assetlane_server.records.survey import MongoSurvey
-from assetlane_server.records.writer import LedgerWriter
+from assetlane_server.records.writer import MOST_OPERATIONS, LedgerWriter
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +68,14 @@ class MongoRecords:
     """
 
     def __init__(
-        self, database: "AsyncIOMotorDatabase[Document]", meter: Meter = UNMETERED, *, reads_whole_ranges: bool = False
+        self,
+        database: "AsyncIOMotorDatabase[Document]",
+        meter: Meter = UNMETERED,
+        *,
+        reads_whole_ranges: bool = False,
+        batch_writes: int = MOST_OPERATIONS,
     ) -> None:
-        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py."""
+        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py; `batch_writes` is of the writer."""
         self._database = database
         self._meter = meter
         self._uploads = database["uploads"]
@@ -78,7 +83,11 @@ class MongoRecords:
         self._pages: Pages = WindowPages(self._by_id) if reads_whole_ranges else OrderedPages(self._by_id)
         self._skipped: set[str] = set()
         self._writer = LedgerWriter(
-            self._uploads, asking=self._metered, unavailable=_unavailable, max_waiting=_MOST_WAITING
+            self._uploads,
+            asking=self._metered,
+            unavailable=_unavailable,
+            max_waiting=_MOST_WAITING,
+            most_operations=batch_writes,
         )
         self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         self.rings = MongoRings(database["rings"], _unavailable)

@@ -19,13 +19,13 @@ class StatusChanges:
         self, uploads: UploadRecords, upload_quotas: UploadQuotas | None = None, meter: Meter = UNMETERED
     ) -> None:
         self._uploads = uploads
-        self._rationing = upload_quotas
+        self._quotas = upload_quotas
         self._meter = meter
         self._releasing: set[asyncio.Task[None]] = set()
 
     async def insert(self, upload: Upload) -> Upload:
         """Stores a new upload, or returns the one of the same request; see UploadRecords. Raises QuotaExceeded."""
-        stored = await (self._rationing or self._uploads).insert_upload(upload)
+        stored = await (self._quotas or self._uploads).insert_upload(upload)
         if stored.upload_id == upload.upload_id:
             self._meter.moved(stored, after_revision=0)
         return stored
@@ -36,9 +36,9 @@ class StatusChanges:
         if not await self._uploads.advance_upload(upload, after_revision=before):
             return False
         self._meter.moved(upload, after_revision=before)
-        if upload.status.is_final and self._rationing is not None:
+        if upload.status.is_final and self._quotas is not None:
             # Not cut short by a caller who hangs up: the next one who asks may need the room.
-            task = asyncio.create_task(self._release(self._rationing, upload), name=f"release {upload.upload_id}")
+            task = asyncio.create_task(self._release(self._quotas, upload), name=f"release {upload.upload_id}")
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
