@@ -20,9 +20,9 @@ from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -102,7 +102,7 @@ async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
 
 async def _cpu_us(contestant: Contestant) -> float:
     """Makes a round of calls and returns what one cost the server."""
-    requests = wishes(CALLS)
+    requests = picture_requests(CALLS)
     for request in requests:
         request.uid, request.partition = USER, f"user/{USER}"
 

@@ -13,14 +13,14 @@ from typing import Any, Final
 import hypothesis
 import pytest
 from tests.leaks import LogSearch
-from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
+from tests.shared_stack import AddressServer, AddressSource, SharedStack, address_from_environment
 from tests.stores.differences import difference
 
 from assetlane_server.local import StackAddress
 
 WORKER_KEY: Final = "assetlane_door"
 shared_stack_key: Final = pytest.StashKey[SharedStack]()
-door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
+door_keeper_key: Final = pytest.StashKey[AddressServer]()
 log_search_key: Final = pytest.StashKey[LogSearch]()
 lines_key: Final = pytest.StashKey[int]()
 
@@ -58,8 +58,8 @@ def pytest_configure_node(node: Any) -> None:
     """Tells each xdist worker where to ask for the address."""
     stash = node.config.stash
     if door_keeper_key not in stash:
-        stash[door_keeper_key] = DoorKeeper(stash[shared_stack_key])
-    node.workerinput[WORKER_KEY] = asdict(stash[door_keeper_key].door)
+        stash[door_keeper_key] = AddressServer(stash[shared_stack_key])
+    node.workerinput[WORKER_KEY] = asdict(stash[door_keeper_key].source)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -106,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Prints the figures that tests have told, also those of xdist's workers."""
     lines = config.stash.get(lines_key, 0) + config.stash[log_search_key].count
     terminalreporter.write_line(f"searched {lines:,} lines of the log for signatures, tokens and keys")
-    told = [
+    texts = [
         str(text)
         for reports in terminalreporter.stats.values()
         for report in reports
@@ -114,9 +114,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for name, text in report.user_properties
         if name == FIGURES
     ]
-    if told:
+    if texts:
         terminalreporter.section("figures")
-        for text in told:
+        for text in texts:
             terminalreporter.write_line(text)
 
 
@@ -136,7 +136,7 @@ def stack(request: pytest.FixtureRequest) -> StackAddress:
     if (address := address_from_environment()) is not None:
         return address
     if (worker_input := getattr(request.config, "workerinput", None)) is not None:
-        return Door(**worker_input[WORKER_KEY]).ask()
+        return AddressSource(**worker_input[WORKER_KEY]).ask()
     return request.config.stash[shared_stack_key].address()
 
 

@@ -78,8 +78,8 @@ def dashboard() -> list[str]:
 
 def rules() -> list[dict[str, Any]]:
     """Returns the alert rules."""
-    told = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
-    return [rule for group in told["groups"] for rule in group["rules"]]
+    parsed = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    return [rule for group in parsed["groups"] for rule in group["parsed"]]
 
 
 def nodes(node: Any) -> Iterator[Any]:

@@ -237,12 +237,12 @@ async def test_what_a_refused_caller_reads_says_nothing_of_keys() -> None:
     """One sentence for all that is forged."""
     issuer = Issuer()
     keeper = Gatekeeper(issuer.file, keys_of_file, audience="assets")
-    told = set()
+    answers = set()
     for token in (unsigned(), confused(issuer.file), Issuer().token(), issuer.token(aud="mail"), "x.y.z"):
         with pytest.raises(TokenInvalid) as refused:
             await keeper.uid(token)
-        told.add((refused.value.reason, str(refused.value)))
-    assert told == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
+        answers.add((refused.value.reason, str(refused.value)))
+    assert answers == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
 
 
 JSON = st.recursive(

@@ -86,7 +86,7 @@ def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("read = ", "not TOML"),
         ("read = []", "no list `write`"),
@@ -95,9 +95,9 @@ def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
         ("read = []\nwrite = [1]", "`write`"),
     ],
 )
-def test_a_policy_that_is_none_is_refused(text: str, told: str) -> None:
+def test_a_policy_that_is_none_is_refused(text: str, message: str) -> None:
     """Naming what is wrong: a list that is left out by mistake must not lock everybody out, or in."""
-    with pytest.raises(NotReady, match=told):
+    with pytest.raises(NotReady, match=message):
         policy_of(text)
 
 

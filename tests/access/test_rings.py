@@ -35,8 +35,8 @@ def test_the_last_key_that_signs_is_not_retired() -> None:
     later = NOW + WAIT
     ring = ring.retired("a", later)
     assert [key.state(later) for key in ring.keys] == ["retired", "in use"]
-    for key_id, told in (("a", "retired already"), ("b", "no other key"), ("c", "has no key")):
-        with pytest.raises(RingUnchanged, match=told):
+    for key_id, message in (("a", "retired already"), ("b", "no other key"), ("c", "has no key")):
+        with pytest.raises(RingUnchanged, match=message):
             ring.retired(key_id, later)
     assert [key.key_id for key in ring.dropped("a").keys] == ["b"]
     with pytest.raises(RingUnchanged, match="has no key"):

@@ -86,11 +86,11 @@ async def test_one_bad_file_does_not_stop_the_others(
     result = await ran(server.target, "upload", *files, broken, tmp_path / "missing.txt", "--json", "--jobs", "2")
     assert result.code == 1
     assert len(result.lines) == 2
-    told = sorted(line for line in result.err.splitlines() if line.startswith("assetlane:"))
-    assert len(told) == 2
-    assert "broken.jpg" in told[0]
-    assert "a pipe, a socket or a device" in told[0]
-    assert "missing.txt: No such file or directory" in told[1]
+    errors = sorted(line for line in result.err.splitlines() if line.startswith("assetlane:"))
+    assert len(errors) == 2
+    assert "broken.jpg" in errors[0]
+    assert "a pipe, a socket or a device" in errors[0]
+    assert "missing.txt: No such file or directory" in errors[1]
     assert result.err.splitlines()[-1].startswith("2 uploaded, 2 failed (")
 
 

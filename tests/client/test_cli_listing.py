@@ -167,11 +167,16 @@ async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -
 
 async def test_status_is_one_object(server: LaneServer) -> None:
     """With what a script asks of it, and an exit code that says whether it answers."""
-    told = json.loads((await ran(server.target, "status", "--json")).out)
-    assert (told["server"], told["tls"], told["partition"], told["answers"]) == (server.target, "no", "user/ann", True)
+    shown = json.loads((await ran(server.target, "status", "--json")).out)
+    assert (shown["server"], shown["tls"], shown["partition"], shown["answers"]) == (
+        server.target,
+        "no",
+        "user/ann",
+        True,
+    )
     nobody = await ran("127.0.0.1:11111", "--timeout", "0.2", "status", "--json")
-    told = json.loads(nobody.out)
-    assert (nobody.code, told["answers"], told["reason"]) == (1, False, "UNAVAILABLE")
+    shown = json.loads(nobody.out)
+    assert (nobody.code, shown["answers"], shown["reason"]) == (1, False, "UNAVAILABLE")
 
 
 async def test_ids_and_partitions_are_completed(server: LaneServer, shelf: list[Asset]) -> None:
@@ -227,19 +232,19 @@ def test_a_shortened_text_is_never_too_wide(text: str) -> None:
 def test_json_has_numbers_hashes_and_kinds(shelf: list[Asset]) -> None:
     """Numbers of any width are numbers, hashes hex; every event says its kind."""
     asset = shelf[0]
-    told = json.loads(json_lines.as_line(asset))
-    variant = told["variants"][0]
+    shown = json.loads(json_lines.as_line(asset))
+    variant = shown["variants"][0]
     assert variant["size_bytes"] == 9
     assert variant["sha256"] == asset.variants[0].sha256.hex()
     assert len(variant["sha256"]) == 64
-    assert "expire_time" not in told
+    assert "expire_time" not in shown
     asset.details.duration.FromMilliseconds(1500)
     asset.details.extra.update({"a": [1, {"b": None}]})
     asset.create_time.FromJsonString("2026-11-26T19:34:02Z")
-    told = json.loads(json_lines.as_line(asset))
-    assert told["details"]["duration"] == 1.5
-    assert told["details"]["extra"] == {"a": [1, {"b": None}]}
-    assert told["create_time"] == "2026-11-26T19:34:02Z"
+    shown = json.loads(json_lines.as_line(asset))
+    assert shown["details"]["duration"] == 1.5
+    assert shown["details"]["extra"] == {"a": [1, {"b": None}]}
+    assert shown["create_time"] == "2026-11-26T19:34:02Z"
     events = [
         StatusEvent(),
         ProgressEvent(upload_id="U1", sent_bytes=2**40),

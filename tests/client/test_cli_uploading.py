@@ -74,7 +74,7 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["EMPTY"], "there is no file in it"),
         (["FOLDER", "--file-path", "a"], "are for one file"),
@@ -84,14 +84,14 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
     ],
 )
 async def test_what_does_not_fit_together_is_wrong_usage(
-    server: LaneServer, folder: Path, tmp_path: Path, arguments: list[str], told: str
+    server: LaneServer, folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     """Exit code 2, and nothing is uploaded."""
     (tmp_path / "empty").mkdir()
     named = [part.replace("FOLDER", str(folder)).replace("EMPTY", str(tmp_path / "empty")) for part in arguments]
     result = await ran(server.target, "upload", *named)
     assert result.code == 2
-    assert told in " ".join(result.err.split())
+    assert message in " ".join(result.err.split())
     assert not server.uploads
 
 

@@ -51,8 +51,8 @@ async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Clien
         await server.watch_opened.wait()
         await lane.upload(b"hello", file_path="a.txt")
         assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
-    assert told == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+        statuses = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
+    assert statuses == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
     process.send_signal(signal.SIGINT)
     assert (await finished(process)).code == 130
 
@@ -127,9 +127,9 @@ async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
     lines = await first_lines(server, 3, "watch", "--partition", "public")
     assert lines == ["PRESENT  A1  2000  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
     as_json = await first_lines(server, 3, "watch", "--partition", "public", "--resume-token", "t0", "--json")
-    told = [json.loads(line) for line in as_json]
-    assert (told[0]["kind"], told[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
-    assert [event["resume_token"] for event in told] == ["", "t1", "t2"]
+    parsed = [json.loads(line) for line in as_json]
+    assert (parsed[0]["kind"], parsed[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
+    assert [event["resume_token"] for event in parsed] == ["", "t1", "t2"]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
 
 

@@ -55,17 +55,17 @@ async def test_a_large_file_is_sent_with_constant_memory(
     path.touch()
     os.truncate(path, size)
     source = await measured(path)
-    told: list[int] = []
+    counts: list[int] = []
     tracemalloc.start()
     try:
-        await transfer.put(session, source, store.target("large", size), on_sent=told.append)
+        await transfer.put(session, source, store.target("large", size), on_sent=counts.append)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert (store.sizes["large"], store.hashes["large"]) == (size, hashlib.sha256(bytes(size)).digest())
     assert peak < 8 * 1024 * 1024
-    assert told[-1] == size
-    assert told == sorted(told)
+    assert counts[-1] == size
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize("trouble", [503, 500, 429, 408, 409, "drop"])

@@ -66,9 +66,9 @@ async def test_the_command_takes_the_instant(server: LaneServer, video: bytes, t
     """`--preview-at` is in the help; the line of a video tells its preview and how long it is."""
     path = tmp_path / "wave.mp4"
     path.write_bytes(video)
-    told = await ran(server.target, "upload", "--help")
-    assert "--preview-at" in told.out
-    assert "SECONDS" in told.out
+    shown = await ran(server.target, "upload", "--help")
+    assert "--preview-at" in shown.out
+    assert "SECONDS" in shown.out
     result = await ran(server.target, "upload", path, "--preview-at", "2")
     assert (result.code, result.err) == (0, "")
     asset_id, _, parts = result.lines[0].split("\t")

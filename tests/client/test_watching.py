@@ -177,12 +177,12 @@ async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, uploa
     cursor = watching.UploadCursor(upload.upload_id, after_revision=2)
     events = watching.watch(lane._server.open_upload_watch, cursor, silence=0.05)
     async with asyncio.TaskGroup() as group:
-        told = group.create_task(all_revisions(events))
+        received = group.create_task(all_revisions(events))
         for _ in range(3):
             server.watch_opened.clear()
             await server.watch_opened.wait()
         await finish(server, upload)
-    assert told.result() == [3, 4]
+    assert received.result() == [3, 4]
 
 
 async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server: LaneServer) -> None:
@@ -197,8 +197,8 @@ async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server:
         second = (await lane.request_upload(request)).upload
         assert await revisions(events, 2) == [1, 2]
         await finish(server, first)
-        told = [await anext(events), await anext(events)]
-    assert [(event.upload.upload_id, event.upload.revision) for event in told] == [
+        received = [await anext(events), await anext(events)]
+    assert [(event.upload.upload_id, event.upload.revision) for event in received] == [
         (first.upload_id, 3),
         (first.upload_id, 4),
     ]

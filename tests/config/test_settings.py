@@ -59,10 +59,10 @@ def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, rea
     """The operator reads which variable it is and what would be right, and never a secret."""
     with pytest.raises(NotReady) as refused:
         settings_from({**LEAST, variable: value})
-    told = str(refused.value)
-    assert variable in told
-    assert reason in told
-    assert "only-one" not in told
+    message = str(refused.value)
+    assert variable in message
+    assert reason in message
+    assert "only-one" not in message
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:
@@ -335,8 +335,8 @@ def test_a_settings_file_that_is_wrong_is_named(tmp_path: Path, text: str | None
         file.write_text(text)
     with pytest.raises(NotReady) as refused:
         settings_from({**LEAST, "ASSETLANE_SETTINGS_FILE": str(file)})
-    told = str(refused.value).replace(str(file), "FILE")
-    assert all(reason in told for reason in reasons), told
+    message = str(refused.value).replace(str(file), "FILE")
+    assert all(reason in message for reason in reasons), message
 
 
 def test_no_words_of_a_library_reach_the_operator() -> None:

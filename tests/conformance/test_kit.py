@@ -63,16 +63,16 @@ def test_the_script_names_what_every_failure_means() -> None:
 async def test_a_wrong_answer_fails_with_step_and_meaning(answer: str, fault: str, tmp_path: Path) -> None:
     """The failure has all that somebody needs who writes a client."""
     code = f"import json; input(); print(json.dumps({answer}), flush=True)"
-    told = await failure_of(code, tmp_path)
-    assert fault in told
-    assert "step 1 of 1 of 'greeting': hello" in told
-    assert "means     Say who you are." in told
+    message = await failure_of(code, tmp_path)
+    assert fault in message
+    assert "step 1 of 1 of 'greeting': hello" in message
+    assert "means     Say who you are." in message
 
 
 async def test_a_client_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
     """A traceback is what its author wants to see."""
-    told = await failure_of("raise SystemExit('out of cheese')", tmp_path)
-    assert "it ended instead of answering" in told or "it does not listen" in told
+    message = await failure_of("raise SystemExit('out of cheese')", tmp_path)
+    assert "it ended instead of answering" in message or "it does not listen" in message
 
 
 async def failure_of(code: str, folder: Path) -> str:

@@ -54,10 +54,10 @@ async def test_doctor_ends_with_1_and_tells_programs_in_json(settings: Settings)
     environment = environment_of(settings) | {"ASSETLANE_S3_BUCKET": "nobody-made-this-one"}
     status, out, _ = await command(environment, "doctor", "--json")
 
-    told = [json.loads(line) for line in out.splitlines()]
+    findings = [json.loads(line) for line in out.splitlines()]
     assert status == 1
-    assert [one["name"] for one in told if one["verdict"] == "FAILED"] == ["bucket"]
-    assert all(set(one) == {"name", "verdict", "told", "mend"} for one in told)
+    assert [one["name"] for one in findings if one["verdict"] == "FAILED"] == ["bucket"]
+    assert all(set(one) == {"name", "verdict", "detail", "advice"} for one in findings)
 
 
 async def test_doctor_tells_of_settings_that_cannot_be_read(settings: Settings) -> None:

@@ -101,7 +101,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Starts it and returns when it serves. Raises NotServingError; nothing is left running then."""
         offset = self._log.stat().st_size if self._log.exists() else 0
-        order = guard.Order(
+        order = guard.GuardOrder(
             command=(sys.executable, "-m", "assetlane_server", "serve"),
             parent_pid=os.getpid(),
             stop_limit_s=KILL_LIMIT_S,

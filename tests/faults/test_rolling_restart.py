@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 import aiohttp
 import pytest
+from tests.faults.clients import ClientPool, counted_lost_watches
 from tests.faults.conftest import Report
-from tests.faults.crowd import Crowd
-from tests.faults.doors import Doors, counted_lost_watches
 from tests.faults.histories import Histories
 from tests.faults.plan import WatcherPlan
+from tests.faults.planned_watchers import PlannedWatchers
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.faults.verdict import Verdict
@@ -105,9 +105,9 @@ PLANS: Final = [
 ]
 
 
-async def have_seen(crowd: Crowd, greetings: dict[str, str], limit_s: float) -> None:
+async def have_seen(planned_watchers: PlannedWatchers, greetings: dict[str, str], limit_s: float) -> None:
     """Returns when every watcher has seen the greeting in its session. Raises TimeoutError."""
-    waiting = crowd.watchers
+    waiting = planned_watchers.watchers
     async with asyncio.timeout(limit_s):
         while waiting := [  # noqa: ASYNC110
             watcher
@@ -143,7 +143,7 @@ async def test_a_rolling_restart_loses_nobody(
     client's own retries, and each old server ends with status 0 within its grace period.
     """
     clock = asyncio.get_running_loop().time
-    crowd = Crowd(PLANS, seed)
+    planned_watchers = PlannedWatchers(PLANS, seed)
     resumed_s: list[float] = []
     left_s: list[float] = []
     async with AsyncExitStack() as resources:
@@ -157,11 +157,11 @@ async def test_a_rolling_restart_loses_nobody(
             [await enter(Client(balancer.target, uid="7f3a")) for _ in range(4)],
             await enter(aiohttp.ClientSession()),
         )
-        doors = Doors(await enter(AsyncExitStack()), [balancer.target])
+        clients = ClientPool(await enter(AsyncExitStack()), [balancer.target])
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(crowd.watch(doors, ()), name="watchers")
+            watching = tasks.create_task(planned_watchers.watch(clients, ()), name="watchers")
             visiting = tasks.create_task(visitors.run(), name="visitors")
-            await have_seen(crowd, await visitors.greet(), CATCH_UP_LIMIT_S)
+            await have_seen(planned_watchers, await visitors.greet(), CATCH_UP_LIMIT_S)
             servers = [*olds]
             for number, old in enumerate(olds):
                 servers.append(
@@ -170,23 +170,23 @@ async def test_a_rolling_restart_loses_nobody(
                 stopped_at = clock()
                 # Only a watcher that has resumed sees what is requested from now on.
                 greetings = await visitors.greet()
-                await have_seen(crowd, greetings, RESUME_LIMIT_S)
+                await have_seen(planned_watchers, greetings, RESUME_LIMIT_S)
                 resumed_s.append(clock() - stopped_at)
                 assert await old.wait(GRACE_S) == 0
                 left_s.append(clock() - stopped_at)
             visitors.leave()
             await visiting
             histories = await Histories.of(own_stack.address.mongo_uri, DATABASE, ())
-            await crowd.caught_up(histories, CATCH_UP_LIMIT_S)
+            await planned_watchers.caught_up(histories, CATCH_UP_LIMIT_S)
             watching.cancel()
         errors = [error for server in servers for error in server.errors]
-    verdicts = crowd.verdicts(histories)
+    verdicts = planned_watchers.verdicts(histories)
     total = sum(verdicts.values(), Verdict())
     report(
         f"uploads           {visitors.uploads} by {VISITORS} at a time, no call failed\n"
-        f"watchers          {crowd.told()}\n"
-        f"events            {crowd.events}: {total}\n"
-        f"reconnects        {lost.count} thin, {crowd.reconnects} bare\n"
+        f"watchers          {planned_watchers.summary()}\n"
+        f"events            {planned_watchers.events}: {total}\n"
+        f"reconnects        {lost.count} thin, {planned_watchers.reconnects} bare\n"
         f"all resumed       {', '.join(f'{one:.1f} s' for one in resumed_s)} after SIGTERM\n"
         f"servers ended     {', '.join(f'{one:.1f} s' for one in left_s)} after SIGTERM at the latest, status 0"
     )

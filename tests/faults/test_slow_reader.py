@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 import pytest
-from tests.faults.doors import NARROW
+from tests.faults.clients import NARROW
 from tests.faults.verdict import Sighting, judge
 from tests.faults.watchers import sighting_of
 from tests.journeys.conftest import Stubs

@@ -35,7 +35,7 @@ class Scene:
         self.records = records
         self.hub = hub
 
-    async def tell_hub(self) -> None:
+    async def deliver(self) -> None:
         """Returns when the hub has delivered every change made before: it does so in order."""
         last = initialized("last")
         async with self.hub.watch_upload(last.upload_id) as mailbox:
@@ -82,7 +82,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
     async def advance() -> None:
         assert await scene.records.advance_upload(upload.uploaded(NOW))
         if is_known:
-            await scene.tell_hub()
+            await scene.deliver()
 
     hub = GapHub(scene.hub, gap, advance)
     seen = await everything(scene.watches(hub).watch_upload(upload.upload_id, 0, UNRESTRICTED), due=3)
@@ -101,7 +101,7 @@ async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Ga
         assert await scene.records.advance_upload(going_on.uploaded(NOW))
         await scene.records.insert_upload(late)
         if is_known:
-            await scene.tell_hub()
+            await scene.deliver()
 
     hub = GapHub(scene.hub, gap, advance)
     seen = await everything(scene.watches(hub).watch_session("phone", {}, UNRESTRICTED), due=7)

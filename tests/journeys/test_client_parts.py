@@ -115,11 +115,11 @@ async def test_a_cancelled_upload_leaves_no_part(lane: Client, film: Path, bucke
     """The task is cancelled in the middle of its parts."""
     begun = asyncio.Event()
 
-    def tell(step: Progress) -> None:
+    def on_step(step: Progress) -> None:
         if step.sent_bytes > PART:
             begun.set()
 
-    task = asyncio.create_task(lane.upload(film, on_progress=tell))
+    task = asyncio.create_task(lane.upload(film, on_progress=on_step))
     async with asyncio.timeout(20):
         await begun.wait()
         task.cancel()

@@ -115,12 +115,12 @@ async def test_a_session_and_a_partition_are_watched_live(target: str, folder: P
     assert json.loads(await line_of(partition_json))["resume_token"]
     put = await ran(target, "upload", "notes.txt", "--session-id", "phone", "--asset-partition", "team/42", cwd=folder)
     asset_id = put.lines[0].split("\t")[0]
-    story: list[list[str]] = []
-    while len(story) < len(LIFE):
+    printed: list[list[str]] = []
+    while len(printed) < len(LIFE):
         words = (await line_of(session)).split("  ")[1:]
         if "UPLOADING" not in words and "VERIFYING" not in words:  # progress, if it took long enough
-            story.append(words)
-    assert story == [[asset_id, status] for status in LIFE]
+            printed.append(words)
+    assert printed == [[asset_id, status] for status in LIFE]
     assert await line_of(partition) == f"ADDED  {asset_id}  5  text/plain  notes.txt"
     added = json.loads(await line_of(partition_json))
     assert (added["kind"], added["change"], added["asset"]["asset_id"]) == ("asset", "ASSET_CHANGE_ADDED", asset_id)

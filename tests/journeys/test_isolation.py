@@ -49,8 +49,8 @@ class User:
         self.secrets: set[str] = {name}
         self.received: list[str] = []
         self.revisions: dict[str, int] = {}
-        self.told: dict[str, list[int]] = {}
-        self.told_assets: set[str] = set()
+        self.seen: dict[str, list[int]] = {}
+        self.seen_assets: set[str] = set()
         self.synced = asyncio.Event()
 
     def took(self, message: object, asked: str = "") -> None:
@@ -66,10 +66,10 @@ class User:
 
     async def probe(self, method: str, request: Message, asked: str) -> None:
         """Makes a call about what is the other's, which is not there for him."""
-        told = await self.person.refusal(method, request)
-        assert told is not None, f"{self.name} may {method} what is the other's"
-        assert told.code is grpc.StatusCode.NOT_FOUND
-        self.took(vars(told), asked)
+        failure = await self.person.refusal(method, request)
+        assert failure is not None, f"{self.name} may {method} what is the other's"
+        assert failure.code is grpc.StatusCode.NOT_FOUND
+        self.took(vars(failure), asked)
 
     async def watch(self, method: str, request: Message) -> None:
         """Writes down what a watch tells, until it is cancelled."""
@@ -79,9 +79,9 @@ class User:
             match event.WhichOneof("event"):
                 case "status":
                     upload = event.status.upload
-                    self.told.setdefault(upload.upload_id, []).append(upload.revision)
+                    self.seen.setdefault(upload.upload_id, []).append(upload.revision)
                 case "asset":
-                    self.told_assets.add(event.asset.asset.asset_id)
+                    self.seen_assets.add(event.asset.asset.asset_id)
                 case "synced":
                     self.synced.set()
 
@@ -164,7 +164,7 @@ class User:
         self.finished.append(upload_id)
         return upload_id
 
-    def wishes(self) -> list[Any]:
+    def actions(self) -> list[Any]:
         """What he can do now."""
         doable = [self.begin, self.list_all]
         if self.open:
@@ -173,10 +173,10 @@ class User:
             doable.append(self.refresh)
         return doable
 
-    def is_told_all(self) -> bool:
+    def has_seen_all(self) -> bool:
         """Whether his watches have told what he has done."""
-        newest = {upload_id: revisions[-1] for upload_id, revisions in self.told.items()}
-        return newest == self.revisions and self.told_assets >= set(self.assets)
+        newest = {upload_id: revisions[-1] for upload_id, revisions in self.seen.items()}
+        return newest == self.revisions and self.seen_assets >= set(self.assets)
 
 
 @asynccontextmanager
@@ -196,7 +196,7 @@ async def watching(*users: User) -> AsyncIterator[None]:
                 await user.synced.wait()
         yield
         async with asyncio.timeout(LIMIT_S):
-            while not all(user.is_told_all() for user in users):  # noqa: ASYNC110 - many events, of two kinds
+            while not all(user.has_seen_all() for user in users):  # noqa: ASYNC110 - many events, of two kinds
                 await asyncio.sleep(0.02)
         for task in tasks:
             task.cancel()
@@ -224,7 +224,7 @@ async def kept_apart(ann: User, bob: User, dice: random.Random, count: int) -> s
     """Has both do so many steps, and returns the figures; fails if one learns of the other, or misses what is his."""
     async with watching(ann, bob):
         for _ in range(count // 2):
-            steps = [dice.choice(user.wishes())(dice) for user in (ann, bob)]
+            steps = [dice.choice(user.actions())(dice) for user in (ann, bob)]
             await asyncio.gather(*steps)
             if dice.random() < 0.3:
                 await asyncio.gather(ann.pry(bob, dice), bob.pry(ann, dice))
@@ -234,15 +234,15 @@ async def kept_apart(ann: User, bob: User, dice: random.Random, count: int) -> s
         for secret in other.secrets
         if any(secret in text for text in one.received)
     ]
-    texts, told = len(ann.received) + len(bob.received), sum(len(user.told) for user in (ann, bob))
+    texts, watched = len(ann.received) + len(bob.received), sum(len(user.seen) for user in (ann, bob))
     secrets = len(ann.secrets) + len(bob.secrets)
     assert leaks == []
     for user in (ann, bob):
-        assert user.told_assets == set(user.assets)
-        for upload_id, revisions in user.told.items():
+        assert user.seen_assets == set(user.assets)
+        for upload_id, revisions in user.seen.items():
             assert revisions == list(range(1, user.revisions[upload_id] + 1))
     return (
-        f"{count} steps, {texts} messages and {told} watched uploads searched for"
+        f"{count} steps, {texts} messages and {watched} watched uploads searched for"
         f" {secrets} secrets of the other: {len(leaks)} found"
     )
 
@@ -341,9 +341,9 @@ async def test_an_upload_that_is_being_completed_is_nobody_elses(
     async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.CompleteUploadRequest(upload_id=(await ann.upload()).upload.upload_id)
-        hers, *others = await asyncio.gather(
+        first, *others = await asyncio.gather(
             ann.call("CompleteUpload", request), *(bob.refusal("CompleteUpload", request) for _ in range(8))
         )
-        assert hers.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
-        assert {told.reason for told in others if told} == {"UPLOAD_NOT_FOUND"}
+        assert first.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
+        assert {failure.reason for failure in others if failure} == {"UPLOAD_NOT_FOUND"}
         assert None not in others

@@ -10,7 +10,7 @@ import pytest
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, get, put, request_for
+from tests.journeys.lanes import RpcFailure, get, put, request_for
 from tests.journeys.parts import (
     FILM,
     MIB,
@@ -96,7 +96,10 @@ async def test_what_is_missing_is_told_and_changes_nothing(stubs: Stubs, web: ai
         await put_parts(stubs, web, upload_id, numbers) if numbers else None
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await completed(stubs, upload_id)
-        assert (Told(failed.value).reason, Told(failed.value).subjects) == ("VARIANTS_MISSING", ["original"])
+        assert (RpcFailure(failed.value).reason, RpcFailure(failed.value).subjects) == (
+            "VARIANTS_MISSING",
+            ["original"],
+        )
     listed = await stubs.uploads.ListParts(ListPartsRequest(upload_id=upload_id, variant="original"))
     assert [(part.part_number, part.size_bytes) for part in listed.parts] == [(1, PART), (3, 7)]
     upload = (await stubs.uploads.GetUpload(GetUploadRequest(upload_id=upload_id))).upload
@@ -144,7 +147,7 @@ async def test_a_cancelled_upload_leaves_no_part(stubs: Stubs, web: aiohttp.Clie
     for call in (signed(stubs, upload_id, (3,)), _listed(stubs, upload_id)):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call
-        assert Told(failed.value).reason == "UPLOAD_CANCELLED"
+        assert RpcFailure(failed.value).reason == "UPLOAD_CANCELLED"
 
 
 async def test_an_expired_upload_leaves_no_part(
@@ -256,9 +259,9 @@ async def test_what_cannot_be_signed_is_refused(
     )
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.SignParts(request)
-    told = Told(failed.value)
-    assert told.reason == "INVALID_FIELD"
-    assert [name for name in told.fields if name.endswith(field)]
+    failure = RpcFailure(failed.value)
+    assert failure.reason == "INVALID_FIELD"
+    assert [name for name in failure.fields if name.endswith(field)]
 
 
 async def test_part_urls_never_outlive_the_deadline(

@@ -54,11 +54,11 @@ async def test_a_player_gets_the_stretch_it_asks_for(lane: Client, web: aiohttp.
         f"bytes={size - 1}-": (size - 1, size),
     }
     for asked, (start, end) in stretches.items():
-        told = f"bytes {start}-{end - 1}/{size}"
-        assert await ranged(web, url, asked) == (206, told, body[start:end]), asked
-    status, told_range, _ = await ranged(web, url, f"bytes={size}-")
+        content_range = f"bytes {start}-{end - 1}/{size}"
+        assert await ranged(web, url, asked) == (206, content_range, body[start:end]), asked
+    status, range_of, _ = await ranged(web, url, f"bytes={size}-")
     assert status == 416
-    assert told_range in (f"bytes */{size}", None)
+    assert range_of in (f"bytes */{size}", None)
 
 
 async def test_a_player_knows_that_it_may_seek(lane: Client, web: aiohttp.ClientSession, film: Asset) -> None:

@@ -88,7 +88,7 @@ def test_the_object_of_an_ended_upload_is_an_orphan_once_its_write_urls_have_end
     found = orphan(LISTED, ID, failed, end)
     assert found is not None
     assert (found.kind, found.is_deletable) == (Kind.ORPHAN, True)
-    assert "FAILED" in found.told
+    assert "FAILED" in found.detail
 
 
 def test_a_renewed_write_url_is_waited_for() -> None:
@@ -104,7 +104,7 @@ def test_the_object_of_a_deleted_asset_is_an_orphan_once_the_deletion_had_its_ti
     assert orphan(LISTED, ID, deleted, NOW + timedelta(hours=3, minutes=14)) is None
     found = orphan(LISTED, ID, deleted, LATER)
     assert found is not None
-    assert "was deleted" in found.told
+    assert "was deleted" in found.detail
 
 
 def test_an_object_beside_the_variants_of_an_asset_is_an_orphan() -> None:
@@ -112,7 +112,7 @@ def test_an_object_beside_the_variants_of_an_asset_is_an_orphan() -> None:
     listed = replace(LISTED, key=LISTED.key.replace("original", "stray"))
     found = orphan(listed, ID, completed(initialized()), LATER)
     assert found is not None
-    assert "no variant" in found.told
+    assert "no variant" in found.detail
 
 
 def test_an_unknown_object_is_an_orphan_when_it_has_settled() -> None:
@@ -147,7 +147,7 @@ def test_a_variant_whose_object_differs_is_a_phantom(stored: StoredObject | None
     found = phantom(one, one.variants[0], stored)
     assert found is not None
     assert (found.kind, found.key) == (Kind.PHANTOM, LISTED.key)
-    assert word in found.told
+    assert word in found.detail
 
 
 def test_a_variant_as_it_was_recorded_is_no_phantom() -> None:

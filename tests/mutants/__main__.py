@@ -78,22 +78,22 @@ def main() -> int:
     escaped = [outcome.mutant.name for outcome in outcomes if outcome.seed is None]
     unexplained = [name for name in escaped if name not in EXPLAINED]
     score = 1 - len(escaped) / len(outcomes)
-    told = f"{len(outcomes) - len(escaped)} of {len(outcomes)} mutants are caught ({score:.1%})"
-    print(told)
+    summary = f"{len(outcomes) - len(escaped)} of {len(outcomes)} mutants are caught ({score:.1%})"
+    print(summary)
     if options.keep:
-        _keep(outcomes, told, options.schedules)
+        _keep(outcomes, summary, options.schedules)
     for name in unexplained:
         print(f"not caught and not explained: {name}")
     return 1 if unexplained or score < LEAST_SCORE else 0
 
 
-def _keep(outcomes: list[Outcome], told: str, schedules: int) -> None:
+def _keep(outcomes: list[Outcome], summary: str, schedules: int) -> None:
     rows = [
         f"| {one.mutant.name} | {one.mutant.path.removeprefix('server/assetlane_server/')} |"
         f" {'not caught: ' + EXPLAINED.get(one.mutant.name, '') if one.seed is None else one.seed} |"
         for one in outcomes
     ]
-    head = f"# Mutants\n\n{told}, {schedules:,} schedules each. Made by `make test-mutants ARGS=--keep`.\n\n"
+    head = f"# Mutants\n\n{summary}, {schedules:,} schedules each. Made by `make test-mutants ARGS=--keep`.\n\n"
     table = "| wrong change | file | caught by schedule |\n|---|---|---|\n" + "\n".join(rows) + "\n"
     (PATCHES / "score.md").write_text(head + table)
 

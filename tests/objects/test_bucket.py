@@ -283,8 +283,8 @@ class FreshAmazonBucket:
             if request.method == "PUT":
                 self.switches = {switch: f"<{switch}>true" in body for switch in self.switches}
                 return web.Response()
-            told = "".join(f"<{switch}>{str(on).lower()}</{switch}>" for switch, on in self.switches.items())
-            return xml(f"<PublicAccessBlockConfiguration>{told}</PublicAccessBlockConfiguration>")
+            switches = "".join(f"<{switch}>{str(on).lower()}</{switch}>" for switch, on in self.switches.items())
+            return xml(f"<PublicAccessBlockConfiguration>{switches}</PublicAccessBlockConfiguration>")
         if name == "policy" and request.method == "GET":
             return xml(error("NoSuchBucketPolicy"), 404)
         if name == "policy":

@@ -333,9 +333,9 @@ async def test_a_fault_that_stays_stops_the_start_with_one_sentence(status: int,
         with pytest.raises(NotReady, match=names) as refused:
             await check_store(store, "app/", PUBLIC, utc_now)
 
-    told = str(refused.value)
-    assert "\n" not in told
-    assert told.startswith("The object store cannot be used: ")
+    message = str(refused.value)
+    assert "\n" not in message
+    assert message.startswith("The object store cannot be used: ")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from tests.simulation.schedules import run_many, story_of
+from tests.simulation.schedules import run_many, trace_of
 from tests.simulation.situations import SITUATIONS
 
 
@@ -18,15 +18,15 @@ def main() -> int:
     parser.add_argument("--anywhere", action="store_true", help="do not ask for the rare situations")
     options = parser.parse_args()
     if options.seed:
-        message, story = story_of(options.seed)
-        print(story)
+        message, trace = trace_of(options.seed)
+        print(trace)
         print(f"\nVIOLATION: {message}" if message else "\nEverything holds.")
         return 1 if message else 0
     summary = run_many(options.first, options.schedules, options.processes)
     print(summary.describe())
     for seed in summary.failing:
-        message, story = story_of(seed)
-        print(f"\nSchedule {seed} (again: make test-simulation SEED={seed})\n{story}\n\nVIOLATION: {message}")
+        message, trace = trace_of(seed)
+        print(f"\nSchedule {seed} (again: make test-simulation SEED={seed})\n{trace}\n\nVIOLATION: {message}")
     if summary.failing:
         return 1
     missing = [name for name in SITUATIONS if not summary.situations[name]]

@@ -53,7 +53,7 @@ class Auditor:
         """See Observer."""
         self.situations[situation] += 1
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Notes what happened, where somebody reads it."""
         if self.lines is not None:
             self.lines.append(f"{self._clock():10.3f}  {self._utc():%d %H:%M:%S}  {line}")
@@ -91,7 +91,7 @@ class Auditor:
         self._writes += 1
         self.check(self._writes <= MOST_WRITES_A_SECOND, "more writes in a second than anybody has work for: it spins")
         if self.lines is not None:
-            self.tell(f"{collection}: {_difference(before, after)}")
+            self.note(f"{collection}: {_difference(before, after)}")
         self.on_write()
         if collection == "uploads" and after is not None and self._once:
             for one in [one for one in self._once if one[0](after)]:
@@ -188,9 +188,9 @@ class Auditor:
         is_open = after["status"] not in FINAL
         uid = after["uid"]
         self._open_of[uid] += is_open - was_open
-        ration = self._quotas.of_uid
-        if is_open and not was_open and ration is not None:
-            self.check(self._open_of[uid] <= ration.max_uploads, f"{uid} has more uploads open than the quota allows")
+        quota = self._quotas.of_uid
+        if is_open and not was_open and quota is not None:
+            self.check(self._open_of[uid] <= quota.max_uploads, f"{uid} has more uploads open than the quota allows")
 
     def _asset_changed(self, before: Document | None, after: Document) -> None:
         upload_id, asset = after["_id"], after["asset"]
@@ -258,11 +258,11 @@ class Auditor:
             account["open_bytes"] == sum(claim["size_bytes"] for claim in claims.values()),
             f"{name}: its sum of bytes is not that of its claims",
         )
-        ration = self._quotas.of_uid if name.startswith("uid:") else self._quotas.of_partition
-        if ration is not None:
-            self.check(account["open_uploads"] <= ration.max_uploads, f"{name}: more claims than its quota")
+        quota = self._quotas.of_uid if name.startswith("uid:") else self._quotas.of_partition
+        if quota is not None:
+            self.check(account["open_uploads"] <= quota.max_uploads, f"{name}: more claims than its quota")
             self.check(
-                ration.max_bytes is None or account["open_bytes"] <= ration.max_bytes,
+                quota.max_bytes is None or account["open_bytes"] <= quota.max_bytes,
                 f"{name}: more bytes than its quota",
             )
 
@@ -281,11 +281,11 @@ class Auditor:
         if document is None:
             self.fail(f"{upload.upload_id}: a caller was told {upload.status}, and there is no record")
             return
-        told = [(change.revision, change.status.value) for change in upload.history]
+        answered = [(change.revision, change.status.value) for change in upload.history]
         stored = [(entry["revision"], entry["status"]) for entry in document["history"]]
         self.check(
-            [one for one in stored if one in told] == told,
-            f"{upload.upload_id}: a caller was told {told}, not {stored}",
+            [one for one in stored if one in answered] == answered,
+            f"{upload.upload_id}: a caller was told {answered}, not {stored}",
         )
         self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
         if upload.targets_expire_time is not None:
@@ -317,6 +317,6 @@ _SLACK = timedelta(hours=3)  # the clock of the server that removes may be so fa
 def _difference(before: Document | None, after: Document | None) -> str:
     known, new = before or {}, after or {}
     names = [name for name in {**known, **new} if name != "_id" and known.get(name) != new.get(name)]
-    told = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
+    change = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
     subject = (before or after or {})["_id"]
-    return f"{subject} {'is new' if before is None else 'is removed' if after is None else told}"
+    return f"{subject} {'is new' if before is None else 'is removed' if after is None else change}"

@@ -223,7 +223,7 @@ class Device:
             auditor.check(
                 upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
             )
-        self._told(upload)
+        self._note(upload)
         if upload.status is Status.INITIALIZED:
             sending.targets = targets
 
@@ -302,7 +302,7 @@ class Device:
             upload = await self._repeated(call)
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
-            auditor.tell(f"{sending.upload_id}: variants are missing, {was_sent=}")
+            auditor.note(f"{sending.upload_id}: variants are missing, {was_sent=}")
             document = self._world.mongo.collections["uploads"].get(sending.upload_id)
             is_open = document is not None and document["status"] == "INITIALIZED"
             auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
@@ -318,7 +318,7 @@ class Device:
                 auditor.check(
                     upload.status in (Status.COMPLETED, Status.FAILED), f"a completion returned {upload.status}"
                 )
-                self._told(upload)
+                self._note(upload)
 
     async def _hang_up(self) -> None:
         """Calls CompleteUpload and does not wait for its answer."""
@@ -356,7 +356,7 @@ class Device:
             if upload is not None:
                 auditor.check(upload.status is Status.CANCELLED, f"a cancellation returned {upload.status}")
                 auditor.check(not sending.is_completed, f"{sending.upload_id}: COMPLETED, and then cancelled")
-                self._told(upload)
+                self._note(upload)
                 self._must_be_empty(began)
 
     async def look(self) -> None:
@@ -372,7 +372,7 @@ class Device:
                 auditor.check(
                     upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
                 )
-                self._told(upload)
+                self._note(upload)
 
     async def refresh(self) -> None:
         """Calls RefreshAsset, sometimes GetAsset."""
@@ -520,7 +520,7 @@ class Device:
 
     # How it keeps account
 
-    def _told(self, upload: Upload) -> None:
+    def _note(self, upload: Upload) -> None:
         sending, auditor = self.sending, self._world.auditor
         sending.upload_id = upload.upload_id
         sending.revision = max(sending.revision, upload.revision)
@@ -628,7 +628,7 @@ class Watcher:
                 while True:
                     event = await watch.next()
                     if world.auditor.lines is not None and event is not None:
-                        world.auditor.tell(
+                        world.auditor.note(
                             f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}"
                         )
                     self._may_see(event)
@@ -855,8 +855,10 @@ def take_status(world: "World", upload: Upload, after: int) -> None:
     """Checks that a status event is the next one of its upload."""
     known = world.auditor.statuses(upload.upload_id)
     expected = next((one for one in known if one[0] > after), None)
-    told = (upload.revision, upload.status.value)
-    world.auditor.check(told == expected, f"{upload.upload_id}: after {after} a watch was sent {told}, not {expected}")
+    received = (upload.revision, upload.status.value)
+    world.auditor.check(
+        received == expected, f"{upload.upload_id}: after {after} a watch was sent {received}, not {expected}"
+    )
     world.auditor.check(
         (upload.asset is not None) == (upload.status is Status.COMPLETED), "a status event, and its asset"
     )

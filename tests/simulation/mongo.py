@@ -101,7 +101,7 @@ class SimMongo:
             self._request_keys[key] = document["_id"]
         self._store(name, None, document)
         if name == "uploads":
-            self._tell(name, "insert", document, fullDocument=document)
+            self._publish(name, "insert", document, fullDocument=document)
 
     def update(self, name: str, query: Document, update: Document, *, is_upsert: bool = False) -> int:
         """Changes the first document that matches; returns how many did, 1 or 0. Raises DuplicateKeyError."""
@@ -122,13 +122,13 @@ class SimMongo:
         if name == "uploads":
             assigned = update.get("$set", {})
             changed = {path: value for path, value in assigned.items() if _at(before, path) != value}
-            self._tell(name, "update", after, updateDescription={"updatedFields": changed})
+            self._publish(name, "update", after, updateDescription={"updatedFields": changed})
         return 1
 
     def replace(self, name: str, document: Document) -> None:
         """Stores a document, whatever is there."""
         self._store(name, self.collections[name].get(document["_id"]), document)
-        self._tell(name, "replace", document, fullDocument=document)
+        self._publish(name, "replace", document, fullDocument=document)
 
     def delete(self, name: str, query: Document) -> int:
         """Removes the first document that matches; returns how many did."""
@@ -190,7 +190,7 @@ class SimMongo:
             del self.collections[name][before["_id"]]
         self.auditor.document_changed(name, before, after)
 
-    def _tell(self, name: str, kind: str, document: Document, **more: Any) -> None:
+    def _publish(self, name: str, kind: str, document: Document, **more: Any) -> None:
         loop = self.loop
         delay_s = _VISIBLE_AFTER_S[loop.choose(len(_VISIBLE_AFTER_S), FAULT)]
         visible_at = loop.time() + delay_s

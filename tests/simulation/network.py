@@ -45,7 +45,7 @@ class Observer(Protocol):
         """Notes that a situation was reached."""
         ...
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Notes what happened, where somebody reads it."""
         ...
 
@@ -73,7 +73,7 @@ class Link:
         await self.alive()
         self.under_way += 1
         if is_write:
-            self._observer.tell(f"{self.name}: {what}")
+            self._observer.note(f"{self.name}: {what}")
         try:
             await self._travel()
             if self.is_cut:
@@ -102,19 +102,19 @@ class Link:
                 await self.alive()
             case 1:
                 self._observer.reach(f"{what}: refused")
-                self._observer.tell(f"{self.name}: {what}: refused")
+                self._observer.note(f"{self.name}: {what}: refused")
                 raise Lost(what)
             case 2:
                 self._attempted(apply)
                 self._observer.reach(f"{what}: applied, and the answer lost")
-                self._observer.tell(f"{self.name}: {what}: the answer is lost")
+                self._observer.note(f"{self.name}: {what}: the answer is lost")
                 await self._travel()
                 await self.alive()
                 raise Lost(what)
             case _:
                 later_s = _LATE_S[self._loop.choose(len(_LATE_S), FAULT)]
                 self._observer.reach(f"{what}: applied after the caller had an error")
-                self._observer.tell(f"{self.name}: {what}: an error now, applied in {later_s} s")
+                self._observer.note(f"{self.name}: {what}: an error now, applied in {later_s} s")
                 self.under_way += 1
                 self._loop.call_later(later_s, self._late, apply)
                 raise Lost(what)

@@ -24,7 +24,7 @@ from tests.simulation.kept import KEPT, SCHEDULES_KEPT
 
 CONFIG: Final = SimConfig(max_steps=60_000)
 _CHUNK: Final = 50
-_MOST_STORY: Final = 160  # lines
+_MAX_TRACE: Final = 160  # lines
 
 
 def strategy_of(seed: int) -> Strategy:
@@ -125,7 +125,7 @@ def choices_of(token: str) -> list[int]:
     return detangle.decode_token(token)
 
 
-def story_of(seed_or_token: str) -> tuple[str, str]:
+def trace_of(seed_or_token: str) -> tuple[str, str]:
     """Returns what fails in a schedule, empty if nothing does, and its story: shrunk where it fails.
 
     A token, as it is printed with the story, replays a shrunk schedule.
@@ -134,17 +134,17 @@ def story_of(seed_or_token: str) -> tuple[str, str]:
     scene, _, number = seed_or_token.rpartition(":")
     world.SCENE = scene
     if number.startswith("dt"):
-        return _told(number)
+        return _described(number)
     result = run(int(number), scene)
     if result.failure is None:
-        return _told(detangle.encode_token(result.values))
+        return _described(detangle.encode_token(result.values))
     values = shrunk(result)
     token = detangle.encode_token(values)
-    message, story = _told(token)
+    message, trace = _described(token)
     if not message:
         raise AssertionError(f"schedule {number} fails once and not again: something in it is not the loop's choice")
     count = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in values)}"
-    return message, f"{story}\n\n{count}; again with SEED={scene and scene + ':'}{token}"
+    return message, f"{trace}\n\n{count}; again with SEED={scene and scene + ':'}{token}"
 
 
 def shrunk(failing: RunResult) -> list[int]:
@@ -169,12 +169,12 @@ def _replayed(token: str) -> RunResult:
         return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
 
 
-def _told(token: str) -> tuple[str, str]:
+def _described(token: str) -> tuple[str, str]:
     lines: list[str] = []
     world.LINES = lines
     try:
         result = _replayed(token)
     finally:
         world.LINES = None
-    left_out = [f"({len(lines) - _MOST_STORY:,} lines before)"] if len(lines) > _MOST_STORY else []
-    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MOST_STORY:]])
+    left_out = [f"({len(lines) - _MAX_TRACE:,} lines before)"] if len(lines) > _MAX_TRACE else []
+    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MAX_TRACE:]])

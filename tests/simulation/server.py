@@ -16,8 +16,8 @@ from tests.simulation.mongo import SimDatabase, SimMongo
 from tests.simulation.network import FAULT, Faults, Link, Observer
 from tests.simulation.store import SimStore, StoreClient, png
 
+from assetlane_server.access.quota_enforcer import QuotaEnforcer
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.access.rationing import UploadRationing
 from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.model.admission import Terms
 from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
@@ -95,10 +95,10 @@ class SimServer:
         stamp = around.mongo.stamp()
         records.clock.learn(LedgerTime((stamp.time << 32) | stamp.inc))
         store = StoreClient(around.store, self.links[1])
-        self.rationing = UploadRationing(
+        self.upload_quotas = QuotaEnforcer(
             records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc
         )
-        self.changes = StatusChanges(records, self.rationing, meter)
+        self.changes = StatusChanges(records, self.upload_quotas, meter)
         signer = TokenSigner(KEY)
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
         self.upload_watches = UploadWatches(uploads=records, hub=self.hub, heartbeat=around.heartbeat)
@@ -136,7 +136,7 @@ class SimServer:
         self._essential(self.hub.run(), "hub")
         self._tending = [
             self._essential(self.sweeper.run(), "sweeper"),
-            self._essential(self.rationing.run(SWEEP_INTERVAL), "quotas"),
+            self._essential(self.upload_quotas.run(SWEEP_INTERVAL), "quotas"),
         ]
 
     def now(self) -> datetime:
@@ -145,7 +145,7 @@ class SimServer:
 
     def kill(self) -> None:
         """It dies: no step of it has an effect any more, and nobody hears of it."""
-        self._around.auditor.tell(f"{self.name} dies")
+        self._around.auditor.note(f"{self.name} dies")
         self.is_alive = False
         for link in self.links:
             link.is_alive = False
@@ -171,7 +171,7 @@ class SimServer:
         is_lost = loop.flip(self._around.faults.call, FAULT)
         work = begin(self)
         name: str = getattr(work, "__name__", "a call")
-        self._around.auditor.tell(f"{self.name}: {name}{' (its answer will be lost)' if is_lost else ''}")
+        self._around.auditor.note(f"{self.name}: {name}{' (its answer will be lost)' if is_lost else ''}")
         task = self._spawn(work, name)
         answer: asyncio.Future[None] = loop.create_future()
 
@@ -209,8 +209,8 @@ class SimServer:
 
         def broke(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and self.is_alive:
-                told = "".join(traceback.format_exception(done.exception()))
-                self._around.auditor.fail(f"the {name} of {self.name} ended: {told}")
+                trace = "".join(traceback.format_exception(done.exception()))
+                self._around.auditor.fail(f"the {name} of {self.name} ended: {trace}")
 
         task.add_done_callback(broke)
         return task
@@ -272,7 +272,7 @@ class SimWatch(Generic[T]):
         self._ready: deque[T] = deque()
         self._end: BaseException | None = None
         self._bell: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._capacity: asyncio.Future[None] | None = None
         self._task = server._spawn(self._pump(events), "watch")
         server._losers[self] = lambda: self._finish(ConnectionLost())
         if not server.is_alive:
@@ -286,8 +286,8 @@ class SimWatch(Generic[T]):
             self._bell = self._server._loop.create_future()
             await self._bell
         item = self._ready.popleft()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._capacity is not None and not self._capacity.done():
+            self._capacity.set_result(None)
         return item
 
     def cancel(self) -> None:
@@ -301,8 +301,8 @@ class SimWatch(Generic[T]):
             async with aclosing(events):
                 async for event in events:
                     while self._ready:  # one at a time: a slow reader holds the watch up
-                        self._room = self._server._loop.create_future()
-                        await self._room
+                        self._capacity = self._server._loop.create_future()
+                        await self._capacity
                     self._ready.append(event)
                     self._ring()
         except asyncio.CancelledError:

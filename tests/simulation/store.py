@@ -130,7 +130,7 @@ class SimStore:
             return 412
         checksum = body.sha256 if wanted is not None else b""
         self.objects[key] = SimObject(body, request.headers["content-type"], etag, now, checksum, more_headers)
-        self.auditor.tell(f"{key} is stored")
+        self.auditor.note(f"{key} is stored")
         return 200
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -138,7 +138,7 @@ class SimStore:
         for key in keys:
             if key in self.objects:
                 self.auditor.object_deleted(key)
-                self.auditor.tell(f"{key} is deleted")
+                self.auditor.note(f"{key} is deleted")
                 del self.objects[key]
 
     def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:

@@ -28,7 +28,7 @@ from tests.simulation.store import SimStore
 
 from assetlane_server.access.quotas import Quotas
 from assetlane_server.model.errors import LedgerUnavailable, StoreUnavailable
-from assetlane_server.model.quotas import Ration
+from assetlane_server.model.quotas import QuotaLimit
 from assetlane_server.model.state_table import FINAL
 
 BASE: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,8 +59,8 @@ class World:
         self.faults = Faults()
         self._past = timedelta(0)  # what was skipped
         quotas = Quotas(
-            of_uid=(None, Ration(2), Ration(1))[self.pick(3)],
-            of_partition=(None, Ration(100, 60 * 1024**2), Ration(1))[self.pick(3)],
+            of_uid=(None, QuotaLimit(2), QuotaLimit(1))[self.pick(3)],
+            of_partition=(None, QuotaLimit(100, 60 * 1024**2), QuotaLimit(1))[self.pick(3)],
         )
         self.auditor = Auditor(quotas, self.loop.time, self.utc)
         self.auditor.lines = LINES
@@ -203,7 +203,7 @@ class World:
     async def _swept(self, server: SimServer) -> None:
         try:
             await server.call(lambda server: server.sweeper.sweep())
-            await server.call(lambda server: server.rationing.sweep())
+            await server.call(lambda server: server.upload_quotas.sweep())
         except (LedgerUnavailable, ConnectionLost):
             return
 
@@ -404,7 +404,7 @@ class World:
             server = self.server()
             for _ in range(_MOST_ROUNDS):
                 try:
-                    has_work = await server.sweeper.sweep() + await server.rationing.sweep()
+                    has_work = await server.sweeper.sweep() + await server.upload_quotas.sweep()
                 except (LedgerUnavailable, StoreUnavailable) as error:
                     self.auditor.fail(f"without faults: {error}")
                     return

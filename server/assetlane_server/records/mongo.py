@@ -40,12 +40,12 @@ from assetlane_server.records.documents import (
     upload_of,
 )
 from assetlane_server.records.driver_errors import driver_message
-from assetlane_server.records.form import Form
 from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.migration import PAGE_SIZE, Migration, MigrationReport
 from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, OrderedPages, Pages, Range, WindowPages
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
+from assetlane_server.records.schema import LedgerSchema
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.records.writer import MOST_OPERATIONS, LedgerWriter
 
@@ -91,7 +91,7 @@ class MongoRecords:
         )
         self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         self.rings = MongoRings(database["rings"], _unavailable)
-        self.form = Form(database, _unavailable)
+        self.schema = LedgerSchema(database, _unavailable)
         self.clock = LedgerClock()
         self.token_key = b""  # what tokens are authenticated with, on every server of this ledger
         # Nobody acts on progress: one server's word for it is enough.
@@ -109,7 +109,7 @@ class MongoRecords:
         """
         async with _database(uri, database_name, call_timeout) as database:
             records = await cls._connected(database, meter)
-            await records.form.check()
+            await records.schema.check()
             await records.prepare()
             try:
                 yield records
@@ -136,7 +136,7 @@ class MongoRecords:
             async for report in migration.run():
                 yield report
             if migration.is_complete:
-                await records.form.mark()
+                await records.schema.mark()
                 await records.prepare()
             yield migration.report
 
@@ -174,7 +174,7 @@ class MongoRecords:
             # Creating an index that is there already does nothing.
             for collection, indexes in INDEXES.items():
                 await self._database[collection].create_indexes(indexes)
-            self.token_key = await self.form.token_key(secrets.token_bytes(32))
+            self.token_key = await self.schema.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
         except LedgerUnavailable as error:
@@ -561,7 +561,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {_uri_fault(error)}") from None
     try:
         yield client.get_database(
             database_name,
@@ -582,7 +582,7 @@ def _unavailable(error: PyMongoError) -> LedgerUnavailable:
     return LedgerUnavailable(f"The ledger did not answer: {driver_message(error)}")
 
 
-def _told_of_uri(error: Exception) -> str:
+def _uri_fault(error: Exception) -> str:
     """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
-    told = str(error)
-    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
+    fault = str(error)
+    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in fault else fault

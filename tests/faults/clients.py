@@ -30,7 +30,7 @@ CHANNEL_OPTIONS: Final = (
 NARROW: Final = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
 
 
-class Doors:
+class ClientPool:
     """Hands out thin clients and bare stubs, each for some watches, on `targets` in turn.
 
     `resources` closes them.

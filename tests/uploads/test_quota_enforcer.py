@@ -8,10 +8,10 @@ import pytest
 from tests.memory.ledger import MemoryLedger
 from tests.uploads.samples import NOW, requested
 
+from assetlane_server.access.quota_enforcer import QuotaEnforcer
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.access.rationing import UploadRationing
 from assetlane_server.model.errors import LedgerUnavailable, QuotaExceeded
-from assetlane_server.model.quotas import Ration
+from assetlane_server.model.quotas import QuotaLimit
 from assetlane_server.model.upload import Upload
 from assetlane_server.records.clock import LedgerClock
 
@@ -29,13 +29,13 @@ class Servers:
         self._passed_s = 0.0
         self._clocks: list[LedgerClock] = []
 
-    def start(self, up_for_s: float) -> UploadRationing:
-        """Returns the rationing of a server: two uploads of an owner may be open."""
+    def start(self, up_for_s: float) -> QuotaEnforcer:
+        """Returns the quotas of a server: two uploads of an owner may be open."""
         clock = LedgerClock(self._monotonic(up_for_s))
         clock.learn(self.ledger.time)
         self._clocks.append(clock)
-        quotas = Quotas(of_uid=Ration(2))
-        return UploadRationing(self.ledger, self.ledger.quotas, quotas, lease=LEASE, now=clock.utc)
+        quotas = Quotas(of_uid=QuotaLimit(2))
+        return QuotaEnforcer(self.ledger, self.ledger.quotas, quotas, lease=LEASE, now=clock.utc)
 
     def _monotonic(self, up_for_s: float) -> Callable[[], float]:
         return lambda: up_for_s + self._passed_s
