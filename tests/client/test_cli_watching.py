@@ -16,7 +16,7 @@ from assetlane import (
     AssetVariant,
     Client,
     RequestUploadRequest,
-    UploadStatus,
+    UploadFailed,
     VariantPromise,
     WatchAssetsResponse,
 )
@@ -36,12 +36,12 @@ async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> N
     events = [json.loads(line)["upload"] for line in as_json.lines]
     assert [(event["revision"], event["status"]) for event in events][-1] == (4, "UPLOAD_STATUS_COMPLETED")
     assert as_json.code == 0
-    server.fails_uploads = True
-    with pytest.raises(Exception, match="other bytes"):
+    server.store.damages = True
+    with pytest.raises(UploadFailed):
         await lane.upload(b"hello", file_path="a.txt")
     failed = await ran(server.target, "watch", list(server.uploads)[-1])
     assert failed.code == 1
-    assert failed.lines[-1].endswith("FAILED  SHA256_MISMATCH  other bytes arrived")
+    assert failed.lines[-1].endswith("FAILED  CHECKSUM_MISMATCH  original: the SHA-256 is not the promised one.")
 
 
 async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Client) -> None:
@@ -67,21 +67,22 @@ async def upload_id(lane: Client) -> str:
 
 async def finish(server: LaneServer, upload_id: str) -> None:
     """Moves the upload to its end."""
-    for status in (UploadStatus.UPLOAD_STATUS_UPLOADED, UploadStatus.UPLOAD_STATUS_COMPLETED):
-        await server.move(server.uploads[upload_id], status)
+    server.put(upload_id, bytes(2000))
+    await server.complete(upload_id)
 
 
 async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, upload_id: str) -> None:
     """Between the statuses, with the share that is sent; as JSON it is the event itself."""
     watches = [await started(server.target, "watch", upload_id, *options) for options in ([], ["--json"])]
-    await lane.report_progress(upload_id, {"original": 500})
-    told = []
+    outputs = [watch.stdout for watch in watches if watch.stdout is not None]
     async with asyncio.timeout(30):
-        for watch in watches:
-            assert watch.stdout is not None
-            told.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
-    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
-    assert json.loads(told[1][2])["sent_bytes"] == 500
+        for _ in range(2):  # the statuses: the watches are open
+            for output in outputs:
+                await output.readline()
+        await lane.report_progress(upload_id, {"original": 500})
+        line, event = [(await output.readline()).decode().rstrip() for output in outputs]
+    assert line.endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
+    assert json.loads(event)["sent_bytes"] == 500
     await finish(server, upload_id)
     for watch in watches:
         assert (await finished(watch)).code == 0
@@ -94,9 +95,11 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
         watch = await asyncio.create_subprocess_exec(
             *COMMAND, "watch", upload_id, stdout=end, stderr=end, env=environment(server.target)
         )
-        await lane.report_progress(upload_id, {"original": 500})
         drawn = ""
         async with asyncio.timeout(30):
+            while "INITIALIZED" not in drawn:
+                drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
+            await lane.report_progress(upload_id, {"original": 500})
             while "UPLOADING" not in drawn:
                 drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
             await finish(server, upload_id)

@@ -52,7 +52,7 @@ async def test_a_picture_arrives_with_its_cuts(
     assert (asset.variants[1].width_px, asset.variants[1].height_px) == (300, 240)
     assert asset.details.color == "#c86432"
     assert asset.details.extra["stars"] == 5
-    assert store.bodies[f"{asset.asset_id}/original"] == jpeg
+    assert store.body(asset.asset_id) == jpeg
     assert {seen.sha256 for seen in store.seen} == {variant.sha256 for variant in asset.variants}
 
 
@@ -61,7 +61,7 @@ async def test_bytes_and_other_files_arrive_without_cuts(lane: Client, store: Ob
     asset = await lane.upload(b"hello", file_path="notes/hello.txt", expiration_hours=0)
     assert [(v.name, v.content_type) for v in asset.variants] == [("original", "text/plain")]
     assert asset.expiration_hours == 0
-    assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
+    assert store.body(asset.asset_id) == b"hello"
 
 
 async def test_a_files_name_is_normalised(lane: Client, tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ async def test_what_progress_raises_ends_the_upload(lane: Client, server: LaneSe
 
 async def test_a_failed_upload_is_told_with_its_reason(lane: Client, server: LaneServer) -> None:
     """FAILED becomes UploadFailed, and nobody cancels what is over."""
-    server.fails_uploads = True
-    with pytest.raises(UploadFailed, match="other bytes") as failed:
+    server.store.damages = True
+    with pytest.raises(UploadFailed) as failed:
         await lane.upload(b"hello", file_path="a.txt")
-    assert failed.value.reason == "SHA256_MISMATCH"
+    assert failed.value.reason == "CHECKSUM_MISMATCH"
     assert failed.value.upload.file_path == "a.txt"
     assert server.called("CancelUpload") == []
 
@@ -201,7 +201,7 @@ async def test_an_upload_goes_on_after_a_crash_with_its_request_id(
         await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
     store.script.clear()
     (upload,) = server.uploads.values()
-    store.sizes[f"{upload.upload_id}/original"] = len(jpeg)
+    server.put(upload.upload_id, jpeg)
     asset = await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
     assert asset.asset_id == upload.upload_id
     again = await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
@@ -220,7 +220,7 @@ async def test_what_is_missing_at_completion_is_sent_again(
     )
     store.script.append(200)  # says yes and stores nothing
     asset = await lane.upload(b"hello", file_path="a.txt")
-    assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
+    assert store.body(asset.asset_id) == b"hello"
 
 
 async def test_an_upload_cancelled_elsewhere_ends_at_once(lane: Client, server: LaneServer, store: ObjectStore) -> None:
@@ -369,7 +369,7 @@ async def test_an_asset_is_downloaded_whole_across_a_lost_connection_and_a_refus
 async def test_a_download_of_other_bytes_is_refused(lane: Client, store: ObjectStore, tmp_path: Path) -> None:
     """Bytes that the ledger does not know never get the file's name."""
     asset = await lane.upload(b"hello", file_path="a.txt")
-    store.bodies[f"{asset.asset_id}/original"] = b"hallo"
+    store.bodies[store.key(asset.asset_id)] = b"hallo"
     with pytest.raises(AssetlaneError) as refused:
         await lane.download(asset, to=tmp_path / "a.txt")
     assert refused.value.reason == "CONTENT_MISMATCH"

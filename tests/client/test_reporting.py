@@ -12,6 +12,8 @@ from tests.client.object_store import ObjectStore
 
 from assetlane import Client, PreconditionFailed, ProgressEvent, StatusEvent, Unavailable, UploadStatus, reporting
 from assetlane.reporting import Reporter
+from assetlane.v1.upload_pb2 import VariantPromise
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -85,13 +87,16 @@ async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() 
 @pytest.mark.usefixtures("eager")
 async def test_other_watchers_see_what_an_upload_sends(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """Who asks for progress gets it between the statuses; who does not gets statuses alone."""
-    store.stall = asyncio.Event()
+    store.stall, server.gate = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
-        await store.reached.wait()
+        async with server.changed:
+            await server.changed.wait_for(lambda: server.uploads)
         upload_id = next(iter(server.uploads))
         async with aclosing(lane.watch_upload(upload_id, progress=True)) as events:
-            told = [await anext(events) for _ in range(3)]
+            told = [await anext(events) for _ in range(2)]
+            server.gate.set()
+            told.append(await anext(events))
             store.stall.set()
             told += [event async for event in events]
     assert uploading.result().asset_id == upload_id
@@ -133,8 +138,15 @@ async def test_a_server_that_refuses_reports_is_no_obstacle(
 @pytest.mark.usefixtures("eager")
 async def test_progress_of_a_session_comes_with_its_statuses(lane: Client, server: LaneServer) -> None:
     """`watch_session` widens in the same way."""
-    upload = (await lane.upload(BODY, file_path="a.txt")).asset_id
-    await lane.report_progress(upload, {"original": 3})
-    async with aclosing(lane.watch_session(progress=True)) as events:
-        told = [await anext(events) for _ in range(5)]
-    assert [type(event).__name__ for event in told] == ["StatusEvent"] * 4 + ["ProgressEvent"]
+    promise = VariantPromise(name="original", content_type="text/plain", size_bytes=len(BODY))
+    request = RequestUploadRequest(file_path="a.txt", variants=[promise])
+    upload_id = (await lane.request_upload(request)).upload.upload_id
+    async with asyncio.timeout(10), aclosing(lane.watch_session(progress=True)) as events:
+        told = [await anext(events) for _ in range(2)]
+        await lane.report_progress(upload_id, {"original": 3})
+        told.append(await anext(events))
+        server.put(upload_id, BODY)
+        await server.complete(upload_id)
+        told += [await anext(events) for _ in range(2)]
+    kinds = [type(event) for event in told]
+    assert kinds == [StatusEvent, StatusEvent, ProgressEvent, StatusEvent, StatusEvent]

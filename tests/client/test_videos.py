@@ -33,7 +33,7 @@ async def test_a_video_arrives_with_its_preview_and_cuts(
     assert (small.height_px, medium.height_px) == (300, 320)
     assert asset.details.duration.ToTimedelta() == timedelta(seconds=3)
     assert abs(int(asset.details.color[1:3], 16) - 160) < 16, "the frame of two seconds is so red"
-    assert store.bodies[f"{asset.asset_id}/original"] == video
+    assert store.body(asset.asset_id) == video
     assert len(server.called("RequestUpload")[0].variants) == 4
 
 

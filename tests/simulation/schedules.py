@@ -4,6 +4,7 @@ The number of a schedule decides everything in it. Print one again with `make te
 `SEED=scene:n` for one of a scene.
 """
 
+import gc
 import logging
 import multiprocessing
 import statistics
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -35,7 +37,22 @@ def strategy_of(seed: int) -> Strategy:
 def run(seed: int, scene: str = "") -> RunResult:
     """Runs one schedule, of one scene if it is named."""
     world.SCENE = scene
-    return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+    with uncollected():
+        return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector out: closing a generator that it finds is a step, at another time in each process."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()  # what was imported is not looked through again
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @dataclass
@@ -148,7 +165,8 @@ def shrunk(failing: RunResult) -> list[int]:
 
 
 def _replayed(token: str) -> RunResult:
-    return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+    with uncollected():
+        return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
 
 
 def _told(token: str) -> tuple[str, str]:
