@@ -882,7 +882,7 @@ def new_sending(
         bodies = {"original": Body(f"{name} original", 40 * MIB)}
     else:
         bodies = {"original": png(f"{name} original", (5000, 500_000)[world.pick(2)])}
-        plan = CutPlan(sizes=(CutSize("small", 300),), required=world.pick(2) == 1)
+        plan = CutPlan(sizes=(CutSize("small", 300),), required=is_any and world.pick(2) == 1)
     has_sum = world.pick(2) == 1 and kind != 3
     content_type = "image/png" if kind == 4 else "application/octet-stream"
     variants = tuple(

@@ -456,6 +456,20 @@ class SimCollection:
         deleted = await self._write("a removal", lambda: self._mongo.delete(self.name, first))
         return SimpleNamespace(deleted_count=deleted)
 
+    async def delete_many(self, query: Document) -> None:
+        """Removes all documents that match."""
+        first = _decoded(query)
+
+        def apply() -> None:
+            while self._mongo.delete(self.name, first):
+                continue
+
+        await self._write("a removal", apply)
+
+    async def distinct(self, path: str) -> list[Any]:
+        """Returns the values of a field; only contract tests ask for them."""
+        return [_at(document, path) for document in self._mongo.collections[self.name].values()]
+
     async def replace_one(self, _query: Document, document: Document, *, upsert: bool) -> None:
         """Stores a document, whatever is there."""
         assert upsert

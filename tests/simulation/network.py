@@ -64,6 +64,7 @@ class Link:
         self.name = name
         self.is_alive = True
         self.is_cut = False  # every request fails
+        self.slow_s = 0.0  # how much longer each write takes
         self.under_way = 0
         self.documents_under_way: set[Any] = set()  # those that its ledger writer has sent
 
@@ -78,8 +79,8 @@ class Link:
             await self._travel()
             if self.is_cut:
                 raise Lost(what)
-            if is_write and self.faults.write_s:
-                await asyncio.sleep(self.faults.write_s)
+            if is_write and (pause_s := self.faults.write_s + self.slow_s):
+                await asyncio.sleep(pause_s)
             if not self.is_alive:
                 if is_write and loop.choose(2, FAULT):
                     self._attempted(apply)

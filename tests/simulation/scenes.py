@@ -27,7 +27,7 @@ _MULTIPART: Final = 3
 _CUTS: Final = 4
 _TEAM: Final = "team/all"
 _SESSION: Final = "session 0"
-_SLOW_WRITE_S: Final = 0.5
+_SLOW_WRITE_S: Final = 3.0
 _OUTAGE_S: Final = 150.0
 
 
@@ -76,13 +76,9 @@ async def renewed_at_the_end(world: "World") -> None:
         return
     await world.skip(timedelta(minutes=10 + world.pick(5)))
     is_sent = world.pick(4) == 3 and await device.send()
-    world.faults.write_s = _SLOW_WRITE_S
-
-    async def end() -> None:
-        await asyncio.sleep(_SLOW_WRITE_S * world.pick(9) / 2)
-        await (other.complete() if is_sent else other.cancel())
-
-    await world.all_of([device.request(), end()])
+    for server in world.servers[:1]:
+        server.links[0].slow_s = _SLOW_WRITE_S
+    await world.all_of([device.request(), other.complete() if is_sent else other.cancel()])
     await world.skip(document["targets_expire_time"] + timedelta(seconds=10) - world.utc())
     await world.all_of([*world.sweeps(), device.send()])
 
@@ -126,6 +122,15 @@ async def an_asset_at_once(world: "World") -> None:
         deeds: list[Callable[[], Any]] = [device.refresh, device.refresh, device.delete, device.list_all]
         await world.all_of([deeds[world.pick(len(deeds))]() for _ in range(2 + world.pick(2))])
         await world.think()
+
+
+async def a_burst(world: "World") -> None:
+    """More writes wait on one server than a batch takes."""
+    world.open(1)
+    devices = [await _completed(world, number, _SINGLE, _TEAM) for number in range(7)]
+    world.faults.write_s = 0.5
+    for _ in range(1 + world.pick(2)):
+        await world.all_of([(device.refresh, device.delete)[world.pick(4) == 3]() for device in devices])
 
 
 async def a_listing_in_pieces(world: "World") -> None:
@@ -287,6 +292,7 @@ SCENES: Final[dict[str, Callable[["World"], Awaitable[None]]]] = {
         renewed_at_the_end,
         a_full_account,
         an_asset_at_once,
+        a_burst,
         a_listing_in_pieces,
         slow_readers,
         a_hub_that_cannot_read,

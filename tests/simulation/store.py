@@ -19,11 +19,12 @@ from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartP
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise, whole_second
+from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS
 
 T = TypeVar("T")
 _SECOND = timedelta(seconds=1)
 _SKEW = timedelta(minutes=15)  # how far ahead of its own clock S3 accepts a signature
-_PAGE = 2  # entries of a listing of open multipart uploads
+_PAGE = 2  # entries of a listing
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
@@ -226,15 +227,19 @@ class StoreClient:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""
+        if len(keys) > MAX_DELETED_KEYS:
+            raise ValueError(f"{len(keys):,} keys, at most {MAX_DELETED_KEYS:,} are deleted at once")
         await self._ask("a deletion of objects", lambda: self._store.delete(keys), is_write=True)
 
     async def list_keys(self, prefix: str, after: str) -> ObjectPage:
         """See ObjectStore."""
         objects = self._store.objects
         keys = await self._ask("a listing", lambda: sorted(key for key in objects if key.startswith(prefix)))
-        page = [key for key in keys if key > after]
+        left = [key for key in keys if key > after]
+        page = left[:_PAGE]
         return ObjectPage(
-            tuple(ListedObject(key, objects[key].body.size_bytes, objects[key].modify_time) for key in page), ""
+            tuple(ListedObject(key, objects[key].body.size_bytes, objects[key].modify_time) for key in page),
+            page[-1] if len(left) > len(page) else "",
         )
 
     async def open(self, promise: VariantPromise) -> str:

@@ -380,7 +380,7 @@ class World:
         self.is_ending = True
         for server in self.servers:
             for link in server.links:
-                link.is_cut = False
+                link.is_cut, link.slow_s = False, 0.0
         self.faults.calm()
         for server in self.servers:
             if abs(server.ahead) > _NOTICED:
