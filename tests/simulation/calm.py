@@ -48,7 +48,7 @@ class CalmAuditor:
     def reach(self, situation: str) -> None:
         """See Observer."""
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """See Observer."""
 
     def fail(self, what: str) -> None:
