@@ -94,7 +94,7 @@ class Floor:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM; tells where on stderr, as the real server does."""
+    """Serves until SIGTERM; reports its address on stderr, as the real server does."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     uri = settings.mongo_uri.get_secret_value()

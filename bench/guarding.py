@@ -1,4 +1,4 @@
-"""What it costs to know who calls and how much he has: each guard alone beside a server that has none."""
+"""What it costs to know who calls and what their quota is: each guard alone beside a server that has none."""
 
 import asyncio
 import json

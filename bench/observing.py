@@ -1,4 +1,4 @@
-"""What it costs a RequestUpload that an operator sees it and that a caller has to prove who he is."""
+"""What it costs a RequestUpload that an operator sees it and that callers have to prove who they are."""
 
 import asyncio
 import time
@@ -67,7 +67,7 @@ async def measure() -> Finding:
         figures.append(Figure(name, bare_us + excess_us, "µs", Peer(BARE, bare_us), goal))
     notes = (
         f"Server CPU of a call, all threads, {IN_FLIGHT} in flight; medians of {ROUNDS} rounds of {CALLS} calls.",
-        "Bare: no metrics, lines for failures only, nobody has to prove who he is.",
+        "Bare: no metrics, lines for failures only, callers prove nothing.",
         "The token is the same for all calls, as a client's is, and signed with EdDSA.",
         *NOTES,
     )

@@ -1,4 +1,4 @@
-"""Tells findings: a table per benchmark, and `results/latest.json` with all of them."""
+"""Prints findings: a table per benchmark, and `results/latest.json` with all of them."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Server-made cuts: pictures a second on this machine's cores, and what RequestUpload waits meanwhile.
 
-What two processes that saturate the cores do to any call, whoever runs them, is measured beside it.
+What two processes that saturate the cores do to any call, in whatever program, is measured beside it.
 """
 
 import asyncio

@@ -110,7 +110,7 @@ async def _seconds(files: Sequence[str], at_once: int, upload: Callable[[str], A
 
 
 def main() -> None:
-    """Uploads and tells how long it took."""
+    """Uploads and returns how long it took."""
     name, at_once, *files = sys.argv[1:]
     match name:
         case "assetlane":

@@ -61,7 +61,7 @@ class Watches:
         return len(self._readers)
 
     async def open(self, requests: Sequence[WatchUploadRequest], first_events: int) -> float:
-        """Opens a watch per request and returns how many seconds it took until each told its first events.
+        """Opens a watch per request and returns how many seconds it took until each had sent its first events.
 
         Raises TimeoutError, and RuntimeError for a watch that ended.
         """

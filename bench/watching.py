@@ -63,7 +63,7 @@ async def measure() -> Finding:
             async with watches(server_of_few.target) as session:
                 figures += await _fanning_out(server_of_few, session, floor, floor_watches)
     notes = (
-        f"Idle watches are on {UPLOADS:,} uploads of four variants; each has been told PENDING and INITIALIZED.",
+        f"Idle watches are on {UPLOADS:,} uploads of four variants; each has sent PENDING and INITIALIZED.",
         f"Idle CPU is of one core, over {IDLE_S:g} s, and includes the heartbeat that each watch gets every 30 s.",
         f"Wake-ups: {SAMPLES} each, interleaved, from the acknowledgement of the write to the event's arrival.",
         f"Fan-out: medians of {FAN_OUTS}, from the call of CancelUpload to the last event, one process receives all.",

@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tells each xdist worker where to ask for the address."""
+    """Gives each xdist worker the address of the stack."""
     stash = node.config.stash
     if door_keeper_key not in stash:
         stash[door_keeper_key] = AddressServer(stash[shared_stack_key])
@@ -71,14 +71,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tells how many lines were searched for secrets, from xdist's workers too."""
+    """Prints how many lines were searched for secrets, from xdist's workers too."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output[LINES] = session.config.stash[log_search_key].count
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Adds up what the workers have told."""
+    """Adds up what the workers have reported."""
     stash = node.config.stash
     stash[lines_key] = stash.get(lines_key, 0) + getattr(node, "workeroutput", {}).get(LINES, 0)
 
@@ -103,7 +103,7 @@ def _no_secret_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the figures that tests have told, also those of xdist's workers."""
+    """Prints the figures that tests have reported, also those of xdist's workers."""
     lines = config.stash.get(lines_key, 0) + config.stash[log_search_key].count
     terminalreporter.write_line(f"searched {lines:,} lines of the log for signatures, tokens and keys")
     texts = [

@@ -20,7 +20,7 @@ LOOK_S = 0.02
 
 
 class Command:
-    """One run of the command; `told` is what it has written to standard error so far."""
+    """One run of the command; `log` is what it has written to standard error so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -33,7 +33,7 @@ class Command:
             self.log += line.decode()
 
     async def serves(self, sign: str = "serving on") -> str:
-        """Returns its target once it has told so."""
+        """Returns its target once it has reported it."""
         await until(lambda: sign in self.log or self.process.returncode is not None)
         assert sign in self.log, self.log
         found = _ADDRESS.search(self.log)

@@ -133,7 +133,7 @@ def test_every_panel_says_what_it_shows() -> None:
 
 
 def test_every_alert_reads_what_there_is_and_says_what_to_do() -> None:
-    """A sentence for whoever is woken, and the next step."""
+    """A sentence for the person who is woken, and the next step."""
     assert len({rule["alert"] for rule in rules()}) == len(rules()) > 8
     for rule in rules():
         used(rule["expr"])

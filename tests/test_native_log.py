@@ -22,7 +22,7 @@ def read(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if not line.startswith("assetlane-server: ")]
 
 
-async def test_what_is_no_tls_is_told_in_a_line_of_json(
+async def test_what_is_no_tls_is_reported_in_a_line_of_json(
     stack: StackAddress,
     database_name: str,
     key_prefix: str,
@@ -56,7 +56,7 @@ async def test_what_is_no_tls_is_told_in_a_line_of_json(
         assert all(line["source"] for line in core)
 
 
-async def test_a_port_in_use_is_told_in_json_and_one_sentence(
+async def test_a_port_in_use_is_reported_in_json_and_one_sentence(
     stack: StackAddress, database_name: str, key_prefix: str
 ) -> None:
     """The core has its own words for it; the sentence for the operator comes last, on standard error as it is."""

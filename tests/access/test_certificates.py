@@ -1,4 +1,4 @@
-"""Certificates from files: what fits is read, what does not is told with the setting."""
+"""Certificates from files: what fits is read, what does not is refused naming the setting."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_what_fits_is_read(tmp_path: Path) -> None:
         ("ca.pem", b"", "ASSETLANE_TLS_CLIENT_CA_FILE: there is no certificate"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
+def test_what_does_not_fit_is_reported(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
     """By the name of the setting to look at."""
     authority = Authority()
     chain, key = authority.signed("one").put(tmp_path)

@@ -59,7 +59,7 @@ class Gatekeeper:
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256", "EdDSA"])
-async def test_a_good_token_tells_its_subject(algorithm: str) -> None:
+async def test_a_good_token_names_its_subject(algorithm: str) -> None:
     """With a key from a file, and by name from a set."""
     issuer = Issuer(algorithm)
     assert await Gatekeeper(issuer.file, keys_of_file).uid(issuer.token("ann")) == "ann"
@@ -215,7 +215,7 @@ async def test_keys_are_turned_without_a_refused_token() -> None:
 
 
 async def test_a_token_of_a_foreign_key_with_a_known_name_costs_no_reading() -> None:
-    """Whoever makes tokens up learns nothing and causes nothing."""
+    """A caller with a made-up token learns nothing and causes nothing."""
     keeper = Gatekeeper(key_set(Issuer()))
     for _ in range(20):
         keeper.time += 60

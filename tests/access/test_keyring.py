@@ -142,7 +142,7 @@ def bad_answers() -> Iterator[tuple[web.StreamResponse, str]]:
 
 
 @pytest.mark.parametrize("case", range(3))
-async def test_a_bad_answer_is_told(case: int) -> None:
+async def test_a_bad_answer_is_reported(case: int) -> None:
     """Also a redirect: the place to trust is the one that was named; and one that never ends is not read to the end."""
     answer, message = list(bad_answers())[case]
     async with issuing(answer) as url, aiohttp.ClientSession() as session:
@@ -158,7 +158,7 @@ async def test_nobody_answers() -> None:
 
 
 async def test_a_file_is_read(tmp_path: Path) -> None:
-    """Off the loop; a missing one is told."""
+    """Off the loop; a missing one is reported."""
     path = tmp_path / "keys"
     with pytest.raises(ReadingFailed, match="No such file"):
         await file_reading(path)()

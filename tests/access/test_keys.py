@@ -66,7 +66,7 @@ def test_a_file_without_a_usable_key_is_refused(content: bytes, message: str) ->
         ({"kid": 7}, "no text"),
     ],
 )
-def test_a_key_of_a_set_that_cannot_verify_is_told_and_left_out(changes: dict[str, Any], message: str) -> None:
+def test_a_key_of_a_set_that_cannot_verify_is_reported_and_left_out(changes: dict[str, Any], message: str) -> None:
     """The others of the set count all the same."""
     odd = {**Issuer("ES256", "odd").jwk, **changes}
     keys = keys_of_jwks(json.dumps({"keys": [odd, Issuer("EdDSA").jwk]}).encode(), allows_secrets=True)

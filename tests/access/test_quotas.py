@@ -89,7 +89,7 @@ def test_a_claim_is_forfeited_when_its_upload_has_ended_or_was_never_stored() ->
 
 @given(st.floats(0.01, 1000), st.lists(st.floats(0, 3), max_size=60))
 def test_a_caller_gets_what_a_bucket_of_one_second_gives(rate: float, pauses_s: list[float]) -> None:
-    """Never more than the burst and the rate allow, in any stretch; whoever waits as told is let in."""
+    """Never more than the burst and the rate allow, in any stretch; a caller that waits as asked is let in."""
     now = [100.0]
     bucket = CallRate(rate, lambda: now[0])
     burst = max(rate, 1.0)
@@ -108,7 +108,7 @@ def test_a_caller_gets_what_a_bucket_of_one_second_gives(rate: float, pauses_s: 
 
 
 def test_one_callers_calls_do_not_count_for_another_and_full_buckets_are_forgotten() -> None:
-    """Whoever has paused takes no memory."""
+    """A caller that has paused takes no memory."""
     now = [0.0]
     bucket = CallRate(2, lambda: now[0])
     outcomes: Counter[str] = Counter()

@@ -487,7 +487,7 @@ def test_a_users_name_is_no_pattern() -> None:
     assert not pattern.matches("user/ann", UserAccess("x", {}, None, lambda: Policy((), ())))
 
 
-async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The one before stays."""
     auth = AuthBench()
     clinic = await auth.clinic()
@@ -519,7 +519,7 @@ async def test_a_service_that_the_policy_means_another_caller_by_is_gone() -> No
 async def test_a_ring_that_becomes_damaged_keeps_its_keys_and_hinders_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Told once. Another ring that is dropped meanwhile is gone, and so is the damaged one when it is dropped."""
+    """Logged once. Another ring that is dropped meanwhile is gone, and so is the damaged one when it is dropped."""
     auth = AuthBench(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
     auth.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
     mine = auth.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await auth.clinic()).token

@@ -52,7 +52,7 @@ class ObjectStore:
     signatures: set[str] = field(default_factory=lambda: {SIGNATURE})
     keeps_bodies: bool = True
     objects: MemoryObjectStore = field(default_factory=MemoryObjectStore)
-    damages: bool = False  # while it does, the server is told that other bytes arrived
+    damages: bool = False  # while it does, the server sees that other bytes arrived
 
     @classmethod
     @asynccontextmanager

@@ -119,12 +119,12 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:
-    """A refused call is told on stderr, with exit code 1."""
+    """A refused call is printed on stderr, with exit code 1."""
     result = await ran(server.target, "show", "A1", "--json")
     assert (result.code, result.out, result.err) == (1, "", "assetlane: There is no asset 'A1'. [ASSET_NOT_FOUND]\n")
 
 
-async def test_a_server_that_is_not_there_is_told(server: LaneServer) -> None:
+async def test_a_server_that_is_not_there_is_reported(server: LaneServer) -> None:
     """Nobody listening is one line as well, after the time that was allowed."""
     result = await ran(server.target, "--target", "127.0.0.1:1", "--timeout", "0.2", "ls", "public")
     assert result.code == 1
@@ -204,7 +204,7 @@ async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Clie
     assert (len(result.lines), result.err) == (1, "")
 
 
-async def test_the_version_is_told(server: LaneServer) -> None:
+async def test_the_version_is_reported(server: LaneServer) -> None:
     """`--version` prints the version."""
     assert (await ran(server.target, "--version")).out == f"assetlane {__version__}\n"
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> None:
-    """An upload's story is told to its end, as lines or as JSON; the exit code tells how it went."""
+    """An upload is followed to its end, as lines or as JSON; the exit code says how it went."""
     asset = await lane.upload(b"hello", file_path="a.txt")
     lines = (await ran(server.target, "watch", asset.asset_id)).lines
     assert [line.split("  ")[1:] for line in lines] == [
@@ -114,7 +114,7 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
 
 
 async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
-    """Each event is a line that begins with what happened; an asset's line tells what it is."""
+    """Each event is a line that begins with what happened; an asset's line says what it is."""
     original = AssetVariant(name="original", content_type="image/jpeg", size_bytes=2000)
     asset = Asset(asset_id="A1", file_path="a/b.jpg", revision=1, variants=[original])
     present = AssetEvent(change=AssetChange.ASSET_CHANGE_PRESENT, asset=asset)

@@ -102,7 +102,7 @@ async def test_nothing_at_all_is_uploaded_too(lane: Client, store: ObjectStore) 
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_progress_tells_every_status_and_every_byte(lane: Client, jpeg: bytes, is_async: bool) -> None:
+async def test_progress_reports_every_status_and_every_byte(lane: Client, jpeg: bytes, is_async: bool) -> None:
     """A caller sees PENDING to COMPLETED, and the bytes of each variant up to the last."""
     steps: list[Progress] = []
 
@@ -133,7 +133,7 @@ async def test_what_progress_raises_ends_the_upload(lane: Client, server: LaneSe
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
-async def test_a_failed_upload_is_told_with_its_reason(lane: Client, server: LaneServer) -> None:
+async def test_a_failed_upload_is_reported_with_its_reason(lane: Client, server: LaneServer) -> None:
     """FAILED becomes UploadFailed, and nobody cancels what is over."""
     server.store.damages = True
     with pytest.raises(UploadFailed) as failed:
@@ -275,7 +275,7 @@ async def test_what_grpc_itself_refuses_is_tried_again_a_few_times(lane: Client,
     assert len(server.called("GetAsset")) == 8
 
 
-async def test_a_token_that_grpc_does_not_carry_is_told_before_it_is_sent(server: LaneServer) -> None:
+async def test_a_token_that_grpc_does_not_carry_is_refused_before_it_is_sent(server: LaneServer) -> None:
     """With its size. One that is only too large for the server is the server's to refuse, as another one may not."""
     async with Client(server.target, token="x" * 64 * 1024) as lane:
         with pytest.raises(Unauthenticated, match="65,536 bytes") as refused:
@@ -295,7 +295,7 @@ async def test_a_call_that_a_stopping_server_cut_off_is_repeated(lane: Client, s
 
 
 async def test_an_unreachable_server_is_unavailable_after_the_deadline() -> None:
-    """Nobody listening is told as Unavailable, not waited for without end."""
+    """With nobody listening it raises Unavailable, not waited for without end."""
     async with Client("127.0.0.1:1", call_timeout=0.3) as lane:
         with pytest.raises(Unavailable):
             await lane.get_asset("A1")
@@ -387,7 +387,7 @@ async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneSe
 
 
 async def test_a_client_that_is_not_open_says_so() -> None:
-    """Who forgets `async with` is told."""
+    """Without `async with` it raises an error that says so."""
     with pytest.raises(RuntimeError, match="async with Client"):
         await Client().get_asset("A1")
 
@@ -421,7 +421,7 @@ async def test_a_deleted_asset_is_gone(lane: Client) -> None:
 async def test_a_download_of_parts_is_proved_by_their_checksums(
     lane: Client, server: LaneServer, store: ObjectStore, tmp_path: Path
 ) -> None:
-    """The SHA-256 over the parts' own, when the store told it; other bytes are refused."""
+    """The SHA-256 over the parts' own, when the store reported it; other bytes are refused."""
     asset = await lane.upload(b"three parts", file_path="a.txt")
     (variant,) = asset.variants
     variant.part_size_bytes = 5

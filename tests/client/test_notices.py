@@ -153,7 +153,7 @@ async def test_a_picture_over_the_limit_of_pixels_goes_in_without(lane: Client) 
     assert (notice.reason, "at most 1,000" in notice.message) == ("IMAGE_TOO_LARGE", True)
 
 
-async def test_a_server_that_cuts_is_told_whether_it_must(lane: Client, server: LaneServer) -> None:
+async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: LaneServer) -> None:
     """The plan says so, and decides whether a server that can make none stores the picture; a file that only its name
     calls a picture gets no plan, and a notice.
     """

@@ -1,4 +1,4 @@
-"""How an upload tells others how far it is."""
+"""How an upload reports its progress to others."""
 
 import asyncio
 from collections.abc import Mapping

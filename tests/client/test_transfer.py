@@ -87,7 +87,7 @@ async def test_tries_come_to_an_end(store: ObjectStore, session: aiohttp.ClientS
 
 
 async def test_nobody_listening_is_unavailable(session: aiohttp.ClientSession) -> None:
-    """A refused connection is told without the URL."""
+    """A refused connection is reported without the URL."""
     target = PresignedRequest(method="PUT", url=f"http://127.0.0.1:1/a?X-Amz-Signature={SIGNATURE}")
     with pytest.raises(StoreUnavailable) as unavailable:
         await transfer.put(session, HELLO, target, attempts=2)
@@ -133,7 +133,7 @@ async def test_a_refused_signature_is_renewed_once(store: ObjectStore, session: 
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 307])
-async def test_a_refusal_tells_the_stores_code_and_never_the_signature(
+async def test_a_refusal_reports_the_stores_code_and_never_the_signature(
     store: ObjectStore,
     session: aiohttp.ClientSession,
     caplog: pytest.LogCaptureFixture,

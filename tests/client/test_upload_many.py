@@ -168,7 +168,7 @@ async def test_an_asynchronous_iterable_is_taken_too(lane: Client) -> None:
 
 
 async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
-    """The outcomes before it are told."""
+    """The outcomes before it are reported."""
 
     def items() -> Iterator[UploadItem]:
         yield UploadItem(b"a", file_path="a.txt")

@@ -105,7 +105,7 @@ class Proxy:
             self._open.discard(writer)
 
 
-async def test_a_watch_tells_everything_and_ends(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_a_watch_sends_everything_and_ends(lane: Client, server: LaneServer, upload: Upload) -> None:
     """All revisions come in order, and the final one ends the watch."""
     events = lane.watch_upload(upload.upload_id)
     assert await revisions(events, 2) == [1, 2]
@@ -173,7 +173,7 @@ async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Cl
 
 
 async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, upload: Upload) -> None:
-    """A stream without heartbeats is opened anew."""
+    """A stream without heartbeats is opened again."""
     cursor = watching.UploadCursor(upload.upload_id, after_revision=2)
     events = watching.watch(lane._server.open_upload_watch, cursor, silence=0.05)
     async with asyncio.TaskGroup() as group:

@@ -39,7 +39,7 @@ def gone(asset_id: str, revision: int, token: str) -> WatchAssetsResponse:
 
 
 def synced(token: str) -> WatchAssetsResponse:
-    """Returns the mark that all is told."""
+    """Returns the mark that all is sent."""
     return WatchAssetsResponse(synced=SyncedEvent(), resume_token=token)
 
 
@@ -54,7 +54,7 @@ async def received(lane: Client, count: int, token: str = "") -> list[WatchAsset
         return [await anext(events) for _ in range(count)]
 
 
-async def test_a_watch_goes_on_at_its_newest_token_and_tells_nothing_twice(lane: Client, server: LaneServer) -> None:
+async def test_a_watch_goes_on_at_its_newest_token_and_repeats_nothing(lane: Client, server: LaneServer) -> None:
     """What the server repeats at the same or an older revision is dropped; heartbeats only move the token."""
     first = [there(PRESENT, "A1", 1), there(PRESENT, "A2", 3), synced("t1"), heartbeat("t2")]
     again = [there(ADDED, "A1", 1, "t1"), there(REFRESHED, "A2", 2, "t1"), synced("t2")]
@@ -73,8 +73,8 @@ async def test_a_watch_begins_at_the_token_it_is_given(lane: Client, server: Lan
     assert [request.resume_token for request in server.called("WatchAssets")] == ["t7"]
 
 
-async def test_an_expired_token_is_told_to_the_caller(lane: Client, server: LaneServer) -> None:
-    """Only the caller knows what to throw away: the watch ends with ResumeExpired and is not opened anew."""
+async def test_an_expired_token_is_reported_to_the_caller(lane: Client, server: LaneServer) -> None:
+    """Only the caller knows what to throw away: the watch ends with ResumeExpired and is not opened again."""
     server.faults["WatchAssets"].append(Fault(grpc.StatusCode.OUT_OF_RANGE, "RESUME_EXPIRED"))
     with pytest.raises(ResumeExpired) as expired:
         await received(lane, 1, "old")
@@ -84,7 +84,7 @@ async def test_an_expired_token_is_told_to_the_caller(lane: Client, server: Lane
 
 
 async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> None:
-    """A stream without heartbeats is opened anew."""
+    """A stream without heartbeats is opened again."""
     server.asset_streams.extend([[synced("t1")], [synced("t2")]])
     events = watching.watch(lane._server.open_asset_watch, watching.AssetsCursor("team/42"), silence=0.05)
     async with aclosing(events):
@@ -101,7 +101,7 @@ async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many assets those told last are remembered."""
+    """Of many assets those sent last are remembered."""
     monkeypatch.setattr(watching, "REMEMBERED", 3)
     cursor = watching.AssetsCursor("team/42")
     for number in range(10):

@@ -82,7 +82,7 @@ def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
     assert message == "ASSETLANE_S3_BUKKET: there is no such setting\n"
 
 
-def test_an_unreachable_mongodb_is_told_with_its_address(tmp_path: Path, stack: StackAddress) -> None:
+def test_an_unreachable_mongodb_is_reported_with_its_address(tmp_path: Path, stack: StackAddress) -> None:
     """One line, soon, without the password."""
     uri = f"mongodb://ann:hunter2@{NOBODY}/"
     message = refused(tmp_path, "serve", **settings_of(stack, mongo_uri=uri, mongo_timeout_seconds=0.5))
@@ -92,7 +92,7 @@ def test_an_unreachable_mongodb_is_told_with_its_address(tmp_path: Path, stack: 
     assert len(message.splitlines()) == 1
 
 
-def test_an_unreachable_object_store_is_told(tmp_path: Path, stack: StackAddress) -> None:
+def test_an_unreachable_object_store_is_reported(tmp_path: Path, stack: StackAddress) -> None:
     """One line, soon."""
     endpoint = f"http://{NOBODY}"
     message = refused(tmp_path, "setup", **settings_of(stack, s3_endpoint=endpoint, s3_timeout_seconds=0.5))
@@ -121,7 +121,7 @@ def test_a_fault_of_the_store_that_stays_ends_the_start(
 
 
 @pytest.mark.parametrize("command", ["serve", "setup"])
-def test_missing_credentials_are_told(tmp_path: Path, stack: StackAddress, command: str) -> None:
+def test_missing_credentials_are_reported(tmp_path: Path, stack: StackAddress, command: str) -> None:
     """One line that says where they may come from."""
     settings = settings_of(stack)
     del settings["s3_access_key_id"], settings["s3_secret_access_key"]
@@ -130,7 +130,7 @@ def test_missing_credentials_are_told(tmp_path: Path, stack: StackAddress, comma
     assert len(message.splitlines()) == 1
 
 
-def test_a_port_in_use_is_told(tmp_path: Path, stack: StackAddress, database_name: str) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path, stack: StackAddress, database_name: str) -> None:
     """One line with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"

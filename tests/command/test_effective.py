@@ -34,7 +34,7 @@ def config(folder: Path, *options: str) -> str:
     return run.stdout
 
 
-def test_every_setting_is_told_with_its_source_and_no_secret(tmp_path: Path) -> None:
+def test_every_setting_is_reported_with_its_source_and_no_secret(tmp_path: Path) -> None:
     """One object per line, in the order of docs/configuration.md; what was not set has its default."""
     shown = {one["name"]: one for one in map(json.loads, config(tmp_path, "--json").splitlines())}
     assert list(shown) == [f"ASSETLANE_{name.upper()}" for name in Settings.model_fields]
@@ -60,6 +60,6 @@ def test_people_read_the_same_as_a_table(tmp_path: Path) -> None:
     assert ["ASSETLANE_METRICS_LISTEN", "default", "unset"] in table
 
 
-def test_settings_that_are_wrong_are_told_instead(tmp_path: Path) -> None:
+def test_settings_that_are_wrong_are_listed_instead(tmp_path: Path) -> None:
     """As by every command."""
     assert "ASSETLANE_GRACE: there is no such setting" in refused(tmp_path, "config", grace=5)

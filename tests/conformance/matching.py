@@ -34,7 +34,7 @@ def picked(answer: Any, path: str) -> Any:
 
 
 def difference(expected: Any, got: Any, path: str = "the answer") -> str | None:
-    """Tells the first place where an answer is not as expected, None when it is.
+    """Returns the first place where an answer is not as expected, None when it is.
 
     Objects may hold more than is expected, lists may not. `{"$at_least": n}` wants a number, `{"$without": text}`
     a text without that in it.

@@ -126,7 +126,7 @@ async def test_the_commands_of_its_readme_work(built: ClientUnderTest, place: St
 
 
 async def test_the_stubs_of_go_are_those_of_the_contract(tmp_path: Path) -> None:
-    """They are committed: `make proto` makes them anew."""
+    """They are committed: `make proto` makes them again."""
     if GO.missing_tools:
         pytest.skip("go: not installed")
     buf = ROOT / ".venv" / "bin" / "buf"

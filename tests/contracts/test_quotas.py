@@ -1,4 +1,4 @@
-"""The contract of QuotaRecords: sums that are exact whoever asks at the same time, on every adapter."""
+"""The contract of QuotaRecords: sums that are exact whatever is asked at the same time, on every adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ async def accounts(
 
 
 async def test_of_sixteen_claims_at_once_as_many_are_made_as_fit(accounts: QuotaRecords) -> None:
-    """The rest are told the balance, and the account holds exactly those that were made."""
+    """The rest get the balance, and the account holds exactly those that were made."""
     claims = [claim(number) for number in range(16)]
     outcomes = await asyncio.gather(*(accounts.claim(ANN, one, QuotaLimit(5), LATER) for one in claims))
     assert [balance for balance in outcomes if balance is not None] == [Balance(ANN, 5, 5, LATER)] * 11
@@ -84,7 +84,7 @@ async def test_of_sixteen_releases_of_one_claim_one_counts(accounts: QuotaRecord
 
 
 async def test_a_claim_that_was_repeated_is_not_released_as_of_before(accounts: QuotaRecords) -> None:
-    """Whoever cleans up loses against whoever goes on."""
+    """A clean-up loses against a claim that goes on."""
     newer = replace(claim(1), time=NOW + timedelta(seconds=1))
     assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None
     assert await accounts.claim(ANN, newer, ROOMY, LATER) is None

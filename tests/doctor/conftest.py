@@ -42,7 +42,7 @@ class Report:
         return self.of(Verdict.WARNING)
 
     def text(self, name: str) -> str:
-        """What is told of one check, and how to fix it."""
+        """What is said of one check, and how to fix it."""
         return " ".join(f"{one.detail} {one.advice}" for one in self.findings if one.name == name)
 
 

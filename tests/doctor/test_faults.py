@@ -240,7 +240,7 @@ async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settin
 
 
 async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settings: Settings) -> None:
-    """Its CORS rule knows fewer headers than write targets have now; another `setup` mends it."""
+    """Its CORS rule knows fewer headers than write targets have now; another `setup` fixes it."""
     async with object_store(settings) as store:
         headers = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
         rule = {"AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": headers}
@@ -356,7 +356,7 @@ async def test_a_mongodb_that_does_not_answer_hides_nothing_of_the_store(setting
 
 
 async def test_credentials_that_may_only_read_are_named_right_by_right(tmp_path: Path, database_name: str) -> None:
-    """What can be told apart is: reading and listing are granted."""
+    """What can be distinguished is: reading and listing are granted."""
     stack = EmbeddedStack(tmp_path)
     try:
         await stack.start()
@@ -381,7 +381,7 @@ async def test_a_missing_bucket_is_named(settings: Settings) -> None:
     assert "assetlane-server setup" in report.text("bucket")
 
 
-async def test_a_wrong_secret_is_named_and_not_told(settings: Settings) -> None:
+async def test_a_wrong_secret_is_named_and_not_shown(settings: Settings) -> None:
     """With the store's own word."""
     report = await examined(changed(settings, s3_secret_access_key=SecretStr("not-the-secret")))
 

@@ -43,7 +43,7 @@ async def test_on_loopback_all_is_well_without_anything() -> None:
     }
 
 
-async def test_an_open_door_is_warned_of() -> None:
+async def test_a_server_open_to_everybody_is_warned_of() -> None:
     """Once for who comes in, once for who listens."""
     found = await findings(given(listen="0.0.0.0:50151", allow_anonymous=True))
     assert {one.verdict for one in found.values()} == {Verdict.WARNING}
@@ -73,7 +73,7 @@ async def test_the_key_file_is_read(
     assert found["policy"].verdict is Verdict.OK
 
 
-async def test_a_key_set_is_read_and_its_odd_keys_are_told(tmp_path: Path) -> None:
+async def test_a_key_set_is_read_and_its_odd_keys_are_reported(tmp_path: Path) -> None:
     """With what keeps tokens for other services out, which is missing here."""
     path = key_file(tmp_path, key_set(Issuer(), Issuer("HS256", "shared")).replace(b'"oct"', b'"odd"'))
     found = await findings(given(jwt_jwks=str(path)))
@@ -165,7 +165,7 @@ async def test_a_back_end_without_a_key_to_sign_tokens_is_warned_of(tmp_path: Pa
     assert (await findings(ours))["scoped tokens"].verdict is Verdict.FAILED
 
 
-async def test_a_server_for_certificates_alone_is_no_open_door(tmp_path: Path) -> None:
+async def test_a_server_for_certificates_alone_is_not_open_to_everybody(tmp_path: Path) -> None:
     """It says so, and looks at its policy."""
     policy = tmp_path / "policy.toml"
     policy.write_text(SERVICE.replace('subject = "clinic-backend"', 'certificate = "clinic.example"'))

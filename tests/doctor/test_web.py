@@ -75,7 +75,7 @@ async def test_pages_in_the_clear_are_named_beyond_this_machine() -> None:
         (("files.example",), ("files.example", "other.example"), "other.example"),
     ],
 )
-async def test_names_that_the_certificate_is_not_for_are_told(
+async def test_names_that_the_certificate_is_not_for_are_reported(
     tmp_path: Path, names: tuple[str, ...], hosts: tuple[str, ...], foreign: str
 ) -> None:
     """A wildcard stands for one label."""

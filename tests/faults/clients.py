@@ -80,7 +80,7 @@ class LostWatches(logging.Handler):
 
 @contextmanager
 def counted_lost_watches() -> Iterator[LostWatches]:
-    """Counts as long as the block lasts: a thin client tells nobody but its log."""
+    """Counts as long as the block lasts: a thin client reports it only in its log."""
     logger, handler = logging.getLogger("assetlane.watching"), LostWatches()
     level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)

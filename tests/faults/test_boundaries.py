@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Interrupter:
-    """Notes the boundaries of one errand, and interrupts it at one of them."""
+    """Notes the boundaries of one scenario, and interrupts it at one of them."""
 
     def __init__(self, server: GatedServer, boundary: Boundary | None = None, action: Action = Action.PASS) -> None:
         self._gates = {"MongoDB": server.mongo, "S3": server.s3}
@@ -76,7 +76,7 @@ class Interrupter:
             gate.decide = let_pass
 
     async def wait_until_triggered(self) -> None:
-        """Returns when the errand was interrupted."""
+        """Returns when the scenario was interrupted."""
         assert self._boundary is not None
         await self._gates[self._boundary.store].done.wait()
 

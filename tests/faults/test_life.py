@@ -71,7 +71,7 @@ numbers = st.integers(0, 3)
 
 
 class Site:
-    """The heart on real stores, with a clock that stands still until it is moved."""
+    """The use cases on real stores, with a clock that stands still until it is moved."""
 
     def __init__(
         self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, settings: Settings

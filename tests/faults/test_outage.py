@@ -41,7 +41,7 @@ async def test_an_outage_of_mongodb_makes_a_server_unready_and_kills_nothing(
         health: Any = HealthStub(channel)
 
         async def probed() -> dict[str, object]:
-            """Returns what four probes are told."""
+            """Returns what four probes answer."""
             answers: dict[str, object] = {}
             for name in ("livez", "readyz"):
                 async with web.get(f"{found[1]}/{name}") as response:

@@ -121,7 +121,7 @@ async def have_seen(planned_watchers: PlannedWatchers, greetings: dict[str, str]
 async def replaced(
     old: ServerProcess, balancer: Proxy, stack: EmbeddedStack, log: Path
 ) -> AsyncIterator[ServerProcess]:
-    """Starts a new server, tells the balancer, and stops the old one with SIGTERM, as a roll-out does."""
+    """Starts a new server, registers it with the balancer, and stops the old one with SIGTERM, as a roll-out does."""
     async with server_process(environment(stack), log) as new:
         balancer.upstreams = (*(port for port in balancer.upstreams if port != old.port), new.port)
         old.terminate()
@@ -205,7 +205,7 @@ async def completed(lane: Client, upload_id: str) -> Asset | Unavailable:
 
 @asynccontextmanager
 async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterator[Stuck]:
-    """A server that was told to stop, with a call in flight that waits for the store."""
+    """A server that was asked to stop, with a call in flight that waits for the store."""
     async with AsyncExitStack() as resources:
         enter = resources.enter_async_context
         address = stack.address
@@ -220,7 +220,7 @@ async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterat
             store.delay_s = STORE_DELAY_S
             completing = tasks.create_task(completed(lane, asked.upload.upload_id))
             async with asyncio.timeout(PROMPTLY_S):
-                while not store.chunks_held:  # noqa: ASYNC110 - the proxy tells nobody
+                while not store.chunks_held:  # noqa: ASYNC110 - the proxy signals nothing
                     await asyncio.sleep(0.01)
             server.terminate()
             await server.wait_for_log("draining", PROMPTLY_S)
@@ -236,7 +236,7 @@ async def test_a_call_in_flight_is_finished_before_the_server_leaves(own_stack: 
 
 
 async def test_a_second_signal_ends_at_once(own_stack: EmbeddedStack, directory: Path) -> None:
-    """With a call still in flight, whose caller is told that nobody is there."""
+    """With a call still in flight, whose caller sees that nobody is there."""
     async with stuck_completion(own_stack, directory) as stuck:
         assert stuck.server.is_running
         stuck.server.terminate()

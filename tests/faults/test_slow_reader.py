@@ -39,7 +39,7 @@ async def next_sighting(watch: "Watch") -> Sighting:
 async def test_what_happened_while_nobody_read_is_read_afterwards(
     stack: StackAddress, database_name: str, key_prefix: str, uploads: int
 ) -> None:
-    """Every upload of the session moved on twice meanwhile; a quick watcher tells when."""
+    """Every upload of the session moved on twice meanwhile; a quick watcher shows when."""
     settings = settings_for(stack, database_name, key_prefix)
     await prepare_bucket(settings)
     async with (

@@ -73,7 +73,7 @@ async def everything(watch: AsyncGenerator[Upload | Progress | None], due: int) 
     return seen
 
 
-@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not notified yet", "the hub notified already"])
 @pytest.mark.parametrize("gap", Gap)
 async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
     """From the first revision to the one that was forced in, each once and in order."""
@@ -90,7 +90,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
     assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
 
 
-@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not notified yet", "the hub notified already"])
 @pytest.mark.parametrize("gap", Gap)
 async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
     """An upload that goes on and one that is new, beside one that rests."""

@@ -106,7 +106,7 @@ class Batch:
                 if not isinstance(outcome, LedgerUnavailable):
                     flaws.append(f"{index}: {outcome!r}")
             elif outcome is not is_made:
-                flaws.append(f"{index}: told {outcome}, and it is {is_made}")
+                flaws.append(f"{index}: reported {outcome}, and it is {is_made}")
             if found is not None and found.asset is not None and found.status is not Status.COMPLETED:
                 flaws.append(f"{index}: {found.status} with an asset")
         return flaws
@@ -129,7 +129,7 @@ class Batch:
 
 
 @pytest.mark.timeout(600)
-async def test_a_batch_interrupted_anywhere_tells_no_falsehood(
+async def test_a_batch_interrupted_anywhere_reports_no_falsehood(
     stack: StackAddress, database_name: str, report: Report
 ) -> None:
     """Each of its requests, once or every time, before it left, on its way, before its reply came."""

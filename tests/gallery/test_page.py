@@ -101,7 +101,7 @@ async def test_two_users_see_each_other_live(chromium: Browser, server: LocalSer
         await add(ann.page, photo(tmp_path, f"mine-{name}.jpg", 2))
         await tile(ann.page, f"mine-{name}.jpg")
         assert await ben.page.locator(".tile").count() == 0
-        # Ben has it on his screen while Ann deletes it.
+        # Ben has it on the screen while Ann deletes it.
         await go(ann.page, "Everyone")
         await go(ben.page, "Everyone")
         await ben.page.locator(f"[data-asset='{shared}'] .tile-open").click()

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 
 
 class Caller:
-    """Asks the back end as a page of it does, unless told otherwise."""
+    """Asks the back end as a page of it does, unless asked otherwise."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -94,7 +94,7 @@ def cookie_name(caller: Caller) -> str:
 
 
 async def caller_session(caller: Caller) -> dict[str, Any]:
-    """Returns what the page is told at its start."""
+    """Returns what the page gets at its start."""
     async with caller.session.get(caller.url + "/api/session") as response:
         state: dict[str, Any] = await response.json()
         return state

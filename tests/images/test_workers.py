@@ -83,7 +83,7 @@ def workers() -> PictureWorkers:
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Path]]:
-    """Tells which folders of workers there are now."""
+    """Returns which folders of workers there are now."""
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -121,7 +121,7 @@ async def begun(folders: Callable[[], list[Path]]) -> None:
     """Waits until a worker has an original and is about to cut it."""
     async with asyncio.timeout(LIMIT_S):
         while not any((folder / CPU_LIMIT_FILE).exists() for folder in folders()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # another process tells no event
+            await asyncio.sleep(0.01)  # another process signals nothing
 
 
 def worker_processes() -> list[psutil.Process]:
@@ -326,7 +326,7 @@ async def test_workers_let_callers_go_first_and_are_not_starved(workers: Picture
         assert os.getsid(one.pid) == one.pid
 
 
-def test_it_is_told_which_types_can_be_cut() -> None:
+def test_it_is_known_which_types_can_be_cut() -> None:
     """Pictures that Pillow reads here; no drawing, no film."""
     assert can_cut("image/jpeg")
     assert can_cut("IMAGE/PNG; charset=x")

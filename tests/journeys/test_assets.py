@@ -41,7 +41,7 @@ async def until_status(web: aiohttp.ClientSession, url: str, status: int) -> dat
 async def test_a_read_url_dies_at_its_instant_and_refresh_brings_a_living_one(
     assets: AssetFactory, stubs: Stubs, web: aiohttp.ClientSession
 ) -> None:
-    """403 from the `expire_time` that was told, not before; the refreshed URL reads again."""
+    """403 from the `expire_time` that was returned, not before; the refreshed URL reads again."""
     asset = await assets.asset(expiration_hours=2 / 3600)
     url = asset.variants[0].read_url
     assert await get(web, url) == (200, BODY)
@@ -81,7 +81,7 @@ async def test_read_urls_are_the_same_until_refreshed(assets: AssetFactory, stub
     assert get_reply.asset == page.assets[0] == kept.asset == asset
 
 
-async def test_a_refresh_that_is_due_signs_anew(assets: AssetFactory, stubs: Stubs) -> None:
+async def test_a_refresh_that_is_due_signs_again(assets: AssetFactory, stubs: Stubs) -> None:
     """`if_expires_within` longer than the URL's life moves its expiry to a full life from now."""
     asset = await assets.asset(expiration_hours=0.5)
     due = RefreshAssetRequest(asset_id=asset.asset_id, if_expires_within=Duration(seconds=3600))
@@ -155,7 +155,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("method", "request_", "reason"), BAD, ids=[f"{m} {r}" for m, _, r in BAD])
-async def test_a_bad_call_is_told_its_reason(stubs: Stubs, method: str, request_: object, reason: str) -> None:
+async def test_a_bad_call_gets_its_reason(stubs: Stubs, method: str, request_: object, reason: str) -> None:
     """Exactly one ErrorInfo, with the reason that the contract names."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await getattr(stubs.assets, method)(request_)

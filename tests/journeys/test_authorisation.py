@@ -46,7 +46,7 @@ READERS = (NO_ASSET, OK, OK, OK)
 
 # RPC to its statuses for other user, reader, writer and owner. What it is asked about is the owner's, in the team's
 # partition; the writer is another member of the team.
-OF_ONE_PUT = (*OWNERS_ALONE[:3], "INVALID_ARGUMENT INVALID_FIELD")  # the owner is told that there are no parts
+OF_ONE_PUT = (*OWNERS_ALONE[:3], "INVALID_ARGUMENT INVALID_FIELD")  # the owner learns that there are no parts
 ROWS = {
     "RequestUpload": (NO_PARTITION, READ_ONLY, OK, OK),
     "WatchUpload": OWNERS_ALONE,
@@ -56,7 +56,7 @@ ROWS = {
     "CompleteUpload": OWNERS_ALONE,
     "CancelUpload": OWNERS_ALONE,
     "GetUpload": OWNERS_ALONE,
-    "ListUploads": (OK, OK, OK, OK),  # each sees his own, see test_isolation.py
+    "ListUploads": (OK, OK, OK, OK),  # each sees their own, see test_isolation.py
     "GetAsset": READERS,
     "ListAssets": (NO_PARTITION, OK, OK, OK),
     "WatchAssets": (NO_PARTITION, OK, OK, OK),

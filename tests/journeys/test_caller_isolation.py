@@ -49,7 +49,7 @@ async def test_a_back_end_and_a_device_of_another_never_learn_of_one_another(
     figures: Figures,
     pytestconfig: pytest.Config,
 ) -> None:
-    """Not a byte, id, count or name of a maker, in any reply, event, page or error; each is told all of its own."""
+    """Not a byte, id, count or name of a maker, in any reply, event, page or error; each sees all of its own."""
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10**9)
     policy = POLICY + SERVICES + APART
     async with backends_server(settings, web, tmp_path, policy=policy, rings=("surgery-4711", "lab-9902")) as there:

@@ -156,7 +156,7 @@ async def until_refused(person: Person, status: str) -> None:
             found = OK if failure is None else f"{failure.code.name} {failure.reason}"
 
 
-# Every field of a request that names a user or a partition: what a service caller is told for a foreign one.
+# Every field of a request that names a user or a partition: what a service caller is answered for a foreign one.
 FIELDS: dict[str, tuple[Callable[[], Message], str]] = {
     "RequestUploadRequest.uid": (lambda: request_for(uid="bob", partition=TEAM), MISMATCH),
     "RequestUploadRequest.partition": (lambda: request_for(uid="ann", partition="user/bob"), NO_PARTITION),
@@ -192,7 +192,7 @@ def test_every_field_that_names_a_user_or_a_partition_has_a_row() -> None:
 
 
 def expected_of(caller: str, field: str, of_backend: str) -> str:
-    """Returns what a caller is told for a foreign user or partition in a field; a back end has it in FIELDS."""
+    """Returns what a caller is answered for a foreign user or partition in a field; a back end has it in FIELDS."""
     match caller, field.partition("Request.")[0]:
         case "back end", _:
             return of_backend
@@ -297,7 +297,7 @@ async def test_a_back_end_sees_its_users_uploads_and_no_others(
 
 
 async def test_a_dropped_ring_ends_open_watches(settings: Settings, web: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """At their next event at the latest, before anything more is told."""
+    """At their next event at the latest, before anything more is sent."""
     async with backends_server(settings, web, tmp_path, heartbeat_seconds=0.2) as there:
         upload_id = (await there.user("ann").upload()).upload.upload_id
         device = await there.device(CreateTokenRequest(upload_id=upload_id))

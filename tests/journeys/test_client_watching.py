@@ -78,7 +78,7 @@ async def fleet(settings: Settings) -> AsyncIterator[Fleet]:
 
 @asynccontextmanager
 async def reading(events: AsyncGenerator[Event, None]) -> AsyncIterator["asyncio.Queue[Event]"]:
-    """Reads a watch all the time, as a program does; yields the queue of what it told."""
+    """Reads a watch all the time, as a program does; yields the queue of what it sent."""
     received: asyncio.Queue[Event] = asyncio.Queue()
 
     async def read() -> None:
@@ -126,7 +126,7 @@ async def test_a_session_watch_simply_goes_on_when_servers_stop(fleet: Fleet) ->
 
 
 async def test_an_asset_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> None:
-    """What happens while a server is away is told once, deletions included; SYNCED says that it caught up."""
+    """What happens while a server is away is sent once, deletions included; SYNCED says that it caught up."""
     async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a") as lane:
         present = await upload(lane)
         async with reading(lane.watch_assets(PARTITION)) as received:

@@ -60,7 +60,7 @@ async def test_the_shell_lines_of_a_page_run(page: Path, settings: Settings, tar
 
 
 async def test_assets_of_cosync_are_brought_over_once(target: str, tmp_path: Path) -> None:
-    """Two users' assets, one of them public; run again, nothing comes in twice; what is missing is told."""
+    """Two users' assets, one of them public; run again, nothing comes in twice; what is missing is reported."""
     (program,) = blocks(DOCS / "from-cosync.md", "python")
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann" / "beach.jpg").write_bytes(photograph(800, 600))

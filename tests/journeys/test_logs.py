@@ -36,7 +36,7 @@ async def request_id_of(call: Any) -> str | None:
     return dict(await call.trailing_metadata()).get(ID)
 
 
-async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
+async def test_a_line_reports_who_called_what_with_which_outcome_and_no_secret(
     stack: StackAddress, database_name: str, key_prefix: str, tmp_path: Path, web: aiohttp.ClientSession
 ) -> None:
     """Request id, method, uid, upload, status, time; and every change of the upload."""

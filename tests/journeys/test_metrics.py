@@ -102,7 +102,7 @@ CALLED = {
 }
 
 
-async def test_no_metric_tells_who_or_what(
+async def test_no_metric_says_who_or_what(
     settings: Settings, web: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither a user nor an upload is a label: they would be without number, and Prometheus has no policy."""
@@ -245,7 +245,7 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_metrics_port_in_use_is_told_in_one_sentence(
+async def test_a_metrics_port_in_use_is_reported_in_one_sentence(
     stack: StackAddress, database_name: str, key_prefix: str, workers: int
 ) -> None:
     """With the setting to look at; half of the metrics would be worth nothing."""

@@ -89,7 +89,7 @@ async def test_parts_become_an_asset(stubs: Stubs, web: aiohttp.ClientSession, b
     assert await completed(stubs, upload_id) == answer
 
 
-async def test_what_is_missing_is_told_and_changes_nothing(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_what_is_missing_is_reported_and_changes_nothing(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """No part, some parts: VARIANTS_MISSING names the variant; a resumed caller sees which parts are there."""
     upload_id = (await requested(stubs)).upload.upload_id
     for numbers in ((), (3, 1)):

@@ -179,7 +179,7 @@ async def test_a_negative_revision_of_a_session_is_refused_by_name(stubs: Stubs,
     assert failure.fields == {"after_revisions['01k8']": f"is {revision}, it must be 0 or more"}
 
 
-async def test_a_revision_of_a_session_that_is_ahead_is_told(stubs: Stubs) -> None:
+async def test_a_revision_of_a_session_that_is_ahead_is_reported(stubs: Stubs) -> None:
     """Of an upload of the session; what is remembered of others, such as purged ones, does no harm."""
     reply = await stubs.uploads.RequestUpload(request_for(session_id="phone"))
     upload_id, revision = reply.upload.upload_id, reply.upload.revision

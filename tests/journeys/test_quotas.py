@@ -123,7 +123,7 @@ async def test_bytes_that_are_promised_count(settings: Settings) -> None:
 
 
 async def test_a_partition_has_a_quota_of_its_own(settings: Settings) -> None:
-    """Whoever the owners are; what it refuses does not count for the owner."""
+    """Whatever the owners are; what it refuses does not count for the owner."""
     async with server(settings, quota_uid_uploads=5, quota_partition_uploads=2) as stubs:
         for uid in ("7f3a", "8"):
             await stubs.uploads.RequestUpload(request_for(uid=uid, asset_partition="public"))
@@ -191,7 +191,7 @@ async def test_an_upload_that_ends_while_the_account_is_out_of_reach_ends_all_th
 async def test_calls_a_second_are_limited_per_subject(
     settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """One call in a hundred seconds: the second one is told how long to wait, another caller is not concerned."""
+    """One call in a hundred seconds: the second one is given the time to wait, another caller is not concerned."""
     issuer = Issuer()
     limited = guarded(settings, tmp_path, issuer, quota_calls_per_second=0.01)
     async with guarded_server(limited, web) as person_with:

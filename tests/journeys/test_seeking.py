@@ -28,7 +28,7 @@ async def film(request: pytest.FixtureRequest, lane: Client) -> Asset:
 
 
 async def test_a_video_has_its_preview_in_the_ledger(film: Asset) -> None:
-    """Preview and cuts are variants with their own sizes; the original tells its size, the asset its duration."""
+    """Preview and cuts are variants with their own sizes; the original has its size, the asset its duration."""
     assert {variant.name: (variant.width_px, variant.height_px) for variant in film.variants} == {
         "original": (1280, 720),
         "preview": (1280, 720),

@@ -54,7 +54,7 @@ async def completed(
 
 
 async def test_a_picture_gets_its_cuts_from_the_server(stubs: Stubs, web: aiohttp.ClientSession) -> None:
-    """Turned upright, with real sizes and checksums in the ledger, each readable; the original's size is told too."""
+    """Turned upright, with real sizes and checksums in the ledger, each readable; the original has its size too."""
     asset = (await completed(stubs, web, picture())).asset
     assert [(one.name, one.width_px, one.height_px) for one in asset.variants] == [
         ("original", 400, 1000),
@@ -72,7 +72,7 @@ async def test_a_picture_gets_its_cuts_from_the_server(stubs: Stubs, web: aiohtt
 
 
 async def test_names_sizes_and_format_are_the_callers_choice(stubs: Stubs, web: aiohttp.ClientSession) -> None:
-    """A plan is told back with the upload, filled in; what it asks for is what is made."""
+    """A plan is returned with the upload, filled in; what it asks for is what is made."""
     plan = CutPlan(
         maker=CutMaker.CUT_MAKER_SERVER,
         sizes=[CutSize(name="thumb", max_edge_px=64), CutSize(name="wide", max_edge_px=256)],
@@ -86,7 +86,7 @@ async def test_names_sizes_and_format_are_the_callers_choice(stubs: Stubs, web: 
     ]
 
 
-async def test_a_repeat_returns_the_same_asset_and_makes_nothing_anew(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_a_repeat_returns_the_same_asset_and_makes_nothing_new(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """Eight at the same time, and one later."""
     request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
     reply = await stubs.uploads.RequestUpload(request)
@@ -98,7 +98,7 @@ async def test_a_repeat_returns_the_same_asset_and_makes_nothing_anew(stubs: Stu
     assert all(answer == answers[0] for answer in answers)
 
 
-async def test_watchers_are_told_of_the_cutting(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_watchers_see_the_cutting(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """The status stays UPLOADED meanwhile; the asset comes with COMPLETED."""
     request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
     reply = await stubs.uploads.RequestUpload(request)

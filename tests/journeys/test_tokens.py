@@ -27,7 +27,7 @@ LIMIT_S = 20.0
 
 
 async def read_to_end(watch: Any, seen: list[Any]) -> None:
-    """Takes in what a watch tells."""
+    """Takes in what a watch sends."""
     async for event in watch:
         seen += [event]
 
@@ -36,7 +36,7 @@ async def read_to_end(watch: Any, seen: list[Any]) -> None:
 async def test_a_watch_ends_when_its_token_does(
     settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, method: str
 ) -> None:
-    """In the middle of waiting, with UNAUTHENTICATED and the reason; what was told before was told."""
+    """In the middle of waiting, with UNAUTHENTICATED and the reason; what was sent before was sent."""
     issuer = Issuer()
     requests: dict[str, Message] = {
         "WatchUpload": WatchUploadRequest(session_id="phone"),
@@ -99,7 +99,7 @@ async def test_the_client_watches_on_with_fresh_tokens(settings: Settings, tmp_p
                 received[first.upload.upload_id] = [first.upload.revision]
                 expected[last] = [1, 2]
     assert received.keys() == expected.keys()
-    figures(f"token expiry: {watcher.fetched} tokens in one watch, {len(received)} uploads told without gap or repeat")
+    figures(f"token expiry: {watcher.fetched} tokens in one watch, {len(received)} uploads sent without gap or repeat")
 
 
 async def test_a_token_that_cannot_be_renewed_ends_the_watch_with_its_error(settings: Settings, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
             pytest.fail("it serves")
 
 
-async def test_an_open_door_is_told_in_the_log(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_open_to_everybody_warns_of_it(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Served all the same: the operator said so."""
     wide = settings.model_copy(update={"listen": "0.0.0.0:0", "allow_anonymous": True})
     async with served(wide) as target, Client(target) as lane:

@@ -37,7 +37,7 @@ async def cancelled(stubs: Stubs) -> str:
     return upload_id
 
 
-async def test_a_watch_after_the_end_tells_the_whole_story(stubs: Stubs) -> None:
+async def test_a_watch_after_the_end_sends_the_whole_history(stubs: Stubs) -> None:
     """Every change from the first, then OK."""
     assert await revisions(stubs, await cancelled(stubs)) == [1, 2, 3]
 
@@ -58,7 +58,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("request_", "code", "reason"), BAD)
-async def test_a_bad_watch_is_told_its_reason(
+async def test_a_bad_watch_gets_its_reason(
     stubs: Stubs, request_: WatchUploadRequest, code: grpc.StatusCode, reason: str
 ) -> None:
     """A watch that cannot be is refused at once."""
@@ -69,7 +69,7 @@ async def test_a_bad_watch_is_told_its_reason(
 
 
 async def test_a_revision_from_the_future_is_out_of_range(stubs: Stubs) -> None:
-    """A caller that mixed up its uploads is told, not left waiting."""
+    """A caller that mixed up its uploads gets an error, it is not left waiting."""
     upload_id = (await stubs.uploads.RequestUpload(request_for())).upload.upload_id
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await revisions(stubs, upload_id, 3)
@@ -136,7 +136,7 @@ async def test_a_change_made_at_one_server_reaches_a_watcher_of_another(settings
         assert (await watching).upload.status == UploadStatus.UPLOAD_STATUS_CANCELLED
 
 
-async def test_a_draining_server_tells_its_watchers_to_reconnect(settings: Settings) -> None:
+async def test_a_draining_server_asks_its_watchers_to_reconnect(settings: Settings) -> None:
     """UNAVAILABLE, SHUTTING_DOWN; the watch goes on at the next server where it stopped."""
     async with served(settings) as target:
         channel = grpc.aio.insecure_channel(target)
@@ -184,7 +184,7 @@ async def test_progress_reaches_a_watcher_of_another_server(settings: Settings, 
 
 
 async def report_until_cancelled(stubs: Stubs, upload_id: str) -> None:
-    """Reports again and again: progress from before a watch began is not told."""
+    """Reports again and again: progress from before a watch began is not sent."""
     while True:
         await stubs.uploads.ReportProgress(ReportProgressRequest(upload_id=upload_id, sent_bytes={"original": 40}))
 

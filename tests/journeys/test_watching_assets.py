@@ -60,7 +60,7 @@ def assets(stubs: Stubs, web: aiohttp.ClientSession) -> AssetFactory:
     return AssetFactory(stubs, web)
 
 
-async def test_a_watch_tells_what_is_there_then_what_happens(assets: AssetFactory, stubs: Stubs) -> None:
+async def test_a_watch_sends_what_is_there_then_what_happens(assets: AssetFactory, stubs: Stubs) -> None:
     """Present assets, SYNCED, then additions, refreshes and deletions of this partition alone."""
     present = [(await assets.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
     watcher = Watcher(stubs)
@@ -82,8 +82,8 @@ async def test_a_watch_tells_what_is_there_then_what_happens(assets: AssetFactor
     watcher.close()
 
 
-async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(assets: AssetFactory, stubs: Stubs) -> None:
-    """Nothing is left out; what is told again has the revision that was told before."""
+async def test_a_resumed_watch_sends_what_happened_meanwhile_deletions_too(assets: AssetFactory, stubs: Stubs) -> None:
+    """Nothing is left out; what is sent again has the revision that was sent before."""
     gone, kept = [(await assets.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
     watcher = Watcher(stubs)
     while (await watcher.next())[0] != "SYNCED":
@@ -121,7 +121,7 @@ async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(asset
 async def test_a_watch_that_cannot_be_is_refused(
     settings: Settings, stubs: Stubs, partition: str, token: str | Position, code: str, reason: str
 ) -> None:
-    """Too old a token is told so: never a silent gap. One of another partition is none."""
+    """Too old a token is refused as such: never a silent gap. One of another partition is none."""
     if isinstance(token, Position):
         async with mongo(settings.mongo_uri.get_secret_value()) as client:
             document = await client[settings.mongo_database]["meta"].find_one({"_id": "token_key"})

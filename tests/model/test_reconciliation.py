@@ -41,7 +41,7 @@ def asset() -> Asset:
 LISTED = ListedObject(initialized().variants[0].key, 5_000_000, NOW)
 
 
-def test_every_key_that_we_make_is_told_by_its_shape() -> None:
+def test_every_key_that_we_make_is_recognized_by_its_shape() -> None:
     """And leads back to its upload, below any prefix."""
     for prefix in ("", "app/", "a/b/"):
         for variant in initialized().variants:
@@ -142,7 +142,7 @@ def test_what_a_damaged_ledger_lost_is_never_deleted() -> None:
     ],
 )
 def test_a_variant_whose_object_differs_is_a_phantom(stored: StoredObject | None, word: str) -> None:
-    """In which way is told."""
+    """The report says in which way."""
     one = asset()
     found = phantom(one, one.variants[0], stored)
     assert found is not None

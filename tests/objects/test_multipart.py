@@ -1,4 +1,4 @@
-"""How an S3 store is asked for parts that tells their checksums, as Amazon's does; the embedded one does not."""
+"""How an S3 store that reports their checksums is asked for parts, as Amazon's does; the embedded one does not."""
 
 import base64
 import hashlib
@@ -76,7 +76,7 @@ def part(number: int, *, second: int = 0, etag: str = "e", checksum: str = "") -
 
 
 @pytest.mark.parametrize("amazon", [Amazon(), Amazon(reports=False), Amazon(refuses=400), Amazon(refuses=501)])
-async def test_checksums_are_announced_to_a_store_that_tells_them_again(amazon: Amazon) -> None:
+async def test_checksums_are_announced_to_a_store_that_reports_them_again(amazon: Amazon) -> None:
     """It is tried once; a store that hides or refuses them gets parts without an algorithm."""
     async with (
         http_server(amazon.answer) as address,
@@ -89,7 +89,7 @@ async def test_checksums_are_announced_to_a_store_that_tells_them_again(amazon: 
     assert amazon.algorithms == ["SHA256", wanted, wanted, ""]
 
 
-async def test_told_checksums_go_back_when_the_object_is_put_together() -> None:
+async def test_reported_checksums_go_back_when_the_object_is_put_together() -> None:
     """S3 refuses to complete without them."""
     amazon = Amazon(listed=part(1, checksum=f"<ChecksumSHA256>{encoded(SUM)}</ChecksumSHA256>"))
     async with (
@@ -160,7 +160,7 @@ async def test_a_bucket_that_is_not_there_is_no_closed_multipart_upload() -> Non
             await store.multiparts.list_parts("a/film", "m-1", after=0, limit=1000)
 
 
-async def test_a_precondition_that_failed_within_a_200_is_told_as_such() -> None:
+async def test_a_precondition_that_failed_within_a_200_is_reported_as_such() -> None:
     """The status of CompleteMultipartUpload goes out before the store has put the parts together."""
 
     async def answer(request: web.Request) -> web.StreamResponse:

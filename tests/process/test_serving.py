@@ -137,7 +137,7 @@ async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> Non
 
 
 async def test_a_second_signal_ends_at_once(stack: StackAddress, place: dict[str, Any]) -> None:
-    """Whoever presses Ctrl-C twice means it: status 130, whatever is in flight."""
+    """Ctrl-C twice is meant: status 130, whatever is in flight."""
     async with (
         slow_store(stack) as (relay, through),
         command(stack, "serve", **place, **through) as server,
@@ -176,7 +176,7 @@ async def test_a_signal_before_it_serves_ends_it(stack: StackAddress) -> None:
             assert await server.ends() == 0
 
 
-async def test_what_is_not_ready_is_told_in_one_sentence(stack: StackAddress) -> None:
+async def test_what_is_not_ready_is_reported_in_one_sentence(stack: StackAddress) -> None:
     """Status 1, no traceback."""
     unreachable = {"mongo_uri": "mongodb://127.0.0.1:1/?directConnection=true", "mongo_timeout_seconds": 0.5}
     for arguments in (["serve"], ["serve", "--workers", "3"]):

@@ -82,7 +82,7 @@ async def test_a_worker_that_dies_is_replaced(server: Command) -> None:
 
 
 async def test_a_signal_to_a_worker_alone_replaces_it_in_order(server: Command) -> None:
-    """It drains, however often it is told, as systemd and a terminal tell the whole group."""
+    """It drains, however often it is signalled, as systemd and a terminal signal the whole group."""
     victim = server.workers()[0]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         victim.send_signal(number)

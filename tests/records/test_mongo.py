@@ -1,4 +1,4 @@
-"""Opening the ledger: what is not as it must be is refused with a sentence that says what to mend."""
+"""Opening the ledger: what is not as it must be is refused with a sentence that says what to fix."""
 
 import asyncio
 from datetime import timedelta
@@ -37,7 +37,7 @@ async def test_a_standalone_server_is_refused() -> None:
 
 
 async def test_a_server_without_change_streams_is_refused() -> None:
-    """A role that lacks the right to watch is told at the start, not by watchers that hear nothing."""
+    """A role that lacks the right to watch is reported at the start, not by watchers that hear nothing."""
 
     def answer(command: dict[str, Any]) -> dict[str, Any]:
         if "aggregate" in command:
@@ -117,13 +117,13 @@ async def test_opening_twice_finds_the_indexes_as_they_are(
 async def test_watchers_outlive_a_dropped_collection(
     stack: StackAddress, database_name: str, records: MongoRecords, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stream ends with the collection: the hub opens a new one, and who watches is told what comes after."""
+    """The stream ends with the collection: the hub opens a new one, and watchers are sent what comes after."""
     async with running(records) as hub, hub.watch_session("phone", "") as box:
         await hub.opened()
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
         async with asyncio.timeout(LIMIT.total_seconds()):
-            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
                 await asyncio.sleep(0.01)
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):

@@ -100,7 +100,7 @@ async def test_what_waits_goes_together_while_the_batch_before_is_under_way() ->
     assert all(bench.now(one) == one.cancelled(NOW) for one in known)
 
 
-async def test_losers_of_a_batch_are_told_and_only_they() -> None:
+async def test_losers_of_a_batch_learn_it_and_only_they() -> None:
     """Updates whose revision is gone, among updates and inserts that are made."""
     bench = WriterBench()
     known = await bench.stored(6)
@@ -131,7 +131,7 @@ async def test_a_change_that_was_made_and_changed_again_since_was_made() -> None
 
 
 @pytest.mark.parametrize("is_deletion", [False, True])
-async def test_of_two_asset_changes_in_a_batch_the_loser_is_told(is_deletion: bool) -> None:
+async def test_of_two_asset_changes_in_a_batch_the_loser_learns_it(is_deletion: bool) -> None:
     """They have no history, and ids all the same."""
     bench = WriterBench()
     assets = []
@@ -161,10 +161,10 @@ async def test_a_duplicate_key_is_its_owners_alone() -> None:
 
 @pytest.mark.parametrize("applied", [*HALVES, lambda index: True, lambda index: False])
 @pytest.mark.parametrize("reply", ["lost", "write concern"])
-async def test_of_a_batch_whose_reply_does_not_count_nobody_is_told_an_outcome(
+async def test_of_a_batch_whose_reply_does_not_count_nobody_gets_an_outcome(
     reply: str, applied: Callable[[int], bool]
 ) -> None:
-    """Half of it applied, all of it or nothing: each caller is told LEDGER_UNAVAILABLE, and may repeat."""
+    """Half of it applied, all of it or nothing: each caller gets LEDGER_UNAVAILABLE, and may repeat."""
     bench = WriterBench()
     known = await bench.stored(3)
     fresh = [initialized(request_id=f"r{number}") for number in range(3)]
@@ -194,7 +194,7 @@ async def test_of_a_lone_write_whose_reply_does_not_count_the_outcome_is_unknown
 
 
 async def test_losers_that_cannot_be_looked_for_are_unknown() -> None:
-    """Somebody lost, and the read that would tell who fails."""
+    """Somebody lost, and the read that would find out who fails."""
     bench = WriterBench()
     known = await bench.stored(3)
     assert await advance(bench, known[0].cancelled(NOW))
@@ -334,9 +334,9 @@ async def test_it_ends_when_nothing_is_under_way() -> None:
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
 @given(data=st.data())
 def test_whatever_happens_no_outcome_is_false(data: st.DataObject) -> None:
-    """Random writes to few documents, batches half applied, replies lost: what was told is what is stored.
+    """Random writes to few documents, batches half applied, replies lost: what was answered is what is stored.
 
-    Every change is told at most once to have been made, and if its outcome is known it is in the history or it is not.
+    Every change is reported as made at most once, and if its outcome is known it is in the history or it is not.
     """
     numbers = st.integers(0, 3)
 
@@ -364,7 +364,7 @@ def test_whatever_happens_no_outcome_is_false(data: st.DataObject) -> None:
         for _ in range(data.draw(st.integers(1, 5))):
             kept = data.draw(st.sets(st.integers(0, 12)))
             reply = data.draw(st.sampled_from(["sent", "sent", "lost", "write concern"]))
-            # An answer that arrives tells of all: only what is lost may be half applied.
+            # An answer that arrives covers all: only what is lost may be half applied.
             kept = kept if reply != "sent" else set(range(13))
             bench.collection.scripts = [Script(kept.__contains__, reply)]
             works = data.draw(st.lists(st.one_of(st.none(), st.tuples(numbers, st.integers(2, 5))), max_size=12))

@@ -57,7 +57,7 @@ async def broken() -> AsyncIterator[tuple[Any, Metrics]]:
 async def test_what_nobody_foresaw_is_internal_with_the_id_that_the_log_has(
     broken: tuple[Any, Metrics], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller is told the id and nothing else; the log has the traceback, once."""
+    """The caller gets the id and nothing else; the log has the traceback, once."""
     stub, metrics = broken
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stub.GetUpload(GetUploadRequest(upload_id="x"), metadata=(("x-request-id", "find-me"),))

@@ -167,7 +167,7 @@ class Auditor:
             self.check(last["reason"] in reasons, f"{upload_id}: FAILED with {last['reason']}, which nobody caused")
 
     def lease_taken(self, upload_id: str, before: datetime | None, after: datetime | None) -> None:
-        """A sweeper was told that it has an upload, which it had seen with that sweep time."""
+        """A sweeper learned that it has an upload, which it had seen with that sweep time."""
         is_its = (upload_id, before, _in_milliseconds(after)) in self._leases
         self.check(is_its, f"{upload_id}: a sweeper took it from another")
 
@@ -273,19 +273,19 @@ class Auditor:
         if (upload_id := self.owned.get(key)) is not None:
             self.fail(f"{upload_id}: {key} of its asset was deleted")
 
-    # What callers are told
+    # What callers are sent
 
     def acknowledged(self, upload: Upload) -> None:
-        """A caller was told that an upload has this status."""
+        """A caller was sent an upload with this status."""
         document = self.uploads.get(upload.upload_id)
         if document is None:
-            self.fail(f"{upload.upload_id}: a caller was told {upload.status}, and there is no record")
+            self.fail(f"{upload.upload_id}: a caller was sent {upload.status}, and there is no record")
             return
         answered = [(change.revision, change.status.value) for change in upload.history]
         stored = [(entry["revision"], entry["status"]) for entry in document["history"]]
         self.check(
             [one for one in stored if one in answered] == answered,
-            f"{upload.upload_id}: a caller was told {answered}, not {stored}",
+            f"{upload.upload_id}: a caller was sent {answered}, not {stored}",
         )
         self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
         if upload.targets_expire_time is not None:
@@ -295,11 +295,11 @@ class Auditor:
             )
 
     def acknowledged_asset(self, asset: Asset) -> None:
-        """A caller was told that an asset has this revision."""
+        """A caller was sent an asset with this revision."""
         known = self._assets.get(asset.asset_id, [])
         self.check(
             (asset.revision, asset.is_deleted, asset.refresh_time) in known,
-            f"{asset.asset_id}: a caller was told asset revision {asset.revision}, there are {known}",
+            f"{asset.asset_id}: a caller was sent asset revision {asset.revision}, there are {known}",
         )
 
     def statuses(self, upload_id: str) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""Devices that upload, and watchers. They repeat what failed, hang up, and keep account of what they were told."""
+"""Devices that upload, and watchers. They repeat what failed, hang up, and keep account of what they were sent."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -113,7 +113,7 @@ class Sending:
     request: UploadRequest
     bodies: dict[str, Body]
     upload_id: str = ""
-    revision: int = 0  # the highest that somebody was told of
+    revision: int = 0  # the highest that somebody was sent
     targets: tuple[WriteTarget, ...] = ()
     is_sent: bool = False  # every byte of it is in the store
     is_completed: bool = False
@@ -221,7 +221,7 @@ class Device:
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
             auditor.check(
-                upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+                upload.revision >= known, f"{upload.upload_id}: revision {known} was sent, now {upload.revision}"
             )
         self._note(upload)
         if upload.status is Status.INITIALIZED:
@@ -309,7 +309,7 @@ class Device:
         except WrongStatus as refusal:
             auditor.reach(f"a completion found {refusal.reason}")
             auditor.check(
-                not sending.is_completed, f"{sending.upload_id}: a caller was told COMPLETED, and now {refusal}"
+                not sending.is_completed, f"{sending.upload_id}: a caller was sent COMPLETED, and now {refusal}"
             )
         except UploadNotFound:
             self._must_be_gone()
@@ -372,7 +372,7 @@ class Device:
         else:
             if upload is not None:
                 auditor.check(
-                    upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+                    upload.revision >= known, f"{upload.upload_id}: revision {known} was sent, now {upload.revision}"
                 )
                 self._note(upload)
 
@@ -503,14 +503,14 @@ class Device:
             answer = await self._repeated(asks[chosen])
         except InvalidRequest as refusal:
             is_forgery = 0 <= chosen - forgeries < 2
-            world.auditor.check(is_forgery, f"a stranger was told {refusal}")
+            world.auditor.check(is_forgery, f"a stranger was sent {refusal}")
             world.auditor.reach("a token that is not right was refused")
         except (WrongStatus, VariantsMissing) as refusal:
-            world.auditor.fail(f"a stranger was told {refusal}")
+            world.auditor.fail(f"a stranger was sent {refusal}")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
             world.auditor.reach("a stranger was refused")
         else:
-            world.auditor.check(answer in (None, ([], "")), f"a stranger was told {answer}")
+            world.auditor.check(answer in (None, ([], "")), f"a stranger was sent {answer}")
 
     def _forged(self) -> str:
         """Returns a resume token that no server made."""

@@ -156,7 +156,7 @@ class SimMongo:
         return found[:limit] if limit else found
 
     def unheard(self, upload_id: Any) -> None:
-        """A change of that document was made, and whoever asked for it does not know."""
+        """A change of that document was made, and the caller that asked for it does not know."""
         self._unheard.add(upload_id)
 
     def _note(self, query: Document, update: Document, *, is_made: bool) -> None:
@@ -255,7 +255,7 @@ class SimDatabase:
         return SimSession(self._mongo.stamp())
 
     def watch(self, _pipeline: Sequence[Document], *, session: Any, max_await_time_ms: int) -> "SimStream":
-        """Opens a change stream: the pipeline of `changes.py` is carried out by what `SimMongo` tells of."""
+        """Opens a change stream: the pipeline of `changes.py` is carried out by what `SimMongo` reports."""
         assert max_await_time_ms > 0
         return SimStream(self._mongo, self, session, self._faults)
 
@@ -294,7 +294,7 @@ class SimStream:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether it has nothing to tell, or nobody to tell it to."""
+        """Whether it has nothing to report, or nobody to report it to."""
         return self._next == len(self._mongo.events) or not self._database.link.is_alive
 
     def lose(self) -> None:
@@ -303,7 +303,7 @@ class SimStream:
         self.ring()
 
     def ring(self) -> None:
-        """Wakes whoever waits for an event."""
+        """Wakes the readers that wait for an event."""
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 
@@ -330,7 +330,7 @@ class SimStream:
                     return event.content
                 ends_at = max(ends_at, event.visible_at)
             if loop.time() >= ends_at:
-                # An idle member tells of its newest entry, which may be ten seconds old.
+                # An idle member reports its newest entry, which may be ten seconds old.
                 now = mongo.stamp()
                 self._session.operation_time = Timestamp(now.time - 10 * loop.choose(2, FAULT), now.inc)
                 return None

@@ -39,7 +39,7 @@ class Faults:
 
 
 class Observer(Protocol):
-    """Whoever keeps the list of situations that were reached."""
+    """Keeps the list of situations that were reached."""
 
     def reach(self, situation: str) -> None:
         """Notes that a situation was reached."""

@@ -81,7 +81,7 @@ class SimServer:
         self.is_alive = True
         self._around = around
         self._loop = around.loop
-        self._losers: dict[object, Callable[[], None]] = {}  # how to tell who waits that the server died
+        self._losers: dict[object, Callable[[], None]] = {}  # how to notify those who wait that the server died
         self._tasks: set[asyncio.Task[Any]] = set()
         self.links = [Link(around.loop, around.faults, around.auditor, f"{name} {to}") for to in ("mongo", "store")]
         meter = SimMeter(around.auditor, around.movers, name)

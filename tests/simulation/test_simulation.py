@@ -48,12 +48,12 @@ def careless_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("careless_server")
-def test_a_failing_schedule_is_shrunk_and_can_be_told_again() -> None:
+def test_a_failing_schedule_is_shrunk_and_can_be_replayed() -> None:
     """By its number, and by the token that is printed with its story."""
     summary = run_some(range(500))
     (seed,) = summary.failing
     message, trace = trace_of(str(seed))
-    assert "a stranger was told" in message
+    assert "a stranger was sent" in message
     token = trace.rpartition("SEED=")[2]
     assert token.startswith("dt1-")
     assert sum(value != 0 for value in schedules.choices_of(token)) < len(run(int(seed)).values) / 2

@@ -91,7 +91,7 @@ def test_the_search_of_the_run_finds_what_there_is() -> None:
     assert leaks(Redaction().clean("\n".join((SIGNED, f"Bearer {TOKEN}", TOKEN, HEADER, PEM)))) == []
 
 
-def test_a_line_that_cannot_be_written_is_told_of_without_what_it_says() -> None:
+def test_a_line_that_cannot_be_written_is_mentioned_without_what_it_says() -> None:
     """`logging` itself would print message and arguments."""
     script = (
         "import logging, sys; from assetlane_server.telemetry.log import log_to\n"

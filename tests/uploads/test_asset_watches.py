@@ -55,7 +55,7 @@ class Scene:
     async def delivered(self) -> None:
         """Returns when the hub has put all that happened into its mailboxes."""
         async with asyncio.timeout(LIMIT_S):
-            while self.hub._all_delivered_until() < self.ledger.time:  # noqa: ASYNC110 - nothing else tells
+            while self.hub._all_delivered_until() < self.ledger.time:  # noqa: ASYNC110 - nothing else shows it
                 await asyncio.sleep(0)
 
     async def events(self, count: int, token: str = "") -> list[AssetEvent]:
@@ -138,7 +138,7 @@ async def test_what_a_resumed_watch_sent_as_a_change_is_not_in_the_rest_of_its_l
 
 
 async def test_no_token_says_that_changes_were_sent_that_wait_together_with_its_own(scene: Scene) -> None:
-    """Whoever breaks off in the middle is sent the others."""
+    """A reader that breaks off in the middle is sent the others."""
     async with scene.watch() as events:
         synced = await next_of(events)
         added = [await scene.add() for _ in range(3)]

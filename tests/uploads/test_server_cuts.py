@@ -1,4 +1,4 @@
-"""What becomes of a plan: cuts, a notice, or a failure. On a store in memory, with a cutter that does as told."""
+"""What becomes of a plan: cuts, a notice, or a failure. On a store in memory, with a cutter that does as scripted."""
 
 import asyncio
 import hashlib
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass
 class Cutter:
-    """A PictureCutter that fails as told, once for each fault, and then makes the cuts."""
+    """A PictureCutter that fails as scripted, once for each fault, and then makes the cuts."""
 
     store: MemoryObjectStore
     faults: list[Exception] = field(default_factory=list)
@@ -124,7 +124,7 @@ async def bench() -> Bench:
 
 
 def reasons(outcome: CutOutcome | Failure) -> list[str]:
-    """Why there are no cuts, as the asset tells."""
+    """Why there are no cuts, as the asset says."""
     assert isinstance(outcome, CutOutcome)
     assert not outcome.stored
     return [notice.reason for notice in outcome.notices]

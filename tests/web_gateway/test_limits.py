@@ -52,7 +52,7 @@ def reason_of(error: Any) -> str:
 
 @pytest.mark.parametrize("origin", [PAGE, "HTTPS://APP.EXAMPLE"])
 async def test_a_listed_page_may_call(gateway: Served, session: aiohttp.ClientSession, origin: str) -> None:
-    """It is told the text of the list, not its own, and may read what errors consist of."""
+    """It gets the text of the list, not its own, and may read what errors consist of."""
     async with session.options(
         gateway.url + GET,
         headers={"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "x"},
