@@ -13,7 +13,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from tests.conftest import Figures
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 from tests.web_gateway.channels import WebChannel
 from tests.web_gateway.conftest import Served, web_server
 
@@ -58,8 +58,8 @@ async def test_a_generated_stub_calls_over_grpc_web(gateway: Served, session: ai
     ):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call
-        told = Told(failed.value)
-        assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND")
+        failure = RpcFailure(failed.value)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND")
     labels = {"method": "UploadService/GetUpload", "code": "NOT_FOUND"}
     assert gateway.metrics.registry.get_sample_value("assetlane_calls_total", labels) == 1
 
@@ -70,7 +70,7 @@ async def test_a_watch_that_breaks_ends_with_its_error(gateway: Served, session:
     assert (await watch.read()).HasField("heartbeat")
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await watch.read()
-    assert Told(failed.value).reason == "SHUTTING_DOWN"
+    assert RpcFailure(failed.value).reason == "SHUTTING_DOWN"
 
 
 async def test_grpc_web_text_is_base64_in_pieces(gateway: Served, session: aiohttp.ClientSession) -> None:

@@ -17,7 +17,7 @@ _COLORS: Final[Mapping[str, str]] = {
     "critical": "\x1b[1;31m",
 }
 # Known from the line itself, or of no use to somebody who looks at one process.
-_UNTOLD: Final = frozenset({"time", "level", "event", "pid", "exception", "stack"})
+_LEFT_OUT: Final = frozenset({"time", "level", "event", "pid", "exception", "stack"})
 _PLAIN: Final = re.compile(r"[^\s\"'=]+")
 
 
@@ -68,7 +68,7 @@ def _time_of_day(instant: str) -> str:
 
 def _fields(event: Mapping[str, Any]) -> Iterator[str]:
     for name, value in event.items():
-        if name not in _UNTOLD:
+        if name not in _LEFT_OUT:
             text = value if isinstance(value, str) else repr(value)
             yield f"{name}={text if _PLAIN.fullmatch(text) and text.isprintable() else repr(text)}"
 
