@@ -35,7 +35,7 @@ REQUESTS_IN_FLIGHT: Final = 16
 
 OURS, FLOOR = "assetlane", "floor"
 KIB: Final = 1024
-AT_MOST_40_KIB: Final = Goal(Bound.AT_MOST, 40)
+AT_MOST_30_KIB: Final = Goal(Bound.AT_MOST, 30)
 AT_MOST_5_PERCENT: Final = Goal(Bound.AT_MOST, 5)
 AT_MOST_3_MS_ABOVE: Final = Goal(Bound.AT_MOST, 3, Measure.EXCESS)
 NO_GROWTH: Final = Goal(Bound.AT_MOST, 1.5, Measure.RATIO)
@@ -93,7 +93,7 @@ async def _idling(server: ServerProcess, ours: Watches, floor: ServerProcess, ba
         case = f"{level:,} idle watches"
         opening_us = {process: cpu_s / level * 1e6 for process, cpu_s in opening_cpu_s.items()}
         figures += [
-            Figure(f"{case}: memory of each", kib[server], "KiB", Peer(FLOOR, kib[floor]), AT_MOST_40_KIB),
+            Figure(f"{case}: memory of each", kib[server], "KiB", Peer(FLOOR, kib[floor]), AT_MOST_30_KIB),
             Figure(f"{case}: server CPU", percent[server], "%", Peer(FLOOR, percent[floor]), AT_MOST_5_PERCENT),
             Figure(f"{case}: opening all", opening_s[server], "s", Peer(FLOOR, opening_s[floor])),
             Figure(f"{case}: server CPU to open one", opening_us[server], "µs", Peer(FLOOR, opening_us[floor])),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.explained import EXPLAINED
+from tests.mutants.explained import EXPLAINED, REPLACED
 from tests.mutants.mutants import PATCHES, ROOT, Mutant, copy_with, mutants
 
 LEAST_SCORE: Final = 0.95
@@ -95,7 +95,8 @@ def _keep(outcomes: list[Outcome], summary: str, schedules: int) -> None:
     ]
     head = f"# Mutants\n\n{summary}, {schedules:,} schedules each. Made by `make test-mutants ARGS=--keep`.\n\n"
     table = "| wrong change | file | caught by schedule |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-    (PATCHES / "score.md").write_text(head + table)
+    replaced = "".join(f"- {name}: {why}. In its place: {other}.\n" for name, (why, other) in REPLACED.items())
+    (PATCHES / "score.md").write_text(f"{head}{table}\n## Replaced, since no promise was broken\n\n{replaced}")
 
 
 if __name__ == "__main__":

@@ -362,6 +362,8 @@ class Device:
     async def look(self) -> None:
         """Calls GetUpload."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         known = sending.revision
         try:
             upload = await self._repeated(lambda server: server.uploads.get_upload(sending.upload_id, self._person))
