@@ -22,7 +22,7 @@ from bench import (
     web,
 )
 from bench.figures import Finding
-from bench.machine import Bystanders
+from bench.machine import OtherProcesses
 from bench.report import LATEST, Run, print_finding, remember, worsened
 
 BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Finding]]]] = {
@@ -56,7 +56,7 @@ def main() -> None:
 async def run(names: list[str], console: Console) -> None:
     """Runs these benchmarks, one after the other."""
     for name in names:
-        begun, bystanders = time.monotonic(), Bystanders()
+        begun, bystanders = time.monotonic(), OtherProcesses()
         with console.status(f"{name} …"):
             finding = await BENCHMARKS[name]()
         how = Run(time.monotonic() - begun, bystanders.percent())

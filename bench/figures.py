@@ -45,7 +45,7 @@ class Goal:
             raise ValueError(f"{figure.name!r} has no peer to be held against")
         return found <= self.limit if self.bound is Bound.AT_MOST else found >= self.limit
 
-    def told(self, figure: "Figure") -> str:
+    def formatted(self, figure: "Figure") -> str:
         """Returns the goal as people read it."""
         limit = f"{self.bound} {self.limit:g}"
         match self.measure:
@@ -89,7 +89,7 @@ class Figure:
         if self.ratio is not None:
             entry["ratio"] = _rounded(self.ratio)
         if self.goal is not None:
-            entry["goal"] = self.goal.told(self)
+            entry["goal"] = self.goal.formatted(self)
             entry["met"] = self.is_met
         return entry
 
@@ -103,7 +103,7 @@ class Finding:
     notes: tuple[str, ...] = ()
 
 
-def told(value: float | None) -> str:
+def formatted(value: float | None) -> str:
     """Returns a number with three or four digits that count."""
     if value is None:
         return NOT_A_NUMBER

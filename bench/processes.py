@@ -71,8 +71,8 @@ def _spawn(module: Sequence[str], settings: Mapping[str, str], log: Path) -> "su
 async def _target(child: "subprocess.Popen[bytes]", log: Path) -> str:
     deadline_s = time.monotonic() + START_LIMIT_S
     while child.poll() is None and time.monotonic() < deadline_s:
-        if told := _SERVING.search(_text(log)):
-            return told[1]
+        if serving := _SERVING.search(_text(log)):
+            return serving[1]
         await asyncio.sleep(_POLL_S)
     raise RuntimeError(f"a server did not start:\n{_text(log)[-2000:]}")
 

@@ -1,4 +1,4 @@
-"""Tells findings: a table per benchmark, and `results/latest.json` with all of them."""
+"""Prints findings: a table per benchmark, and `results/latest.json` with all of them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import NOT_A_NUMBER, Figure, Finding, told
+from bench.figures import NOT_A_NUMBER, Figure, Finding, formatted
 from bench.machine import machine, versions
 
 NOTEWORTHY: Final = 1.1
@@ -44,7 +44,7 @@ def worsened(name: str, finding: Finding, path: Path = LATEST) -> list[str]:
         change = before / figure.ratio if figure.unit in BETTER_WHEN_HIGHER else figure.ratio / before
         if change > NOTEWORTHY:
             peer = figure.peer.name if figure.peer else ""
-            lines.append(f"{figure.name}: {told(figure.ratio)} x {peer}, it was {told(before)} x")
+            lines.append(f"{figure.name}: {formatted(figure.ratio)} x {peer}, it was {formatted(before)} x")
     return lines
 
 
@@ -89,7 +89,7 @@ def remember(name: str, finding: Finding, run: Run, path: Path = LATEST) -> None
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
-    peer = NOT_A_NUMBER if figure.peer is None else f"{figure.peer.name} {told(figure.peer.value)} {figure.unit}"
+    peer = NOT_A_NUMBER if figure.peer is None else f"{figure.peer.name} {formatted(figure.peer.value)} {figure.unit}"
     met = {None: "", True: "[green]yes[/]", False: "[red]NO[/]"}[figure.is_met]
-    goal = "" if figure.goal is None else figure.goal.told(figure)
-    return figure.name, f"{told(figure.value)} {figure.unit}", peer, told(figure.ratio), goal, met
+    goal = "" if figure.goal is None else figure.goal.formatted(figure)
+    return figure.name, f"{formatted(figure.value)} {figure.unit}", peer, formatted(figure.ratio), goal, met

@@ -16,9 +16,9 @@ from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -92,12 +92,12 @@ async def _contestants(address: StackAddress) -> AsyncIterator[tuple[Contestant,
 
 
 async def _answer_bytes(stub: "UploadServiceAsyncStub") -> int:
-    return (await stub.RequestUpload(wishes(1)[0])).ByteSize()
+    return (await stub.RequestUpload(picture_requests(1)[0])).ByteSize()
 
 
 async def _round(contestant: Contestant, in_flight: int, calls: int) -> Round:
     """Makes so many calls, so many at a time, each worker one after the other."""
-    requests = wishes(calls)
+    requests = picture_requests(calls)
     taken_s: list[float] = []
 
     async def call(request: RequestUploadRequest) -> None:

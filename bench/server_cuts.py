@@ -1,6 +1,6 @@
 """Server-made cuts: pictures a second on this machine's cores, and what RequestUpload waits meanwhile.
 
-What two processes that saturate the cores do to any call, whoever runs them, is measured beside it.
+What two processes that saturate the cores do to any call, in whatever program, is measured beside it.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ from assetlane_server.images.worker import ORIGINAL_FILE, Costs, WrittenPicture,
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import server_process
 from bench.stores import NOTES, stores, variables
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -58,7 +58,7 @@ class Probe:
     async def run(self) -> None:
         """Calls until it is cancelled, or all of a few thousand requests are sent."""
         async with asyncio.TaskGroup() as calls:
-            for request in wishes(6000):
+            for request in picture_requests(6000):
                 calls.create_task(self._call(request))
                 await asyncio.sleep(PROBE_INTERVAL_S)
 

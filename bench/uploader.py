@@ -87,8 +87,8 @@ async def bare(files: Sequence[str], at_once: int) -> float:
         async def upload(file: str) -> None:
             data, now = await asyncio.to_thread(Path(file).read_bytes), utc_now()
             promise = VariantPromise("original", "application/octet-stream", len(data), sha256(data).digest())
-            wish = UploadRequest(uid="bench", file_path=Path(file).name, variants=(promise,))
-            known = admit(wish, terms, new_id(), now).initialized(now, terms.write_url_lifetime)
+            request = UploadRequest(uid="bench", file_path=Path(file).name, variants=(promise,))
+            known = admit(request, terms, new_id(), now).initialized(now, terms.write_url_lifetime)
             await records.insert_upload(known)
             way = store.presign_put(known.variants[0], now, terms.write_url_lifetime)
             url = yarl.URL(way.url, encoded=True)
@@ -110,7 +110,7 @@ async def _seconds(files: Sequence[str], at_once: int, upload: Callable[[str], A
 
 
 def main() -> None:
-    """Uploads and tells how long it took."""
+    """Uploads and returns how long it took."""
     name, at_once, *files = sys.argv[1:]
     match name:
         case "assetlane":

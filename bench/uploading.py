@@ -171,10 +171,10 @@ async def _run(name: str, command: Sequence[str], environment: Mapping[str, str]
     except TimeoutError:
         process.kill()
         raise
-    told, _ = await reading
+    printed, _ = await reading
     seconds = time.perf_counter() - begun
     assert process.returncode == 0, f"{command[:4]} ended with {process.returncode}"
-    return Run(seconds if name in (COMMAND, "rclone") else float(told), peak_mib)
+    return Run(seconds if name in (COMMAND, "rclone") else float(printed), peak_mib)
 
 
 def _peak_mib(pid: int) -> float:

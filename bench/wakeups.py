@@ -18,7 +18,7 @@ from assetlane_server.composition.app import utc_now
 from assetlane_server.config.settings import Settings
 from assetlane_server.records.documents import Document
 from assetlane_server.records.mongo import MongoRecords
-from bench.wishes import wishes
+from bench.picture_requests import picture_requests
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -80,7 +80,7 @@ class WakeupSampler:
     async def sample(self) -> Wakeup:
         """Cancels an upload as CancelUpload does, but from here: so the moment of the write is known."""
         async with asyncio.timeout(SAMPLE_LIMIT_S):
-            upload_id = (await self._stub.RequestUpload(wishes(1)[0])).upload.upload_id
+            upload_id = (await self._stub.RequestUpload(picture_requests(1)[0])).upload.upload_id
             watch = self._stub.WatchUpload(WatchUploadRequest(upload_id=upload_id))
             for _ in ("PENDING", "INITIALIZED"):
                 await watch.read()

@@ -21,7 +21,7 @@ FAREWELL_S: Final = 1.0
 CHANNEL_OPTIONS: Final = (("grpc.use_local_subchannel_pool", 1),)
 
 
-class Tally:
+class EventCounter:
     """Counts events until so many are there."""
 
     def __init__(self, expected: int) -> None:
@@ -61,13 +61,13 @@ class Watches:
         return len(self._readers)
 
     async def open(self, requests: Sequence[WatchUploadRequest], first_events: int) -> float:
-        """Opens a watch per request and returns how many seconds it took until each told its first events.
+        """Opens a watch per request and returns how many seconds it took until each had sent its first events.
 
         Raises TimeoutError, and RuntimeError for a watch that ended.
         """
         begun = time.perf_counter()
         gate = asyncio.Semaphore(OPENING_AT_A_TIME)
-        tally = Tally(len(requests))
+        tally = EventCounter(len(requests))
         for request in requests:
             await gate.acquire()
             reader = self._reader(request.SerializeToString(), first_events, gate, tally)
@@ -76,9 +76,9 @@ class Watches:
         self.check()
         return completed_at - begun
 
-    def tally(self, events_per_watch: int) -> Tally:
+    def tally(self, events_per_watch: int) -> EventCounter:
         """Counts the events from now on, heartbeats aside, until every watch has so many."""
-        tally = Tally(self.count * events_per_watch)
+        tally = EventCounter(self.count * events_per_watch)
         self._on_event = tally.count
         return tally
 
@@ -98,7 +98,7 @@ class Watches:
         self._channels.clear()
         await asyncio.sleep(FAREWELL_S)
 
-    async def _reader(self, request: bytes, first_events: int, gate: asyncio.Semaphore, tally: Tally) -> None:
+    async def _reader(self, request: bytes, first_events: int, gate: asyncio.Semaphore, tally: EventCounter) -> None:
         # The stubs want a serializer where grpcio takes bytes as they are.
         call: Any = self._channel().unary_stream(METHOD)(request)  # type: ignore[arg-type]
         try:

@@ -12,11 +12,11 @@ from assetlane.v1.upload_service_pb2 import CancelUploadRequest, WatchUploadRequ
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.config.settings import settings_from
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
 from bench.wakeups import Percentiles, Wakeup, WakeupSampler
 from bench.watches import Watches, watches
-from bench.wishes import wishes
 
 if TYPE_CHECKING:
     from assetlane.v1.upload_service_pb2_grpc import UploadServiceAsyncStub
@@ -35,7 +35,7 @@ REQUESTS_IN_FLIGHT: Final = 16
 
 OURS, FLOOR = "assetlane", "floor"
 KIB: Final = 1024
-AT_MOST_40_KIB: Final = Goal(Bound.AT_MOST, 40)
+AT_MOST_30_KIB: Final = Goal(Bound.AT_MOST, 30)
 AT_MOST_5_PERCENT: Final = Goal(Bound.AT_MOST, 5)
 AT_MOST_3_MS_ABOVE: Final = Goal(Bound.AT_MOST, 3, Measure.EXCESS)
 NO_GROWTH: Final = Goal(Bound.AT_MOST, 1.5, Measure.RATIO)
@@ -63,7 +63,7 @@ async def measure() -> Finding:
             async with watches(server_of_few.target) as session:
                 figures += await _fanning_out(server_of_few, session, floor, floor_watches)
     notes = (
-        f"Idle watches are on {UPLOADS:,} uploads of four variants; each has been told PENDING and INITIALIZED.",
+        f"Idle watches are on {UPLOADS:,} uploads of four variants; each has sent PENDING and INITIALIZED.",
         f"Idle CPU is of one core, over {IDLE_S:g} s, and includes the heartbeat that each watch gets every 30 s.",
         f"Wake-ups: {SAMPLES} each, interleaved, from the acknowledgement of the write to the event's arrival.",
         f"Fan-out: medians of {FAN_OUTS}, from the call of CancelUpload to the last event, one process receives all.",
@@ -93,7 +93,7 @@ async def _idling(server: ServerProcess, ours: Watches, floor: ServerProcess, ba
         case = f"{level:,} idle watches"
         opening_us = {process: cpu_s / level * 1e6 for process, cpu_s in opening_cpu_s.items()}
         figures += [
-            Figure(f"{case}: memory of each", kib[server], "KiB", Peer(FLOOR, kib[floor]), AT_MOST_40_KIB),
+            Figure(f"{case}: memory of each", kib[server], "KiB", Peer(FLOOR, kib[floor]), AT_MOST_30_KIB),
             Figure(f"{case}: server CPU", percent[server], "%", Peer(FLOOR, percent[floor]), AT_MOST_5_PERCENT),
             Figure(f"{case}: opening all", opening_s[server], "s", Peer(FLOOR, opening_s[floor])),
             Figure(f"{case}: server CPU to open one", opening_us[server], "µs", Peer(FLOOR, opening_us[floor])),
@@ -134,25 +134,25 @@ async def _waking(among_few: WakeupSampler, among_many: WakeupSampler) -> list[F
 async def _fanning_out(server: ServerProcess, ours: Watches, floor: ServerProcess, bare: Watches) -> list[Figure]:
     took_s: dict[str, list[float]] = {OURS: [], FLOOR: []}
     cpu_us: dict[str, list[float]] = {OURS: [], FLOOR: []}
-    wish = wishes(1)[0]
+    request = picture_requests(1)[0]
     async with (
         grpc.aio.insecure_channel(server.target) as channel,
         grpc.aio.insecure_channel(floor.target) as floor_channel,
     ):
         stub, floor_stub = UploadServiceStub(channel), UploadServiceStub(floor_channel)
         sides = ((OURS, server, ours, stub), (FLOOR, floor, bare, floor_stub))
-        upload_id = (await stub.RequestUpload(wish)).upload.upload_id
-        await ours.open([WatchUploadRequest(session_id=wish.session_id)] * MOST, FIRST_EVENTS)
+        upload_id = (await stub.RequestUpload(request)).upload.upload_id
+        await ours.open([WatchUploadRequest(session_id=request.session_id)] * MOST, FIRST_EVENTS)
         for number in range(FAN_OUTS):
             if number:
-                told = ours.tally(FIRST_EVENTS)
-                wish.request_id = wishes(1)[0].request_id
-                upload_id = (await stub.RequestUpload(wish)).upload.upload_id
-                await told.complete(FAN_OUT_LIMIT_S)
+                delivered = ours.tally(FIRST_EVENTS)
+                request.request_id = picture_requests(1)[0].request_id
+                upload_id = (await stub.RequestUpload(request)).upload.upload_id
+                await delivered.complete(FAN_OUT_LIMIT_S)
             for name, process, watched, its_stub in sides:
-                told, begun, cpu_s = watched.tally(1), time.perf_counter(), process.cpu_seconds()
+                delivered, begun, cpu_s = watched.tally(1), time.perf_counter(), process.cpu_seconds()
                 await its_stub.CancelUpload(CancelUploadRequest(upload_id=upload_id))
-                took_s[name].append(await told.complete(FAN_OUT_LIMIT_S) - begun)
+                took_s[name].append(await delivered.complete(FAN_OUT_LIMIT_S) - begun)
                 cpu_us[name].append((process.cpu_seconds() - cpu_s) / MOST * 1e6)
     case = f"one change to {MOST:,} watchers"
     seconds, microseconds = Peer(FLOOR, median(took_s[FLOOR])), Peer(FLOOR, median(cpu_us[FLOOR]))
@@ -172,6 +172,6 @@ async def _upload_watches(target: str, count: int) -> list[WatchUploadRequest]:
             async with gate:
                 return (await stub.RequestUpload(accepted[number])).upload.upload_id
 
-        accepted = wishes(min(count, UPLOADS))
+        accepted = picture_requests(min(count, UPLOADS))
         upload_ids = await asyncio.gather(*(request(number) for number in range(len(accepted))))
     return [WatchUploadRequest(upload_id=upload_ids[number % len(upload_ids)]) for number in range(count)]

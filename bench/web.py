@@ -15,10 +15,10 @@ from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub
 from assetlane_server.local import StackAddress
 from bench.figures import Bound, Figure, Finding, Goal, Measure, Peer
 from bench.load import each
+from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
 from bench.watches import OPENING_AT_A_TIME, watches
-from bench.wishes import wishes
 
 ROUNDS: Final = 8
 CALLS: Final = 400
@@ -39,7 +39,7 @@ async def measure() -> Finding:
             aiohttp.ClientSession() as session,
         ):
             stub: Any = UploadServiceStub(channel)
-            reply: RequestUploadResponse = await stub.RequestUpload(wishes(1)[0], timeout=LIMIT_S)
+            reply: RequestUploadResponse = await stub.RequestUpload(picture_requests(1)[0], timeout=LIMIT_S)
             costs = await _calls(server, url, stub, session, reply.upload.upload_id)
         async with _served(address, "web-native") as (server, _):
             native_kib = await _native_watch_kib(server)

@@ -97,7 +97,7 @@ async def local_server(data: Path, key_file: Path) -> AsyncIterator[str]:
             await asyncio.wait_for(server.wait(), STOP_LIMIT_S)
 
 
-class Exhibit:
+class DemoFile:
     """A file that is shown going in: where it is, how it is called, what it is."""
 
     def __init__(self, path: Path) -> None:
@@ -132,7 +132,7 @@ class Exhibit:
 
 
 async def demonstrate(
-    target: str, shown: Exhibit, picture: Exhibit, video: Exhibit | None, pan: Path, issuer: Issuer
+    target: str, shown: DemoFile, picture: DemoFile, video: DemoFile | None, pan: Path, issuer: Issuer
 ) -> None:
     """Uploads the file that is shown, a picture with cuts by the server, and a video; reads every URL back.
 
@@ -141,7 +141,9 @@ async def demonstrate(
     async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
         made = "its cuts" if shown.is_picture else "its preview" if shown.is_video else "nothing to cut"
         console.print(f"\n[bold]1. Uploading[/] {shown}, straight into the store, {made}")
-        private = await lane.upload(shown.path, file_path=shown.file_path, title="Demo", on_progress=Telling().tell)
+        private = await lane.upload(
+            shown.path, file_path=shown.file_path, title="Demo", on_progress=StepPrinter().on_progress
+        )
         await read_back(web, private, shown)
 
         console.print(f"\n[bold]2. The server makes the cuts[/]: {picture}")
@@ -150,11 +152,11 @@ async def demonstrate(
 
         if video is None:
             await asyncio.to_thread(make_video, pan)
-            video = Exhibit(pan)
+            video = DemoFile(pan)
         console.print(f"\n[bold]3. A video with its preview[/]: {video}")
         filmed = private
         if video is not shown:
-            filmed = await lane.upload(video.path, file_path=video.file_path, on_progress=Telling().tell)
+            filmed = await lane.upload(video.path, file_path=video.file_path, on_progress=StepPrinter().on_progress)
             await read_back(web, filmed, video)
         await show_seeking(web, filmed, video)
 
@@ -170,13 +172,13 @@ async def demonstrate(
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
 
-class Telling:
+class StepPrinter:
     """Prints what happens to one upload, and when."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
 
-    def tell(self, progress: Progress) -> None:
+    def on_progress(self, progress: Progress) -> None:
         """Prints a new status; bytes on their way are not worth a line here."""
         if not progress.variant:
             self.say(progress.status_name, _MEANINGS.get(progress.status_name, ""))
@@ -203,7 +205,7 @@ def make_video(to: Path) -> None:
     to.write_bytes(film())
 
 
-async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhibit) -> Asset:
+async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: DemoFile) -> Asset:
     """Step by step, as a language without an image library does it, while a watch shows everything."""
     body = await asyncio.to_thread(picture.path.read_bytes)
     promise = VariantPromise(
@@ -212,21 +214,21 @@ async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhib
         size_bytes=len(body),
         sha256=hashlib.sha256(body).digest(),
     )
-    telling = Telling()
+    steps = StepPrinter()
     plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
-    wish = RequestUploadRequest(file_path=f"server/{picture.file_path}", variants=[promise], cut_plan=plan)
-    reply = await lane.request_upload(wish)
+    request = RequestUploadRequest(file_path=f"server/{picture.file_path}", variants=[promise], cut_plan=plan)
+    reply = await lane.request_upload(request)
 
     async def watch() -> None:
-        told = ""
+        last = ""
         async for event in lane.watch_upload(reply.upload.upload_id, progress=True):
             if isinstance(event, ProgressEvent):
                 name = ProgressStage.Name(event.stage).removeprefix("PROGRESS_STAGE_")
             else:
                 name = UploadStatus.Name(event.upload.status).removeprefix("UPLOAD_STATUS_")
-            if name != told and name in _MEANINGS:
-                telling.say(name, _MEANINGS[name])
-            told = name
+            if name != last and name in _MEANINGS:
+                steps.say(name, _MEANINGS[name])
+            last = name
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(watch())
@@ -237,7 +239,7 @@ async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: Exhib
         return await lane.complete_upload(reply.upload.upload_id)
 
 
-async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Exhibit) -> None:
+async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: DemoFile) -> None:
     """A player asks for the part that it wants to show."""
     size = video.size_bytes
     part = {"Range": f"bytes={size // 2}-{size // 2 + 999}"}
@@ -250,7 +252,7 @@ async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: Exhibit
     )
 
 
-async def read_back(web: aiohttp.ClientSession, asset: Asset, shown: Exhibit) -> None:
+async def read_back(web: aiohttp.ClientSession, asset: Asset, shown: DemoFile) -> None:
     """Fetches every variant and compares it with what the ledger says, the original with the file too.
 
     What arrived in parts has a hash of its parts alone: it is compared byte for byte with the file.
@@ -347,8 +349,8 @@ async def main(file: Path | None) -> None:
     try:
         dusk, pan = folder / "dusk.jpg", folder / "pan.mp4"
         dusk.write_bytes(photograph())
-        shown = Exhibit(file or dusk)
-        picture = shown if shown.is_picture and shown.size_bytes <= SMALL_BYTES else Exhibit(dusk)
+        shown = DemoFile(file or dusk)
+        picture = shown if shown.is_picture and shown.size_bytes <= SMALL_BYTES else DemoFile(dusk)
         video = shown if shown.is_video else None
         if video is not None:
             install_video_extra()

@@ -149,11 +149,11 @@ def _news() -> Iterator[None]:
     done = threading.Event()
     began = time.monotonic()
 
-    def tell() -> None:
+    def report() -> None:
         while not done.wait(NEWS_SECONDS):
             _say(f"  still installing, {time.monotonic() - began:.0f} s")
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=report, daemon=True)
     thread.start()
     try:
         yield

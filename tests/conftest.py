@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -12,14 +13,14 @@ from typing import Any, Final
 import hypothesis
 import pytest
 from tests.leaks import LogSearch
-from tests.shared_stack import Door, DoorKeeper, SharedStack, address_from_environment
+from tests.shared_stack import AddressServer, AddressSource, SharedStack, address_from_environment
 from tests.stores.differences import difference
 
 from assetlane_server.local import StackAddress
 
 WORKER_KEY: Final = "assetlane_door"
 shared_stack_key: Final = pytest.StashKey[SharedStack]()
-door_keeper_key: Final = pytest.StashKey[DoorKeeper]()
+door_keeper_key: Final = pytest.StashKey[AddressServer]()
 log_search_key: Final = pytest.StashKey[LogSearch]()
 lines_key: Final = pytest.StashKey[int]()
 
@@ -54,11 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tells each xdist worker where to ask for the address."""
+    """Gives each xdist worker the address of the stack."""
     stash = node.config.stash
     if door_keeper_key not in stash:
-        stash[door_keeper_key] = DoorKeeper(stash[shared_stack_key])
-    node.workerinput[WORKER_KEY] = asdict(stash[door_keeper_key].door)
+        stash[door_keeper_key] = AddressServer(stash[shared_stack_key])
+    node.workerinput[WORKER_KEY] = asdict(stash[door_keeper_key].source)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -70,21 +71,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tells how many lines were searched for secrets, from xdist's workers too."""
+    """Prints how many lines were searched for secrets, from xdist's workers too."""
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output[LINES] = session.config.stash[log_search_key].count
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Adds up what the workers have told."""
+    """Adds up what the workers have reported."""
     stash = node.config.stash
     stash[lines_key] = stash.get(lines_key, 0) + getattr(node, "workeroutput", {}).get(LINES, 0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Expects the tests to fail that ask what this store is known to do otherwise."""
+    has_own_store = "ASSETLANE_S3_ENDPOINT" in os.environ
     for item in items:
+        if has_own_store and item.path.match("journeys/test_screens.py"):
+            item.add_marker(pytest.mark.skip(reason="the pictures show what the embedded stores answer"))
         if reason := difference(config.getoption("--store"), item.nodeid):
             item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
@@ -99,10 +103,10 @@ def _no_secret_is_logged(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prints the figures that tests have told, also those of xdist's workers."""
+    """Prints the figures that tests have reported, also those of xdist's workers."""
     lines = config.stash.get(lines_key, 0) + config.stash[log_search_key].count
     terminalreporter.write_line(f"searched {lines:,} lines of the log for signatures, tokens and keys")
-    told = [
+    texts = [
         str(text)
         for reports in terminalreporter.stats.values()
         for report in reports
@@ -110,9 +114,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for name, text in report.user_properties
         if name == FIGURES
     ]
-    if told:
+    if texts:
         terminalreporter.section("figures")
-        for text in told:
+        for text in texts:
             terminalreporter.write_line(text)
 
 
@@ -132,7 +136,7 @@ def stack(request: pytest.FixtureRequest) -> StackAddress:
     if (address := address_from_environment()) is not None:
         return address
     if (worker_input := getattr(request.config, "workerinput", None)) is not None:
-        return Door(**worker_input[WORKER_KEY]).ask()
+        return AddressSource(**worker_input[WORKER_KEY]).ask()
     return request.config.stash[shared_stack_key].address()
 
 

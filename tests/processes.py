@@ -20,23 +20,23 @@ LOOK_S = 0.02
 
 
 class Command:
-    """One run of the command; `told` is what it has written to standard error so far."""
+    """One run of the command; `log` is what it has written to standard error so far."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.told = ""
+        self.log = ""
 
     async def read(self) -> None:
         """Takes in standard error until it ends."""
         assert self.process.stderr is not None
         while line := await self.process.stderr.readline():
-            self.told += line.decode()
+            self.log += line.decode()
 
     async def serves(self, sign: str = "serving on") -> str:
-        """Returns its target once it has told so."""
-        await until(lambda: sign in self.told or self.process.returncode is not None)
-        assert sign in self.told, self.told
-        found = _ADDRESS.search(self.told)
+        """Returns its target once it has reported it."""
+        await until(lambda: sign in self.log or self.process.returncode is not None)
+        assert sign in self.log, self.log
+        found = _ADDRESS.search(self.log)
         assert found is not None
         return found.group(1)
 
@@ -80,7 +80,7 @@ async def command(stack: StackAddress, *arguments: str, **settings: object) -> A
                 one.kill()
         await asyncio.wait_for(process.wait(), LIMIT_S)
         await asyncio.wait_for(reading, LIMIT_S)
-    assert leaks(run.told) == [], "secrets in the log"
+    assert leaks(run.log) == [], "secrets in the log"
 
 
 def is_alive(process: psutil.Process) -> bool:

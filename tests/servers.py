@@ -111,7 +111,7 @@ async def running(settings: Settings, **how: Any) -> AsyncIterator[Application]:
     try:
         yield await asyncio.wait_for(ready, LIMIT_S)
     except asyncio.CancelledError:
-        serving.result()  # tells why it could not serve
+        serving.result()  # raises why it could not serve
         raise
     finally:
         stop.set()

@@ -89,7 +89,7 @@ class SharedStack:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class AddressSource:
     """Where a worker asks for the address, and the word that opens."""
 
     port: int
@@ -106,7 +106,7 @@ class Door:
         return StackAddress(**answer)
 
 
-class DoorKeeper:
+class AddressServer:
     """Answers the workers of an xdist run until it closes."""
 
     def __init__(self, stack: SharedStack) -> None:
@@ -133,7 +133,7 @@ class DoorKeeper:
             daemon=True,
         )
         self._thread.start()
-        self.door = Door(port=self._server.server_address[1], password=password)
+        self.source = AddressSource(port=self._server.server_address[1], password=password)
 
     def close(self) -> None:
         """Stops answering."""

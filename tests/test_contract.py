@@ -18,22 +18,22 @@ SAYS_WHY = {"Failure", "PictureRefused", "ImageRefused", "_moved"}
 
 def test_the_table_of_errors_is_the_servers() -> None:
     """Every reason with its status, none missing, none made up."""
-    told = set(re.findall(r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \|", CALLS, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \| `([A-Z_]+)` \|", CALLS, flags=re.MULTILINE))
     wrong_status = _CODES[errors.WrongStatus].name
     done = {
         *((code.name, refusal.reason) for refusal, code in _CODES.items() if refusal is not errors.WrongStatus),
         *((wrong_status, f"UPLOAD_{status.name}") for status in Status),
         (grpc.StatusCode.INTERNAL.name, "INTERNAL"),
     }
-    assert told == done
+    assert documented == done
 
 
 def test_the_reasons_to_fail_are_the_codes() -> None:
     """Whatever is given as a reason anywhere in the sources stands in the table, and nothing else does."""
-    told = set(re.findall(r"^\| `([A-Z_]+)` \| \w", UPLOADS, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `([A-Z_]+)` \| \w", UPLOADS, flags=re.MULTILINE))
     sources = [*(ROOT / "server").rglob("*.py"), *(ROOT / "client").rglob("*.py")]
     given = {reason for path in sources for reason in reasons_in(ast.parse(path.read_text()))}
-    assert told == given
+    assert documented == given
 
 
 def reasons_in(tree: ast.AST) -> set[str]:

@@ -78,8 +78,8 @@ def dashboard() -> list[str]:
 
 def rules() -> list[dict[str, Any]]:
     """Returns the alert rules."""
-    told = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
-    return [rule for group in told["groups"] for rule in group["rules"]]
+    parsed = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
+    return [rule for group in parsed["groups"] for rule in group["parsed"]]
 
 
 def nodes(node: Any) -> Iterator[Any]:
@@ -133,7 +133,7 @@ def test_every_panel_says_what_it_shows() -> None:
 
 
 def test_every_alert_reads_what_there_is_and_says_what_to_do() -> None:
-    """A sentence for whoever is woken, and the next step."""
+    """A sentence for the person who is woken, and the next step."""
     assert len({rule["alert"] for rule in rules()}) == len(rules()) > 8
     for rule in rules():
         used(rule["expr"])

@@ -17,12 +17,12 @@ from assetlane_server.local import StackAddress
 LIMIT_S = 60.0
 
 
-def read(told: str) -> list[dict[str, Any]]:
+def read(log: str) -> list[dict[str, Any]]:
     """Returns the lines of a log; what is not JSON fails, but for the last word of a command that cannot start."""
-    return [json.loads(line) for line in told.splitlines() if not line.startswith("assetlane-server: ")]
+    return [json.loads(line) for line in log.splitlines() if not line.startswith("assetlane-server: ")]
 
 
-async def test_what_is_no_tls_is_told_in_a_line_of_json(
+async def test_what_is_no_tls_is_reported_in_a_line_of_json(
     stack: StackAddress,
     database_name: str,
     key_prefix: str,
@@ -49,14 +49,14 @@ async def test_what_is_no_tls_is_told_in_a_line_of_json(
                 writer.close()
         server.process.terminate()
         assert await server.ends() == 0
-        lines = read(server.told)
+        lines = read(server.log)
         core = [line for line in lines if line["logger"] == "grpc.core"]
         figures(f"log with strangers on the TLS port: {len(lines)} lines of JSON, {len(core)} of gRPC's core")
         assert core, "the core says nothing any more: this test proves nothing"
         assert all(line["source"] for line in core)
 
 
-async def test_a_port_in_use_is_told_in_json_and_one_sentence(
+async def test_a_port_in_use_is_reported_in_json_and_one_sentence(
     stack: StackAddress, database_name: str, key_prefix: str
 ) -> None:
     """The core has its own words for it; the sentence for the operator comes last, on standard error as it is."""
@@ -65,5 +65,5 @@ async def test_a_port_in_use_is_told_in_json_and_one_sentence(
         settings = {"listen": f"127.0.0.1:{taken.getsockname()[1]}", "log_format": "json"}
         async with command(stack, "serve", mongo_database=database_name, key_prefix=key_prefix, **settings) as server:
             assert await server.ends() == 1
-            assert server.told.splitlines()[-1].startswith("assetlane-server: cannot listen on 127.0.0.1:")
-            read(server.told)
+            assert server.log.splitlines()[-1].startswith("assetlane-server: cannot listen on 127.0.0.1:")
+            read(server.log)

@@ -90,9 +90,9 @@ print(*reason(make_preview, video))
 
 async def main():
     for content, name in (heic, "a.heic"), (video, "a.mp4"):
-        parcel = await read_contents(content, name, None, True, timedelta(seconds=1))
-        assert len(parcel.promises) == 1
-        print(*(f"{notice.reason} {notice.message}" for notice in parcel.notices))
+        contents = await read_contents(content, name, None, True, timedelta(seconds=1))
+        assert len(contents.promises) == 1
+        print(*(f"{notice.reason} {notice.message}" for notice in contents.notices))
         try:
             await read_contents(content, name, None, True, require_cuts=True)
         except MediaRefused as error:

@@ -1,4 +1,4 @@
-"""A TCP relay on loopback with a valve: shut, it holds back what callers send, and tells that it does."""
+"""A TCP relay on loopback with a valve: shut, it holds back what callers send, and signals that it does."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -22,7 +22,7 @@ from assetlane.errors import (
     VariantsMissing,
 )
 from assetlane.parts import PartsTransfer
-from assetlane.progress import OnProgress, Tally
+from assetlane.progress import OnProgress, ProgressTracker
 from assetlane.reporting import Reporter
 from assetlane.upload_calls import UploadCalls
 from assetlane.v1.asset_pb2 import Asset
@@ -97,30 +97,30 @@ class Delivery:
     async def _carried(self, accepted: RequestUploadResponse) -> Asset:
         upload_id = accepted.upload.upload_id
         sizes = {promise.name: promise.size_bytes for promise in self._contents.promises}
-        tally = Tally(upload_id, sizes, self._on_progress)
+        tracker = ProgressTracker(upload_id, sizes, self._on_progress)
         reporter = Reporter(partial(self._uploads.report_progress, upload_id), upload_id)
         try:
             async with asyncio.TaskGroup() as group:
                 reporting = group.create_task(reporter.run())
                 if self._on_progress is not None:
-                    group.create_task(tally.run())
-                    news = group.create_task(self._told(upload_id, tally))
-                asset = await self._stored(accepted, tally, reporter)
+                    group.create_task(tracker.run())
+                    news = group.create_task(self._watch(upload_id, tracker))
+                asset = await self._stored(accepted, tracker, reporter)
                 reporting.cancel()
                 if self._on_progress is not None:
                     await asyncio.wait({news}, timeout=LAST_NEWS)
                     news.cancel()
-                    tally.moved(UploadStatus.UPLOAD_STATUS_COMPLETED)
-                    tally.close()
+                    tracker.moved(UploadStatus.UPLOAD_STATUS_COMPLETED)
+                    tracker.close()
         except ExceptionGroup as group_error:
             error = first(group_error)
             if isinstance(error, UploadFailed):
-                tally.moved(error.upload.status)
-                await tally.tell()
+                tracker.moved(error.upload.status)
+                await tracker.report()
             raise error from group_error
         return asset
 
-    async def _stored(self, reply: RequestUploadResponse, tally: Tally, reporter: Reporter) -> Asset:
+    async def _stored(self, reply: RequestUploadResponse, tracker: ProgressTracker, reporter: Reporter) -> Asset:
         """Sends what is missing and completes, until nothing is missing."""
         upload_id = reply.upload.upload_id
         wanted: Collection[str] = self._contents.sources.keys()
@@ -129,9 +129,9 @@ class Delivery:
             again = round_left < ROUNDS - 1
             async with asyncio.TaskGroup() as group:
                 for variant in self._targets.keys() & set(wanted):
-                    group.create_task(self._put(variant, tally, reporter, again=again))
+                    group.create_task(self._put(variant, tracker, reporter, again=again))
                 for variant in self._multiparts.keys() & set(wanted):
-                    group.create_task(self._put_parts(upload_id, variant, tally, reporter, again=again))
+                    group.create_task(self._put_parts(upload_id, variant, tracker, reporter, again=again))
             try:
                 return await self._uploads.complete_upload(upload_id)
             except VariantsMissing as error:
@@ -141,9 +141,9 @@ class Delivery:
                 reply = await self._uploads.request_upload(self._request)
         raise AssertionError("the last round returns or raises")
 
-    async def _put(self, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
+    async def _put(self, variant: str, tracker: ProgressTracker, reporter: Reporter, *, again: bool) -> None:
         def sent(sent_bytes: int) -> None:
-            tally.sent(variant, sent_bytes)
+            tracker.sent(variant, sent_bytes)
             reporter.sent(variant, sent_bytes)
 
         await transfer.put(
@@ -155,9 +155,11 @@ class Delivery:
             on_sent=sent,
         )
 
-    async def _put_parts(self, upload_id: str, variant: str, tally: Tally, reporter: Reporter, *, again: bool) -> None:
+    async def _put_parts(
+        self, upload_id: str, variant: str, tracker: ProgressTracker, reporter: Reporter, *, again: bool
+    ) -> None:
         def sent(sent_bytes: int) -> None:
-            tally.sent(variant, sent_bytes)
+            tracker.sent(variant, sent_bytes)
             reporter.sent(variant, sent_bytes)
 
         source, target = self._contents.sources[variant], self._multiparts[variant]
@@ -185,7 +187,7 @@ class Delivery:
         self._targets = {name: way.single_put for name, way in ways.items() if way.HasField("single_put")}
         self._multiparts = {name: way.multipart for name, way in ways.items() if way.HasField("multipart")}
 
-    async def _told(self, upload_id: str, tally: Tally) -> None:
+    async def _watch(self, upload_id: str, tracker: ProgressTracker) -> None:
         """Reports every status, and ends the delivery when somebody else has ended the upload."""
         async with aclosing(self._uploads.watch_upload(upload_id)) as events:
             while True:
@@ -197,7 +199,7 @@ class Delivery:
                     # News are an extra: the upload itself may well succeed.
                     logger.warning("upload %s is not watched any more: %s", upload_id, error)
                     return
-                tally.moved(event.upload.status)
+                tracker.moved(event.upload.status)
                 if event.upload.status == UploadStatus.UPLOAD_STATUS_FAILED:
                     raise UploadFailed(event.upload)
                 if event.upload.status in (

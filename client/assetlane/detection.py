@@ -371,9 +371,9 @@ def _ogg(start: bytes) -> str:
 def _zip(start: bytes) -> str:
     """OpenDocument and EPUB begin with their type; Office documents are recognised by the names of their parts."""
     if start[30:38] == b"mimetype" and start[8:10] == b"\x00\x00":
-        told = start[38 : 38 + int.from_bytes(start[18:22], "little")][:128]
-        if re.fullmatch(rb"application/[a-z0-9.+-]+|image/openraster", told):
-            return told.decode()
+        declared = start[38 : 38 + int.from_bytes(start[18:22], "little")][:128]
+        if re.fullmatch(rb"application/[a-z0-9.+-]+|image/openraster", declared):
+            return declared.decode()
     if b"[Content_Types].xml" in start or b"_rels/.rels" in start:
         for part, document in (
             (b"word/", "wordprocessingml.document"),

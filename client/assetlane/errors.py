@@ -66,8 +66,8 @@ class InvalidArgument(CallFailed):
 
     def __str__(self) -> str:
         """Returns the message with the fields, unless the message names them already."""
-        told = [f"{field}: {fault}" for field, fault in self.fields.items() if fault not in self.message]
-        return "; ".join([self.message, *told])
+        faults = [f"{field}: {fault}" for field, fault in self.fields.items() if fault not in self.message]
+        return "; ".join([self.message, *faults])
 
 
 class OutOfRange(CallFailed):

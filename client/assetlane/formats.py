@@ -24,7 +24,7 @@ from PIL import (
 
 from assetlane.detection import SNIFFED_BYTES, detected
 from assetlane.errors import ImageRefused
-from assetlane.metadata import Essentials, essentials, orientation_of
+from assetlane.metadata import StrippedFile, essentials, orientation_of
 from assetlane.version import install_command
 
 logger = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def refusal_of(error: Exception, message: str) -> ImageRefused:
     return ImageRefused("IMAGE_BROKEN", message)
 
 
-def _check_parts(found: Essentials, max_pixels: int) -> None:
+def _check_parts(found: StrippedFile, max_pixels: int) -> None:
     """Raises ImageRefused for a frame or tile over the limit: Pillow would only warn, on the user's terminal."""
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     width, height = found.tile or (found.frame[2:] if found.frame else (0, 0))

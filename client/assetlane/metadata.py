@@ -54,7 +54,7 @@ _HEIF_META_BYTES = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Essentials:
+class StrippedFile:
     """What is left of a file.
 
     `stream`: the file without metadata. `orientation`: as EXIF has it, 1 to 8. `icc`: the profile, None when there is
@@ -75,7 +75,7 @@ class Essentials:
     coding: tuple[int, int] | None = None
 
 
-def essentials(stream: IO[bytes], name: str) -> Essentials:
+def essentials(stream: IO[bytes], name: str) -> StrippedFile:
     """Returns what a decoder needs of a picture that Pillow calls `name`.
 
     Where the file is damaged, the rest is left as it is, for the decoder to refuse; but for a TIFF, of which Pillow
@@ -90,14 +90,14 @@ def essentials(stream: IO[bytes], name: str) -> Essentials:
             case "JPEG":
                 return _jpeg(stream)
             case "GIF":
-                return Essentials(stream, frame=_first_frame(stream))
+                return StrippedFile(stream, frame=_first_frame(stream))
             case "AVIF" | "HEIF":
                 return _boxes(stream)
     except (struct.error, EOFError):
         pass  # it ends, or points, where it should not
     finally:
         stream.seek(0)
-    return Essentials(stream)
+    return StrippedFile(stream)
 
 
 def orientation_of(exif: bytes) -> int:
@@ -123,7 +123,7 @@ def _valid(orientation: int) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _png(stream: IO[bytes]) -> Essentials:
+def _png(stream: IO[bytes]) -> StrippedFile:
     kept = _Kept()
     kept.keep(0, 8)
     at, depth, color_type = 8, 8, 0
@@ -154,7 +154,7 @@ def _png(stream: IO[bytes]) -> Essentials:
         if kind == b"IEND":
             break
         at = end
-    return Essentials(kept.opened(stream), orientation, icc, coding=coding)
+    return StrippedFile(kept.opened(stream), orientation, icc, coding=coding)
 
 
 def _eight_bit_key(body: bytes, depth: int, color_type: int) -> bytes:
@@ -185,7 +185,7 @@ def _inflated(data: bytes) -> bytes | None:
     return profile if inflater.eof and len(profile) <= MAX_ICC_BYTES else None
 
 
-def _jpeg(stream: IO[bytes]) -> Essentials:
+def _jpeg(stream: IO[bytes]) -> StrippedFile:
     kept = _Kept()
     kept.keep(0, 2)
     at, orientation = 2, 0
@@ -223,7 +223,7 @@ def _jpeg(stream: IO[bytes]) -> Essentials:
     kept.keep(at, None)
     is_whole = 0 < profile_parts == len(profile) and profile_bytes <= MAX_ICC_BYTES
     icc = b"".join(profile[number] for number in sorted(profile)) if is_whole else None
-    return Essentials(kept.opened(stream), orientation or 1, icc)
+    return StrippedFile(kept.opened(stream), orientation or 1, icc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +256,7 @@ class _Layout:
         return head + value[: self.inline_bytes].ljust(self.inline_bytes, b"\0")
 
 
-def _tiff(stream: IO[bytes]) -> Essentials:
+def _tiff(stream: IO[bytes]) -> StrippedFile:
     """Leaves of the first directory what describes pixels, in order; other pages go. Raises EOFError, struct.error."""
     whole_bytes = stream.seek(0, io.SEEK_END)
     stream.seek(0)
@@ -309,7 +309,7 @@ def _tiff(stream: IO[bytes]) -> Essentials:
     kept.add(directory)
     kept.keep(start + len(directory), None)
     is_tiled = {_TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH} <= numbers.keys()
-    return Essentials(
+    return StrippedFile(
         kept.opened(stream),
         orientation,
         icc,
@@ -336,7 +336,7 @@ def _first_frame(stream: IO[bytes]) -> tuple[int, int, int, int] | None:
     return None
 
 
-def _boxes(stream: IO[bytes]) -> Essentials:
+def _boxes(stream: IO[bytes]) -> StrippedFile:
     """Gives the EXIF item of an HEIC or AVIF file a type that nobody reads.
 
     Its own properties turn such a picture, EXIF does not: ISO/IEC 23000-22, 7.3.10. How colours are coded counts only
@@ -353,7 +353,7 @@ def _boxes(stream: IO[bytes]) -> Essentials:
     coding = None
     if len(codings) == 1 and None not in (numbers := codings.pop()):
         coding = int.from_bytes(numbers[0]), int.from_bytes(numbers[1])
-    return Essentials(kept.opened(stream), coding=coding)
+    return StrippedFile(kept.opened(stream), coding=coding)
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:

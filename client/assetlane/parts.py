@@ -92,7 +92,7 @@ class PartsTransfer:
             source = self._source.part((number - 1) * self._target.part_size_bytes, self._target.part_size_bytes)
             if number in stored:
                 if await _is_same(source, stored[number]):
-                    self._tell(number, source.size_bytes)
+                    self._report(number, source.size_bytes)
                     continue
                 if (left := replaceable_at - clock()) > 0:  # once at most, whatever the number of such parts
                     await self._pause(left)
@@ -127,13 +127,13 @@ class PartsTransfer:
                 part.source,
                 request,
                 renew=partial(self._renewed, part),
-                on_sent=partial(self._tell, part.number),
+                on_sent=partial(self._report, part.number),
             )
 
     async def _renewed(self, part: Part) -> PresignedRequest:
         return (await self._signed([part]))[0]
 
-    def _tell(self, number: int, sent_bytes: int) -> None:
+    def _report(self, number: int, sent_bytes: int) -> None:
         self._sum += sent_bytes - self._sent.get(number, 0)
         self._sent[number] = sent_bytes
         self._on_sent(self._sum)

@@ -33,7 +33,7 @@ class Progress:
         return UploadStatus.Name(self.status).removeprefix("UPLOAD_STATUS_")
 
 
-class Tally:
+class ProgressTracker:
     """Adds up what was sent, and calls `on_progress` in a task of its own.
 
     So a slow callback never delays a transfer. Every status is reported, in order; of bytes only the newest count.
@@ -44,7 +44,7 @@ class Tally:
         self._sizes = dict(sizes)
         self._sent = dict.fromkeys(sizes, 0)
         self._on_progress = on_progress
-        self._newest = self._told = UploadStatus.UPLOAD_STATUS_UNSPECIFIED
+        self._newest = self._reported = UploadStatus.UPLOAD_STATUS_UNSPECIFIED
         self._steps: deque[str | UploadStatus.ValueType] = deque()  # a variant's name, or a new status
         self._wake = asyncio.Event()
         self._closed = False
@@ -73,21 +73,21 @@ class Tally:
         while not self._closed:
             await self._wake.wait()
             self._wake.clear()
-            await self.tell()
+            await self.report()
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Reports what is noted and not reported yet."""
         while self._steps:
             step = self._steps.popleft()
             variant = step if isinstance(step, str) else ""
             if not isinstance(step, str):
-                self._told = step
+                self._reported = step
             if self._on_progress is None:
                 continue
-            told = self._on_progress(
+            waiting = self._on_progress(
                 Progress(
                     upload_id=self._upload_id,
-                    status=self._told,
+                    status=self._reported,
                     variant=variant,
                     variant_sent_bytes=self._sent.get(variant, 0),
                     variant_size_bytes=self._sizes.get(variant, 0),
@@ -95,5 +95,5 @@ class Tally:
                     size_bytes=sum(self._sizes.values()),
                 )
             )
-            if inspect.isawaitable(told):
-                await told
+            if inspect.isawaitable(waiting):
+                await waiting

@@ -114,7 +114,7 @@ async def put(
                 raise body.fault
             if answer is not None:
                 if answer.arrived or (answer.exists and (may_exist or body.passes > 1)):
-                    if on_sent is not None and body.told < source.size_bytes:
+                    if on_sent is not None and body.sent_bytes < source.size_bytes:
                         on_sent(source.size_bytes)  # the answer overtook the last piece's
                     return
                 if answer.stale and renew is not None and (not renewals or (renewals < RENEWALS and _ran_out(target))):
@@ -122,7 +122,7 @@ async def put(
                     continue
                 if not answer.repeatable:
                     raise _refusal(answer)
-                trouble = _told(answer)
+                trouble = _described(answer)
             may_exist = may_exist or body.passes > 0
             failed -= 1
             if failed <= 0:
@@ -152,20 +152,20 @@ class _Body:
         self.limit = asyncio.timeout(None)  # waiting for a free connection is no silence
         self.fault: Exception | None = None
         self.passes = 0
-        self.told = 0
+        self.sent_bytes = 0
         self.over = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.passes += 1
         self.moved()
-        self.told = 0
+        self.sent_bytes = 0
         try:
             async for chunk in chunks(self._source, self._file):
                 yield chunk
                 self.moved()
-                self.told += len(chunk)
+                self.sent_bytes += len(chunk)
                 if self._on_sent is not None:
-                    self._on_sent(self.told)
+                    self._on_sent(self.sent_bytes)
         except Exception as error:
             self.fault = error
             raise
@@ -219,7 +219,7 @@ def trouble_of(error: Exception) -> str:
     return f"{type(error).__name__} (errno {number})" if number else type(error).__name__
 
 
-def _told(answer: Answer) -> str:
+def _described(answer: Answer) -> str:
     return f"HTTP {answer.status} {answer.code}".rstrip()
 
 
@@ -231,4 +231,4 @@ def _refusal(answer: Answer) -> StoreRefused:
             code=answer.code,
             reason="OBJECT_EXISTS",
         )
-    return StoreRefused(f"the store refused the object: {_told(answer)}", status=answer.status, code=answer.code)
+    return StoreRefused(f"the store refused the object: {_described(answer)}", status=answer.status, code=answer.code)

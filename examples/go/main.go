@@ -134,7 +134,7 @@ func put(
 	if !errors.As(err, &refused) || !refused.Stale() {
 		return err
 	}
-	// The same request id: the same upload, signed anew.
+	// The same request id: the same upload, signed again.
 	renewed, err := lane.Call(ctx, lane.CallLimit, connection.Uploads.RequestUpload, request)
 	if err != nil {
 		return err

@@ -261,13 +261,13 @@ def bring_in(lane: Lane, path: Path) -> Asset:
     reply = lane.call(lane.uploads.RequestUpload, request)
     upload_id = reply.upload.upload_id
 
-    def tell() -> None:
+    def watch() -> None:
         for event in lane.watch(upload_id):
             print(event.upload.revision, UploadStatus.Name(event.upload.status))
 
     # A watch beside the work: here it only prints. A web page would follow it from another process.
     with ThreadPoolExecutor(1) as beside:
-        watching = beside.submit(tell)
+        watching = beside.submit(watch)
         try:
             for target in reply.write_targets:
                 _put_or_renew(lane, request, target, path)

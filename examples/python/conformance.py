@@ -24,7 +24,7 @@ from assetlane.v1.upload_service_pb2 import (
 )
 from examples.python.bare_stubs import COMPLETE_LIMIT_S, Lane, Refusal, StoreRefused, promise, put, read
 
-Told = dict[str, Any]
+Fields = dict[str, Any]
 
 
 class Player:
@@ -34,13 +34,13 @@ class Player:
         self._lane = lane
         self._beside = beside
         self._targets: dict[str, list[WriteTarget]] = {}
-        self._watches: dict[str, Future[list[Told]]] = {}
+        self._watches: dict[str, Future[list[Fields]]] = {}
 
-    def hello(self, given: Told) -> Told:
+    def hello(self, given: Fields) -> Fields:
         """Says who this is."""
         return {"client": "python"}
 
-    def request_upload(self, given: Told) -> Told:
+    def request_upload(self, given: Fields) -> Fields:
         """Keeps the write targets for `put`."""
         request = RequestUploadRequest(
             request_id=given.get("request_id", ""),
@@ -54,10 +54,10 @@ class Player:
         )
         reply = self._lane.call(self._lane.uploads.RequestUpload, request)
         self._targets[reply.upload.upload_id] = list(reply.write_targets)
-        told = {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
-        return {**told, "token": token_of(reply.token)} if reply.HasField("token") else told
+        fields = {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
+        return {**fields, "token": token_of(reply.token)} if reply.HasField("token") else fields
 
-    def create_token(self, given: Told) -> Told:
+    def create_token(self, given: Fields) -> Fields:
         """Reports the token: for an upload, or for partitions of a user."""
         lifetime = Duration(seconds=given["lifetime_s"]) if "lifetime_s" in given else None
         if "upload_id" in given:
@@ -67,12 +67,12 @@ class Player:
             request = CreateTokenRequest(uid=given.get("uid", self._lane.uid), partitions=scope, lifetime=lifetime)
         return {"token": token_of(self._lane.create_token(request))}
 
-    def use_token(self, given: Told) -> Told:
+    def use_token(self, given: Fields) -> Fields:
         """Goes on with that token, on a connection of its own, until the program ends."""
         self._lane = Lane(given["token"])
         return {}
 
-    def put(self, given: Told) -> Told:
+    def put(self, given: Fields) -> Fields:
         """Sends the file to every target of the upload."""
         try:
             for target in self._targets[given["upload_id"]]:
@@ -81,27 +81,27 @@ class Player:
             return {"stored": False}
         return {"stored": True}
 
-    def complete_upload(self, given: Told) -> Told:
+    def complete_upload(self, given: Fields) -> Fields:
         """Reports the upload and the asset, or null."""
         request = CompleteUploadRequest(upload_id=given["upload_id"])
         reply = self._lane.call(self._lane.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
         return {"upload": upload_of(reply.upload), "asset": asset_of(reply.asset) if reply.HasField("asset") else None}
 
-    def get_upload(self, given: Told) -> Told:
+    def get_upload(self, given: Fields) -> Fields:
         """Reports the upload."""
         request = GetUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.GetUpload, request).upload)}
 
-    def cancel_upload(self, given: Told) -> Told:
+    def cancel_upload(self, given: Fields) -> Fields:
         """Reports the upload."""
         request = CancelUploadRequest(upload_id=given["upload_id"])
         return {"upload": upload_of(self._lane.call(self._lane.uploads.CancelUpload, request).upload)}
 
-    def start_watch(self, given: Told) -> Told:
+    def start_watch(self, given: Fields) -> Fields:
         """Answers when the first status change has come, or the watch has ended."""
         begun: Future[None] = Future()
 
-        def watch() -> list[Told]:
+        def watch() -> list[Fields]:
             events = []
             for event in self._lane.watch(given["upload_id"], given["after_revision"]):
                 events.append({"revision": event.upload.revision, "status": status_of(event.upload.status)})
@@ -116,11 +116,11 @@ class Player:
             watching.result()
         return {}
 
-    def finish_watch(self, given: Told) -> Told:
+    def finish_watch(self, given: Fields) -> Fields:
         """Reports every status change of a watch that ended."""
         return {"events": self._watches[given["watch"]].result()}
 
-    def read(self, given: Told) -> Told:
+    def read(self, given: Fields) -> Fields:
         """Reports length and SHA-256 of what a URL reads."""
         try:
             size, sha256 = read(given["url"])
@@ -128,17 +128,17 @@ class Player:
             return {"http_status": error.status}
         return {"http_status": 200, "size_bytes": size, "sha256": sha256.hex()}
 
-    def get_asset(self, given: Told) -> Told:
+    def get_asset(self, given: Fields) -> Fields:
         """Reports the asset."""
         request = GetAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.GetAsset, request).asset)}
 
-    def refresh_asset(self, given: Told) -> Told:
+    def refresh_asset(self, given: Fields) -> Fields:
         """Reports the asset."""
         request = RefreshAssetRequest(asset_id=given["asset_id"])
         return {"asset": asset_of(self._lane.call(self._lane.assets.RefreshAsset, request).asset)}
 
-    def delete_asset(self, given: Told) -> Told:
+    def delete_asset(self, given: Fields) -> Fields:
         """Reports nothing."""
         self._lane.call(self._lane.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
         return {}
@@ -149,7 +149,7 @@ def status_of(status: "UploadStatus.ValueType") -> str:
     return UploadStatus.Name(status).removeprefix("UPLOAD_STATUS_")
 
 
-def upload_of(upload: Upload) -> Told:
+def upload_of(upload: Upload) -> Fields:
     """Returns an upload as the protocol writes it."""
     return {
         "upload_id": upload.upload_id,
@@ -160,12 +160,12 @@ def upload_of(upload: Upload) -> Told:
     }
 
 
-def token_of(token: ScopedToken) -> Told:
+def token_of(token: ScopedToken) -> Fields:
     """Returns a scoped token as the protocol writes it."""
     return {"token": token.token, "expire_unix_s": token.expire_time.seconds}
 
 
-def asset_of(asset: Asset) -> Told:
+def asset_of(asset: Asset) -> Fields:
     """Returns an asset as the protocol writes it."""
     return {
         "asset_id": asset.asset_id,
@@ -189,12 +189,12 @@ def asset_of(asset: Asset) -> Told:
     }
 
 
-def answers(player: Player) -> Iterator[Told]:
+def answers(player: Player) -> Iterator[Fields]:
     """Yields one answer for each line of stdin."""
     for line in sys.stdin:
         step = json.loads(line)
-        verb: Callable[[Told], Told] | None = getattr(player, step["do"], None)
-        answer: Told = {"id": step["id"]}
+        verb: Callable[[Fields], Fields] | None = getattr(player, step["do"], None)
+        answer: Fields = {"id": step["id"]}
         try:
             if verb is None:
                 answer["broken"] = f"this client does not know how to {step['do']}"

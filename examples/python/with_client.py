@@ -26,7 +26,7 @@ async def main(path: Path) -> None:
         # Hashes, requests, PUTs, completes; repeats what may be repeated. A `request_id` of your own goes on after
         # a crash; `cut_maker="client"`, the default, makes the cuts here.
         asset = await lane.upload(
-            path, file_path=f"examples/python/{path.name}", cut_maker="server", on_progress=tell_status
+            path, file_path=f"examples/python/{path.name}", cut_maker="server", on_progress=print_status
         )
         with tempfile.TemporaryDirectory() as folder:
             for variant in asset.variants:
@@ -37,7 +37,7 @@ async def main(path: Path) -> None:
         print(f"asset {asset.asset_id} reads until {refreshed.expire_time.ToDatetime().isoformat()}Z")
 
 
-def tell_status(progress: Progress) -> None:
+def print_status(progress: Progress) -> None:
     """Prints each new status, and the bytes sent of each variant."""
     if not progress.variant:
         print(progress.status_name)

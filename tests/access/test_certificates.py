@@ -1,4 +1,4 @@
-"""Certificates from files: what fits is read, what does not is told with the setting."""
+"""Certificates from files: what fits is read, what does not is refused naming the setting."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_what_fits_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         ("server.pem", None, "ASSETLANE_TLS_CERT_FILE: .*No such file"),
         ("server.pem", b"nonsense", "ASSETLANE_TLS_CERT_FILE: there is no certificate"),
@@ -34,7 +34,7 @@ def test_what_fits_is_read(tmp_path: Path) -> None:
         ("ca.pem", b"", "ASSETLANE_TLS_CLIENT_CA_FILE: there is no certificate"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, file: str, content: bytes | None, told: str) -> None:
+def test_what_does_not_fit_is_reported(tmp_path: Path, file: str, content: bytes | None, message: str) -> None:
     """By the name of the setting to look at."""
     authority = Authority()
     chain, key = authority.signed("one").put(tmp_path)
@@ -44,27 +44,27 @@ def test_what_does_not_fit_is_told(tmp_path: Path, file: str, content: bytes | N
         (tmp_path / file).unlink()
     else:
         (tmp_path / file).write_bytes(content)
-    with pytest.raises(NotReady, match=told):
+    with pytest.raises(NotReady, match=message):
         read_certificates(CertificateFiles(chain, key, ca))
 
 
 @pytest.mark.parametrize(
-    ("hours", "told"),
+    ("hours", "message"),
     [
         (24 * 6, "ASSETLANE_TLS_CERT_FILE: the certificate expired on"),
         (24 * -32, "ASSETLANE_TLS_CERT_FILE: the certificate is not valid before"),
         (24 * 4, None),
     ],
 )
-def test_certificates_that_nobody_would_accept_now_are_refused(tmp_path: Path, hours: int, told: str | None) -> None:
+def test_certificates_that_nobody_would_accept_now_are_refused(tmp_path: Path, hours: int, message: str | None) -> None:
     """One that has expired, and one that is of the future: a server with it would be up and serve nobody."""
     chain, key = Authority().signed("one", lifetime=timedelta(days=5)).put(tmp_path)
     now = datetime.now(UTC) + timedelta(hours=hours)
     files = CertificateFiles(chain, key)
-    if told is None:
+    if message is None:
         assert current_certificates(files, lambda: now) == read_certificates(files)
     else:
-        with pytest.raises(NotReady, match=told):
+        with pytest.raises(NotReady, match=message):
             current_certificates(files, lambda: now)
 
 

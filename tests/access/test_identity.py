@@ -59,7 +59,7 @@ class Gatekeeper:
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256", "EdDSA"])
-async def test_a_good_token_tells_its_subject(algorithm: str) -> None:
+async def test_a_good_token_names_its_subject(algorithm: str) -> None:
     """With a key from a file, and by name from a set."""
     issuer = Issuer(algorithm)
     assert await Gatekeeper(issuer.file, keys_of_file).uid(issuer.token("ann")) == "ann"
@@ -215,7 +215,7 @@ async def test_keys_are_turned_without_a_refused_token() -> None:
 
 
 async def test_a_token_of_a_foreign_key_with_a_known_name_costs_no_reading() -> None:
-    """Whoever makes tokens up learns nothing and causes nothing."""
+    """A caller with a made-up token learns nothing and causes nothing."""
     keeper = Gatekeeper(key_set(Issuer()))
     for _ in range(20):
         keeper.time += 60
@@ -237,12 +237,12 @@ async def test_what_a_refused_caller_reads_says_nothing_of_keys() -> None:
     """One sentence for all that is forged."""
     issuer = Issuer()
     keeper = Gatekeeper(issuer.file, keys_of_file, audience="assets")
-    told = set()
+    answers = set()
     for token in (unsigned(), confused(issuer.file), Issuer().token(), issuer.token(aud="mail"), "x.y.z"):
         with pytest.raises(TokenInvalid) as refused:
             await keeper.uid(token)
-        told.add((refused.value.reason, str(refused.value)))
-    assert told == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
+        answers.add((refused.value.reason, str(refused.value)))
+    assert answers == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
 
 
 JSON = st.recursive(

@@ -142,11 +142,11 @@ def bad_answers() -> Iterator[tuple[web.StreamResponse, str]]:
 
 
 @pytest.mark.parametrize("case", range(3))
-async def test_a_bad_answer_is_told(case: int) -> None:
+async def test_a_bad_answer_is_reported(case: int) -> None:
     """Also a redirect: the place to trust is the one that was named; and one that never ends is not read to the end."""
-    answer, told = list(bad_answers())[case]
+    answer, message = list(bad_answers())[case]
     async with issuing(answer) as url, aiohttp.ClientSession() as session:
-        with pytest.raises(ReadingFailed, match=told):
+        with pytest.raises(ReadingFailed, match=message):
             await url_reading(session, url)()
 
 
@@ -158,7 +158,7 @@ async def test_nobody_answers() -> None:
 
 
 async def test_a_file_is_read(tmp_path: Path) -> None:
-    """Off the loop; a missing one is told."""
+    """Off the loop; a missing one is reported."""
     path = tmp_path / "keys"
     with pytest.raises(ReadingFailed, match="No such file"):
         await file_reading(path)()
@@ -179,8 +179,8 @@ async def test_keys_that_are_skipped_are_logged_once_and_again_when_they_change(
     source.content = json.dumps({"keys": [Issuer().jwk, *odd]}).encode()
     for _ in range(3):
         await source.keyring.load()
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text.partition("refused: ")[2].partition(" is")[0] for text in told] == [
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition("refused: ")[2].partition(" is")[0] for text in warned] == [
         "key 'enc'",
         "key 'ps'",
         "key 'newer'",
@@ -188,6 +188,6 @@ async def test_keys_that_are_skipped_are_logged_once_and_again_when_they_change(
     caplog.clear()
     source.content = json.dumps({"keys": [Issuer().jwk, *odd * 20]}).encode()
     await source.keyring.load()
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(told) == 21
-    assert told[-1] == "40 more keys are skipped"
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 21
+    assert warned[-1] == "40 more keys are skipped"

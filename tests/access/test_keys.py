@@ -36,7 +36,7 @@ def test_white_space_around_a_secret_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "0 bytes"),
         (b"short\n", "5 bytes"),
@@ -46,15 +46,15 @@ def test_white_space_around_a_secret_does_not_count() -> None:
         (Issuer("ES256").key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "private key"),
     ],
 )
-def test_a_file_without_a_usable_key_is_refused(content: bytes, told: str) -> None:
+def test_a_file_without_a_usable_key_is_refused(content: bytes, message: str) -> None:
     """With a reason, and without the content."""
-    with pytest.raises(KeysUnusable, match=told) as refused:
+    with pytest.raises(KeysUnusable, match=message) as refused:
         keys_of_file(content)
     assert "short" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"alg": "RS256"}, "another algorithm"),
         ({"use": "enc"}, "not for signatures"),
@@ -66,12 +66,12 @@ def test_a_file_without_a_usable_key_is_refused(content: bytes, told: str) -> No
         ({"kid": 7}, "no text"),
     ],
 )
-def test_a_key_of_a_set_that_cannot_verify_is_told_and_left_out(changes: dict[str, Any], told: str) -> None:
+def test_a_key_of_a_set_that_cannot_verify_is_reported_and_left_out(changes: dict[str, Any], message: str) -> None:
     """The others of the set count all the same."""
     odd = {**Issuer("ES256", "odd").jwk, **changes}
     keys = keys_of_jwks(json.dumps({"keys": [odd, Issuer("EdDSA").jwk]}).encode(), allows_secrets=True)
     assert [key.algorithm for key in keys.keys] == ["EdDSA"]
-    assert told in keys.unusable[0]
+    assert message in keys.unusable[0]
     with pytest.raises(KeysUnusable, match="no usable key"):
         keys_of_jwks(json.dumps({"keys": [odd]}).encode(), allows_secrets=True)
 

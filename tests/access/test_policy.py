@@ -26,7 +26,7 @@ def reads(*patterns: str) -> str:
     return f"read = {list(patterns)!r}\nwrite = []\n"
 
 
-def test_by_default_a_user_has_his_own_partition_and_the_public_one() -> None:
+def test_by_default_a_user_has_their_own_partition_and_the_public_one() -> None:
     """To read and to write, and nothing else."""
     ann = caller("ann")
     for partition in ("user/ann", "public"):
@@ -80,13 +80,13 @@ def test_a_pattern_matches_part_by_part(pattern: str, partition: str, matches: b
      "a/***", "a/**/b", "**/a", "a/{claim:}", "a/{user}", "a/{uid}{uid}", "a/}", "a\\b", "a/e\u0301"],
 )  # fmt: skip
 def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
-    """With the pattern in the sentence; the start of a server is the time to tell."""
+    """With the pattern in the sentence; the start of a server is the time to report it."""
     with pytest.raises(NotReady, match="pattern"):
         pattern_of(pattern)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("read = ", "not TOML"),
         ("read = []", "no list `write`"),
@@ -95,9 +95,9 @@ def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
         ("read = []\nwrite = [1]", "`write`"),
     ],
 )
-def test_a_policy_that_is_none_is_refused(text: str, told: str) -> None:
+def test_a_policy_that_is_none_is_refused(text: str, message: str) -> None:
     """Naming what is wrong: a list that is left out by mistake must not lock everybody out, or in."""
-    with pytest.raises(NotReady, match=told):
+    with pytest.raises(NotReady, match=message):
         policy_of(text)
 
 
@@ -131,7 +131,7 @@ def test_what_a_token_says_never_widens_a_match(uid: str, claim: object, place: 
 
 @given(uid=NASTY.filter(bool), more=NASTY.filter(bool))
 def test_a_user_never_reaches_the_partition_of_another(uid: str, more: str) -> None:
-    """Not with any name that he may have chosen for himself, also not with the beginning or the end of another's."""
+    """Not with any name that they may have chosen, also not with the beginning or the end of another's."""
     for other in {more, uid + more, more + uid} - {uid}:
         assert not caller(uid).may_read(f"user/{other}")
         assert not caller(uid).may_write(f"user/{other}")

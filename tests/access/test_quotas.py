@@ -20,7 +20,7 @@ from assetlane_server.access.quotas import (
     shortage,
 )
 from assetlane_server.model.errors import CallRateExceeded, TooManyBytes, TooManyUploads
-from assetlane_server.model.quotas import Account, Balance, Ration
+from assetlane_server.model.quotas import Account, Balance, QuotaLimit
 
 SIZE = 5_020_000  # of the sample
 
@@ -28,12 +28,12 @@ SIZE = 5_020_000  # of the sample
 def test_an_upload_counts_for_its_owner_and_where_its_asset_goes() -> None:
     """For each where there is a limit."""
     upload = requested(asset_partition="public")
-    some, other = Ration(1), Ration(2)
+    some, other = QuotaLimit(1), QuotaLimit(2)
     assert Quotas(some, other).of(upload) == (("uid:7f3a", some), ("partition:public", other))
     assert Quotas(None, other).of(upload) == (("partition:public", other),)
     assert Quotas().is_empty
     assert ration_of(None, None) is None
-    assert ration_of(None, 7) == Ration(10_000, 7)
+    assert ration_of(None, 7) == QuotaLimit(10_000, 7)
 
 
 def test_a_repeat_claims_the_same_and_another_request_does_not() -> None:
@@ -54,9 +54,9 @@ def test_a_repeat_claims_the_same_and_another_request_does_not() -> None:
 def test_what_is_larger_than_the_quota_is_refused_for_good() -> None:
     """A repeat would not help, so nobody is asked to wait."""
     claim = claim_of(requested(), NOW)
-    assert never_fits("uid:7f3a", claim, Ration(1, SIZE)) is None
-    assert never_fits("uid:7f3a", claim, Ration(1)) is None
-    refusal = never_fits("uid:7f3a", claim, Ration(1, SIZE - 1))
+    assert never_fits("uid:7f3a", claim, QuotaLimit(1, SIZE)) is None
+    assert never_fits("uid:7f3a", claim, QuotaLimit(1)) is None
+    refusal = never_fits("uid:7f3a", claim, QuotaLimit(1, SIZE - 1))
     assert isinstance(refusal, TooManyBytes)
     assert refusal.retry_after is None
 
@@ -64,10 +64,10 @@ def test_what_is_larger_than_the_quota_is_refused_for_good() -> None:
 def test_the_refusal_names_the_limit_that_was_met() -> None:
     """Of both, the one that is full."""
     claim = claim_of(requested(), NOW)
-    full = shortage(Balance("uid:7f3a", 3, 3, NOW), claim, Ration(3, SIZE))
+    full = shortage(Balance("uid:7f3a", 3, 3, NOW), claim, QuotaLimit(3, SIZE))
     assert isinstance(full, TooManyUploads)
     assert "at most 3 uploads" in str(full)
-    heavy = shortage(Balance("uid:7f3a", 2, 3, NOW), claim, Ration(3, SIZE))
+    heavy = shortage(Balance("uid:7f3a", 2, 3, NOW), claim, QuotaLimit(3, SIZE))
     assert isinstance(heavy, TooManyBytes)
     assert "5,020,000 bytes together, 3 are promised" in str(heavy)
     assert heavy.retry_after is not None
@@ -89,7 +89,7 @@ def test_a_claim_is_forfeited_when_its_upload_has_ended_or_was_never_stored() ->
 
 @given(st.floats(0.01, 1000), st.lists(st.floats(0, 3), max_size=60))
 def test_a_caller_gets_what_a_bucket_of_one_second_gives(rate: float, pauses_s: list[float]) -> None:
-    """Never more than the burst and the rate allow, in any stretch; whoever waits as told is let in."""
+    """Never more than the burst and the rate allow, in any stretch; a caller that waits as asked is let in."""
     now = [100.0]
     bucket = CallRate(rate, lambda: now[0])
     burst = max(rate, 1.0)
@@ -108,7 +108,7 @@ def test_a_caller_gets_what_a_bucket_of_one_second_gives(rate: float, pauses_s: 
 
 
 def test_one_callers_calls_do_not_count_for_another_and_full_buckets_are_forgotten() -> None:
-    """Whoever has paused takes no memory."""
+    """A caller that has paused takes no memory."""
     now = [0.0]
     bucket = CallRate(2, lambda: now[0])
     outcomes: Counter[str] = Counter()

@@ -74,7 +74,7 @@ def upload_of(uid: str, partition: str) -> Upload:
     return replace(requested(), uid=uid, partition=partition, asset_partition=partition)
 
 
-class Door:
+class AuthBench:
     """An authenticator with policy, rings and clock in hand."""
 
     def __init__(self, policy: str = POLICY) -> None:
@@ -133,36 +133,38 @@ class Door:
 
 async def test_a_service_caller_is_known_by_subject_claim_or_certificate() -> None:
     """All that the policy names have to fit; a certificate alone stands for a caller without a token."""
-    door = Door()
-    assert (await door.clinic()).name == "clinic"
-    lab = await door.access(door.issuer.token("x", azp="lab", tier=["silver", "gold"]))
+    auth = AuthBench()
+    assert (await auth.clinic()).name == "clinic"
+    lab = await auth.access(auth.issuer.token("x", azp="lab", tier=["silver", "gold"]))
     assert isinstance(lab, ServiceAccess)
     assert lab.name == "lab"
-    assert isinstance(await door.access(door.issuer.token("x", azp="lab")), UserAccess)
-    scanner = await door.tokens.access_of(None, ["localhost", "scanner.example"])
+    assert isinstance(await auth.access(auth.issuer.token("x", azp="lab")), UserAccess)
+    scanner = await auth.tokens.access_of(None, ["localhost", "scanner.example"])
     assert isinstance(scanner, ServiceAccess)
     assert (scanner.name, scanner.expire_time, scanner.uid, scanner.actor) == ("scanner", None, None, "scanner")
     # The token that it passes on is somebody else's.
-    assert isinstance(await door.access(door.issuer.token("ann"), "scanner.example"), UserAccess)
+    assert isinstance(await auth.access(auth.issuer.token("ann"), "scanner.example"), UserAccess)
     with pytest.raises(TokenMissing):
-        await door.tokens.access_of(None, ["other.example"])
+        await auth.tokens.access_of(None, ["other.example"])
     with pytest.raises(TokenMissing):
-        await door.tokens.access_of(None)
+        await auth.tokens.access_of(None)
 
 
 async def test_a_service_that_names_subject_and_certificate_needs_both() -> None:
     """A stolen token is worth nothing over another connection, also after it was seen over the right one."""
-    door = Door(POLICY.replace('subject = "clinic-backend"', 'subject = "clinic-backend"\ncertificate = "c.example"'))
-    token = door.issuer.token("clinic-backend")
-    assert isinstance(await door.access(token, "c.example"), ServiceAccess)
-    assert isinstance(await door.access(token), UserAccess)
-    assert isinstance(await door.access(token, "d.example"), UserAccess)
-    assert isinstance(await door.access(token, "c.example"), ServiceAccess)
+    auth = AuthBench(
+        POLICY.replace('subject = "clinic-backend"', 'subject = "clinic-backend"\ncertificate = "c.example"')
+    )
+    token = auth.issuer.token("clinic-backend")
+    assert isinstance(await auth.access(token, "c.example"), ServiceAccess)
+    assert isinstance(await auth.access(token), UserAccess)
+    assert isinstance(await auth.access(token, "d.example"), UserAccess)
+    assert isinstance(await auth.access(token, "c.example"), ServiceAccess)
 
 
 async def test_a_service_caller_acts_for_its_users_in_its_partitions() -> None:
     """`{uid}` is any of its users until one is named, then that one alone."""
-    clinic = await Door().clinic()
+    clinic = await AuthBench().clinic()
     assert [clinic.acting_for(uid) is not None for uid in ("ann", "patient-7", "patient-", "anna", "bob", "", "*")] == [
         True, True, True, False, False, False, False,
     ]  # fmt: skip
@@ -206,11 +208,11 @@ def test_a_policy_that_is_wrong_is_refused_with_the_fault(old: str, new: str, fa
 
 async def test_a_token_for_partitions_opens_those_alone() -> None:
     """For its user, within its maker's rights, and it makes no other."""
-    door = Door()
+    auth = AuthBench()
     scope = PartitionScope(("user/{uid}", "clinic/reports/**"), ("clinic/inbox",))
-    issued = door.scoped.for_partitions("patient-7", scope, timedelta(minutes=5), await door.clinic())
-    assert timedelta(minutes=4) < issued.expire_time - door.now() <= timedelta(minutes=5)
-    device = await door.access(issued.token)
+    issued = auth.scoped.for_partitions("patient-7", scope, timedelta(minutes=5), await auth.clinic())
+    assert timedelta(minutes=4) < issued.expire_time - auth.now() <= timedelta(minutes=5)
+    device = await auth.access(issued.token)
     assert isinstance(device, TokenAccess)
     assert (device.uid, device.actor, device.caller, device.kind) == (
         "patient-7", "token:clinic", "uid:patient-7", CallerKind.TOKEN,
@@ -222,36 +224,36 @@ async def test_a_token_for_partitions_opens_those_alone() -> None:
     with pytest.raises(RpcNotAllowed):
         device.check("CreateToken")
     with pytest.raises(RpcNotAllowed):
-        door.scoped.for_partitions("patient-7", scope, None, device)
-    door.ahead = timedelta(minutes=6)
+        auth.scoped.for_partitions("patient-7", scope, None, device)
+    auth.ahead = timedelta(minutes=6)
     with pytest.raises(TokenExpired):
-        await door.access(issued.token)
+        await auth.access(issued.token)
 
 
 @pytest.mark.parametrize("ahead", [timedelta(minutes=-20), timedelta(minutes=20)])
 async def test_a_token_of_a_server_whose_clock_is_off_ends_when_it_says(ahead: timedelta) -> None:
     """Nobody looks at when it was made: each server compares the token's end with its own clock."""
-    door = Door()
-    clinic = await door.clinic()
-    door.ahead = ahead
-    issued = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), HOUR, clinic)
-    door.ahead = timedelta(0)
-    assert (await door.access(issued.token)).uid == "ann"
-    door.ahead = HOUR + ahead - timedelta(seconds=5)
-    assert (await door.access(issued.token)).uid == "ann"
-    door.ahead = HOUR + ahead + timedelta(seconds=5)
+    auth = AuthBench()
+    clinic = await auth.clinic()
+    auth.ahead = ahead
+    issued = auth.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), HOUR, clinic)
+    auth.ahead = timedelta(0)
+    assert (await auth.access(issued.token)).uid == "ann"
+    auth.ahead = HOUR + ahead - timedelta(seconds=5)
+    assert (await auth.access(issued.token)).uid == "ann"
+    auth.ahead = HOUR + ahead + timedelta(seconds=5)
     with pytest.raises(TokenExpired):
-        await door.access(issued.token)
+        await auth.access(issued.token)
 
 
 async def test_a_token_for_an_upload_opens_that_alone() -> None:
     """Until its deadline, whatever lifetime is asked for."""
-    door = Door()
-    clinic = await door.clinic()
-    upload = replace(upload_of("ann", "user/ann"), expire_time=door.now() + HOUR)
-    issued = door.scoped.for_upload(upload, timedelta(hours=20), clinic)
+    auth = AuthBench()
+    clinic = await auth.clinic()
+    upload = replace(upload_of("ann", "user/ann"), expire_time=auth.now() + HOUR)
+    issued = auth.scoped.for_upload(upload, timedelta(hours=20), clinic)
     assert abs(issued.expire_time - upload.expire_time) < timedelta(seconds=1)
-    device = await door.access(issued.token)
+    device = await auth.access(issued.token)
     assert device.may_handle(upload)
     assert not device.may_handle(replace(upload, upload_id="0" * 26))
     assert not device.may_read("user/ann")
@@ -283,82 +285,82 @@ async def test_a_token_for_an_upload_opens_that_alone() -> None:
 )
 async def test_a_scope_beyond_the_makers_is_refused(scope: PartitionScope, error: type[Exception]) -> None:
     """When it is asked for, naming the pattern."""
-    door = Door()
+    auth = AuthBench()
     with pytest.raises(error):
-        door.scoped.for_partitions("patient-7", scope, None, await door.clinic())
+        auth.scoped.for_partitions("patient-7", scope, None, await auth.clinic())
 
 
 async def test_lifetimes_out_of_range_a_foreign_user_and_a_missing_ring_are_refused() -> None:
     """Each with its own reason."""
-    door = Door()
-    clinic, scope = await door.clinic(), PartitionScope(("user/{uid}",), ())
+    auth = AuthBench()
+    clinic, scope = await auth.clinic(), PartitionScope(("user/{uid}",), ())
     for lifetime in (timedelta(0), timedelta(seconds=1), timedelta(seconds=-5), timedelta(days=8)):
         with pytest.raises(InvalidRequest, match="lifetime"):
-            door.scoped.check(lifetime, clinic, field="lifetime")
+            auth.scoped.check(lifetime, clinic, field="lifetime")
         with pytest.raises(InvalidRequest, match="lifetime"):
-            door.scoped.for_partitions("ann", scope, lifetime, clinic)
+            auth.scoped.for_partitions("ann", scope, lifetime, clinic)
     with pytest.raises(UidMismatch):
-        door.scoped.for_partitions("bob", scope, None, clinic)
-    del door.rings["clinic"]
-    await door.watched.look()
+        auth.scoped.for_partitions("bob", scope, None, clinic)
+    del auth.rings["clinic"]
+    await auth.watched.look()
     with pytest.raises(NoSigningKey, match="keys add clinic"):
-        door.scoped.check(None, clinic, field="lifetime")
+        auth.scoped.check(None, clinic, field="lifetime")
 
 
 async def test_each_use_is_checked_against_what_the_maker_may_do_now() -> None:
     """Also of a token that was verified before: rights, users and the maker itself can go."""
-    door = Door()
+    auth = AuthBench()
     scope = PartitionScope(("clinic/x",), ("clinic/inbox",))
-    device = await door.access(door.scoped.for_partitions("ann", scope, None, await door.clinic()).token)
+    device = await auth.access(auth.scoped.for_partitions("ann", scope, None, await auth.clinic()).token)
     assert device.may_read("clinic/x")
-    await door.change_policy('"clinic/**"', '"clinic/y"')
+    await auth.change_policy('"clinic/**"', '"clinic/y"')
     assert not device.may_read("clinic/x")
     assert device.may_write("clinic/inbox")
-    await door.change_policy('"patient-*", "ann"', '"patient-*"')
+    await auth.change_policy('"patient-*", "ann"', '"patient-*"')
     with pytest.raises(TokenRevoked):
         device.check("GetUpload")
 
 
 async def test_a_dropped_ring_revokes_its_callers_tokens_and_nobody_elses() -> None:
     """Those that were verified before as well, and watches that are open."""
-    door = Door(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
-    door.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
+    auth = AuthBench(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
+    auth.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
     scope = PartitionScope(("user/{uid}",), ())
-    mine = door.scoped.for_partitions("ann", scope, None, await door.clinic()).token
-    other = await door.access(door.issuer.token("o"))
-    theirs = door.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
-    device = await door.access(mine)
-    await door.access(theirs)
-    await door.drop_ring("clinic")
-    await door.watched.look()
+    mine = auth.scoped.for_partitions("ann", scope, None, await auth.clinic()).token
+    other = await auth.access(auth.issuer.token("o"))
+    theirs = auth.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
+    device = await auth.access(mine)
+    await auth.access(theirs)
+    await auth.drop_ring("clinic")
+    await auth.watched.look()
     with pytest.raises(TokenInvalid):
-        await door.access(mine)
+        await auth.access(mine)
     with pytest.raises(TokenRevoked):
         device.check("GetUpload")
-    assert (await door.access(theirs)).may_read("x")
+    assert (await auth.access(theirs)).may_read("x")
 
 
 async def test_keys_are_rotated_without_a_refused_token() -> None:
     """A new key verifies before it signs, a retired one verifies what it has signed."""
-    door = Door()
-    clinic, scope = await door.clinic(), PartitionScope(("user/{uid}",), ())
-    old = door.scoped.for_partitions("ann", scope, None, clinic).token
-    door.rings["clinic"] = door.rings["clinic"].with_key("k2", b"u" * 32, door.now())
-    await door.watched.look()
-    still_old = door.scoped.for_partitions("ann", scope, None, clinic).token
-    door.ahead = timedelta(seconds=31)
-    new = door.scoped.for_partitions("ann", scope, None, clinic).token
+    auth = AuthBench()
+    clinic, scope = await auth.clinic(), PartitionScope(("user/{uid}",), ())
+    old = auth.scoped.for_partitions("ann", scope, None, clinic).token
+    auth.rings["clinic"] = auth.rings["clinic"].with_key("k2", b"u" * 32, auth.now())
+    await auth.watched.look()
+    still_old = auth.scoped.for_partitions("ann", scope, None, clinic).token
+    auth.ahead = timedelta(seconds=31)
+    new = auth.scoped.for_partitions("ann", scope, None, clinic).token
     kids = [jwt.get_unverified_header(token)["kid"] for token in (old, still_old, new)]
     assert kids == ["clinic/k1", "clinic/k1", "clinic/k2"]
-    door.rings["clinic"] = door.rings["clinic"].retired("k1", door.now())
-    await door.watched.look()
+    auth.rings["clinic"] = auth.rings["clinic"].retired("k1", auth.now())
+    await auth.watched.look()
     for token in (old, still_old, new):
-        assert (await door.access(token)).uid == "ann"
-    door.rings["clinic"] = door.rings["clinic"].dropped("k1")
-    await door.watched.look()
+        assert (await auth.access(token)).uid == "ann"
+    auth.rings["clinic"] = auth.rings["clinic"].dropped("k1")
+    await auth.watched.look()
     with pytest.raises(TokenInvalid):
-        await door.access(old)
-    assert (await door.access(new)).uid == "ann"
+        await auth.access(old)
+    assert (await auth.access(new)).uid == "ann"
 
 
 def forged(secret: bytes | None = b"s" * 32, *, kid: str = "clinic/k1", algorithm: str = "HS256", **claims: Any) -> str:
@@ -397,22 +399,22 @@ def forged(secret: bytes | None = b"s" * 32, *, kid: str = "clinic/k1", algorith
 )
 async def test_a_forged_token_is_refused(token: str) -> None:
     """Whatever of it is right."""
-    door = Door()
-    await door.clinic()
+    auth = AuthBench()
+    await auth.clinic()
     with pytest.raises((TokenInvalid, TokenRevoked)):
-        await door.access(token)
+        await auth.access(token)
 
 
 async def test_a_key_of_one_kind_verifies_no_token_of_the_other() -> None:
     """Neither do the issuer's keys make scoped tokens, nor the rings' keys a user."""
-    door = Door()
-    await door.clinic()
+    auth = AuthBench()
+    await auth.clinic()
     with pytest.raises(TokenInvalid):
-        await door.access(jwt.encode({"sub": "ann", "exp": time.time() + 60}, b"s" * 32, "HS256", {"kid": "clinic/k1"}))
+        await auth.access(jwt.encode({"sub": "ann", "exp": time.time() + 60}, b"s" * 32, "HS256", {"kid": "clinic/k1"}))
     header = {"typ": TOKEN_TYPE, "kid": "clinic/k1"}
     claims = {"sub": "ann", "act": {"sub": "clinic"}, "exp": int(time.time()) + 60, "read": ["user/ann"]}
     with pytest.raises(TokenInvalid):
-        await door.access(jwt.encode(claims, door.issuer.key, door.issuer.algorithm, header))
+        await auth.access(jwt.encode(claims, auth.issuer.key, auth.issuer.algorithm, header))
 
 
 @given(st.data())
@@ -420,16 +422,16 @@ def test_every_changed_character_makes_a_token_worthless(data: st.DataObject) ->
     """Wherever it is, unless it decodes to the same bytes."""
 
     async def work() -> None:
-        door = Door()
+        auth = AuthBench()
         scope = PartitionScope(("user/{uid}",), ())
-        token = door.scoped.for_partitions("ann", scope, None, await door.clinic()).token
+        token = auth.scoped.for_partitions("ann", scope, None, await auth.clinic()).token
         at = data.draw(st.integers(0, len(token) - 1))
         letter = data.draw(st.sampled_from("ABCxyz019-_."))
         changed = token[:at] + letter + token[at + 1 :]
         if _decoded(changed) == _decoded(token):
             return
         with pytest.raises((TokenInvalid, TokenExpired)):
-            await door.access(changed)
+            await auth.access(changed)
 
     asyncio.run(work())
 
@@ -442,17 +444,17 @@ def _decoded(token: str) -> list[bytes]:
 
 async def test_to_verify_a_token_reads_no_rings() -> None:
     """Only a key that no ring has is looked for, at most once a second."""
-    door = Door()
-    clinic = await door.clinic()
-    token = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, clinic).token
-    reads = door.reads
+    auth = AuthBench()
+    clinic = await auth.clinic()
+    token = auth.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, clinic).token
+    reads = auth.reads
     for _ in range(100):
-        await door.access(token)
-    assert door.reads == reads
+        await auth.access(token)
+    assert auth.reads == reads
     for number in range(100):
         with pytest.raises(TokenInvalid):
-            await door.access(forged(kid=f"clinic/made-up-{number}"))
-    assert door.reads <= reads + 2
+            await auth.access(forged(kid=f"clinic/made-up-{number}"))
+    assert auth.reads <= reads + 2
 
 
 _NAMES = st.sampled_from(["a", "b", "*"])
@@ -485,25 +487,25 @@ def test_a_users_name_is_no_pattern() -> None:
     assert not pattern.matches("user/ann", UserAccess("x", {}, None, lambda: Policy((), ())))
 
 
-async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_policy_that_becomes_wrong_changes_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The one before stays."""
-    door = Door()
-    clinic = await door.clinic()
-    good, door.text = door.text, "read = ["
+    auth = AuthBench()
+    clinic = await auth.clinic()
+    good, auth.text = auth.text, "read = ["
     for _ in range(3):
-        await door.policy.look()
+        await auth.policy.look()
     assert clinic.may_read("clinic/x")
     assert caplog.text.count("the new policy has a mistake") == 1
-    door.text = good.replace('"clinic/**"', '"clinic/y"')
-    await door.policy.look()
+    auth.text = good.replace('"clinic/**"', '"clinic/y"')
+    await auth.policy.look()
     assert not clinic.may_read("clinic/x")
 
 
 async def test_a_service_that_the_policy_means_another_caller_by_is_gone() -> None:
     """Also for a watch that its former caller holds open."""
-    door = Door()
-    clinic = await door.clinic()
-    await door.change_policy('subject = "clinic-backend"', 'subject = "another-backend"')
+    auth = AuthBench()
+    clinic = await auth.clinic()
+    await auth.change_policy('subject = "clinic-backend"', 'subject = "another-backend"')
     for ask in (
         lambda: clinic.check("GetUpload"),
         lambda: clinic.may_read("clinic/x"),
@@ -511,43 +513,43 @@ async def test_a_service_that_the_policy_means_another_caller_by_is_gone() -> No
     ):
         with pytest.raises(TokenRevoked):
             ask()
-    assert isinstance(await door.access(door.issuer.token("clinic-backend")), UserAccess)
+    assert isinstance(await auth.access(auth.issuer.token("clinic-backend")), UserAccess)
 
 
 async def test_a_ring_that_becomes_damaged_keeps_its_keys_and_hinders_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Told once. Another ring that is dropped meanwhile is gone, and so is the damaged one when it is dropped."""
-    door = Door(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
-    door.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
-    mine = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await door.clinic()).token
-    other = await door.access(door.issuer.token("o"))
-    theirs = door.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
-    door.rings["clinic"] = Ring("clinic", fault="ring clinic: this is not a ring of keys")
-    await door.drop_ring("other")
+    """Logged once. Another ring that is dropped meanwhile is gone, and so is the damaged one when it is dropped."""
+    auth = AuthBench(POLICY + '\n[[service]]\nname = "other"\nsubject = "o"\nusers = ["*"]\nread = ["x"]\nwrite = []\n')
+    auth.rings["other"] = Ring("other").with_key("k1", b"t" * 32, datetime(2020, 1, 1, tzinfo=UTC))
+    mine = auth.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await auth.clinic()).token
+    other = await auth.access(auth.issuer.token("o"))
+    theirs = auth.scoped.for_partitions("ann", PartitionScope(("x",), ()), None, other).token
+    auth.rings["clinic"] = Ring("clinic", fault="ring clinic: this is not a ring of keys")
+    await auth.drop_ring("other")
     for _ in range(3):
-        await door.watched.look()
-    assert (await door.access(mine)).uid == "ann"
+        await auth.watched.look()
+    assert (await auth.access(mine)).uid == "ann"
     with pytest.raises(TokenInvalid):
-        await door.access(theirs)
+        await auth.access(theirs)
     assert caplog.text.count("this is not a ring of keys") == 1
-    await door.drop_ring("clinic")
-    await door.watched.look()
+    await auth.drop_ring("clinic")
+    await auth.watched.look()
     with pytest.raises(TokenInvalid):
-        await door.access(mine)
+        await auth.access(mine)
 
 
 async def test_without_keys_of_an_issuer_certificates_and_scoped_tokens_remain() -> None:
     """A token of somebody else's making is refused, whatever it says."""
-    door = Door()
-    token = door.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await door.clinic()).token
+    auth = AuthBench()
+    token = auth.scoped.for_partitions("ann", PartitionScope(("user/{uid}",), ()), None, await auth.clinic()).token
     tokens = TokenAuthenticator(
-        None, door.policy, scoped=door.scoped, issuer=None, audience=None, leeway=timedelta(0), now=door.now
+        None, auth.policy, scoped=auth.scoped, issuer=None, audience=None, leeway=timedelta(0), now=auth.now
     )
     scanner = await tokens.access_of(None, ["scanner.example"])
     assert isinstance(scanner, ServiceAccess)
     assert (await tokens.access_of(f"Bearer {token}")).uid == "ann"
-    for refused in (door.issuer.token("ann"), door.issuer.token("clinic-backend")):
+    for refused in (auth.issuer.token("ann"), auth.issuer.token("clinic-backend")):
         with pytest.raises(TokenInvalid):
             await tokens.access_of(f"Bearer {refused}", ["scanner.example"])
     with pytest.raises(TokenMissing):

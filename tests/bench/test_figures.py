@@ -11,7 +11,7 @@ PEER = Peer("floor", 2.0)
 
 
 @pytest.mark.parametrize(
-    ("goal", "is_met", "told"),
+    ("goal", "is_met", "text"),
     [
         (Goal(Bound.AT_MOST, 5), True, "≤ 5 ms"),
         (Goal(Bound.AT_MOST, 4.9), False, "≤ 4.9 ms"),
@@ -21,7 +21,7 @@ PEER = Peer("floor", 2.0)
         (Goal(Bound.AT_MOST, 2, Measure.EXCESS), False, "≤ 2 ms above"),
     ],
 )
-def test_a_goal_is_about_the_figure_or_how_it_compares(goal: Goal, is_met: bool, told: str) -> None:
+def test_a_goal_is_about_the_figure_or_how_it_compares(goal: Goal, is_met: bool, text: str) -> None:
     """With 5 ms, where the floor takes 2."""
     figure = Figure("latency", 5.0, "ms", PEER, goal)
     assert figure.is_met is is_met
@@ -31,7 +31,7 @@ def test_a_goal_is_about_the_figure_or_how_it_compares(goal: Goal, is_met: bool,
         "unit": "ms",
         "peer": {"name": "floor", "value": 2.0},
         "ratio": 2.5,
-        "goal": told,
+        "goal": text,
         "met": is_met,
     }
 

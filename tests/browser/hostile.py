@@ -40,7 +40,7 @@ def compressed_drawing(beacon: str) -> bytes:
 
 
 def program(beacon: str) -> bytes:
-    """JavaScript, with a page in it for whoever sniffs."""
+    """JavaScript, with a page in it for browsers that sniff."""
     return f"/*<script>{_script(beacon)}</script>*/{_script(beacon)}".encode()
 
 
@@ -59,7 +59,7 @@ def message(beacon: str) -> bytes:
 
 
 def document(beacon: str) -> bytes:
-    """A PDF whose script calls out as soon as it is opened; behind its end a page for whoever sniffs."""
+    """A PDF whose script calls out as soon as it is opened; behind its end a page for browsers that sniff."""
     script = f"app.alert('ran');app.launchURL('{beacon}',true);this.submitForm('{beacon}')"
     objects = [
         "<</Type/Catalog/Pages 2 0 R/OpenAction 4 0 R>>",

@@ -18,7 +18,7 @@ from tests.browser.hostile import TABLE, WILDCARDS, Body
 from tests.chromium import chromium_path
 from tests.conftest import Figures
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.objects.servers import http_server
 from tests.servers import prepare_bucket, served, settings_for
 
@@ -191,7 +191,7 @@ async def test_no_script_runs_from_a_stored_object(
         for wildcard in WILDCARDS:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stubs.uploads.RequestUpload(request_for(content_type=wildcard))
-            assert "wildcard" in Told(refused.value).fields["variants[0].content_type"]
+            assert "wildcard" in RpcFailure(refused.value).fields["variants[0].content_type"]
         turns = asyncio.Semaphore(PAGES_AT_ONCE)
 
         async def examine(number: int, row: Row) -> None:

@@ -12,7 +12,7 @@ RATE = 10  # frames a second
 
 
 def frames(count: int, size: tuple[int, int] = (320, 180)) -> list[Image.Image]:
-    """Returns frames that each tell their number by how red they are, 8 more each time, and up by blue."""
+    """Returns frames that each show their number by how red they are, 8 more each time, and up by blue."""
     images = []
     for number in range(count):
         image = Image.new("RGB", size, (min(255, 8 * number), 60, 60))

@@ -1,10 +1,11 @@
-"""An Assetlane server in memory, over real gRPC: the contract as the client needs it to be tested."""
+"""Assetlane's own server on the ledger and the store in memory, over real gRPC, with faults to answer calls with."""
 
 import asyncio
+import itertools
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn, Self
 
@@ -13,29 +14,44 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from tests.client.object_store import SIGNATURE, ObjectStore
+from tests.client.object_store import ObjectStore, StoreBehindHttp
+from tests.memory.ledger import MemoryLedger
+from tests.memory.site import NoCutter
+from tests.records.hubs import running
 
-from assetlane.v1 import (
-    asset_service_pb2,
-    asset_service_pb2_grpc,
-    upload_service_pb2,
-    upload_service_pb2_grpc,
-)
-from assetlane.v1.asset_pb2 import Asset, AssetVariant
-from assetlane.v1.upload_pb2 import Failure, PresignedRequest, StatusChange, Upload, UploadStatus, WriteTarget
+from assetlane.v1.asset_pb2 import Asset
+from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
+from assetlane.v1.upload_pb2 import Upload
+from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
+from assetlane_server.access.identity import Anonymous
+from assetlane_server.composition.use_cases import use_cases
+from assetlane_server.images.workers import can_cut
+from assetlane_server.model import upload as model
+from assetlane_server.model.admission import Terms
+from assetlane_server.model.tokens import TokenSigner
+from assetlane_server.objects.s3.store import put_headers
+from assetlane_server.ports.change_hub import ChangeHub
+from assetlane_server.rpc.asset_servicer import AssetServicer
+from assetlane_server.rpc.interceptor import RefusalInterceptor
+from assetlane_server.rpc.limits import Limits
+from assetlane_server.rpc.messages import asset_message, upload_message
+from assetlane_server.rpc.upload_servicer import UploadServicer
+from assetlane_server.telemetry.instruments import Instruments
+from assetlane_server.telemetry.metrics import Metrics
+from assetlane_server.uploads.access import UNRESTRICTED
+from assetlane_server.uploads.asset_watches import AssetWatches
+from assetlane_server.uploads.scoped_tokens import AccessTokens
+from assetlane_server.uploads.server_cuts import ServerCuts
+from assetlane_server.uploads.status_changes import StatusChanges
+from assetlane_server.uploads.upload_watches import UploadWatches
 
-S = UploadStatus
-FINAL = {
-    S.UPLOAD_STATUS_COMPLETED,
-    S.UPLOAD_STATUS_FAILED,
-    S.UPLOAD_STATUS_CANCELLED,
-    S.UPLOAD_STATUS_EXPIRED,
-}
+HEARTBEAT = timedelta(seconds=30)
+PROGRESS_INTERVAL = timedelta(0)  # each report is sent
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A status to answer the next call with; `after` is how many watch events to send first.
+    """A status to answer the next call with; `after` is how many events of a watch to send first.
 
     With `is_bare` it has no details, as what gRPC itself refuses.
     """
@@ -64,314 +80,242 @@ class Fault:
         raise AssertionError("abort raises")
 
 
-@dataclass
-class LaneServer(upload_service_pb2_grpc.UploadServiceServicer, asset_service_pb2_grpc.AssetServiceServicer):
-    """Uploads and assets in dictionaries; `faults` holds what to answer the next calls of a method with."""
+class LaneServer:
+    """The server's use cases and servicers, nothing of them replaced, and what a test sees and does around them.
 
-    store: ObjectStore
-    target: str = ""
-    uploads: dict[str, Upload] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
-    assets: dict[str, Asset] = field(default_factory=dict)
-    faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
-    calls: list[tuple[str, Message]] = field(default_factory=list)
-    metadata: list[dict[str, Any]] = field(default_factory=list)
-    progress: dict[str, upload_service_pb2.ProgressEvent] = field(default_factory=dict)
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-    open_watches: int = 0
-    watch_opened: asyncio.Event = field(default_factory=asyncio.Event)
-    watch_closed: asyncio.Event = field(default_factory=asyncio.Event)
-    gate: asyncio.Event | None = None
-    fails_uploads: bool = False
-    page_size: int = 2
-    deleted: set[str] = field(default_factory=set)  # what the server remembers to have deleted
-    asset_streams: deque[Sequence[asset_service_pb2.WatchAssetsResponse | Fault]] = field(default_factory=deque)
+    `faults` holds what to answer the next calls of a method with, and `asset_streams` what the next watches of a
+    partition send in the place of what is in the ledger. While `gate` is closed no RequestUpload returns.
+    """
+
+    def __init__(self, store: ObjectStore, hub: ChangeHub, ledger: MemoryLedger) -> None:
+        self.store = store
+        self.target = ""
+        self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.asset_streams: deque[Sequence[Message | Fault]] = deque()
+        self.calls: list[tuple[str, Message]] = []
+        self.metadata: list[dict[str, Any]] = []
+        self.changed = asyncio.Condition()
+        self.gate: asyncio.Event | None = None
+        self.open_watches = 0
+        self.watch_opened = asyncio.Event()
+        self.watch_closed = asyncio.Event()
+        self.page_size = 2
+        self.ledger = ledger
+        self._ids = itertools.count(1)
+        signer = TokenSigner(b"k" * 32)
+        objects = StoreBehindHttp(store)
+        self._cases = use_cases(
+            records=ledger,
+            changes=StatusChanges(ledger, None),
+            store=objects,
+            server_cuts=ServerCuts(cutter=NoCutter(), store=objects, records=ledger, at_once=1, now=_now),
+            terms=Terms(can_cut=can_cut),
+            signer=signer,
+            new_id=self._new_id,
+            now=_now,
+            progress_interval=PROGRESS_INTERVAL,
+        )
+        watches = UploadWatches(uploads=ledger, hub=hub, heartbeat=HEARTBEAT)
+        asset_watches = AssetWatches(assets=ledger, hub=hub, signer=signer, heartbeat=HEARTBEAT)
+        cases = self._cases
+        tokens = AccessTokens(ledger, None, _now)
+        self._uploads = UploadServicer(
+            cases.requests, cases.completions, cases.uploads, cases.parts, watches, cases.urls, tokens
+        )
+        self._assets = AssetServicer(cases.assets, asset_watches, cases.urls)
 
     @classmethod
     @asynccontextmanager
     async def started(cls, store: ObjectStore) -> AsyncIterator[Self]:
         """Runs a server on a free port of 127.0.0.1."""
-        lane = cls(store)
-        server = grpc.aio.server()
-        upload_service_pb2_grpc.add_UploadServiceServicer_to_server(lane, server)
-        asset_service_pb2_grpc.add_AssetServiceServicer_to_server(lane, server)
-        lane.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-        await server.start()
-        try:
-            yield lane
-        finally:
-            await server.stop(None)
+        ledger = MemoryLedger()
+        async with running(ledger) as hub:
+            lane = cls(store, hub, ledger)
+            limits = Limits(max_calls=1000, max_watches=1000, max_watches_per_uid=1000, max_message_bytes=2**20)
+            guard = RefusalInterceptor(Anonymous(), limits, Instruments(Metrics(), None))
+            server = grpc.aio.server(interceptors=[_Faults(lane), guard])
+            add_UploadServiceServicer_to_server(lane._uploads, server)
+            add_AssetServiceServicer_to_server(lane._assets, server)
+            lane.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            await server.start()
+            try:
+                yield lane
+            finally:
+                await server.stop(None)
+                await lane._cases.finish()
 
-    async def _enter(self, name: str, request: Message, context: Any) -> Fault | None:
-        copy = type(request)()
-        copy.CopyFrom(request)
-        async with self.changed:
-            self.calls.append((name, copy))
-            self.changed.notify_all()
-        self.metadata.append(dict(context.invocation_metadata()))
-        fault = self.faults[name].popleft() if self.faults[name] else None
-        if fault is not None and not fault.after:
-            await fault.abort(context)
-        return fault
+    @property
+    def uploads(self) -> dict[str, Upload]:
+        """Every upload as a caller sees it, the oldest first."""
+        return {upload.upload_id: upload_message(upload) for upload in self._records()}
+
+    @property
+    def assets(self) -> dict[str, Asset]:
+        """Every asset that is not deleted, as a caller sees it, the oldest first."""
+        assets = [upload.readable_asset for upload in self._records()]
+        return {
+            asset.asset_id: asset_message(asset, self._cases.urls.read_urls(asset))
+            for asset in assets
+            if asset is not None
+        }
 
     def called(self, name: str) -> list[Any]:
         """Returns the requests of that method so far."""
         return [request for called, request in self.calls if called == name]
 
-    async def move(self, upload: Upload, status: "UploadStatus.ValueType") -> None:
-        """Gives the upload its next status and wakes who watches."""
-        async with self.changed:
-            upload.revision += 1
-            upload.status = status
-            upload.history.append(StatusChange(revision=upload.revision, status=status))
-            self.changed.notify_all()
+    def put(self, upload_id: str, body: bytes, name: str = "original") -> None:
+        """Stores the bytes of a variant, as its write URL would."""
+        (variant,) = (one for one in self.ledger.uploads[upload_id].variants if one.name == name)
+        self.store.place(variant.key, body, put_headers(variant))
 
-    def targets(self, upload: Upload) -> list[WriteTarget]:
-        """Returns write targets that the store accepts."""
-        return [
-            WriteTarget(
-                variant=promise.name,
-                single_put=PresignedRequest(
-                    method="PUT",
-                    url=f"{self.store.url}/{upload.upload_id}/{promise.name}?X-Amz-Signature={SIGNATURE}",
-                    headers={
-                        "content-length": str(promise.size_bytes),
-                        "content-type": promise.content_type,
-                        "if-none-match": "*",
-                    },
-                ),
-            )
-            for promise in upload.variants
-        ]
+    async def complete(self, upload_id: str) -> None:
+        """Completes an upload whose bytes are there: two more revisions."""
+        await self._cases.completions.complete_upload(upload_id, UNRESTRICTED)
 
-    async def RequestUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("RequestUpload", request, context)
-        known = self.requests.get(request.request_id)
-        if known is None:
-            upload = Upload(
-                upload_id=f"U{len(self.uploads) + 1:025}",
-                request_id=request.request_id,
-                uid=request.uid,
-                session_id=request.session_id,
-                partition=request.partition or f"user/{request.uid}",
-                file_path=request.file_path,
-                expiration_hours=request.expiration_hours if request.HasField("expiration_hours") else 24,
-                details=request.details,
-                variants=request.variants,
-                notices=request.notices,
-            )
-            self.uploads[upload.upload_id] = upload
-            self.requests[request.request_id] = upload.upload_id
-            await self.move(upload, S.UPLOAD_STATUS_PENDING)
-            await self.move(upload, S.UPLOAD_STATUS_INITIALIZED)
-        else:
-            upload = self.uploads[known]
-        if self.gate is not None:
-            await self.gate.wait()
-        targets = self.targets(upload) if upload.status == S.UPLOAD_STATUS_INITIALIZED else []
-        return upload_service_pb2.RequestUploadResponse(upload=upload, write_targets=targets)
+    async def expire(self, upload_id: str) -> None:
+        """Ends an upload that nobody completed, as the sweeper does after its deadline."""
+        upload = self.ledger.uploads[upload_id]
+        assert await self.ledger.advance_upload(upload.expired(_now()))
 
-    async def ReportProgress(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("ReportProgress", request, context)
-        sent = sum(request.sent_bytes.values())
-        async with self.changed:
-            self.progress[request.upload_id] = upload_service_pb2.ProgressEvent(
-                upload_id=request.upload_id,
-                stage=upload_service_pb2.ProgressStage.PROGRESS_STAGE_UPLOADING,
-                sent_bytes=sent,
-                size_bytes=sum(promise.size_bytes for promise in self.uploads[request.upload_id].variants),
-            )
-            self.changed.notify_all()
-        return upload_service_pb2.ReportProgressResponse()
+    def set_age(self, upload_id: str, age: timedelta, expires_in: timedelta | None = None) -> None:
+        """Makes an upload, and its asset, that old; the asset's read URLs then live for so long."""
+        upload = self.ledger.uploads[upload_id]
+        asset = upload.asset
+        if asset is not None:
+            asset = replace(asset, create_time=_now() - age)
+            if expires_in is not None and not asset.is_public:
+                asset = replace(asset, refresh_time=_now() + expires_in - asset.read_url_lifetime)
+        history = tuple(replace(change, time=_now() - age) for change in upload.history)
+        self.ledger.uploads[upload_id] = replace(upload, create_time=_now() - age, history=history, asset=asset)
 
-    async def CompleteUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("CompleteUpload", request, context)
-        upload = await self._upload(request.upload_id, context)
-        if upload.status == S.UPLOAD_STATUS_INITIALIZED:
-            missing = [p.name for p in upload.variants if f"{upload.upload_id}/{p.name}" not in self.store.sizes]
-            if missing:
-                violations = [
-                    error_details_pb2.PreconditionFailure.Violation(type="VARIANT", subject=name) for name in missing
-                ]
-                detail = error_details_pb2.PreconditionFailure(violations=violations)
-                await Fault(grpc.StatusCode.FAILED_PRECONDITION, "VARIANTS_MISSING", "not there", [detail]).abort(
-                    context
-                )
-            await self.move(upload, S.UPLOAD_STATUS_UPLOADED)
-            if self.fails_uploads:
-                upload.failure.CopyFrom(Failure(reason="SHA256_MISMATCH", message="other bytes arrived"))
-                await self.move(upload, S.UPLOAD_STATUS_FAILED)
-            else:
-                self.assets[upload.upload_id] = self._asset(upload)
-                await self.move(upload, S.UPLOAD_STATUS_COMPLETED)
-        elif upload.status not in (S.UPLOAD_STATUS_COMPLETED, S.UPLOAD_STATUS_FAILED):
-            name = S.Name(upload.status).removeprefix("UPLOAD_STATUS_")
-            await Fault(grpc.StatusCode.FAILED_PRECONDITION, f"UPLOAD_{name}").abort(context)
-        asset = self.assets.get(upload.upload_id)
-        return upload_service_pb2.CompleteUploadResponse(upload=upload, asset=asset)
+    def copy(self, upload_id: str, times: int) -> None:
+        """Puts copies of an upload and its asset into the ledger."""
+        upload = self.ledger.uploads[upload_id]
+        assert upload.asset is not None
+        for _ in range(times):
+            new_id = self._new_id()
+            asset = replace(upload.asset, asset_id=new_id)
+            self.ledger.uploads[new_id] = replace(upload, upload_id=new_id, request_id="", asset=asset)
 
-    async def CancelUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("CancelUpload", request, context)
-        upload = await self._upload(request.upload_id, context)
-        if upload.status in FINAL - {S.UPLOAD_STATUS_CANCELLED}:
-            name = S.Name(upload.status).removeprefix("UPLOAD_STATUS_")
-            await Fault(grpc.StatusCode.FAILED_PRECONDITION, f"UPLOAD_{name}").abort(context)
-        if upload.status != S.UPLOAD_STATUS_CANCELLED:
-            await self.move(upload, S.UPLOAD_STATUS_CANCELLED)
-        return upload_service_pb2.CancelUploadResponse(upload=upload)
+    def clear(self) -> None:
+        """Forgets every upload and every object; the ids begin again."""
+        self.ledger.uploads.clear()
+        self.store.clear()
+        self._ids = itertools.count(1)
 
-    async def GetUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("GetUpload", request, context)
-        return upload_service_pb2.GetUploadResponse(upload=await self._upload(request.upload_id, context))
+    def _records(self) -> Iterable[model.Upload]:
+        return list(self.ledger.uploads.values())
 
-    async def ListUploads(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("ListUploads", request, context)
-        uploads = [u for u in reversed(self.uploads.values()) if not request.uid or u.uid == request.uid]
-        page, token = self._page(uploads, request.page_token)
-        return upload_service_pb2.ListUploadsResponse(uploads=page, next_page_token=token)
+    def _new_id(self) -> str:
+        return f"01k{next(self._ids):023}"
 
-    async def WatchUpload(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        fault = await self._enter("WatchUpload", request, context)
-        if request.upload_id:
-            await self._upload(request.upload_id, context)
-        self.open_watches += 1
-        self.watch_opened.set()
-        sent = 0
-        seen = dict(request.after_revisions)
-        try:
-            while True:
-                async with self.changed:
-                    await self.changed.wait_for(lambda: self._news(request, seen))
-                    events = self._news(request, seen)
-                for event in events:
+
+class _Faults(grpc.aio.ServerInterceptor):
+    """Records each call, and answers with a fault where one waits: outermost, so that nothing of ours notices."""
+
+    def __init__(self, lane: LaneServer) -> None:
+        self._lane = lane
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Returns the handler with faults around it."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        name = handler_call_details.method.rpartition("/")[2]
+        read, write = handler.request_deserializer, handler.response_serializer
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._watch(name, handler.stream_stream), read, write)
+        return grpc.stream_unary_rpc_method_handler(self._call(name, handler.stream_unary), read, write)
+
+    def _call(self, name: str, handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        lane = self._lane
+
+        async def call(requests: Any, context: Any) -> Any:
+            seen = _SeenCall(lane, name, context)
+            if fault := self._next_fault(name):
+                await seen.read()
+                await fault.abort(context)
+            response = await handle(requests, seen)
+            async with lane.changed:
+                lane.changed.notify_all()
+            if name == "RequestUpload" and lane.gate is not None:
+                await lane.gate.wait()
+            return response
+
+        return call
+
+    def _watch(self, name: str, handle: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        lane = self._lane
+
+        async def watch(requests: Any, context: Any) -> AsyncIterator[Any]:
+            seen = _SeenCall(lane, name, context)
+            fault = self._next_fault(name)
+            if fault is not None and not fault.after:
+                await seen.read()
+                await fault.abort(context)
+            lane.open_watches += 1
+            try:
+                if name == "WatchAssets" and lane.asset_streams:
+                    await seen.read()
+                    events = _script(lane.asset_streams.popleft(), context)
+                else:
+                    events = handle(requests, seen)
+                sent = 0
+                async for event in events:
                     if fault is not None and sent == fault.after:
                         await fault.abort(context)
                     yield event
                     sent += 1
-                    if event.HasField("progress"):
-                        seen[f"progress of {event.progress.upload_id}"] = event.progress.sent_bytes
-                        continue
-                    upload = event.status.upload
-                    seen[upload.upload_id] = upload.revision
-                    if request.upload_id and upload.status in FINAL:
-                        return
-        finally:
-            self.open_watches -= 1
-            self.watch_closed.set()
+            finally:
+                lane.open_watches -= 1
+                lane.watch_closed.set()
 
-    def _news(self, request: Any, seen: dict[str, int]) -> list[Any]:
-        events = []
-        for upload in self.uploads.values():
-            if request.upload_id not in ("", upload.upload_id) or (
-                request.session_id and request.session_id != upload.session_id
-            ):
-                continue
-            after = seen.get(upload.upload_id, request.after_revision)
-            for change in upload.history:
-                if change.revision > after:
-                    then = Upload()
-                    then.CopyFrom(upload)
-                    then.status, then.revision = change.status, change.revision
-                    status = upload_service_pb2.StatusEvent(upload=then)
-                    events.append(upload_service_pb2.WatchUploadResponse(status=status))
-            progress = self.progress.get(upload.upload_id)
-            if progress is not None and seen.get(f"progress of {upload.upload_id}", -1) != progress.sent_bytes:
-                events.append(upload_service_pb2.WatchUploadResponse(progress=progress))
-        return events
+        return watch
 
-    async def GetAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("GetAsset", request, context)
-        return asset_service_pb2.GetAssetResponse(asset=await self._known(request.asset_id, context))
+    def _next_fault(self, name: str) -> Fault | None:
+        waiting = self._lane.faults[name]
+        return waiting.popleft() if waiting else None
 
-    async def ListAssets(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("ListAssets", request, context)
-        assets = [asset for asset in self.assets.values() if asset.partition == request.partition]
-        page, token = self._page(assets, request.page_token)
-        return asset_service_pb2.ListAssetsResponse(assets=page, next_page_token=token)
 
-    async def WatchAssets(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802, D102
-        await self._enter("WatchAssets", request, context)
-        self.open_watches += 1
-        self.watch_opened.set()
-        try:
-            for event in self.asset_streams.popleft():
-                if isinstance(event, Fault):
-                    await event.abort(context)
-                yield event
-            await asyncio.Event().wait()
-        finally:
-            self.open_watches -= 1
-            self.watch_closed.set()
+class _SeenCall:
+    """gRPC's context of a call, which records the request when it is read."""
 
-    async def RefreshAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("RefreshAsset", request, context)
-        asset = await self._known(request.asset_id, context)
-        self._sign(asset)
-        return asset_service_pb2.RefreshAssetResponse(asset=asset)
+    def __init__(self, lane: LaneServer, name: str, context: Any) -> None:
+        self._lane = lane
+        self._name = name
+        self._context = context
+        lane.metadata.append(dict(context.invocation_metadata()))
 
-    async def BatchRefreshAssets(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("BatchRefreshAssets", request, context)
-        results = []
-        for asset_id in request.asset_ids:
-            result = asset_service_pb2.RefreshResult(asset_id=asset_id)
-            if asset_id in self.assets:
-                result.asset.CopyFrom(self.assets[asset_id])
-            else:
-                result.failure.CopyFrom(Failure(reason="ASSET_NOT_FOUND", message="there is no such asset"))
-            results.append(result)
-        return asset_service_pb2.BatchRefreshAssetsResponse(results=results)
+    async def read(self) -> Any:
+        """Reads the request."""
+        request = await self._context.read()
+        if isinstance(request, Message):
+            copy = type(request)()
+            copy.CopyFrom(request)
+            if getattr(request, "page_size", None) == 0:
+                request.page_size = self._lane.page_size  # type: ignore[attr-defined]  # it has one
+            async with self._lane.changed:
+                self._lane.calls.append((self._name, copy))
+                self._lane.changed.notify_all()
+            if self._name.startswith("Watch"):
+                self._lane.watch_opened.set()
+        return request
 
-    async def DeleteAsset(self, request: Any, context: Any) -> Any:  # noqa: N802, D102
-        await self._enter("DeleteAsset", request, context)
-        if request.asset_id not in self.deleted:
-            await self._known(request.asset_id, context)
-            del self.assets[request.asset_id]
-        return asset_service_pb2.DeleteAssetResponse()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
-    def _page(self, items: list[Any], token: str) -> tuple[list[Any], str]:
-        start = int(token or 0)
-        end = start + self.page_size
-        return items[start:end], str(end) if end < len(items) else ""
 
-    def _asset(self, upload: Upload) -> Asset:
-        asset = Asset(
-            asset_id=upload.upload_id,
-            uid=upload.uid,
-            session_id=upload.session_id,
-            partition=upload.partition,
-            file_path=upload.file_path,
-            expiration_hours=upload.expiration_hours,
-            details=upload.details,
-            variants=[
-                AssetVariant(
-                    name=p.name,
-                    content_type=p.content_type,
-                    size_bytes=p.size_bytes,
-                    sha256=p.sha256,
-                    width_px=p.width_px,
-                    height_px=p.height_px,
-                )
-                for p in upload.variants
-            ],
-            notices=upload.notices,
-        )
-        self._sign(asset)
-        return asset
+async def _script(events: Sequence[Message | Fault], context: Any) -> AsyncIterator[Message]:
+    for event in events:
+        if isinstance(event, Fault):
+            await event.abort(context)
+        yield event
+    await asyncio.Event().wait()
 
-    def _sign(self, asset: Asset) -> None:
-        for variant in asset.variants:
-            key = f"{asset.asset_id}/{variant.name}"
-            variant.read_url = f"{self.store.url}/{key}?X-Amz-Signature={SIGNATURE}"
-            variant.download_url = f"{self.store.url}/{key}?response-content-disposition=x&X-Amz-Signature={SIGNATURE}"
-        if asset.expiration_hours:
-            asset.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=asset.expiration_hours))
 
-    async def _upload(self, upload_id: str, context: Any) -> Upload:
-        if upload_id not in self.uploads:
-            await Fault(grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND", f"no upload {upload_id}").abort(context)
-        return self.uploads[upload_id]
-
-    async def _known(self, asset_id: str, context: Any) -> Asset:
-        if asset_id not in self.assets:
-            await Fault(grpc.StatusCode.NOT_FOUND, "ASSET_NOT_FOUND", f"no asset {asset_id}").abort(context)
-        return self.assets[asset_id]
+def _now() -> datetime:
+    return datetime.now(UTC)

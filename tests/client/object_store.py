@@ -1,16 +1,22 @@
 """A small object store over real HTTP: enough of S3's behaviour to test how bytes are put and fetched."""
 
 import asyncio
+import base64
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Self
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
+from tests.memory.object_store import MemoryObjectStore
 
 from assetlane.v1.upload_pb2 import PresignedRequest
+from assetlane_server.model.presigned import PresignedRequest as SignedRequest
 
 SIGNATURE = "5ec2e7c0ffee"
 
@@ -45,6 +51,8 @@ class ObjectStore:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     signatures: set[str] = field(default_factory=lambda: {SIGNATURE})
     keeps_bodies: bool = True
+    objects: MemoryObjectStore = field(default_factory=MemoryObjectStore)
+    damages: bool = False  # while it does, the server sees that other bytes arrived
 
     @classmethod
     @asynccontextmanager
@@ -77,6 +85,26 @@ class ObjectStore:
             },
         )
 
+    def body(self, upload_id: str, variant: str = "original") -> bytes:
+        """Returns the bytes of a variant."""
+        return self.bodies[self.key(upload_id, variant)]
+
+    def key(self, upload_id: str, variant: str = "original") -> str:
+        """Returns the key of a variant that is stored."""
+        (key,) = (key for key in self.bodies if f"/{upload_id}/{variant}" in key)
+        return key
+
+    def place(self, key: str, body: bytes, headers: Mapping[str, str]) -> None:
+        """Stores an object, as a PUT with these headers did (their names in lower case)."""
+        self._keep(key, len(body), body, headers)
+
+    def clear(self) -> None:
+        """Forgets every object."""
+        self.sizes.clear()
+        self.hashes.clear()
+        self.bodies.clear()
+        self.objects.objects.clear()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request by the script, otherwise as a store would."""
         seen = Seen(request.method, request.raw_path, list(request.headers.items()))
@@ -90,9 +118,10 @@ class ObjectStore:
             return self._hung_up(request)
         if isinstance(step, int):
             return self._refused(step, self.code)
-        if request.query.get("X-Amz-Signature") not in self.signatures:
-            return self._refused(403, "AccessDenied")
         key = request.match_info["key"]
+        is_open = request.method == "GET" and key.startswith("public/")
+        if not is_open and request.query.get("X-Amz-Signature") not in self.signatures:
+            return self._refused(403, "AccessDenied")
         if request.method == "GET":
             return await self._give(request, key)
         if key in self.sizes:
@@ -109,7 +138,13 @@ class ObjectStore:
             if self.keeps_bodies:
                 kept += chunk
         seen.sha256 = digest.digest()
-        self.sizes[key], self.hashes[key], self.bodies[key] = seen.size_bytes, seen.sha256, bytes(kept)
+        self._keep(key, seen.size_bytes, bytes(kept), {name.lower(): value for name, value in seen.headers})
+        self.hashes[key] = seen.sha256
+
+    def _keep(self, key: str, size_bytes: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self.sizes[key], self.hashes[key], self.bodies[key] = size_bytes, hashlib.sha256(body).digest(), body
+        promised = base64.b64decode(headers.get("x-amz-checksum-sha256", ""))
+        self.objects.store(key, body, headers, hashlib.sha256(b"other bytes").digest() if self.damages else promised)
 
     async def _give(self, request: web.Request, key: str) -> web.StreamResponse:
         body = self.bodies[key]
@@ -133,3 +168,34 @@ class ObjectStore:
         assert request.transport is not None
         request.transport.abort()
         return web.Response(status=500)
+
+
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class StoreBehindHttp(MemoryObjectStore):
+    """What the server sees of an `ObjectStore`: its URLs lead there, with the one signature that it knows."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__()
+        self.objects = store.objects.objects
+        self._store = store
+
+    def presign(
+        self,
+        method: str,
+        key: str,
+        signed_at: datetime,
+        lifetime: timedelta,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] = _NONE,
+    ) -> SignedRequest:
+        """See MemoryObjectStore."""
+        request = super().presign(method, key, signed_at, lifetime, headers, query)
+        shown = {name: value for name, value in query.items() if name == "response-content-disposition"}
+        words = urlencode({**shown, "X-Amz-Signature": SIGNATURE})
+        return SignedRequest(method, f"{self._store.url}/{quote(key)}?{words}", headers, request.expire_time)
+
+    def public_url(self, key: str) -> str:
+        """See MemoryObjectStore."""
+        return f"{self._store.url}/{quote(key)}"

@@ -18,7 +18,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.or
 
 @cache
 def scene() -> Image.Image:
-    """Returns a picture in soft colours that tells which way up it is."""
+    """Returns a picture in soft colours that shows which way up it is."""
     return corners((4, 4)).resize(SIZE, Image.Resampling.BICUBIC)
 
 

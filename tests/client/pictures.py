@@ -34,7 +34,7 @@ def decoded(cut: Cut) -> Image.Image:
 
 
 def corners(size: tuple[int, int] = (1200, 800)) -> Image.Image:
-    """Returns a picture with four colours that tell which way up it is."""
+    """Returns a picture with four colours that shows which way up it is."""
     image = Image.new("RGB", (2, 2))
     image.putdata([(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 30)])
     return image.resize(size, Image.Resampling.NEAREST)

@@ -86,11 +86,11 @@ async def test_one_bad_file_does_not_stop_the_others(
     result = await ran(server.target, "upload", *files, broken, tmp_path / "missing.txt", "--json", "--jobs", "2")
     assert result.code == 1
     assert len(result.lines) == 2
-    told = sorted(line for line in result.err.splitlines() if line.startswith("assetlane:"))
-    assert len(told) == 2
-    assert "broken.jpg" in told[0]
-    assert "a pipe, a socket or a device" in told[0]
-    assert "missing.txt: No such file or directory" in told[1]
+    errors = sorted(line for line in result.err.splitlines() if line.startswith("assetlane:"))
+    assert len(errors) == 2
+    assert "broken.jpg" in errors[0]
+    assert "a pipe, a socket or a device" in errors[0]
+    assert "missing.txt: No such file or directory" in errors[1]
     assert result.err.splitlines()[-1].startswith("2 uploaded, 2 failed (")
 
 
@@ -119,12 +119,12 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
 
 
 async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:
-    """A refused call is told on stderr, with exit code 1."""
+    """A refused call is printed on stderr, with exit code 1."""
     result = await ran(server.target, "show", "A1", "--json")
-    assert (result.code, result.out, result.err) == (1, "", "assetlane: no asset A1 [ASSET_NOT_FOUND]\n")
+    assert (result.code, result.out, result.err) == (1, "", "assetlane: There is no asset 'A1'. [ASSET_NOT_FOUND]\n")
 
 
-async def test_a_server_that_is_not_there_is_told(server: LaneServer) -> None:
+async def test_a_server_that_is_not_there_is_reported(server: LaneServer) -> None:
     """Nobody listening is one line as well, after the time that was allowed."""
     result = await ran(server.target, "--target", "127.0.0.1:1", "--timeout", "0.2", "ls", "public")
     assert result.code == 1
@@ -156,20 +156,20 @@ async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer,
     ]
     ids = [asset.asset_id for asset in assets]
     listed = await ran(server.target, "ls", "public")
-    assert [line.split("\t")[0] for line in listed.lines] == ids
+    assert [line.split("\t")[0] for line in listed.lines] == ids[::-1]
     assert "\x1b" not in listed.out
     as_json = await ran(server.target, "ls", "public", "--json", "--limit", "2")
-    assert [json.loads(line)["asset_id"] for line in as_json.lines] == ids[:2]
+    assert [json.loads(line)["asset_id"] for line in as_json.lines] == ids[:0:-1]
     shown = await ran(server.target, "show", ids[0])
     assert assets[0].variants[0].read_url in shown.out
     assert assets[0].variants[0].download_url in shown.out
     assert json.loads((await ran(server.target, "show", ids[0], "--json")).out)["file_path"] == "0.txt"
     refreshed = await ran(server.target, "refresh", ids[0], "none")
     assert (refreshed.code, len(refreshed.lines)) == (1, 1)
-    assert refreshed.err == "assetlane: no asset none [ASSET_NOT_FOUND]\n"
+    assert refreshed.err == "assetlane: There is no asset 'none'. [ASSET_NOT_FOUND]\n"
     removed = await ran(server.target, "rm", ids[0], "none")
     assert (removed.code, removed.out) == (1, f"deleted {ids[0]}\n")
-    assert removed.err == "assetlane: no asset none [ASSET_NOT_FOUND]\n"
+    assert removed.err == "assetlane: There is no asset 'none'. [ASSET_NOT_FOUND]\n"
     late = await ran(server.target, "cancel", ids[1])
     assert (late.code, late.err.endswith("[UPLOAD_COMPLETED]\n")) == (1, True)
 
@@ -194,11 +194,7 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
 async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Client) -> None:
     """Piping into `head` is quiet."""
     asset = await lane.upload(b"hello", file_path="a.txt", partition="public")
-    for number in range(300):
-        copy = type(asset)()
-        copy.CopyFrom(asset)
-        copy.asset_id = f"A{number}"
-        server.assets[copy.asset_id] = copy
+    server.copy(asset.asset_id, 300)
     server.page_size = 20
     shell = f"{' '.join(COMMAND)} ls public --json | head -n 1"
     process = await asyncio.create_subprocess_exec(
@@ -208,7 +204,7 @@ async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Clie
     assert (len(result.lines), result.err) == (1, "")
 
 
-async def test_the_version_is_told(server: LaneServer) -> None:
+async def test_the_version_is_reported(server: LaneServer) -> None:
     """`--version` prints the version."""
     assert (await ran(server.target, "--version")).out == f"assetlane {__version__}\n"
 

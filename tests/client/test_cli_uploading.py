@@ -74,7 +74,7 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["EMPTY"], "there is no file in it"),
         (["FOLDER", "--file-path", "a"], "are for one file"),
@@ -84,14 +84,14 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
     ],
 )
 async def test_what_does_not_fit_together_is_wrong_usage(
-    server: LaneServer, folder: Path, tmp_path: Path, arguments: list[str], told: str
+    server: LaneServer, folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     """Exit code 2, and nothing is uploaded."""
     (tmp_path / "empty").mkdir()
     named = [part.replace("FOLDER", str(folder)).replace("EMPTY", str(tmp_path / "empty")) for part in arguments]
     result = await ran(server.target, "upload", *named)
     assert result.code == 2
-    assert told in " ".join(result.err.split())
+    assert message in " ".join(result.err.split())
     assert not server.uploads
 
 
@@ -119,16 +119,23 @@ async def test_a_resumed_run_sends_only_what_is_missing(server: LaneServer, stor
     assert len(server.uploads) == 4
 
 
-async def test_what_was_given_up_or_deleted_is_sent_anew(server: LaneServer, folder: Path) -> None:
+async def test_what_expired_or_was_deleted_is_sent_again(server: LaneServer, store: ObjectStore, folder: Path) -> None:
     """An attempt that is over makes room for the next."""
     file = folder / "a.txt"
     first = (await ran(server.target, "upload", file, "--resume")).lines[0].split("\t")[0]
     await ran(server.target, "rm", first)
-    second = (await ran(server.target, "upload", file, "--resume")).lines[0].split("\t")[0]
-    assert second != first
-    server.uploads[second].status = UploadStatus.UPLOAD_STATUS_EXPIRED
+    store.stall = asyncio.Event()
+    store.reached.clear()
+    process = await started(server.target, "upload", file, "--resume")
+    async with asyncio.timeout(20):
+        await store.reached.wait()
+    process.send_signal(signal.SIGINT)
+    assert (await finished(process)).code == 130
+    store.stall = None
+    second = list(server.uploads)[-1]
+    await server.expire(second)
     third = (await ran(server.target, "upload", file, "--resume")).lines[0].split("\t")[0]
-    assert third not in (first, second)
+    assert len({first, second, third}) == 3
 
 
 async def test_a_file_without_room_for_another_attempt_says_what_to_do(

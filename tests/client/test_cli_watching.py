@@ -16,7 +16,7 @@ from assetlane import (
     AssetVariant,
     Client,
     RequestUploadRequest,
-    UploadStatus,
+    UploadFailed,
     VariantPromise,
     WatchAssetsResponse,
 )
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(60)
 
 
 async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> None:
-    """An upload's story is told to its end, as lines or as JSON; the exit code tells how it went."""
+    """An upload is followed to its end, as lines or as JSON; the exit code says how it went."""
     asset = await lane.upload(b"hello", file_path="a.txt")
     lines = (await ran(server.target, "watch", asset.asset_id)).lines
     assert [line.split("  ")[1:] for line in lines] == [
@@ -36,12 +36,12 @@ async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> N
     events = [json.loads(line)["upload"] for line in as_json.lines]
     assert [(event["revision"], event["status"]) for event in events][-1] == (4, "UPLOAD_STATUS_COMPLETED")
     assert as_json.code == 0
-    server.fails_uploads = True
-    with pytest.raises(Exception, match="other bytes"):
+    server.store.damages = True
+    with pytest.raises(UploadFailed):
         await lane.upload(b"hello", file_path="a.txt")
     failed = await ran(server.target, "watch", list(server.uploads)[-1])
     assert failed.code == 1
-    assert failed.lines[-1].endswith("FAILED  SHA256_MISMATCH  other bytes arrived")
+    assert failed.lines[-1].endswith("FAILED  CHECKSUM_MISMATCH  original: the SHA-256 is not the promised one.")
 
 
 async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Client) -> None:
@@ -51,8 +51,8 @@ async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Clien
         await server.watch_opened.wait()
         await lane.upload(b"hello", file_path="a.txt")
         assert process.stdout is not None
-        told = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
-    assert told == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
+        statuses = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
+    assert statuses == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
     process.send_signal(signal.SIGINT)
     assert (await finished(process)).code == 130
 
@@ -67,21 +67,22 @@ async def upload_id(lane: Client) -> str:
 
 async def finish(server: LaneServer, upload_id: str) -> None:
     """Moves the upload to its end."""
-    for status in (UploadStatus.UPLOAD_STATUS_UPLOADED, UploadStatus.UPLOAD_STATUS_COMPLETED):
-        await server.move(server.uploads[upload_id], status)
+    server.put(upload_id, bytes(2000))
+    await server.complete(upload_id)
 
 
 async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, upload_id: str) -> None:
     """Between the statuses, with the share that is sent; as JSON it is the event itself."""
     watches = [await started(server.target, "watch", upload_id, *options) for options in ([], ["--json"])]
-    await lane.report_progress(upload_id, {"original": 500})
-    told = []
+    outputs = [watch.stdout for watch in watches if watch.stdout is not None]
     async with asyncio.timeout(30):
-        for watch in watches:
-            assert watch.stdout is not None
-            told.append([(await watch.stdout.readline()).decode().rstrip() for _ in range(3)])
-    assert told[0][2].endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
-    assert json.loads(told[1][2])["sent_bytes"] == 500
+        for _ in range(2):  # the statuses: the watches are open
+            for output in outputs:
+                await output.readline()
+        await lane.report_progress(upload_id, {"original": 500})
+        line, event = [(await output.readline()).decode().rstrip() for output in outputs]
+    assert line.endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
+    assert json.loads(event)["sent_bytes"] == 500
     await finish(server, upload_id)
     for watch in watches:
         assert (await finished(watch)).code == 0
@@ -94,9 +95,11 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
         watch = await asyncio.create_subprocess_exec(
             *COMMAND, "watch", upload_id, stdout=end, stderr=end, env=environment(server.target)
         )
-        await lane.report_progress(upload_id, {"original": 500})
         drawn = ""
         async with asyncio.timeout(30):
+            while "INITIALIZED" not in drawn:
+                drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
+            await lane.report_progress(upload_id, {"original": 500})
             while "UPLOADING" not in drawn:
                 drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
             await finish(server, upload_id)
@@ -111,7 +114,7 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
 
 
 async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
-    """Each event is a line that begins with what happened; an asset's line tells what it is."""
+    """Each event is a line that begins with what happened; an asset's line says what it is."""
     original = AssetVariant(name="original", content_type="image/jpeg", size_bytes=2000)
     asset = Asset(asset_id="A1", file_path="a/b.jpg", revision=1, variants=[original])
     present = AssetEvent(change=AssetChange.ASSET_CHANGE_PRESENT, asset=asset)
@@ -124,9 +127,9 @@ async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
     lines = await first_lines(server, 3, "watch", "--partition", "public")
     assert lines == ["PRESENT  A1  2000  image/jpeg  a/b.jpg", "SYNCED", "DELETED  A1"]
     as_json = await first_lines(server, 3, "watch", "--partition", "public", "--resume-token", "t0", "--json")
-    told = [json.loads(line) for line in as_json]
-    assert (told[0]["kind"], told[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
-    assert [event["resume_token"] for event in told] == ["", "t1", "t2"]
+    parsed = [json.loads(line) for line in as_json]
+    assert (parsed[0]["kind"], parsed[0]["change"]) == ("asset", "ASSET_CHANGE_PRESENT")
+    assert [event["resume_token"] for event in parsed] == ["", "t1", "t2"]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
 
 

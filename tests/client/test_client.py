@@ -52,7 +52,7 @@ async def test_a_picture_arrives_with_its_cuts(
     assert (asset.variants[1].width_px, asset.variants[1].height_px) == (300, 240)
     assert asset.details.color == "#c86432"
     assert asset.details.extra["stars"] == 5
-    assert store.bodies[f"{asset.asset_id}/original"] == jpeg
+    assert store.body(asset.asset_id) == jpeg
     assert {seen.sha256 for seen in store.seen} == {variant.sha256 for variant in asset.variants}
 
 
@@ -61,7 +61,7 @@ async def test_bytes_and_other_files_arrive_without_cuts(lane: Client, store: Ob
     asset = await lane.upload(b"hello", file_path="notes/hello.txt", expiration_hours=0)
     assert [(v.name, v.content_type) for v in asset.variants] == [("original", "text/plain")]
     assert asset.expiration_hours == 0
-    assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
+    assert store.body(asset.asset_id) == b"hello"
 
 
 async def test_a_files_name_is_normalised(lane: Client, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_nothing_at_all_is_uploaded_too(lane: Client, store: ObjectStore) 
 
 
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_progress_tells_every_status_and_every_byte(lane: Client, jpeg: bytes, is_async: bool) -> None:
+async def test_progress_reports_every_status_and_every_byte(lane: Client, jpeg: bytes, is_async: bool) -> None:
     """A caller sees PENDING to COMPLETED, and the bytes of each variant up to the last."""
     steps: list[Progress] = []
 
@@ -133,12 +133,12 @@ async def test_what_progress_raises_ends_the_upload(lane: Client, server: LaneSe
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
-async def test_a_failed_upload_is_told_with_its_reason(lane: Client, server: LaneServer) -> None:
+async def test_a_failed_upload_is_reported_with_its_reason(lane: Client, server: LaneServer) -> None:
     """FAILED becomes UploadFailed, and nobody cancels what is over."""
-    server.fails_uploads = True
-    with pytest.raises(UploadFailed, match="other bytes") as failed:
+    server.store.damages = True
+    with pytest.raises(UploadFailed) as failed:
         await lane.upload(b"hello", file_path="a.txt")
-    assert failed.value.reason == "SHA256_MISMATCH"
+    assert failed.value.reason == "CHECKSUM_MISMATCH"
     assert failed.value.upload.file_path == "a.txt"
     assert server.called("CancelUpload") == []
 
@@ -201,7 +201,7 @@ async def test_an_upload_goes_on_after_a_crash_with_its_request_id(
         await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
     store.script.clear()
     (upload,) = server.uploads.values()
-    store.sizes[f"{upload.upload_id}/original"] = len(jpeg)
+    server.put(upload.upload_id, jpeg)
     asset = await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
     assert asset.asset_id == upload.upload_id
     again = await lane.upload(jpeg, file_path="a.jpg", request_id="mine")
@@ -220,7 +220,7 @@ async def test_what_is_missing_at_completion_is_sent_again(
     )
     store.script.append(200)  # says yes and stores nothing
     asset = await lane.upload(b"hello", file_path="a.txt")
-    assert store.bodies[f"{asset.asset_id}/original"] == b"hello"
+    assert store.body(asset.asset_id) == b"hello"
 
 
 async def test_an_upload_cancelled_elsewhere_ends_at_once(lane: Client, server: LaneServer, store: ObjectStore) -> None:
@@ -275,7 +275,7 @@ async def test_what_grpc_itself_refuses_is_tried_again_a_few_times(lane: Client,
     assert len(server.called("GetAsset")) == 8
 
 
-async def test_a_token_that_grpc_does_not_carry_is_told_before_it_is_sent(server: LaneServer) -> None:
+async def test_a_token_that_grpc_does_not_carry_is_refused_before_it_is_sent(server: LaneServer) -> None:
     """With its size. One that is only too large for the server is the server's to refuse, as another one may not."""
     async with Client(server.target, token="x" * 64 * 1024) as lane:
         with pytest.raises(Unauthenticated, match="65,536 bytes") as refused:
@@ -295,7 +295,7 @@ async def test_a_call_that_a_stopping_server_cut_off_is_repeated(lane: Client, s
 
 
 async def test_an_unreachable_server_is_unavailable_after_the_deadline() -> None:
-    """Nobody listening is told as Unavailable, not waited for without end."""
+    """With nobody listening it raises Unavailable, not waited for without end."""
     async with Client("127.0.0.1:1", call_timeout=0.3) as lane:
         with pytest.raises(Unavailable):
             await lane.get_asset("A1")
@@ -369,7 +369,7 @@ async def test_an_asset_is_downloaded_whole_across_a_lost_connection_and_a_refus
 async def test_a_download_of_other_bytes_is_refused(lane: Client, store: ObjectStore, tmp_path: Path) -> None:
     """Bytes that the ledger does not know never get the file's name."""
     asset = await lane.upload(b"hello", file_path="a.txt")
-    store.bodies[f"{asset.asset_id}/original"] = b"hallo"
+    store.bodies[store.key(asset.asset_id)] = b"hallo"
     with pytest.raises(AssetlaneError) as refused:
         await lane.download(asset, to=tmp_path / "a.txt")
     assert refused.value.reason == "CONTENT_MISMATCH"
@@ -387,7 +387,7 @@ async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneSe
 
 
 async def test_a_client_that_is_not_open_says_so() -> None:
-    """Who forgets `async with` is told."""
+    """Without `async with` it raises an error that says so."""
     with pytest.raises(RuntimeError, match="async with Client"):
         await Client().get_asset("A1")
 
@@ -421,7 +421,7 @@ async def test_a_deleted_asset_is_gone(lane: Client) -> None:
 async def test_a_download_of_parts_is_proved_by_their_checksums(
     lane: Client, server: LaneServer, store: ObjectStore, tmp_path: Path
 ) -> None:
-    """The SHA-256 over the parts' own, when the store told it; other bytes are refused."""
+    """The SHA-256 over the parts' own, when the store reported it; other bytes are refused."""
     asset = await lane.upload(b"three parts", file_path="a.txt")
     (variant,) = asset.variants
     variant.part_size_bytes = 5

@@ -180,5 +180,5 @@ async def test_a_token_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixtur
     """Beyond this machine, once for each client."""
     async with Client("10.255.255.1:50151", token="t"), Client("127.0.0.1:50151", token="t"):
         pass
-    told = [record.message for record in caplog.records if record.name == "assetlane.calls"]
-    assert told == ["the token is sent unencrypted to 10.255.255.1:50151: give credentials for TLS"]
+    logged = [record.message for record in caplog.records if record.name == "assetlane.calls"]
+    assert logged == ["the token is sent unencrypted to 10.255.255.1:50151: give credentials for TLS"]

@@ -181,7 +181,7 @@ def test_an_hdr_png_is_tone_mapped_too(transfer: Transfer) -> None:
         assert max(abs(one - other) for one, other in zip(color, expected, strict=True)) <= 14, (expected, color)
 
 
-def test_an_hdr_avif_is_tone_mapped_too_unless_two_codings_are_told() -> None:
+def test_an_hdr_avif_is_tone_mapped_too_unless_it_names_two_codings() -> None:
     """A gain map brings a coding of its own: the picture itself is an ordinary one then."""
     grey = encoded(Image.new("RGB", (200, 100), (148, 148, 148)), "AVIF", quality=100)
     at = grey.index(b"colrnclx")

@@ -18,7 +18,16 @@ from tests.client.object_store import ObjectStore
 from tests.client.pictures import corners, encoded
 from tests.commands import ran
 
-from assetlane import Client, CutOptions, CutSize, CutsRefused, ImageRefused, MediaRefused, VideoRefused
+from assetlane import (
+    Client,
+    CutOptions,
+    CutSize,
+    CutsRefused,
+    ImageRefused,
+    MediaRefused,
+    UploadFailed,
+    VideoRefused,
+)
 from assetlane.v1.upload_pb2 import CutMaker
 
 INTERNALS = ("errno", "pil", "pillow.", "ffmpeg", "av.", "decoder error", "traceback", "0x", "max_text", "invalid data")
@@ -103,7 +112,7 @@ async def test_a_file_that_cannot_be_cut_is_stored_without(
     data = content()
     asset = await lane.upload(data, file_path=name)
     assert [(variant.name, variant.content_type) for variant in asset.variants] == [("original", content_type)]
-    assert store.bodies[f"{asset.asset_id}/original"] == data
+    assert store.body(asset.asset_id) == data
     (notice,) = asset.notices
     assert notice.reason == reason
     assert notice.message.startswith("Stored without ")
@@ -144,12 +153,19 @@ async def test_a_picture_over_the_limit_of_pixels_goes_in_without(lane: Client) 
     assert (notice.reason, "at most 1,000" in notice.message) == ("IMAGE_TOO_LARGE", True)
 
 
-async def test_a_server_that_cuts_is_told_whether_it_must(lane: Client, server: LaneServer) -> None:
-    """The plan says so; a file that only its name calls a picture gets none, and a notice."""
-    for required in (False, True):
-        await lane.upload(JPEG, file_path="a.jpg", cut_maker="server", require_cuts=required)
-        plan = server.called("RequestUpload")[-1].cut_plan
-        assert (plan.maker, plan.required) == (CutMaker.CUT_MAKER_SERVER, required)
+async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: LaneServer) -> None:
+    """The plan says so, and decides whether a server that can make none stores the picture; a file that only its name
+    calls a picture gets no plan, and a notice.
+    """
+    stored = await lane.upload(JPEG, file_path="a.jpg", cut_maker="server")
+    assert [notice.reason for notice in stored.notices] == ["IMAGE_UNRECOGNIZED"]
+    with pytest.raises(UploadFailed) as failed:
+        await lane.upload(JPEG, file_path="a.jpg", cut_maker="server", require_cuts=True)
+    assert failed.value.reason == "IMAGE_UNRECOGNIZED"
+    plans = [request.cut_plan for request in server.called("RequestUpload")]
+    assert [(plan.maker, plan.required) for plan in plans] == [
+        (CutMaker.CUT_MAKER_SERVER, False), (CutMaker.CUT_MAKER_SERVER, True),
+    ]  # fmt: skip
     asset = await lane.upload(b"Not found", file_path="a.jpg", cut_maker="server")
     assert [notice.reason for notice in asset.notices] == ["IMAGE_UNRECOGNIZED"]
     assert not server.called("RequestUpload")[-1].HasField("cut_plan")

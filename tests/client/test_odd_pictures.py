@@ -24,7 +24,7 @@ WHOLE = 10_000  # larger than any picture here: its own size, untouched
 
 @cache
 def srgb() -> bytes:
-    """Returns a colour profile, always the same: it tells when it was made."""
+    """Returns a colour profile, always the same: it holds the time when it was made."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -207,7 +207,7 @@ def open_any(data: bytes, kind: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
-def test_no_cut_tells_a_place(kind: str) -> None:
+def test_no_cut_holds_a_place(kind: str) -> None:
     """The original knows where it was taken and by what; no cut does, and each has the original's profile."""
     exif = Image.Exif()
     exif[MAKE] = "SpyCam"

@@ -36,7 +36,7 @@ class Uploads:
 
 
 async def test_parts_that_differ_are_replaced_after_one_pause_in_all(store: ObjectStore) -> None:
-    """A store that tells times to the second has to see that they are newer: newer than all that was listed."""
+    """A store that reports times to the second has to see that they are newer: newer than all that was listed."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
@@ -50,6 +50,6 @@ async def test_parts_that_differ_are_replaced_after_one_pause_in_all(store: Obje
         await transfer.run(resumes=True)
     assert len(store.sizes) == PARTS
     assert 0 < max(pauses) <= REPLACE_DELAY
-    # This clock does not move while it pauses: what is left gets shorter with each part, and is never a second anew.
+    # This clock does not move while it pauses: what is left gets shorter with each part, and is never a second again.
     assert pauses == sorted(pauses, reverse=True)
     assert sum(pauses) < PARTS * REPLACE_DELAY

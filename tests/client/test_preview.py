@@ -241,7 +241,7 @@ def test_a_video_too_wide_for_a_picture_is_refused() -> None:
     assert refusal(clip(frames(2, (16_400, 16)), container="matroska", codec="ffv1")) == "VIDEO_TOO_LARGE"
 
 
-def test_the_pictures_tell_their_size_not_the_container() -> None:
+def test_the_pictures_say_their_size_not_the_container() -> None:
     """A container that says 65,000 each way makes nobody make room for that."""
     data = bytearray(clip(frames(3)))
     entry = data.index(struct.pack(">HH", 320, 180), data.index(b"mp4v"))  # ISO/IEC 14496-12, 12.1.3

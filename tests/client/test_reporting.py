@@ -1,4 +1,4 @@
-"""How an upload tells others how far it is."""
+"""How an upload reports its progress to others."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,6 +12,8 @@ from tests.client.object_store import ObjectStore
 
 from assetlane import Client, PreconditionFailed, ProgressEvent, StatusEvent, Unavailable, UploadStatus, reporting
 from assetlane.reporting import Reporter
+from assetlane.v1.upload_pb2 import VariantPromise
+from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -25,7 +27,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporting, "INTERVAL", 0.0)
 
 
-class Desk:
+class ReportServer:
     """Takes reports when it is let to; `errors` holds what to answer with first."""
 
     def __init__(self, *errors: Exception) -> None:
@@ -43,60 +45,63 @@ class Desk:
             raise self.errors.pop(0)
 
 
-async def next_report(desk: Desk) -> dict[str, int]:
+async def next_report(report_server: ReportServer) -> dict[str, int]:
     """Waits for one more report."""
     async with asyncio.timeout(5):
-        await desk.came.wait()
-    desk.came.clear()
-    return desk.reports[-1]
+        await report_server.came.wait()
+    report_server.came.clear()
+    return report_server.reports[-1]
 
 
 @pytest.mark.usefixtures("eager")
 async def test_of_many_steps_only_the_newest_is_reported() -> None:
     """While one report is on its way the others merge."""
-    desk = Desk()
-    reporter = Reporter(partial(desk.report_progress, "U1"), "U1")
+    report_server = ReportServer()
+    reporter = Reporter(partial(report_server.report_progress, "U1"), "U1")
     async with asyncio.TaskGroup() as group:
         task = group.create_task(reporter.run())
         reporter.sent("original", 1)
-        assert await next_report(desk) == {"original": 1}
+        assert await next_report(report_server) == {"original": 1}
         for sent_bytes in range(2, 100):
             reporter.sent("original", sent_bytes)
         reporter.sent("small", 7)
-        desk.open.set()
-        assert await next_report(desk) == {"original": 99, "small": 7}
+        report_server.open.set()
+        assert await next_report(report_server) == {"original": 99, "small": 7}
         task.cancel()
-    assert len(desk.reports) == 2
+    assert len(report_server.reports) == 2
 
 
 @pytest.mark.usefixtures("eager")
 async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() -> None:
     """Unavailable passes; what a repeat would only meet again ends the reports, and nothing else."""
-    desk = Desk(Unavailable("later"), PreconditionFailed("too late"))
-    desk.open.set()
-    reporter = Reporter(partial(desk.report_progress, "U1"), "U1")
+    report_server = ReportServer(Unavailable("later"), PreconditionFailed("too late"))
+    report_server.open.set()
+    reporter = Reporter(partial(report_server.report_progress, "U1"), "U1")
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(reporter.run())
         for sent_bytes in (1, 2):
             reporter.sent("original", sent_bytes)
-            assert await next_report(desk) == {"original": sent_bytes}
+            assert await next_report(report_server) == {"original": sent_bytes}
 
 
 @pytest.mark.usefixtures("eager")
 async def test_other_watchers_see_what_an_upload_sends(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """Who asks for progress gets it between the statuses; who does not gets statuses alone."""
-    store.stall = asyncio.Event()
+    store.stall, server.gate = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
-        await store.reached.wait()
+        async with server.changed:
+            await server.changed.wait_for(lambda: server.uploads)
         upload_id = next(iter(server.uploads))
         async with aclosing(lane.watch_upload(upload_id, progress=True)) as events:
-            told = [await anext(events) for _ in range(3)]
+            received = [await anext(events) for _ in range(2)]
+            server.gate.set()
+            received.append(await anext(events))
             store.stall.set()
-            told += [event async for event in events]
+            received += [event async for event in events]
     assert uploading.result().asset_id == upload_id
-    statuses = [event.upload.status for event in told if isinstance(event, StatusEvent)]
-    progress = [event for event in told if isinstance(event, ProgressEvent)]
+    statuses = [event.upload.status for event in received if isinstance(event, StatusEvent)]
+    progress = [event for event in received if isinstance(event, ProgressEvent)]
     assert [UploadStatus.Name(status) for status in statuses][-1] == "UPLOAD_STATUS_COMPLETED"
     assert len(statuses) == 4
     assert [(event.upload_id, event.sent_bytes) for event in progress] == [(upload_id, len(BODY))]
@@ -133,8 +138,15 @@ async def test_a_server_that_refuses_reports_is_no_obstacle(
 @pytest.mark.usefixtures("eager")
 async def test_progress_of_a_session_comes_with_its_statuses(lane: Client, server: LaneServer) -> None:
     """`watch_session` widens in the same way."""
-    upload = (await lane.upload(BODY, file_path="a.txt")).asset_id
-    await lane.report_progress(upload, {"original": 3})
-    async with aclosing(lane.watch_session(progress=True)) as events:
-        told = [await anext(events) for _ in range(5)]
-    assert [type(event).__name__ for event in told] == ["StatusEvent"] * 4 + ["ProgressEvent"]
+    promise = VariantPromise(name="original", content_type="text/plain", size_bytes=len(BODY))
+    request = RequestUploadRequest(file_path="a.txt", variants=[promise])
+    upload_id = (await lane.request_upload(request)).upload.upload_id
+    async with asyncio.timeout(10), aclosing(lane.watch_session(progress=True)) as events:
+        received = [await anext(events) for _ in range(2)]
+        await lane.report_progress(upload_id, {"original": 3})
+        received.append(await anext(events))
+        server.put(upload_id, BODY)
+        await server.complete(upload_id)
+        received += [await anext(events) for _ in range(2)]
+    kinds = [type(event) for event in received]
+    assert kinds == [StatusEvent, StatusEvent, ProgressEvent, StatusEvent, StatusEvent]

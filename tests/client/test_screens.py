@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -17,7 +17,7 @@ from tests.client.wrong_servers import OTHERS, OURS, grpc_server, mail, talker, 
 from tests.commands import COMMAND, environment
 from tests.terminal import WIDTHS, Terminal, keep
 
-from assetlane import Asset, Client
+from assetlane import Asset, Client, UploadFailed
 from assetlane.v1.asset_service_pb2 import AssetChange, AssetDeletedEvent, AssetEvent, SyncedEvent, WatchAssetsResponse
 
 pytestmark = pytest.mark.timeout(180)
@@ -79,12 +79,8 @@ def set_times(assets: list[Asset], server: LaneServer) -> None:
     """Gives the assets ages and expiries that stay the same words for half a minute and more."""
     ages = [timedelta(seconds=30), timedelta(minutes=5, seconds=30), timedelta(hours=3, minutes=30), timedelta(days=40)]
     for number, asset in enumerate(assets):
-        stored = server.assets[asset.asset_id]
-        created = datetime.now(UTC) - ages[number % len(ages)] - timedelta(minutes=2)
-        stored.create_time.FromDatetime(created)
-        if stored.HasField("expire_time"):
-            stored.expire_time.FromDatetime(datetime.now(UTC) + timedelta(hours=23, minutes=30) * (1 - number % 3))
-        server.uploads[asset.asset_id].create_time.FromDatetime(created)
+        expires_in = timedelta(hours=23, minutes=30) * (1 - number % 3)
+        server.set_age(asset.asset_id, ages[number % len(ages)] + timedelta(minutes=2), expires_in)
 
 
 PATHS = (
@@ -165,15 +161,14 @@ async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
 
 async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> None:
     """Those that became an asset, one that failed, none of a session."""
-    server.fails_uploads = True
-    with pytest.raises(Exception, match="other bytes"):
+    server.store.damages = True
+    with pytest.raises(UploadFailed) as failed:
         await lane.upload(b"hello", file_path="broken.txt")
-    failed = list(server.uploads.values())[-1]
-    failed.create_time.FromDatetime(datetime.now(UTC) - timedelta(minutes=5, seconds=30))
+    server.set_age(failed.value.upload.upload_id, timedelta(minutes=5, seconds=30))
     await seen("uploads", server.target, "uploads")
     await seen("uploads-long", server.target, "uploads", "--long")
     await seen("uploads-wrong-status", server.target, "uploads", "--status", "done", code=2)
-    server.uploads.clear()
+    server.clear()
     await seen("uploads-empty", server.target, "uploads")
 
 
@@ -197,9 +192,6 @@ async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset],
 
 async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
     """An upload to its end; a partition until Ctrl-C."""
-    for upload in server.uploads.values():
-        for change in upload.history:
-            change.time.FromDatetime(datetime.now(UTC))
     await seen("watch-upload", server.target, "watch", shelf[0].asset_id)
     for asset in shelf:
         asset.revision = 1
@@ -325,10 +317,7 @@ async def test_upload(server: LaneServer, folder: Path) -> None:
     codes = {"some-fail": 1, "stdin-unnamed": 2, "no-file": 1, "json-and-url": 2}
     for name, arguments in options.items():
         for columns in WIDTHS:  # one after the other: the ids count up
-            server.uploads.clear()
-            server.requests.clear()
-            server.store.sizes.clear()
-            server.store.hashes.clear()
+            server.clear()
             terminal = await Terminal.started(
                 [*COMMAND, *arguments],
                 columns,

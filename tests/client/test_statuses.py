@@ -58,7 +58,7 @@ def test_each_code_has_its_error_with_the_reason(code: grpc.StatusCode, kind: ty
 
 
 def test_bad_fields_are_named_with_their_fault() -> None:
-    """BadRequest becomes a mapping from field to fault, and the text tells them."""
+    """BadRequest becomes a mapping from field to fault, and the text lists them."""
     violation = error_details_pb2.BadRequest.FieldViolation(
         field="variants[0].size_bytes", description="must be at least 1"
     )
@@ -84,7 +84,7 @@ def test_missing_variants_are_named() -> None:
     assert error.variants == ("original", "small")
 
 
-def test_the_wait_that_the_server_asks_for_is_told() -> None:
+def test_the_wait_that_the_server_asks_for_is_kept() -> None:
     """RetryInfo becomes retry_after in seconds."""
     delay = Duration()
     delay.FromMilliseconds(1500)

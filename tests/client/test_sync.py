@@ -72,7 +72,7 @@ async def test_it_uploads_reads_lists_and_deletes(server: LaneServer, jpeg: byte
             assert lane.download(asset, to=tmp_path / "beach.jpg").read_bytes() == jpeg
             more = [lane.upload(b"hello", file_path=f"{n}.txt", partition="public") for n in range(4)]
             listed = list(lane.list_assets("public", page_size=2))
-            assert [found.asset_id for found in listed] == [asset.asset_id, *(one.asset_id for one in more)]
+            assert [found.asset_id for found in listed] == [one.asset_id for one in (*more[::-1], asset)]
             lane.delete_asset(asset.asset_id)
             with pytest.raises(NotFound) as raised:
                 lane.get_asset(asset.asset_id)

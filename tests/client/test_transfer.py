@@ -55,17 +55,17 @@ async def test_a_large_file_is_sent_with_constant_memory(
     path.touch()
     os.truncate(path, size)
     source = await measured(path)
-    told: list[int] = []
+    counts: list[int] = []
     tracemalloc.start()
     try:
-        await transfer.put(session, source, store.target("large", size), on_sent=told.append)
+        await transfer.put(session, source, store.target("large", size), on_sent=counts.append)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert (store.sizes["large"], store.hashes["large"]) == (size, hashlib.sha256(bytes(size)).digest())
     assert peak < 8 * 1024 * 1024
-    assert told[-1] == size
-    assert told == sorted(told)
+    assert counts[-1] == size
+    assert counts == sorted(counts)
 
 
 @pytest.mark.parametrize("trouble", [503, 500, 429, 408, 409, "drop"])
@@ -87,7 +87,7 @@ async def test_tries_come_to_an_end(store: ObjectStore, session: aiohttp.ClientS
 
 
 async def test_nobody_listening_is_unavailable(session: aiohttp.ClientSession) -> None:
-    """A refused connection is told without the URL."""
+    """A refused connection is reported without the URL."""
     target = PresignedRequest(method="PUT", url=f"http://127.0.0.1:1/a?X-Amz-Signature={SIGNATURE}")
     with pytest.raises(StoreUnavailable) as unavailable:
         await transfer.put(session, HELLO, target, attempts=2)
@@ -133,7 +133,7 @@ async def test_a_refused_signature_is_renewed_once(store: ObjectStore, session: 
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 307])
-async def test_a_refusal_tells_the_stores_code_and_never_the_signature(
+async def test_a_refusal_reports_the_stores_code_and_never_the_signature(
     store: ObjectStore,
     session: aiohttp.ClientSession,
     caplog: pytest.LogCaptureFixture,

@@ -168,7 +168,7 @@ async def test_an_asynchronous_iterable_is_taken_too(lane: Client) -> None:
 
 
 async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
-    """The outcomes before it are told."""
+    """The outcomes before it are reported."""
 
     def items() -> Iterator[UploadItem]:
         yield UploadItem(b"a", file_path="a.txt")
@@ -291,11 +291,11 @@ async def test_a_folder_with_every_kind_of_bad_item(server: LaneServer, tmp_path
     assert result.code == 1
     stored = sorted(asset.file_path for asset in server.assets.values())
     assert stored == ["holiday/a.txt", "holiday/day/b.txt", "holiday/empty.txt", "holiday/z.txt"]
-    told = [line for line in result.err.splitlines() if line.startswith("assetlane: ")]
+    errors = [line for line in result.err.splitlines() if line.startswith("assetlane: ")]
     for name in ("caf\\xe9.txt", "day/\\xff/c.txt", "pipe", "gone.txt", "loop", "socket", "missing", "x" * 300):
-        assert sum(f"{name}: " in line for line in told) == 1, (name, told)
-    assert len(told) == 8
-    assert all(line.isprintable() for line in told)
+        assert sum(f"{name}: " in line for line in errors) == 1, (name, errors)
+    assert len(errors) == 8
+    assert all(line.isprintable() for line in errors)
     assert "4 uploaded, 8 failed" in result.err
 
 

@@ -23,7 +23,7 @@ def video() -> bytes:
 async def test_a_video_arrives_with_its_preview_and_cuts(
     lane: Client, server: LaneServer, store: ObjectStore, video: bytes, tmp_path: Path
 ) -> None:
-    """The original tells its size as shown, the asset how long it is and its colour; four objects are stored."""
+    """The original has its size as shown, the asset how long it is and its colour; four objects are stored."""
     (tmp_path / "wave.mp4").write_bytes(video)
     asset = await lane.upload(tmp_path / "wave.mp4", preview_at=timedelta(seconds=2))
     assert [variant.name for variant in asset.variants] == SHOWN
@@ -33,12 +33,12 @@ async def test_a_video_arrives_with_its_preview_and_cuts(
     assert (small.height_px, medium.height_px) == (300, 320)
     assert asset.details.duration.ToTimedelta() == timedelta(seconds=3)
     assert abs(int(asset.details.color[1:3], 16) - 160) < 16, "the frame of two seconds is so red"
-    assert store.bodies[f"{asset.asset_id}/original"] == video
+    assert store.body(asset.asset_id) == video
     assert len(server.called("RequestUpload")[0].variants) == 4
 
 
 async def test_the_caller_knows_better(lane: Client, video: bytes) -> None:
-    """A duration and a colour that are told are not measured; other cuts are made as asked."""
+    """A duration and a colour that are given are not measured; other cuts are made as asked."""
     asset = await lane.upload(
         video, file_path="a.mov", duration=timedelta(minutes=2), color="#123456", cuts=[CutSize("icon", 32)]
     )
@@ -63,12 +63,12 @@ async def test_sound_is_uploaded_as_it_is(lane: Client) -> None:
 
 
 async def test_the_command_takes_the_instant(server: LaneServer, video: bytes, tmp_path: Path) -> None:
-    """`--preview-at` is in the help; the line of a video tells its preview and how long it is."""
+    """`--preview-at` is in the help; the line of a video shows its preview and how long it is."""
     path = tmp_path / "wave.mp4"
     path.write_bytes(video)
-    told = await ran(server.target, "upload", "--help")
-    assert "--preview-at" in told.out
-    assert "SECONDS" in told.out
+    shown = await ran(server.target, "upload", "--help")
+    assert "--preview-at" in shown.out
+    assert "SECONDS" in shown.out
     result = await ran(server.target, "upload", path, "--preview-at", "2")
     assert (result.code, result.err) == (0, "")
     asset_id, _, parts = result.lines[0].split("\t")

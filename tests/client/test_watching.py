@@ -47,8 +47,8 @@ async def upload(lane: Client) -> Upload:
 
 async def finish(server: LaneServer, upload: Upload) -> None:
     """Moves the upload to its end: two more revisions."""
-    await server.move(server.uploads[upload.upload_id], UploadStatus.UPLOAD_STATUS_UPLOADED)
-    await server.move(server.uploads[upload.upload_id], UploadStatus.UPLOAD_STATUS_COMPLETED)
+    server.put(upload.upload_id, b"hello")
+    await server.complete(upload.upload_id)
 
 
 async def revisions(events: AsyncGenerator[StatusEvent, None], count: int) -> list[int]:
@@ -105,7 +105,7 @@ class Proxy:
             self._open.discard(writer)
 
 
-async def test_a_watch_tells_everything_and_ends(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_a_watch_sends_everything_and_ends(lane: Client, server: LaneServer, upload: Upload) -> None:
     """All revisions come in order, and the final one ends the watch."""
     events = lane.watch_upload(upload.upload_id)
     assert await revisions(events, 2) == [1, 2]
@@ -173,16 +173,16 @@ async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Cl
 
 
 async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, upload: Upload) -> None:
-    """A stream without heartbeats is opened anew."""
+    """A stream without heartbeats is opened again."""
     cursor = watching.UploadCursor(upload.upload_id, after_revision=2)
     events = watching.watch(lane._server.open_upload_watch, cursor, silence=0.05)
     async with asyncio.TaskGroup() as group:
-        told = group.create_task(all_revisions(events))
+        received = group.create_task(all_revisions(events))
         for _ in range(3):
             server.watch_opened.clear()
             await server.watch_opened.wait()
         await finish(server, upload)
-    assert told.result() == [3, 4]
+    assert received.result() == [3, 4]
 
 
 async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server: LaneServer) -> None:
@@ -197,8 +197,8 @@ async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server:
         second = (await lane.request_upload(request)).upload
         assert await revisions(events, 2) == [1, 2]
         await finish(server, first)
-        told = [await anext(events), await anext(events)]
-    assert [(event.upload.upload_id, event.upload.revision) for event in told] == [
+        received = [await anext(events), await anext(events)]
+    assert [(event.upload.upload_id, event.upload.revision) for event in received] == [
         (first.upload_id, 3),
         (first.upload_id, 4),
     ]

@@ -39,7 +39,7 @@ def gone(asset_id: str, revision: int, token: str) -> WatchAssetsResponse:
 
 
 def synced(token: str) -> WatchAssetsResponse:
-    """Returns the mark that all is told."""
+    """Returns the mark that all is sent."""
     return WatchAssetsResponse(synced=SyncedEvent(), resume_token=token)
 
 
@@ -48,20 +48,20 @@ def heartbeat(token: str) -> WatchAssetsResponse:
     return WatchAssetsResponse(heartbeat=Heartbeat(), resume_token=token)
 
 
-async def told(lane: Client, count: int, token: str = "") -> list[WatchAssetsResponse]:
+async def received(lane: Client, count: int, token: str = "") -> list[WatchAssetsResponse]:
     """Returns the first events of a watch of team/42."""
     async with aclosing(lane.watch_assets("team/42", token)) as events:
         return [await anext(events) for _ in range(count)]
 
 
-async def test_a_watch_goes_on_at_its_newest_token_and_tells_nothing_twice(lane: Client, server: LaneServer) -> None:
+async def test_a_watch_goes_on_at_its_newest_token_and_repeats_nothing(lane: Client, server: LaneServer) -> None:
     """What the server repeats at the same or an older revision is dropped; heartbeats only move the token."""
     first = [there(PRESENT, "A1", 1), there(PRESENT, "A2", 3), synced("t1"), heartbeat("t2")]
     again = [there(ADDED, "A1", 1, "t1"), there(REFRESHED, "A2", 2, "t1"), synced("t2")]
     after = [there(REFRESHED, "A1", 2, "t3"), gone("A2", 4, "t4"), there(ADDED, "A3", 1, "t5")]
     repeat = [gone("A2", 4, "t4"), there(ADDED, "A3", 1, "t5"), there(ADDED, "A4", 1, "t6")]
     server.asset_streams.extend([[*first, LOST], [*again, *after, LOST], repeat])
-    assert await told(lane, 8) == [*first[:3], again[2], *after, repeat[2]]
+    assert await received(lane, 8) == [*first[:3], again[2], *after, repeat[2]]
     asked = [(request.partition, request.resume_token) for request in server.called("WatchAssets")]
     assert asked == [("team/42", ""), ("team/42", "t2"), ("team/42", "t5")]
 
@@ -69,22 +69,22 @@ async def test_a_watch_goes_on_at_its_newest_token_and_tells_nothing_twice(lane:
 async def test_a_watch_begins_at_the_token_it_is_given(lane: Client, server: LaneServer) -> None:
     """A token kept by an earlier process is handed in."""
     server.asset_streams.append([synced("t8")])
-    assert await told(lane, 1, "t7") == [synced("t8")]
+    assert await received(lane, 1, "t7") == [synced("t8")]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["t7"]
 
 
-async def test_an_expired_token_is_told_to_the_caller(lane: Client, server: LaneServer) -> None:
-    """Only the caller knows what to throw away: the watch ends with ResumeExpired and is not opened anew."""
+async def test_an_expired_token_is_reported_to_the_caller(lane: Client, server: LaneServer) -> None:
+    """Only the caller knows what to throw away: the watch ends with ResumeExpired and is not opened again."""
     server.faults["WatchAssets"].append(Fault(grpc.StatusCode.OUT_OF_RANGE, "RESUME_EXPIRED"))
     with pytest.raises(ResumeExpired) as expired:
-        await told(lane, 1, "old")
+        await received(lane, 1, "old")
     assert isinstance(expired.value, OutOfRange)
     assert expired.value.reason == "RESUME_EXPIRED"
     assert len(server.called("WatchAssets")) == 1
 
 
 async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> None:
-    """A stream without heartbeats is opened anew."""
+    """A stream without heartbeats is opened again."""
     server.asset_streams.extend([[synced("t1")], [synced("t2")]])
     events = watching.watch(lane._server.open_asset_watch, watching.AssetsCursor("team/42"), silence=0.05)
     async with aclosing(events):
@@ -94,14 +94,14 @@ async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> No
 async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -> None:
     """`aclose` is felt by the server."""
     server.asset_streams.append([synced("t1")])
-    await told(lane, 1)
+    await received(lane, 1)
     async with asyncio.timeout(5):
         await server.watch_closed.wait()
     assert server.open_watches == 0
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many assets those told last are remembered."""
+    """Of many assets those sent last are remembered."""
     monkeypatch.setattr(watching, "REMEMBERED", 3)
     cursor = watching.AssetsCursor("team/42")
     for number in range(10):

@@ -29,8 +29,8 @@ NOBODY = "127.0.0.1:1"
 def environment(folder: Path, **settings: object) -> dict[str, str]:
     """Returns an environment with these settings, and with no credentials or settings of this machine."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("ASSETLANE_", "AWS_"))}
-    told = {f"ASSETLANE_{name.upper()}": str(value) for name, value in settings.items()}
-    return {**own, "HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONWARNINGS": "error", **told}
+    variables = {f"ASSETLANE_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**own, "HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true", "PYTHONWARNINGS": "error", **variables}
 
 
 def refused(folder: Path, command: str, **settings: object) -> str:
@@ -45,9 +45,9 @@ def refused(folder: Path, command: str, **settings: object) -> str:
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert "Traceback" not in result.stderr
-    _, name, told = result.stderr.partition("assetlane-server: ")  # gRPC may have its own word before
+    _, name, message = result.stderr.partition("assetlane-server: ")  # gRPC may have its own word before
     assert name
-    return told
+    return message
 
 
 def settings_of(stack: StackAddress, **changes: object) -> dict[str, object]:
@@ -67,8 +67,8 @@ def settings_of(stack: StackAddress, **changes: object) -> dict[str, object]:
 @pytest.mark.parametrize("command", ["serve", "setup"])
 def test_without_settings_every_missing_one_is_named(tmp_path: Path, command: str) -> None:
     """All at once, by the names that the operator sets."""
-    told = refused(tmp_path, command)
-    assert told.splitlines() == [
+    message = refused(tmp_path, command)
+    assert message.splitlines() == [
         "the settings are wrong:",
         "  ASSETLANE_MONGO_URI: is required",
         "  ASSETLANE_S3_BUCKET: is required",
@@ -78,27 +78,27 @@ def test_without_settings_every_missing_one_is_named(tmp_path: Path, command: st
 
 def test_a_misspelt_setting_is_named(tmp_path: Path) -> None:
     """A variable that nobody reads is a mistake, not a comment."""
-    told = refused(tmp_path, "serve", mongo_uri="mongodb://127.0.0.1", s3_bucket="bucket", s3_bukket="bucket")
-    assert told == "ASSETLANE_S3_BUKKET: there is no such setting\n"
+    message = refused(tmp_path, "serve", mongo_uri="mongodb://127.0.0.1", s3_bucket="bucket", s3_bukket="bucket")
+    assert message == "ASSETLANE_S3_BUKKET: there is no such setting\n"
 
 
-def test_an_unreachable_mongodb_is_told_with_its_address(tmp_path: Path, stack: StackAddress) -> None:
+def test_an_unreachable_mongodb_is_reported_with_its_address(tmp_path: Path, stack: StackAddress) -> None:
     """One line, soon, without the password."""
     uri = f"mongodb://ann:hunter2@{NOBODY}/"
-    told = refused(tmp_path, "serve", **settings_of(stack, mongo_uri=uri, mongo_timeout_seconds=0.5))
-    assert told.startswith("MongoDB cannot be used: ")
-    assert NOBODY in told
-    assert "hunter2" not in told
-    assert len(told.splitlines()) == 1
+    message = refused(tmp_path, "serve", **settings_of(stack, mongo_uri=uri, mongo_timeout_seconds=0.5))
+    assert message.startswith("MongoDB cannot be used: ")
+    assert NOBODY in message
+    assert "hunter2" not in message
+    assert len(message.splitlines()) == 1
 
 
-def test_an_unreachable_object_store_is_told(tmp_path: Path, stack: StackAddress) -> None:
+def test_an_unreachable_object_store_is_reported(tmp_path: Path, stack: StackAddress) -> None:
     """One line, soon."""
     endpoint = f"http://{NOBODY}"
-    told = refused(tmp_path, "setup", **settings_of(stack, s3_endpoint=endpoint, s3_timeout_seconds=0.5))
-    assert told.startswith("the object store cannot be set up: ")
-    assert "cannot be reached" in told
-    assert len(told.splitlines()) == 1
+    message = refused(tmp_path, "setup", **settings_of(stack, s3_endpoint=endpoint, s3_timeout_seconds=0.5))
+    assert message.startswith("the object store cannot be set up: ")
+    assert "cannot be reached" in message
+    assert len(message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -113,30 +113,30 @@ def test_a_fault_of_the_store_that_stays_ends_the_start(
     tmp_path: Path, stack: StackAddress, database_name: str, changes: dict[str, object], named: str
 ) -> None:
     """One line that says what to do; a server with a wrong bucket is not healthy."""
-    told = refused(tmp_path, "serve", **settings_of(stack, mongo_database=database_name, **changes))
-    line = told.splitlines()[-1]
+    message = refused(tmp_path, "serve", **settings_of(stack, mongo_database=database_name, **changes))
+    line = message.splitlines()[-1]
     assert line.startswith("The object store cannot be used: ")
     assert named in line
-    assert "not-the-secret" not in told
+    assert "not-the-secret" not in message
 
 
 @pytest.mark.parametrize("command", ["serve", "setup"])
-def test_missing_credentials_are_told(tmp_path: Path, stack: StackAddress, command: str) -> None:
+def test_missing_credentials_are_reported(tmp_path: Path, stack: StackAddress, command: str) -> None:
     """One line that says where they may come from."""
     settings = settings_of(stack)
     del settings["s3_access_key_id"], settings["s3_secret_access_key"]
-    told = refused(tmp_path, command, **settings)
-    assert told.startswith("No S3 credentials found: ")
-    assert len(told.splitlines()) == 1
+    message = refused(tmp_path, command, **settings)
+    assert message.startswith("No S3 credentials found: ")
+    assert len(message.splitlines()) == 1
 
 
-def test_a_port_in_use_is_told(tmp_path: Path, stack: StackAddress, database_name: str) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path, stack: StackAddress, database_name: str) -> None:
     """One line with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         changes = {"listen": listen, "mongo_database": database_name, "public_assets": "false"}
-        told = refused(tmp_path, "serve", **settings_of(stack, **changes))
-    assert told.strip() == f"cannot listen on {listen}: the port is in use or not allowed"
+        message = refused(tmp_path, "serve", **settings_of(stack, **changes))
+    assert message.strip() == f"cannot listen on {listen}: the port is in use or not allowed"
 
 
 @pytest.fixture

@@ -34,22 +34,22 @@ def config(folder: Path, *options: str) -> str:
     return run.stdout
 
 
-def test_every_setting_is_told_with_its_source_and_no_secret(tmp_path: Path) -> None:
+def test_every_setting_is_reported_with_its_source_and_no_secret(tmp_path: Path) -> None:
     """One object per line, in the order of docs/configuration.md; what was not set has its default."""
-    told = {one["name"]: one for one in map(json.loads, config(tmp_path, "--json").splitlines())}
-    assert list(told) == [f"ASSETLANE_{name.upper()}" for name in Settings.model_fields]
-    sources = {name: one["source"] for name, one in told.items()}
+    shown = {one["name"]: one for one in map(json.loads, config(tmp_path, "--json").splitlines())}
+    assert list(shown) == [f"ASSETLANE_{name.upper()}" for name in Settings.model_fields]
+    sources = {name: one["source"] for name, one in shown.items()}
     assert {name for name, source in sources.items() if source == "environment"} == {
         f"ASSETLANE_{name.upper()}" for name in GIVEN
     }
     assert set(sources.values()) == {"environment", "default"}
-    assert {told[f"ASSETLANE_{name.upper()}"]["value"] for name in SECRETS} == {"***"}
-    assert told["ASSETLANE_GRACE_SECONDS"]["value"] == 7
-    assert told["ASSETLANE_S3_BUCKET"]["value"] == "lane-of-tests"
-    assert told["ASSETLANE_S3_ENDPOINT"]["value"] == "https://***@store.example"
-    assert told["ASSETLANE_CORS_ORIGINS"]["value"] == GIVEN["cors_origins"]
-    assert told["ASSETLANE_JWT_KEY_FILE"]["value"] is None
-    assert told["ASSETLANE_LISTEN"]["value"] == "127.0.0.1:50151"
+    assert {shown[f"ASSETLANE_{name.upper()}"]["value"] for name in SECRETS} == {"***"}
+    assert shown["ASSETLANE_GRACE_SECONDS"]["value"] == 7
+    assert shown["ASSETLANE_S3_BUCKET"]["value"] == "lane-of-tests"
+    assert shown["ASSETLANE_S3_ENDPOINT"]["value"] == "https://***@store.example"
+    assert shown["ASSETLANE_CORS_ORIGINS"]["value"] == GIVEN["cors_origins"]
+    assert shown["ASSETLANE_JWT_KEY_FILE"]["value"] is None
+    assert shown["ASSETLANE_LISTEN"]["value"] == "127.0.0.1:50151"
 
 
 def test_people_read_the_same_as_a_table(tmp_path: Path) -> None:
@@ -60,6 +60,6 @@ def test_people_read_the_same_as_a_table(tmp_path: Path) -> None:
     assert ["ASSETLANE_METRICS_LISTEN", "default", "unset"] in table
 
 
-def test_settings_that_are_wrong_are_told_instead(tmp_path: Path) -> None:
+def test_settings_that_are_wrong_are_listed_instead(tmp_path: Path) -> None:
     """As by every command."""
     assert "ASSETLANE_GRACE: there is no such setting" in refused(tmp_path, "config", grace=5)

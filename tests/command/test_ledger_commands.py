@@ -50,9 +50,9 @@ async def test_an_old_ledger_is_refused_then_migrated_then_served(
     """The refusal names the command; the command reports, and once more finds nothing to do."""
     settings = settings_of(stack, mongo_database=database_name, key_prefix=key_prefix, **accepted())
     before = await old_ledger["uploads"].find({}).to_list(None)
-    told = refused(tmp_path, "serve", **settings)
-    assert "version 0.1.0" in told
-    assert "assetlane-server migrate" in told
+    message = refused(tmp_path, "serve", **settings)
+    assert "version 0.1.0" in message
+    assert "assetlane-server migrate" in message
     assert await old_ledger["uploads"].find({}).to_list(None) == before
     result = run(tmp_path, "migrate", **settings)
     assert result.returncode == 0, result.stderr
@@ -84,9 +84,9 @@ async def test_local_refuses_an_old_folder_until_it_is_migrated(tmp_path: Path) 
     folder = tmp_path / "data"
     async with embedded_stack(folder) as stack, mongo(stack.address.mongo_uri) as client:
         await restore(client["assetlane"])
-    told = run(tmp_path, "local", "--dir", str(folder), "--listen", "127.0.0.1:0")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert f"assetlane-server migrate --dir {folder}" in told.stderr
+    result = run(tmp_path, "local", "--dir", str(folder), "--listen", "127.0.0.1:0")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"assetlane-server migrate --dir {folder}" in result.stderr
     result = run(tmp_path, "migrate", "--dir", str(folder))
     assert result.returncode == 0, result.stderr
     assert "Wrote 19 uploads" in result.stdout

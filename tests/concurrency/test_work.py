@@ -12,7 +12,7 @@ STALE = (VariantsMissing,)
 LIMIT_S = 20.0
 
 
-class Looks:
+class BlockingWork:
     """Work that looks at the world when it begins, and answers when it is let."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Looks:
 
 async def test_those_who_join_share_an_outcome() -> None:
     """One task, however many ask."""
-    work, looks = Work[str](), Looks()
+    work, looks = Work[str](), BlockingWork()
     looks.is_there = True
     looks.let.set()
     assert await asyncio.gather(*(work.run("a", looks.look, stale=STALE) for _ in range(8))) == ["there"] * 8
@@ -43,7 +43,7 @@ async def test_those_who_join_share_an_outcome() -> None:
 
 async def test_who_joins_work_begun_before_the_news_looks_once_more() -> None:
     """All that joined share the second look; the first caller's refusal was true when it was given."""
-    work, looks = Work[str](), Looks()
+    work, looks = Work[str](), BlockingWork()
     async with asyncio.timeout(LIMIT_S):
         first = asyncio.create_task(work.run("a", looks.look, stale=STALE))
         await looks.has_begun.wait()
@@ -59,7 +59,7 @@ async def test_who_joins_work_begun_before_the_news_looks_once_more() -> None:
 
 async def test_a_second_refusal_is_the_answer() -> None:
     """Nothing came: nobody looks for ever."""
-    work, looks = Work[str](), Looks()
+    work, looks = Work[str](), BlockingWork()
     looks.let.set()
     outcomes = await asyncio.gather(*(work.run("a", looks.look, stale=STALE) for _ in range(5)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [VariantsMissing] * 5
@@ -80,7 +80,7 @@ async def test_other_refusals_are_everybodys() -> None:
 
 async def test_at_the_end_nobody_looks_once_more() -> None:
     """A server that stops sends the caller elsewhere."""
-    work, looks = Work[str](), Looks()
+    work, looks = Work[str](), BlockingWork()
     async with asyncio.timeout(LIMIT_S):
         tasks = [asyncio.create_task(work.run("a", looks.look, stale=STALE)) for _ in range(2)]
         await looks.has_begun.wait()

@@ -59,14 +59,14 @@ def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, rea
     """The operator reads which variable it is and what would be right, and never a secret."""
     with pytest.raises(NotReady) as refused:
         settings_from({**LEAST, variable: value})
-    told = str(refused.value)
-    assert variable in told
-    assert reason in told
-    assert "only-one" not in told
+    message = str(refused.value)
+    assert variable in message
+    assert reason in message
+    assert "only-one" not in message
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:
-    """Mended in one go."""
+    """Fixed in one go."""
     with pytest.raises(NotReady) as refused:
         settings_from({"ASSETLANE_GRACE": "5", "ASSETLANE_LISTEN": "x"})
     assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
@@ -75,7 +75,7 @@ def test_all_wrong_settings_are_named_at_once() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    """A log line with the settings tells no password."""
+    """A log line with the settings shows no password."""
     settings = settings_from({**LEAST, "ASSETLANE_MONGO_URI": "mongodb://ann:hunter2@127.0.0.1"})
     assert "hunter2" not in f"{settings!r} {settings}"
 
@@ -118,7 +118,7 @@ def test_what_contradicts_itself_is_refused(changes: dict[str, str]) -> None:
     ],
 )
 def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[str, str], reason: str) -> None:
-    """Told before anything starts."""
+    """Reported before anything starts."""
     with pytest.raises(NotReady, match=reason):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
 
@@ -144,7 +144,7 @@ def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[s
     ],
 )
 def test_a_web_port_is_whole_or_refused(settings: dict[str, str], reason: str) -> None:
-    """Told before anything starts."""
+    """Reported before anything starts."""
     with pytest.raises(NotReady, match=reason):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
 
@@ -204,7 +204,7 @@ def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_keys_are_fetched_in_the_clear_from_this_machine_only(source: str, is_good: bool) -> None:
-    """Whoever is on the way would hand out keys of their own."""
+    """Anybody on the way could hand out keys of their own."""
     if is_good:
         settings = settings_from({**LEAST, "ASSETLANE_JWT_JWKS": source})
         assert settings.has_jwks_url == ("://" in source)
@@ -335,8 +335,8 @@ def test_a_settings_file_that_is_wrong_is_named(tmp_path: Path, text: str | None
         file.write_text(text)
     with pytest.raises(NotReady) as refused:
         settings_from({**LEAST, "ASSETLANE_SETTINGS_FILE": str(file)})
-    told = str(refused.value).replace(str(file), "FILE")
-    assert all(reason in told for reason in reasons), told
+    message = str(refused.value).replace(str(file), "FILE")
+    assert all(reason in message for reason in reasons), message
 
 
 def test_no_words_of_a_library_reach_the_operator() -> None:

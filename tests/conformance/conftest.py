@@ -18,6 +18,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             for outcome in ("passed", "failed", "error", "skipped")
         }
         if any(counts.values()):
-            told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+            outcomes = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
             missing = f" ({', '.join(client.missing_tools)} not installed)" if client.missing_tools else ""
-            terminalreporter.write_line(f"language {client.language}: {told}{missing}")
+            terminalreporter.write_line(f"language {client.language}: {outcomes}{missing}")

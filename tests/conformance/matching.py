@@ -34,7 +34,7 @@ def picked(answer: Any, path: str) -> Any:
 
 
 def difference(expected: Any, got: Any, path: str = "the answer") -> str | None:
-    """Tells the first place where an answer is not as expected, None when it is.
+    """Returns the first place where an answer is not as expected, None when it is.
 
     Objects may hold more than is expected, lists may not. `{"$at_least": n}` wants a number, `{"$without": text}`
     a text without that in it.
@@ -42,17 +42,17 @@ def difference(expected: Any, got: Any, path: str = "the answer") -> str | None:
     match expected:
         case {"$at_least": least}:
             fits = isinstance(got, int | float) and not isinstance(got, bool) and got >= least
-            return None if fits else f"{path} should be at least {least}, and is {told(got)}"
+            return None if fits else f"{path} should be at least {least}, and is {shown(got)}"
         case {"$without": text}:
             fits = isinstance(got, str) and got != "" and text not in got
-            return None if fits else f"{path} should be a text without {text!r}, and is {told(got)}"
+            return None if fits else f"{path} should be a text without {text!r}, and is {shown(got)}"
         case dict():
             return _difference_of_objects(expected, got, path)
         case list():
             if not isinstance(got, list):
-                return f"{path} should be a list, and is {told(got)}"
+                return f"{path} should be a list, and is {shown(got)}"
             if len(got) != len(expected):
-                return f"{path} should have {len(expected)} entries, and has {len(got)}: {told(got)}"
+                return f"{path} should have {len(expected)} entries, and has {len(got)}: {shown(got)}"
             found = (
                 difference(*pair, f"{path}[{index}]") for index, pair in enumerate(zip(expected, got, strict=True))
             )
@@ -60,13 +60,13 @@ def difference(expected: Any, got: Any, path: str = "the answer") -> str | None:
     return (
         None
         if expected == got and type(expected) is type(got)
-        else f"{path} should be {told(expected)}, and is {told(got)}"
+        else f"{path} should be {shown(expected)}, and is {shown(got)}"
     )
 
 
 def _difference_of_objects(expected: Mapping[str, Any], got: Any, path: str) -> str | None:
     if not isinstance(got, dict):
-        return f"{path} should be an object, and is {told(got)}"
+        return f"{path} should be an object, and is {shown(got)}"
     for name, value in expected.items():
         where = f"{path}.{name}"
         if name not in got:
@@ -76,7 +76,7 @@ def _difference_of_objects(expected: Mapping[str, Any], got: Any, path: str) -> 
     return None
 
 
-def told(value: Any) -> str:
+def shown(value: Any) -> str:
     """Returns a value for people: as JSON, cut where it gets long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from tests.conformance.matching import difference, filled, picked, told
+from tests.conformance.matching import difference, filled, picked, shown
 from tests.conformance.player import NoAnswerError, Player
 from tests.conformance.script import Ask, MakeFile, RestartServer, Scenario
 from tests.conformance.stage import Stage
@@ -63,9 +63,9 @@ async def _asked(step: Ask, player: Player, values: Mapping[str, Any], where: st
     lines = [
         f"{where}: {step.do}",
         f"  fault     {fault}",
-        f"  asked     {told(arguments)}",
-        f"  expected  {told(expected)}",
-        f"  got       {told(answer)}",
+        f"  asked     {shown(arguments)}",
+        f"  expected  {shown(expected)}",
+        f"  got       {shown(answer)}",
         f"  means     {step.means}",
         *(f"  stderr    {line}" for line in player.last_words),
         *(f"  server    {line}" for line in stage.server_errors),

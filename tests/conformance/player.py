@@ -45,12 +45,12 @@ class Player:
         if not answer:
             raise NoAnswerError("it ended instead of answering")
         try:
-            told = json.loads(answer)
+            reply = json.loads(answer)
         except ValueError:
             raise NoAnswerError(f"it answered with what is no JSON: {answer[:200]!r}") from None
-        if not isinstance(told, dict) or told.pop("id", None) != self._asked:
+        if not isinstance(reply, dict) or reply.pop("id", None) != self._asked:
             raise NoAnswerError(f"its answer is not one to the step with id {self._asked}: {answer[:200]!r}")
-        return told
+        return reply
 
     async def listen(self) -> None:
         """Keeps the end of its stderr."""

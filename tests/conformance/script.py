@@ -54,7 +54,7 @@ def scenarios(path: Path = SCRIPT) -> tuple[Scenario, ...]:
     script = json.loads(path.read_text())
     if script["protocol"] != PROTOCOL:
         raise ValueError(f"{path.name} is for protocol {script['protocol']}, this driver for {PROTOCOL}")
-    return tuple(_scenario(told) for told in script["scenarios"])
+    return tuple(_scenario(entry) for entry in script["scenarios"])
 
 
 def scenarios_of(caller: Literal["user", "backend"]) -> tuple[Scenario, ...]:
@@ -62,20 +62,20 @@ def scenarios_of(caller: Literal["user", "backend"]) -> tuple[Scenario, ...]:
     return tuple(scenario for scenario in scenarios() if scenario.is_of_backend == (caller == "backend"))
 
 
-def _scenario(told: Mapping[str, Any]) -> Scenario:
-    caller = told.get("as", "user")
+def _scenario(entry: Mapping[str, Any]) -> Scenario:
+    caller = entry.get("as", "user")
     if caller not in ("user", "backend"):
-        raise ValueError(f"{told['name']}: no such caller: {caller}")
-    return Scenario(told["name"], tuple(_step(step) for step in told["steps"]), caller == "backend")
+        raise ValueError(f"{entry['name']}: no such caller: {caller}")
+    return Scenario(entry["name"], tuple(_step(step) for step in entry["steps"]), caller == "backend")
 
 
-def _step(told: Mapping[str, Any]) -> Step:
-    match told:
+def _step(entry: Mapping[str, Any]) -> Step:
+    match entry:
         case {"make": name}:
-            jpeg = told.get("jpeg")
-            return MakeFile(name, told.get("text"), (jpeg[0], jpeg[1]) if jpeg else None)
+            jpeg = entry.get("jpeg")
+            return MakeFile(name, entry.get("text"), (jpeg[0], jpeg[1]) if jpeg else None)
         case {"driver": "restart_server"}:
             return RestartServer()
         case {"do": do, "with": arguments, "expect": expect, "means": means}:
-            return Ask(do, arguments, expect, means, told.get("save", {}))
-    raise ValueError(f"no such step: {told}")
+            return Ask(do, arguments, expect, means, entry.get("save", {}))
+    raise ValueError(f"no such step: {entry}")

@@ -1,4 +1,4 @@
-"""The kit itself: it tells a wrong answer from a right one, and says what is wrong."""
+"""The kit itself: it distinguishes a wrong answer from a right one, and says what is wrong."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ from tests.conformance.stage import Stage
         ({"$without": "?"}, "", "the answer should be a text without '?', and is \"\""),
     ],
 )
-def test_a_difference_is_told_with_its_place(expected: Any, got: Any, fault: str | None) -> None:
+def test_a_difference_is_reported_with_its_place(expected: Any, got: Any, fault: str | None) -> None:
     """Objects may hold more, lists may not."""
     assert difference(expected, got) == fault
 
@@ -63,16 +63,16 @@ def test_the_script_names_what_every_failure_means() -> None:
 async def test_a_wrong_answer_fails_with_step_and_meaning(answer: str, fault: str, tmp_path: Path) -> None:
     """The failure has all that somebody needs who writes a client."""
     code = f"import json; input(); print(json.dumps({answer}), flush=True)"
-    told = await failure_of(code, tmp_path)
-    assert fault in told
-    assert "step 1 of 1 of 'greeting': hello" in told
-    assert "means     Say who you are." in told
+    message = await failure_of(code, tmp_path)
+    assert fault in message
+    assert "step 1 of 1 of 'greeting': hello" in message
+    assert "means     Say who you are." in message
 
 
-async def test_a_client_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:
+async def test_a_client_that_ends_is_reported_with_its_last_output(tmp_path: Path) -> None:
     """A traceback is what its author wants to see."""
-    told = await failure_of("raise SystemExit('out of cheese')", tmp_path)
-    assert "it ended instead of answering" in told or "it does not listen" in told
+    message = await failure_of("raise SystemExit('out of cheese')", tmp_path)
+    assert "it ended instead of answering" in message or "it does not listen" in message
 
 
 async def failure_of(code: str, folder: Path) -> str:

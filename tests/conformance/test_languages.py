@@ -121,12 +121,12 @@ async def test_the_commands_of_its_readme_work(built: ClientUnderTest, place: St
     lines = [shlex.join(words).replace("'&&'", "&&") for words in commands_of(folder / "README.md")]
     out = await ran(("sh", "-ec", "\n".join(lines)), ROOT, place.environment, BUILD_LIMIT_S)
     examples = len([line for line in lines if "dusk.jpg" in line])
-    for told in ("INITIALIZED", "COMPLETED", "original ", "small ", "medium ", "large ", "reads until 20"):
-        assert out.count(told) >= examples, out
+    for expected in ("INITIALIZED", "COMPLETED", "original ", "small ", "medium ", "large ", "reads until 20"):
+        assert out.count(expected) >= examples, out
 
 
 async def test_the_stubs_of_go_are_those_of_the_contract(tmp_path: Path) -> None:
-    """They are committed: `make proto` makes them anew."""
+    """They are committed: `make proto` makes them again."""
     if GO.missing_tools:
         pytest.skip("go: not installed")
     buf = ROOT / ".venv" / "bin" / "buf"
@@ -145,11 +145,11 @@ async def test_the_page_of_languages_talks_to_the_server_with_grpcurl(place: Sta
     environment = {**os.environ, "GOBIN": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     script = block.replace(ADDRESS, place.target)
     out = await ran(("sh", "-ec", script), ROOT, environment, BUILD_LIMIT_S)
-    for told in (
+    for expected in (
         "assetlane.v1.AssetService\n",
         "rpc WatchUpload ( .assetlane.v1.WatchUploadRequest ) returns ( stream",
         '"status": "SERVING"',
         '"single_put": {',
         '"status": "UPLOAD_STATUS_INITIALIZED"',
     ):
-        assert told in out
+        assert expected in out

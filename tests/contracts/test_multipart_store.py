@@ -93,7 +93,7 @@ async def test_parts_become_the_promised_object(store: ObjectStore, http: Caller
 async def test_parts_are_listed_by_number_with_what_proves_them(
     store: ObjectStore, http: Caller, key_prefix: str
 ) -> None:
-    """Page by page too; the ETag is the MD5 unless the SHA-256 is told."""
+    """Page by page too; the ETag is the MD5 unless the SHA-256 is reported."""
     promise = film(f"{key_prefix}a.html")
     multipart_id, parts = await sent(store, http, promise)
     assert [(one.part_number, one.size_bytes) for one in parts] == [(1, PART), (2, 8)]
@@ -196,7 +196,7 @@ async def test_a_part_url_is_dead_once_the_object_is_there(store: ObjectStore, h
     assert await store.head(promise.key) == before
 
 
-async def test_parts_that_are_not_there_are_told_for_good(store: ObjectStore, http: Caller, key_prefix: str) -> None:
+async def test_parts_that_are_not_there_are_named_for_good(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """A part with another ETag is refused; the parts stay."""
     promise = film(f"{key_prefix}a.html")
     multipart_id, parts = await sent(store, http, promise)

@@ -241,9 +241,7 @@ async def test_a_stored_object_cannot_be_touched_with_its_write_url(
     assert await read(http, store.presign_get(key, now(), QUARTER).url) == (200, BYTES)
 
 
-async def test_a_second_write_is_told_that_something_is_there(
-    store: ObjectStore, http: Caller, key_prefix: str
-) -> None:
+async def test_a_second_write_learns_that_something_is_there(store: ObjectStore, http: Caller, key_prefix: str) -> None:
     """412: the caller knows that the bytes arrived, and can complete."""
     request = store.presign_put(promise_of(f"{key_prefix}a.txt"), now(), QUARTER)
     assert await send(http, request, BYTES) == 200
@@ -486,7 +484,7 @@ async def test_deleting_nothing_is_no_error(store: ObjectStore, key_prefix: str)
 
 
 async def test_a_thousand_keys_are_deleted_at_once_and_no_more(store: ObjectStore, key_prefix: str) -> None:
-    """More is the caller's mistake, told before anything is deleted."""
+    """More is the caller's mistake, reported before anything is deleted."""
     keys = [f"{key_prefix}{number}" for number in range(1001)]
 
     await store.delete(keys[:1000])

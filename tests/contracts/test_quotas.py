@@ -1,4 +1,4 @@
-"""The contract of QuotaRecords: sums that are exact whoever asks at the same time, on every adapter."""
+"""The contract of QuotaRecords: sums that are exact whatever is asked at the same time, on every adapter."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,12 +10,12 @@ from tests.records.ledgers import opened
 from tests.uploads.samples import NOW
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.quotas import Balance, Claim, Ration
+from assetlane_server.model.quotas import Balance, Claim, QuotaLimit
 from assetlane_server.ports.quota_records import QuotaRecords
 
 LATER = NOW + timedelta(minutes=10)
 ANN = "uid:ann.$ö/" + "x" * 200
-ROOMY = Ration(1000)
+ROOMY = QuotaLimit(1000)
 
 
 def claim(number: int, size_bytes: int = 1) -> Claim:
@@ -33,32 +33,32 @@ async def accounts(
 
 
 async def test_of_sixteen_claims_at_once_as_many_are_made_as_fit(accounts: QuotaRecords) -> None:
-    """The rest are told the balance, and the account holds exactly those that were made."""
+    """The rest get the balance, and the account holds exactly those that were made."""
     claims = [claim(number) for number in range(16)]
-    told = await asyncio.gather(*(accounts.claim(ANN, one, Ration(5), LATER) for one in claims))
-    assert [balance for balance in told if balance is not None] == [Balance(ANN, 5, 5, LATER)] * 11
+    outcomes = await asyncio.gather(*(accounts.claim(ANN, one, QuotaLimit(5), LATER) for one in claims))
+    assert [balance for balance in outcomes if balance is not None] == [Balance(ANN, 5, 5, LATER)] * 11
     account = await accounts.find_account(ANN)
     assert account is not None
     assert account.balance == Balance(ANN, 5, 5, LATER)
-    made = [one for one, balance in zip(claims, told, strict=True) if balance is None]
+    made = [one for one, balance in zip(claims, outcomes, strict=True) if balance is None]
     assert sorted(account.claims, key=lambda one: one.key) == made
 
 
 async def test_bytes_are_counted_too(accounts: QuotaRecords) -> None:
     """To the last one, beyond 32 bits."""
-    ration = Ration(1000, 10 * 2**40)
-    assert await accounts.claim(ANN, claim(1, 9 * 2**40), ration, LATER) is None
-    assert await accounts.claim(ANN, claim(2, 2**40 + 1), ration, LATER) == Balance(ANN, 1, 9 * 2**40, LATER)
-    assert await accounts.claim(ANN, claim(3, 2**40), ration, LATER) is None
-    assert await accounts.claim(ANN, claim(4, 0), ration, LATER) is None
+    quota = QuotaLimit(1000, 10 * 2**40)
+    assert await accounts.claim(ANN, claim(1, 9 * 2**40), quota, LATER) is None
+    assert await accounts.claim(ANN, claim(2, 2**40 + 1), quota, LATER) == Balance(ANN, 1, 9 * 2**40, LATER)
+    assert await accounts.claim(ANN, claim(3, 2**40), quota, LATER) is None
+    assert await accounts.claim(ANN, claim(4, 0), quota, LATER) is None
 
 
 async def test_a_repeated_claim_counts_once_also_in_a_full_account(accounts: QuotaRecords) -> None:
     """It keeps every id that may be stored, and the time of the newest repeat."""
     again = replace(claim(1), upload_ids=("upload-2",), time=NOW + timedelta(seconds=1))
-    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None
+    assert await accounts.claim(ANN, claim(1), QuotaLimit(1), LATER) is None
     for _ in range(2):
-        assert await accounts.claim(ANN, again, Ration(1), LATER) is None
+        assert await accounts.claim(ANN, again, QuotaLimit(1), LATER) is None
     account = await accounts.find_account(ANN)
     assert account is not None
     assert account.balance == Balance(ANN, 1, 1, LATER)
@@ -72,19 +72,19 @@ async def test_a_repeated_claim_counts_once_also_in_a_full_account(accounts: Quo
 
 async def test_of_sixteen_releases_of_one_claim_one_counts(accounts: QuotaRecords) -> None:
     """A release of what is not there changes nothing; then there is room again."""
-    assert await accounts.claim(ANN, claim(1, 7), Ration(2), LATER) is None
-    assert await accounts.claim(ANN, claim(2, 5), Ration(2), LATER) is None
+    assert await accounts.claim(ANN, claim(1, 7), QuotaLimit(2), LATER) is None
+    assert await accounts.claim(ANN, claim(2, 5), QuotaLimit(2), LATER) is None
     released = await asyncio.gather(*(accounts.release(ANN, claim(1, 7)) for _ in range(16)))
     assert released.count(True) == 1
     assert not await accounts.release("uid:nobody", claim(1, 7))
     account = await accounts.find_account(ANN)
     assert account is not None
     assert account.balance == Balance(ANN, 1, 5, LATER)
-    assert await accounts.claim(ANN, claim(1, 7), Ration(2), LATER) is None
+    assert await accounts.claim(ANN, claim(1, 7), QuotaLimit(2), LATER) is None
 
 
 async def test_a_claim_that_was_repeated_is_not_released_as_of_before(accounts: QuotaRecords) -> None:
-    """Whoever cleans up loses against whoever goes on."""
+    """A clean-up loses against a claim that goes on."""
     newer = replace(claim(1), time=NOW + timedelta(seconds=1))
     assert await accounts.claim(ANN, claim(1), ROOMY, LATER) is None
     assert await accounts.claim(ANN, newer, ROOMY, LATER) is None
@@ -117,7 +117,7 @@ async def test_an_account_is_removed_with_all_that_is_open_in_it(accounts: Quota
     assert bob is not None
     assert bob.balance == Balance("uid:bob", 3, 3, LATER)
     assert not await accounts.release(ANN, claim(1))
-    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None
+    assert await accounts.claim(ANN, claim(1), QuotaLimit(1), LATER) is None
 
 
 async def test_only_an_empty_account_is_closed(accounts: QuotaRecords) -> None:
@@ -128,4 +128,4 @@ async def test_only_an_empty_account_is_closed(accounts: QuotaRecords) -> None:
     await accounts.release(ANN, claim(1))
     await accounts.close_account(ANN)
     assert await accounts.find_account(ANN) is None
-    assert await accounts.claim(ANN, claim(1), Ration(1), LATER) is None
+    assert await accounts.claim(ANN, claim(1), QuotaLimit(1), LATER) is None

@@ -230,7 +230,7 @@ async def test_of_sixteen_asset_changes_from_one_revision_one_wins(records: Ledg
 
 
 async def test_a_deleted_asset_is_found_but_not_listed_and_its_words_are_erased(records: Ledger) -> None:
-    """It stays in the ledger, marked; whoever asks what changed is told."""
+    """It stays in the ledger, marked; a reader of changes sees it."""
     kept, gone = await asset_in(records), await asset_in(records)
     changed = await records.changed_assets(partition="user/7f3a", since=LedgerTime(0), after=None, limit=10)
     assert changed == [kept, gone]
@@ -292,7 +292,7 @@ async def test_due_uploads_come_up_longest_waiting_first_and_are_taken_once(reco
 
 
 async def test_a_record_is_purged_by_the_one_who_has_taken_it(records: Ledger) -> None:
-    """Whoever lost the race removes nothing."""
+    """The loser of the race removes nothing."""
     upload = await records.insert_upload(initialized())
     stale = replace(upload, sweep_time=NOW + timedelta(days=9))
     assert not await records.purge_upload(stale)
@@ -362,7 +362,7 @@ async def test_cuts_without_time_are_counted(records: Ledger) -> None:
 
 
 async def test_details_of_every_shape_survive(records: Ledger) -> None:
-    """Names with dots and dollars, emptiness and absence are told apart."""
+    """Names with dots and dollars, emptiness and absence are distinguished."""
     for details in [
         Details(),
         Details(extra={}),

@@ -63,7 +63,7 @@ async def test_of_two_changes_from_one_state_one_is_refused(stores: tuple[RingSt
 
 
 async def test_keys_added_at_once_are_all_in_the_ring(stores: tuple[RingStore, RingStore]) -> None:
-    """Whoever loses starts over."""
+    """The loser starts over."""
     count = 6
     await asyncio.gather(
         *(

@@ -41,9 +41,9 @@ class Report:
         """The names of the checks that warn."""
         return self.of(Verdict.WARNING)
 
-    def told(self, name: str) -> str:
-        """What is told of one check, and how to fix it."""
-        return " ".join(f"{one.told} {one.mend}" for one in self.findings if one.name == name)
+    def text(self, name: str) -> str:
+        """What is said of one check, and how to fix it."""
+        return " ".join(f"{one.detail} {one.advice}" for one in self.findings if one.name == name)
 
 
 async def examined(settings: Settings) -> Report:

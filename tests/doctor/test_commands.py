@@ -49,18 +49,18 @@ async def test_doctor_ends_with_0_on_a_sound_set_up(settings: Settings) -> None:
     assert settings.s3_secret_access_key.get_secret_value() not in out
 
 
-async def test_doctor_ends_with_1_and_tells_programs_in_json(settings: Settings) -> None:
+async def test_doctor_ends_with_1_and_prints_json_for_programs(settings: Settings) -> None:
     """An object for each line, the first fault among them."""
     environment = environment_of(settings) | {"ASSETLANE_S3_BUCKET": "nobody-made-this-one"}
     status, out, _ = await command(environment, "doctor", "--json")
 
-    told = [json.loads(line) for line in out.splitlines()]
+    findings = [json.loads(line) for line in out.splitlines()]
     assert status == 1
-    assert [one["name"] for one in told if one["verdict"] == "FAILED"] == ["bucket"]
-    assert all(set(one) == {"name", "verdict", "told", "mend"} for one in told)
+    assert [one["name"] for one in findings if one["verdict"] == "FAILED"] == ["bucket"]
+    assert all(set(one) == {"name", "verdict", "detail", "advice"} for one in findings)
 
 
-async def test_doctor_tells_of_settings_that_cannot_be_read(settings: Settings) -> None:
+async def test_doctor_reports_settings_that_cannot_be_read(settings: Settings) -> None:
     """All of them at once, and nothing else is looked at."""
     environment = environment_of(settings) | {"ASSETLANE_GRACE": "5", "ASSETLANE_LISTEN": "x"}
     status, out, _ = await command(environment, "doctor")
@@ -72,7 +72,7 @@ async def test_doctor_tells_of_settings_that_cannot_be_read(settings: Settings) 
 
 
 async def test_reconcile_ends_with_0_when_all_agrees_and_refuses_an_age_that_is_too_low(settings: Settings) -> None:
-    """Nothing there on both sides is agreement; the reason for the age is told."""
+    """Nothing there on both sides is agreement; the reason for the age is given."""
     environment = environment_of(settings)
     assert await command(environment, "reconcile") == (
         0, "Compared 0 objects and 0 assets: 0 orphans, 0 phantoms, 0 lingering multiparts, 0 foreign keys.\n", "",

@@ -58,7 +58,7 @@ async def test_in_a_bucket_that_keeps_versions_nothing_is_left_either(settings: 
 
         left = await store.connection.ask(lambda client, bucket: client.list_object_versions(Bucket=bucket))
     assert {finding.verdict for finding in report.findings} == {Verdict.OK}, report
-    assert "keeps versions" in report.told("store promises")
+    assert "keeps versions" in report.text("store promises")
     assert not left.get("Versions")
     assert not left.get("DeleteMarkers")
 
@@ -85,21 +85,21 @@ async def test_rings_of_keys_in_mongodb_are_looked_at(settings: Settings, tmp_pa
     report = await examined(ours)
 
     assert (report.failed, report.warned) == (set(), {"scoped tokens"})
-    assert "keys add clinic" in report.told("scoped tokens")
+    assert "keys add clinic" in report.text("scoped tokens")
     limit, now = timedelta(seconds=10), datetime.now(UTC)
     uri = settings.mongo_uri.get_secret_value()
     async with MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records:
         await change_ring(records.rings, "clinic", lambda ring: ring.with_key("k1", b"s" * 32, now))
         report = await examined(ours)
         assert (report.failed, report.warned) == (set(), set())
-        assert "1" in report.told("scoped tokens")
+        assert "1" in report.text("scoped tokens")
         await change_ring(records.rings, "nobody", lambda ring: ring.with_key("k1", b"s" * 32, now))
-    assert "nobody" in (await examined(ours)).told("scoped tokens")
+    assert "nobody" in (await examined(ours)).text("scoped tokens")
     async with mongo(uri) as client:
         await client[settings.mongo_database]["rings"].update_one({"_id": "nobody"}, {"$set": {"keys": "x"}})
     report = await examined(ours)
     assert report.failed == {"scoped tokens"}
-    assert "nobody" in report.told("scoped tokens")
+    assert "nobody" in report.text("scoped tokens")
 
 
 async def test_a_region_that_the_store_does_not_check_is_no_fault(settings: Settings) -> None:
@@ -113,7 +113,7 @@ async def test_a_region_that_the_store_does_not_check_is_no_fault(settings: Sett
         report = await examined_through(settings, elsewhere)
 
         assert (report.failed, report.warned) == (set(), set())
-        assert name in report.told("region")
+        assert name in report.text("region")
 
 
 async def test_a_region_that_only_urls_are_refused_for_is_named(settings: Settings) -> None:
@@ -130,8 +130,8 @@ async def test_a_region_that_only_urls_are_refused_for_is_named(settings: Settin
     report = await examined_through(settings, elsewhere)
 
     assert {"region", "right to put"} <= report.failed
-    assert "eu-west-1" in report.told("region")
-    assert "ASSETLANE_S3_REGION" in report.told("region")
+    assert "eu-west-1" in report.text("region")
+    assert "ASSETLANE_S3_REGION" in report.text("region")
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ async def test_a_store_without_clean_up_rules_is_not_sent_to_set_up(settings: Se
         report = await examined_through(settings, alter)
 
         assert (report.failed, report.warned) == (set(), {"clean-up rule"})
-        assert "reconcile --delete-orphans" in report.told("clean-up rule")
-        assert "setup" not in report.told("clean-up rule")
+        assert "reconcile --delete-orphans" in report.text("clean-up rule")
+        assert "setup" not in report.text("clean-up rule")
 
 
 async def test_block_public_access_is_named_with_the_option_that_lifts_it(settings: Settings) -> None:
@@ -189,7 +189,7 @@ async def test_block_public_access_is_named_with_the_option_that_lifts_it(settin
     report = await examined_through(settings, blocked)
 
     assert report.failed == {"public prefix"}
-    assert "--allow-public-policy" in report.told("public prefix")
+    assert "--allow-public-policy" in report.text("public prefix")
 
 
 async def test_a_store_without_policies_is_not_sent_to_set_up_for_its_public_prefix(settings: Settings) -> None:
@@ -205,8 +205,8 @@ async def test_a_store_without_policies_is_not_sent_to_set_up_for_its_public_pre
     private = await examined_through(changed(settings, public_assets=False), without)
 
     assert report.failed == {"public prefix"}
-    assert "assetlane-server setup" not in report.told("public prefix")
-    assert "ASSETLANE_PUBLIC_ASSETS=false" in report.told("public prefix")
+    assert "assetlane-server setup" not in report.text("public prefix")
+    assert "ASSETLANE_PUBLIC_ASSETS=false" in report.text("public prefix")
     assert private.failed == set()
 
 
@@ -236,11 +236,11 @@ async def test_a_region_that_the_store_refuses_to_sign_is_named(settings: Settin
         report = await examined(changed(settings, s3_endpoint=address))
 
     assert "region" in report.failed
-    assert "eu-west-1" in report.told("region")
+    assert "eu-west-1" in report.text("region")
 
 
 async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settings: Settings) -> None:
-    """Its CORS rule knows fewer headers than write targets have now; another `setup` mends it."""
+    """Its CORS rule knows fewer headers than write targets have now; another `setup` fixes it."""
     async with object_store(settings) as store:
         headers = ["content-type", "if-none-match", "x-amz-checksum-sha256", "range"]
         rule = {"AllowedMethods": ["GET", "HEAD", "PUT"], "AllowedOrigins": [ORIGIN], "AllowedHeaders": headers}
@@ -252,8 +252,8 @@ async def test_a_bucket_that_an_earlier_version_set_up_needs_set_up_again(settin
     report = await examined(settings)
 
     assert report.failed == {"CORS"}
-    assert "content-disposition" in report.told("CORS")
-    assert "`assetlane-server setup` (again if an earlier version did)" in report.told("CORS")
+    assert "content-disposition" in report.text("CORS")
+    assert "`assetlane-server setup` (again if an earlier version did)" in report.text("CORS")
     await prepare_bucket(settings, is_own=True)
     assert (await examined(settings)).failed == set()
 
@@ -284,7 +284,7 @@ async def test_missing_cors_is_named(settings: Settings) -> None:
     report = await examined(settings)
 
     assert report.failed == {"CORS"}
-    assert ORIGIN in report.told("CORS")
+    assert ORIGIN in report.text("CORS")
 
 
 async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings) -> None:
@@ -299,22 +299,22 @@ async def test_cors_that_does_not_allow_our_headers_is_named(settings: Settings)
     report = await examined(settings)
 
     assert report.failed == {"CORS"}
-    assert "if-none-match" in report.told("CORS")
-    assert "cache-control" in report.told("CORS")
-    assert "ETag" in report.told("public endpoint")
+    assert "if-none-match" in report.text("CORS")
+    assert "cache-control" in report.text("CORS")
+    assert "ETag" in report.text("public endpoint")
 
 
 async def test_a_store_whose_clock_is_off_is_named(settings: Settings) -> None:
     """By an hour it fails."""
 
     def late(_request: web.Request, answer: objects.Answer) -> objects.Answer:
-        told = parsedate_to_datetime(answer.headers["date"])
-        return answer.with_header("date", format_datetime(told + HOUR, usegmt=True))
+        date = parsedate_to_datetime(answer.headers["date"])
+        return answer.with_header("date", format_datetime(date + HOUR, usegmt=True))
 
     report = await examined_through(settings, late)
 
     assert report.failed == {"store clock"}
-    assert "3,600 s ahead of" in report.told("store clock").replace("3,599", "3,600")
+    assert "3,600 s ahead of" in report.text("store clock").replace("3,599", "3,600")
 
 
 async def test_a_mongodb_whose_clock_is_off_is_named(settings: Settings) -> None:
@@ -341,7 +341,7 @@ async def test_a_standalone_mongodb_is_named(settings: Settings) -> None:
         report = await examined(changed(settings, mongo_uri=SecretStr(uri)))
 
     assert report.failed == {"MongoDB kind"}
-    assert "rs.initiate()" in report.told("MongoDB kind")
+    assert "rs.initiate()" in report.text("MongoDB kind")
 
 
 async def test_a_mongodb_that_does_not_answer_hides_nothing_of_the_store(settings: Settings) -> None:
@@ -356,7 +356,7 @@ async def test_a_mongodb_that_does_not_answer_hides_nothing_of_the_store(setting
 
 
 async def test_credentials_that_may_only_read_are_named_right_by_right(tmp_path: Path, database_name: str) -> None:
-    """What can be told apart is: reading and listing are granted."""
+    """What can be distinguished is: reading and listing are granted."""
     stack = EmbeddedStack(tmp_path)
     try:
         await stack.start()
@@ -370,7 +370,7 @@ async def test_credentials_that_may_only_read_are_named_right_by_right(tmp_path:
 
     assert report.failed == {"right to put", "right to delete", "right to abort multipart"}
     assert {"right to get", "right to head", "right to list", "CORS"} <= report.of(Verdict.OK)
-    assert "s3:PutObject" in report.told("right to put")
+    assert "s3:PutObject" in report.text("right to put")
 
 
 async def test_a_missing_bucket_is_named(settings: Settings) -> None:
@@ -378,15 +378,15 @@ async def test_a_missing_bucket_is_named(settings: Settings) -> None:
     report = await examined(changed(settings, s3_bucket="nobody-made-this-one"))
 
     assert report.failed == {"bucket"}
-    assert "assetlane-server setup" in report.told("bucket")
+    assert "assetlane-server setup" in report.text("bucket")
 
 
-async def test_a_wrong_secret_is_named_and_not_told(settings: Settings) -> None:
+async def test_a_wrong_secret_is_named_and_not_shown(settings: Settings) -> None:
     """With the store's own word."""
     report = await examined(changed(settings, s3_secret_access_key=SecretStr("not-the-secret")))
 
     assert report.failed == {"credentials"}
-    assert "SignatureDoesNotMatch" in report.told("credentials")
+    assert "SignatureDoesNotMatch" in report.text("credentials")
     assert "not-the-secret" not in str(report)
 
 
@@ -396,7 +396,7 @@ async def test_an_unreachable_public_endpoint_is_named(settings: Settings) -> No
         report = await examined(changed(settings, s3_public_endpoint=nowhere))
 
     assert report.failed == {"public endpoint"}
-    assert nowhere in report.told("public endpoint")
+    assert nowhere in report.text("public endpoint")
 
 
 async def test_a_public_endpoint_that_rewrites_the_host_is_named(settings: Settings) -> None:
@@ -409,7 +409,7 @@ async def test_a_public_endpoint_that_rewrites_the_host_is_named(settings: Setti
         report = await examined(changed(settings, s3_public_endpoint=address))
 
     assert report.failed == {"public endpoint"}
-    assert "Host" in report.told("public endpoint")
+    assert "Host" in report.text("public endpoint")
 
 
 async def test_a_public_prefix_that_is_not_public_is_named(settings: Settings) -> None:
@@ -420,7 +420,7 @@ async def test_a_public_prefix_that_is_not_public_is_named(settings: Settings) -
     report = await examined(settings)
 
     assert report.failed == {"public prefix"}
-    assert "assetlane-server setup" in report.told("public prefix")
+    assert "assetlane-server setup" in report.text("public prefix")
 
 
 async def test_a_private_prefix_that_everybody_can_read_is_named(settings: Settings) -> None:
@@ -450,8 +450,8 @@ async def test_a_missing_index_and_a_missing_clean_up_rule_are_warned_of(setting
     report = await examined(settings)
 
     assert (report.failed, report.warned) == (set(), {"indexes", "clean-up rule"})
-    assert "uploads.due" in report.told("indexes")
-    assert "quotas.sweep" not in report.told("indexes")
+    assert "uploads.due" in report.text("indexes")
+    assert "quotas.sweep" not in report.text("indexes")
 
 
 async def test_a_clean_up_rule_that_is_too_short_for_the_settings_is_named(settings: Settings) -> None:
@@ -461,12 +461,12 @@ async def test_a_clean_up_rule_that_is_too_short_for_the_settings_is_named(setti
     report = await examined(week)
 
     assert (report.failed, report.warned) == (set(), {"clean-up rule"})
-    assert "after 3 days: they may live for 7" in report.told("clean-up rule")
-    assert "assetlane-server setup" in report.told("clean-up rule")
+    assert "after 3 days: they may live for 7" in report.text("clean-up rule")
+    assert "assetlane-server setup" in report.text("clean-up rule")
     await prepare_bucket(week, is_own=True)
     report = await examined(week)
     assert (report.failed, report.warned) == (set(), set())
-    assert "after 9 days" in report.told("clean-up rule")
+    assert "after 9 days" in report.text("clean-up rule")
     rule: Any = {
         "ID": "theirs",
         "Status": "Enabled",
@@ -494,7 +494,7 @@ async def test_a_store_that_obeys_unsigned_headers_is_named(settings: Settings) 
     accepted = await examined_through(changed(settings, accept_unsigned_headers=True), obeying)
 
     assert refused.failed == {"unsigned ACLs"}
-    assert "ASSETLANE_ACCEPT_UNSIGNED_HEADERS=true" in refused.told("unsigned ACLs")
+    assert "ASSETLANE_ACCEPT_UNSIGNED_HEADERS=true" in refused.text("unsigned ACLs")
     assert (accepted.failed, accepted.warned) == (set(), {"unsigned ACLs"})
 
 
@@ -504,7 +504,7 @@ async def test_a_store_that_accepts_overwrites_is_named(settings: Settings) -> N
     accepted = await examined_through(changed(settings, accept_overwrites=True), objects.overwriting)
 
     assert refused.failed == {"overwrites"}
-    assert "ASSETLANE_ACCEPT_OVERWRITES=true" in refused.told("overwrites")
+    assert "ASSETLANE_ACCEPT_OVERWRITES=true" in refused.text("overwrites")
     assert (accepted.failed, accepted.warned) == (set(), {"overwrites"})
 
 

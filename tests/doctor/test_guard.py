@@ -43,16 +43,16 @@ async def test_on_loopback_all_is_well_without_anything() -> None:
     }
 
 
-async def test_an_open_door_is_warned_of() -> None:
+async def test_a_server_open_to_everybody_is_warned_of() -> None:
     """Once for who comes in, once for who listens."""
     found = await findings(given(listen="0.0.0.0:50151", allow_anonymous=True))
     assert {one.verdict for one in found.values()} == {Verdict.WARNING}
-    assert "ASSETLANE_JWT_KEY_FILE" in found["identity"].mend
-    assert "ASSETLANE_TLS_CERT_FILE" in found["TLS"].mend
+    assert "ASSETLANE_JWT_KEY_FILE" in found["identity"].advice
+    assert "ASSETLANE_TLS_CERT_FILE" in found["TLS"].advice
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "verdict", "told"),
+    ("content", "mode", "verdict", "detail"),
     [
         (Issuer("RS256").file, 0o644, Verdict.OK, "1 key (RS256)"),
         (Issuer("HS256").file, 0o600, Verdict.OK, "1 key (HS256)"),
@@ -62,25 +62,25 @@ async def test_an_open_door_is_warned_of() -> None:
     ],
 )
 async def test_the_key_file_is_read(
-    tmp_path: Path, content: bytes | None, mode: int, verdict: Verdict, told: str
+    tmp_path: Path, content: bytes | None, mode: int, verdict: Verdict, detail: str
 ) -> None:
     """As the server reads it; a secret is nobody else's."""
     path = key_file(tmp_path, content or b"", mode)
     if content is None:
         path.unlink()
     found = await findings(given(jwt_key_file=path))
-    assert (found["identity"].verdict, told in found["identity"].told) == (verdict, True)
+    assert (found["identity"].verdict, detail in found["identity"].detail) == (verdict, True)
     assert found["policy"].verdict is Verdict.OK
 
 
-async def test_a_key_set_is_read_and_its_odd_keys_are_told(tmp_path: Path) -> None:
+async def test_a_key_set_is_read_and_its_odd_keys_are_reported(tmp_path: Path) -> None:
     """With what keeps tokens for other services out, which is missing here."""
     path = key_file(tmp_path, key_set(Issuer(), Issuer("HS256", "shared")).replace(b'"oct"', b'"odd"'))
     found = await findings(given(jwt_jwks=str(path)))
     assert found["identity"].verdict is Verdict.WARNING
-    assert "'shared'" in found["identity"].told
+    assert "'shared'" in found["identity"].detail
     assert found["tokens for us"].verdict is Verdict.WARNING
-    assert "ASSETLANE_JWT_AUDIENCE" in found["tokens for us"].mend
+    assert "ASSETLANE_JWT_AUDIENCE" in found["tokens for us"].advice
     found = await findings(given(jwt_jwks=str(path), jwt_issuer="us", jwt_audience="assets"))
     assert found["tokens for us"].verdict is Verdict.OK
 
@@ -89,7 +89,7 @@ async def test_a_key_set_that_nobody_serves_has_failed() -> None:
     """A server would start, and refuse every call."""
     found = await findings(given(jwt_jwks="http://127.0.0.1:1/keys"))
     assert found["identity"].verdict is Verdict.FAILED
-    assert "cannot be fetched" in found["identity"].told
+    assert "cannot be fetched" in found["identity"].detail
 
 
 async def test_a_policy_that_is_none_has_failed(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ async def test_a_policy_that_is_none_has_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lifetime", "listen", "verdict", "told"),
+    ("lifetime", "listen", "verdict", "detail"),
     [
         (timedelta(days=90), "127.0.0.1:50151", Verdict.OK, "localhost, 127.0.0.1"),
         (timedelta(days=5), "127.0.0.1:50151", Verdict.WARNING, "until"),
@@ -110,13 +110,13 @@ async def test_a_policy_that_is_none_has_failed(tmp_path: Path) -> None:
     ],
 )
 async def test_a_certificate_is_looked_at(
-    tmp_path: Path, lifetime: timedelta, listen: str, verdict: Verdict, told: str
+    tmp_path: Path, lifetime: timedelta, listen: str, verdict: Verdict, detail: str
 ) -> None:
     """Its names, and how long it lasts."""
     chain, key = Authority().signed("one", lifetime=lifetime).put(tmp_path)
     key.chmod(0o600)
     found = (await findings(given(listen=listen, tls_cert_file=chain, tls_key_file=key)))["TLS"]
-    assert (found.verdict, told in found.told) == (verdict, True)
+    assert (found.verdict, detail in found.detail) == (verdict, True)
 
 
 async def test_a_certificate_whose_key_is_another_has_failed(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_a_certificate_whose_key_is_another_has_failed(tmp_path: Path) -> 
     assert (await findings(given(tls_cert_file=chain, tls_key_file=key)))["TLS"].verdict is Verdict.WARNING
     Pair(one.chain, two.key).put(tmp_path)
     found = (await findings(given(tls_cert_file=chain, tls_key_file=key)))["TLS"]
-    assert (found.verdict, "does not belong" in found.told) == (Verdict.FAILED, True)
+    assert (found.verdict, "does not belong" in found.detail) == (Verdict.FAILED, True)
 
 
 SERVICE = """\
@@ -148,8 +148,11 @@ async def test_a_back_end_without_a_key_to_sign_tokens_is_warned_of(tmp_path: Pa
     policy.write_text(SERVICE)
     ours = given(jwt_key_file=key_file(tmp_path, Issuer().file), policy_file=policy, token_keys=str(rings))
     found = await findings(ours)
-    assert "1 service callers" in found["policy"].told
-    assert (found["scoped tokens"].verdict, "keys add clinic" in found["scoped tokens"].mend) == (Verdict.WARNING, True)
+    assert "1 service callers" in found["policy"].detail
+    assert (found["scoped tokens"].verdict, "keys add clinic" in found["scoped tokens"].advice) == (
+        Verdict.WARNING,
+        True,
+    )
     now = datetime.now(UTC)
     await change_ring(RingFiles(rings), "clinic", lambda ring: ring.with_key("k1", b"s" * 32, now))
     assert (await findings(ours))["scoped tokens"].verdict is Verdict.OK
@@ -157,12 +160,12 @@ async def test_a_back_end_without_a_key_to_sign_tokens_is_warned_of(tmp_path: Pa
     assert (await findings(ours))["scoped tokens"].verdict is Verdict.WARNING
     (rings / "clinic.json").chmod(0o600)
     await change_ring(RingFiles(rings), "nobody", lambda ring: ring.with_key("k1", b"s" * 32, now))
-    assert "nobody" in (await findings(ours))["scoped tokens"].told
+    assert "nobody" in (await findings(ours))["scoped tokens"].detail
     (rings / "nobody.json").write_text("x")
     assert (await findings(ours))["scoped tokens"].verdict is Verdict.FAILED
 
 
-async def test_a_server_for_certificates_alone_is_no_open_door(tmp_path: Path) -> None:
+async def test_a_server_for_certificates_alone_is_not_open_to_everybody(tmp_path: Path) -> None:
     """It says so, and looks at its policy."""
     policy = tmp_path / "policy.toml"
     policy.write_text(SERVICE.replace('subject = "clinic-backend"', 'certificate = "clinic.example"'))
@@ -184,7 +187,7 @@ async def test_a_server_for_certificates_alone_is_no_open_door(tmp_path: Path) -
         "policy": Verdict.OK,
         "TLS": Verdict.OK,
     }
-    assert "certificates" in found["identity"].told
+    assert "certificates" in found["identity"].detail
     policy.write_text(SERVICE)
     assert (
         "ASSETLANE_JWT_KEY_FILE"
@@ -192,7 +195,7 @@ async def test_a_server_for_certificates_alone_is_no_open_door(tmp_path: Path) -
             await findings(
                 given(policy_file=policy, tls_cert_file=chain, tls_key_file=key, tls_client_ca_file=tmp_path / "ca.pem")
             )
-        )["policy"].told
+        )["policy"].detail
     )
 
 

@@ -46,7 +46,7 @@ async def test_a_port_that_is_in_use_is_named_with_its_setting() -> None:
         holder.listen()
         found = await findings(served(web_listen=f"127.0.0.1:{holder.getsockname()[1]}"))
     assert found["web address"].verdict is Verdict.WARNING
-    assert "ASSETLANE_WEB_LISTEN" in found["web address"].mend
+    assert "ASSETLANE_WEB_LISTEN" in found["web address"].advice
 
 
 @pytest.mark.parametrize("cors", [("https://other.example",), ("http://app.example",), ("https://app.example:8443",)])
@@ -54,16 +54,16 @@ async def test_pages_that_may_call_but_not_put_are_named(cors: tuple[str, ...]) 
     """Their uploads would be accepted and never arrive."""
     found = (await findings(served(web_origins=(PAGE, "http://localhost:3000"), cors_origins=cors)))["web origins"]
     assert found.verdict is Verdict.WARNING
-    assert PAGE in found.told
-    assert "ASSETLANE_CORS_ORIGINS" in found.mend
+    assert PAGE in found.detail
+    assert "ASSETLANE_CORS_ORIGINS" in found.advice
 
 
 async def test_pages_in_the_clear_are_named_beyond_this_machine() -> None:
     """A page of this machine is a secure context without TLS too."""
     found = (await findings(served(web_origins=("http://localhost:3000", "http://10.0.0.7"))))["web origins"]
     assert found.verdict is Verdict.WARNING
-    assert "http://10.0.0.7 " in found.told
-    assert "localhost" not in found.told
+    assert "http://10.0.0.7 " in found.detail
+    assert "localhost" not in found.detail
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ async def test_pages_in_the_clear_are_named_beyond_this_machine() -> None:
         (("files.example",), ("files.example", "other.example"), "other.example"),
     ],
 )
-async def test_names_that_the_certificate_is_not_for_are_told(
+async def test_names_that_the_certificate_is_not_for_are_reported(
     tmp_path: Path, names: tuple[str, ...], hosts: tuple[str, ...], foreign: str
 ) -> None:
     """A wildcard stands for one label."""
     chain, key = Authority().signed("server", names=names).put(tmp_path)
     found = (await findings(served(web_hosts=hosts, tls_cert_file=chain, tls_key_file=key)))["web hosts"]
     assert found.verdict is (Verdict.WARNING if foreign else Verdict.OK)
-    assert foreign in found.told
+    assert foreign in found.detail

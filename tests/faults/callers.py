@@ -1,4 +1,4 @@
-"""Callers as the contract wants them: they call again when they are told to, and count how often."""
+"""Callers as the contract wants them: they call again when they are asked to, and count how often."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -70,12 +70,12 @@ class Caller:
 
 
 def is_passing(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the caller is to call again: told so, or cut off without a word."""
+    """Whether the caller is to call again: asked to, or cut off without an answer."""
     return error.code() in _PASSING or (error.code() in _LOST and not reason_of(error))
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
-    """Returns the reason that the server told, empty when the status is gRPC's own."""
+    """Returns the reason that the server gave, empty when the status is gRPC's own."""
     info, status = ErrorInfo(), Status()
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin" and isinstance(value, bytes):

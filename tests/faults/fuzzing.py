@@ -37,7 +37,7 @@ Pool = Callable[[], Sequence[str]]
 def requests(descriptor: Descriptor, pool: Pool, good: Message | None = None) -> st.SearchStrategy[bytes]:
     """Returns requests as they travel: well-formed messages nine times of ten, else broken ones and any bytes.
 
-    `pool` tells texts that mean something to the server right now, such as ids. Half of the messages are the `good`
+    `pool` returns texts that mean something to the server right now, such as ids. Half of the messages are the `good`
     one, if there is one, with a field or two exchanged.
     """
     messages = _messages(descriptor, pool, _DEPTH)

@@ -19,12 +19,12 @@ class Gap(StrEnum):
 
 
 class GapHub:
-    """Delegates to `hub`, and does `deed` once, in the chosen gap of the first watch that comes to it."""
+    """Delegates to `hub`, and does `action` once, in the chosen gap of the first watch that comes to it."""
 
-    def __init__(self, hub: ChangeHub, gap: Gap, deed: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, hub: ChangeHub, gap: Gap, action: Callable[[], Awaitable[object]]) -> None:
         self._hub = hub
         self._gap = gap
-        self._deed = deed
+        self._action = action
         self.is_done = False
 
     def watch_upload(self, upload_id: str) -> AbstractAsyncContextManager[Mailbox[Upload | Progress]]:
@@ -64,4 +64,4 @@ class GapHub:
     async def _arrive(self, gap: Gap) -> None:
         if gap is self._gap and not self.is_done:
             self.is_done = True
-            await self._deed()
+            await self._action()

@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import Final
 
-from tests.faults.messages import Illness, Language, Message
+from tests.faults.messages import Language, Message, StoreError
 from tests.faults.proxy import CHUNK_BYTES, LOOPBACK
 
 REPLY_LIMIT_S: Final = 10.0
 HEAD_LIMIT_BYTES: Final = 256 * 1024
 
 
-class Deed(StrEnum):
+class Action(StrEnum):
     """What happens to one request."""
 
     PASS = "passed"  # noqa: S105 - no password
@@ -33,22 +33,22 @@ class Deed(StrEnum):
     STALL = "stalled: the request is not carried out, nothing ever comes"
 
 
-_ILLNESSES: Final = {
-    Deed.REFUSE: Illness.UNREACHABLE,
-    Deed.STEP_DOWN: Illness.STEPPED_DOWN,
-    Deed.DENY: Illness.FORBIDDEN,
+_ERRORS: Final = {
+    Action.REFUSE: StoreError.UNREACHABLE,
+    Action.STEP_DOWN: StoreError.STEPPED_DOWN,
+    Action.DENY: StoreError.FORBIDDEN,
 }
 _HARMLESS: Final = frozenset({"hello", "ismaster", "isMaster", "ping", "endSessions", "killCursors"})
 
-Decide = Callable[[Message], Deed]
+Decide = Callable[[Message], Action]
 
 
-def let_pass(message: Message) -> Deed:
+def let_pass(message: Message) -> Action:
     """Lets everything through."""
-    return Deed.PASS
+    return Action.PASS
 
 
-class Passage:
+class CarriedConnection:
     """One carried connection."""
 
     def __init__(self, gate: "Gate", caller: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
@@ -66,27 +66,27 @@ class Passage:
         while True:
             message = await language.read(reader)
             self.is_waiting = not message.is_of_a_call
-            deed = self._gate.judge(message)
-            match deed:
-                case Deed.PASS:
+            action = self._gate.judge(message)
+            match action:
+                case Action.PASS:
                     await self._send(message)
-                case Deed.LOSE | Deed.DELAY:
-                    if deed is Deed.DELAY:
+                case Action.LOSE | Action.DELAY:
+                    if action is Action.DELAY:
                         self._gate.delayed.append(message)
                     self._gate.done.set()
                     self.cut()
                     return
-                case Deed.SWALLOW:
+                case Action.SWALLOW:
                     self._swallowed = self._gate.done
                     await self._send(message)
-                case Deed.REFUSE | Deed.STEP_DOWN | Deed.DENY:
-                    self._caller.write(language.refusal(message, _ILLNESSES[deed]))
+                case Action.REFUSE | Action.STEP_DOWN | Action.DENY:
+                    self._caller.write(language.refusal(message, _ERRORS[action]))
                     await self._caller.drain()
-                    if deed is Deed.STEP_DOWN:
+                    if action is Action.STEP_DOWN:
                         self._gate.wake_drivers()
-                case Deed.HANG | Deed.STALL:
+                case Action.HANG | Action.STALL:
                     self._is_silent = True
-                    if deed is Deed.HANG:
+                    if action is Action.HANG:
                         await self._send(message)
 
     async def carry_replies(self, reader: asyncio.StreamReader) -> None:
@@ -117,25 +117,25 @@ class Gate:
         self.language = language
         self.decide: Decide = let_pass
         self.port = 0
-        self.deeds: Counter[Deed] = Counter()
+        self.actions: Counter[Action] = Counter()
         """What was done to the requests of calls."""
         self.delayed: list[Message] = []
         """Requests that are still on their way, see `deliver`."""
         self.done = asyncio.Event()
         """Set when a request was lost, delayed, or carried out and its reply swallowed."""
         self._upstream = upstream
-        self._passages: set[Passage] = set()
+        self._passages: set[CarriedConnection] = set()
         self._is_shut = False
 
-    def judge(self, message: Message) -> Deed:
+    def judge(self, message: Message) -> Action:
         """Returns what happens to a request."""
         if self._is_shut:
-            return Deed.PASS if message.name.partition(" ")[0] in _HARMLESS else Deed.DENY
+            return Action.PASS if message.name.partition(" ")[0] in _HARMLESS else Action.DENY
         if not message.is_of_a_call:
-            return Deed.PASS
-        deed = self.decide(message)
-        self.deeds[deed] += 1
-        return deed
+            return Action.PASS
+        action = self.decide(message)
+        self.actions[action] += 1
+        return action
 
     def shut(self) -> None:
         """Nothing of its server reaches the store any more, as if the server had been killed.
@@ -166,10 +166,10 @@ class Gate:
     async def carry(self, caller: socket.socket) -> None:
         """Carries one connection until either side ended it."""
         reader, writer = await asyncio.open_connection(sock=caller, limit=HEAD_LIMIT_BYTES)
-        passage: Passage | None = None
+        passage: CarriedConnection | None = None
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection(LOOPBACK, self._upstream)
-            passage = Passage(self, writer, upstream_writer)
+            passage = CarriedConnection(self, writer, upstream_writer)
             self._passages.add(passage)
             async with asyncio.TaskGroup() as pumps:
                 replies = pumps.create_task(passage.carry_replies(upstream_reader))

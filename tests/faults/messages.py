@@ -16,7 +16,7 @@ _NOT_OF_A_CALL: Final = frozenset(
 )
 
 
-class Illness(StrEnum):
+class StoreError(StrEnum):
     """What a store answers instead of doing as it was asked."""
 
     UNREACHABLE = "passing error"
@@ -25,9 +25,9 @@ class Illness(StrEnum):
 
 
 _CODES: Final = {
-    Illness.UNREACHABLE: (6, "HostUnreachable"),
-    Illness.STEPPED_DOWN: (10107, "NotWritablePrimary"),
-    Illness.FORBIDDEN: (13, "Unauthorized"),
+    StoreError.UNREACHABLE: (6, "HostUnreachable"),
+    StoreError.STEPPED_DOWN: (10107, "NotWritablePrimary"),
+    StoreError.FORBIDDEN: (13, "Unauthorized"),
 }
 
 
@@ -49,8 +49,8 @@ class Language(Protocol):
         """Returns the next request. Raises IncompleteReadError when there is none."""
         ...
 
-    def refusal(self, message: Message, illness: Illness) -> bytes:
-        """Returns the reply of a store that is ill."""
+    def refusal(self, message: Message, store_error: StoreError) -> bytes:
+        """Returns the reply of a store that does not do it."""
         ...
 
 
@@ -71,12 +71,12 @@ class MongoWire:
         name = f"{verb} {subject}" if isinstance(subject, str) else verb
         return Message(name, header + body, verb not in _NOT_OF_A_CALL)
 
-    def refusal(self, message: Message, illness: Illness) -> bytes:
+    def refusal(self, message: Message, store_error: StoreError) -> bytes:
         """See Language."""
         _, request_id, _, _ = _HEADER.unpack_from(message.data)
-        code, name = _CODES[illness]
-        error: dict[str, Any] = {"ok": 0.0, "code": code, "codeName": name, "errmsg": illness.value}
-        if illness is not Illness.FORBIDDEN and not message.name.startswith("find"):
+        code, name = _CODES[store_error]
+        error: dict[str, Any] = {"ok": 0.0, "code": code, "codeName": name, "errmsg": store_error.value}
+        if store_error is not StoreError.FORBIDDEN and not message.name.startswith("find"):
             error["errorLabels"] = ["RetryableWriteError"]
         body = struct.pack("<iB", 0, 0) + bson.encode(error)
         return _HEADER.pack(_HEADER.size + len(body), 0, request_id, _OP_MSG) + body
@@ -97,10 +97,10 @@ class S3Wire:
         is_batch = "delete" in dict(parse_qsl(url.query, keep_blank_values=True))
         return Message("DELETE several" if is_batch else f"{method} {variant}", head + body)
 
-    def refusal(self, message: Message, illness: Illness) -> bytes:
+    def refusal(self, message: Message, store_error: StoreError) -> bytes:
         """See Language."""
-        code, name = (403, "AccessDenied") if illness is Illness.FORBIDDEN else (503, "SlowDown")
-        told = f"<?xml version='1.0'?><Error><Code>{name}</Code><Message>{illness.value}</Message></Error>"
-        body = b"" if message.name.startswith("HEAD") else told.encode()
+        code, name = (403, "AccessDenied") if store_error is StoreError.FORBIDDEN else (503, "SlowDown")
+        xml = f"<?xml version='1.0'?><Error><Code>{name}</Code><Message>{store_error.value}</Message></Error>"
+        body = b"" if message.name.startswith("HEAD") else xml.encode()
         head = f"HTTP/1.1 {code} {name}\r\ncontent-type: application/xml\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body

@@ -1,4 +1,4 @@
-"""Assetlane servers as their operators run them: processes that are started, told to stop, or killed.
+"""Assetlane servers as their operators run them: processes that are started, asked to stop, or killed.
 
 Each runs under the guard of the embedded stack, which takes it down when the tests are gone, however they went.
 """
@@ -101,7 +101,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Starts it and returns when it serves. Raises NotServingError; nothing is left running then."""
         offset = self._log.stat().st_size if self._log.exists() else 0
-        order = guard.Order(
+        order = guard.GuardOrder(
             command=(sys.executable, "-m", "assetlane_server", "serve"),
             parent_pid=os.getpid(),
             stop_limit_s=KILL_LIMIT_S,
@@ -155,7 +155,7 @@ class ServerProcess:
     async def wait_for_log(self, text: str, limit_s: float) -> None:
         """Returns when its log holds this text. Raises TimeoutError."""
         async with asyncio.timeout(limit_s):
-            while text not in self.log:  # noqa: ASYNC110 - the log is all that tells
+            while text not in self.log:  # noqa: ASYNC110 - only the log shows it
                 await asyncio.sleep(PROBE_INTERVAL_S)
 
 

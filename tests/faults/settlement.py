@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
 from assetlane_server.composition.app import new_id, object_store, server_cuts, utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.config.settings import Settings
 from assetlane_server.model.tokens import TokenSigner
@@ -30,7 +30,7 @@ async def sweeper_at(settings: Settings, ahead: timedelta) -> AsyncIterator[Swee
         MongoRecords.open(uri, settings.mongo_database, call_timeout=_CALL_LIMIT) as records,
         object_store(settings) as store,
     ):
-        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, now))
+        changes = StatusChanges(records, quota_enforcer(settings, records, records.quotas, now))
         cases = use_cases(
             records=records,
             changes=changes,

@@ -11,10 +11,10 @@ from typing import Final
 import aiohttp
 import pytest
 from tests.faults.conftest import Report
-from tests.faults.errands import ERRANDS, IN_PARTS, Errand, Workshop, answer_of
-from tests.faults.gate import Decide, Deed, let_pass
+from tests.faults.gate import Action, Decide, let_pass
 from tests.faults.gated_server import GatedServer, gated_server
 from tests.faults.messages import Message
+from tests.faults.scenarios import IN_PARTS, SCENARIOS, CallSite, Scenario, answer_of
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.records.stores import drop, mongo
@@ -26,7 +26,7 @@ from assetlane_server.model.errors import NotReady
 pytestmark = pytest.mark.faults
 
 RETRIES: Final = 3
-INTERRUPTIONS: Final = (Deed.LOSE, Deed.DELAY, Deed.SWALLOW)
+INTERRUPTIONS: Final = (Action.LOSE, Action.DELAY, Action.SWALLOW)
 LIMIT_S: Final = 120.0
 STARTS: Final = 3
 MOMENT_S: Final = 5.0
@@ -36,7 +36,7 @@ DEADLINE: Final = timedelta(hours=25)
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """One of the requests of an errand: the n-th of its name."""
+    """One of the requests of a scenario: the n-th of its name."""
 
     store: str
     name: str
@@ -48,19 +48,19 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an errand ended, as its caller and an operator see it."""
+    """How a scenario ended, as its caller and an operator see it."""
 
     answer: str | None
     records: str
 
 
-class Trap:
-    """Notes the boundaries of one errand, and interrupts it at one of them."""
+class Interrupter:
+    """Notes the boundaries of one scenario, and interrupts it at one of them."""
 
-    def __init__(self, server: GatedServer, boundary: Boundary | None = None, deed: Deed = Deed.PASS) -> None:
+    def __init__(self, server: GatedServer, boundary: Boundary | None = None, action: Action = Action.PASS) -> None:
         self._gates = {"MongoDB": server.mongo, "S3": server.s3}
         self._boundary = boundary
-        self._deed = deed
+        self._action = action
         self._times: Counter[tuple[str, str]] = Counter()
         self.seen: list[Boundary] = []
 
@@ -75,8 +75,8 @@ class Trap:
         for gate in self._gates.values():
             gate.decide = let_pass
 
-    async def wait_until_sprung(self) -> None:
-        """Returns when the errand was interrupted."""
+    async def wait_until_triggered(self) -> None:
+        """Returns when the scenario was interrupted."""
         assert self._boundary is not None
         await self._gates[self._boundary.store].done.wait()
 
@@ -86,11 +86,11 @@ class Trap:
             await gate.deliver()
 
     def _decider(self, store: str) -> Decide:
-        def decide(message: Message) -> Deed:
+        def decide(message: Message) -> Action:
             self._times[store, message.name] += 1
             boundary = Boundary(store, message.name, self._times[store, message.name])
             self.seen.append(boundary)
-            return self._deed if boundary == self._boundary else Deed.PASS
+            return self._action if boundary == self._boundary else Action.PASS
 
         return decide
 
@@ -147,62 +147,64 @@ class Servers:
             await end.wait()
 
 
-class Play:
-    """Runs errands, each on fresh records."""
+class ScenarioRunner:
+    """Runs scenarios, each on fresh records."""
 
-    def __init__(self, workshop: Workshop, servers: Servers) -> None:
-        self._workshop = workshop
+    def __init__(self, site: CallSite, servers: Servers) -> None:
+        self._site = site
         self._servers = servers
         self.upload_ids: dict[str, str] = {}
         """Of every run, by its request id."""
 
-    async def calm(self, errand: Errand) -> tuple[Outcome, list[Boundary]]:
-        """Runs an errand that nothing interrupts; returns its end and its boundaries."""
-        request_id = f"{errand.name}, calm"
-        upload_id = await errand.prepare(self._workshop, request_id)
+    async def calm(self, scenario: Scenario) -> tuple[Outcome, list[Boundary]]:
+        """Runs a scenario that nothing interrupts; returns its end and its boundaries."""
+        request_id = f"{scenario.name}, calm"
+        upload_id = await scenario.prepare(self._site, request_id)
         server = await self._servers.current()
-        trap = Trap(server)
-        trap.set()
-        answer = await answer_of(errand, server.stubs, upload_id, request_id)
-        trap.lift()
-        return await self._outcome(request_id, answer), trap.seen
+        interrupter = Interrupter(server)
+        interrupter.set()
+        answer = await answer_of(scenario, server.stubs, upload_id, request_id)
+        interrupter.lift()
+        return await self._outcome(request_id, answer), interrupter.seen
 
-    async def interrupted(self, errand: Errand, boundary: Boundary, deed: Deed, *, is_killed: bool) -> Outcome:
-        """Runs an errand that is interrupted once; its caller calls again, at most three times."""
-        request_id = f"{errand.name}, {boundary}, {deed.name}, {is_killed}"
-        upload_id = await errand.prepare(self._workshop, request_id)
+    async def interrupted(self, scenario: Scenario, boundary: Boundary, action: Action, *, is_killed: bool) -> Outcome:
+        """Runs a scenario that is interrupted once; its caller calls again, at most three times."""
+        request_id = f"{scenario.name}, {boundary}, {action.name}, {is_killed}"
+        upload_id = await scenario.prepare(self._site, request_id)
         server = await self._servers.current()
-        trap = Trap(server, boundary, deed)
-        trap.set()
+        interrupter = Interrupter(server, boundary, action)
+        interrupter.set()
         answer: str | None = None
         async with asyncio.TaskGroup() as tasks:
-            call = tasks.create_task(answer_of(errand, server.stubs, upload_id, request_id))
-            sprung = tasks.create_task(trap.wait_until_sprung())
-            await asyncio.wait((call, sprung), return_when=asyncio.FIRST_COMPLETED)
+            call = tasks.create_task(answer_of(scenario, server.stubs, upload_id, request_id))
+            triggered = tasks.create_task(interrupter.wait_until_triggered())
+            await asyncio.wait((call, triggered), return_when=asyncio.FIRST_COMPLETED)
             # A request that left after its call was answered comes within a moment.
-            await asyncio.wait((sprung,), timeout=MOMENT_S)
-            assert sprung.done(), f"{request_id}: the call ended before, {call}, saw {trap.seen}"
+            await asyncio.wait((triggered,), timeout=MOMENT_S)
+            assert triggered.done(), f"{request_id}: the call ended before, {call}, saw {interrupter.seen}"
             if is_killed:
                 call.cancel()
                 self._servers.kill()
         if not is_killed:
             answer = call.result()
-        trap.lift()
+        interrupter.lift()
         for _ in range(RETRIES):
             if answer is None:
-                answer = await answer_of(errand, (await self._servers.current()).stubs, upload_id, request_id)
-        await trap.deliver()
+                answer = await answer_of(scenario, (await self._servers.current()).stubs, upload_id, request_id)
+        await interrupter.deliver()
         return await self._outcome(request_id, answer)
 
     async def _outcome(self, request_id: str, answer: str | None) -> Outcome:
-        document = await self._workshop.database["uploads"].find_one({"request_key": request_id})
+        document = await self._site.database["uploads"].find_one({"request_key": request_id})
         self.upload_ids[request_id] = document["_id"] if document else ""
-        return Outcome(answer, await self._workshop.look(request_id))
+        return Outcome(answer, await self._site.look(request_id))
 
 
 @asynccontextmanager
-async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> AsyncIterator[tuple[Play, Workshop]]:
-    """Opens everything that errands need."""
+async def opened_runner(
+    stack: StackAddress, database_name: str, key_prefix: str
+) -> AsyncIterator[tuple[ScenarioRunner, CallSite]]:
+    """Opens everything that scenarios need."""
     async with AsyncExitStack() as resources:
         bucket = Bucket(settings_for(stack, database_name, key_prefix))
         resources.callback(bucket.close)
@@ -212,8 +214,8 @@ async def playing(stack: StackAddress, database_name: str, key_prefix: str) -> A
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         servers = Servers(stack, database_name, key_prefix, tasks)
         resources.callback(servers.end)
-        workshop = Workshop(well.stubs, web, bucket, client[database_name])
-        yield Play(workshop, servers), workshop
+        site = CallSite(well.stubs, web, bucket, client[database_name])
+        yield ScenarioRunner(site, servers), site
     await drop(stack.mongo_uri, database_name)
 
 
@@ -227,34 +229,34 @@ async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
     differences: list[str] = []
     total = 0
     kept: dict[str, int] = {}
-    async with playing(stack, database_name, key_prefix) as (play, workshop):
-        for errand in ERRANDS:
-            expected, boundaries = await play.calm(errand)
-            assert expected.answer is not None, errand.name
-            lines.append(f"{errand.name}: {expected.answer}; {expected.records}")
-            kept[f"{errand.name}, calm"] = errand.keeps_objects
+    async with opened_runner(stack, database_name, key_prefix) as (runner, site):
+        for scenario in SCENARIOS:
+            expected, boundaries = await runner.calm(scenario)
+            assert expected.answer is not None, scenario.name
+            lines.append(f"{scenario.name}: {expected.answer}; {expected.records}")
+            kept[f"{scenario.name}, calm"] = scenario.keeps_objects
             for boundary in boundaries:
                 flaws = 0
-                for deed in INTERRUPTIONS:
+                for action in INTERRUPTIONS:
                     for is_killed in (False, True):
-                        where = f"{errand.name}, {boundary}, {deed}, killed: {is_killed}"
+                        where = f"{scenario.name}, {boundary}, {action}, killed: {is_killed}"
                         async with asyncio.timeout(LIMIT_S):
-                            outcome = await play.interrupted(errand, boundary, deed, is_killed=is_killed)
-                        kept[f"{errand.name}, {boundary}, {deed.name}, {is_killed}"] = errand.keeps_objects
+                            outcome = await runner.interrupted(scenario, boundary, action, is_killed=is_killed)
+                        kept[f"{scenario.name}, {boundary}, {action.name}, {is_killed}"] = scenario.keeps_objects
                         total += 1
                         if outcome != expected:
                             flaws += 1
                             differences.append(f"{where}: {outcome}")
                 lines.append(f"    {boundary}: {2 * len(INTERRUPTIONS) - flaws} of {2 * len(INTERRUPTIONS)} the same")
         await settled(settings_for(stack, database_name, key_prefix), LATER)
-        keys = await workshop.bucket.keys()
+        keys = await site.bucket.keys()
         for request_id, count in kept.items():
-            found = sum(f"/{play.upload_ids[request_id]}/" in key for key in keys)
+            found = sum(f"/{runner.upload_ids[request_id]}/" in key for key in keys)
             if found != count:
                 differences.append(f"{request_id}: {found} objects instead of {count}")
         await settled(settings_for(stack, database_name, key_prefix), DEADLINE)
         # The next server may be in the middle of its probe.
-        left = [key for key in await workshop.bucket.open_multiparts() if "/probe/" not in key]
+        left = [key for key in await site.bucket.open_multiparts() if "/probe/" not in key]
         differences += [f"left behind: parts of {key}" for key in left]
     seconds = asyncio.get_running_loop().time() - began
     report("\n".join([f"{total} interruptions, {len(differences)} differences, {seconds:.0f} s", *lines, *differences]))

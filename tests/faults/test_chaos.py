@@ -9,14 +9,14 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+from tests.faults.clients import ClientPool, counted_lost_watches
 from tests.faults.conftest import Report
-from tests.faults.crowd import Crowd
-from tests.faults.doors import Doors, counted_lost_watches
+from tests.faults.fault_injector import GUST_S, FaultInjector
 from tests.faults.histories import Histories
 from tests.faults.plan import planned
+from tests.faults.planned_watchers import PlannedWatchers
 from tests.faults.proxy import proxied
 from tests.faults.server_process import ServerProcess, environment_for, server_process
-from tests.faults.storm import GUST_S, Storm
 from tests.faults.traffic import Traffic
 from tests.faults.verdict import Verdict
 from tests.faults.watchers import FINAL, HEARTBEAT_S
@@ -48,7 +48,7 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
     clock = asyncio.get_running_loop().time
     began = clock()
     plan = planned(seed, uploads=UPLOADS, watchers=WATCHERS, duration_s=DURATION_S)
-    crowd = Crowd(plan.watchers, seed)
+    planned_watchers = PlannedWatchers(plan.watchers, seed)
     address = own_stack.address
     async with AsyncExitStack() as resources:
         enter = resources.enter_async_context
@@ -59,7 +59,7 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
             servers.append(await enter(server_process(environment, directory / f"{app_name}.log")))
         fronts = [await enter(proxied(server.port)) for server in servers]
         balancer = await enter(proxied(*(server.port for server in servers)))
-        storm = Storm(seed, servers, fronts, [balancer], address.mongo_uri, APP_NAMES)
+        fault_injector = FaultInjector(seed, servers, fronts, [balancer], address.mongo_uri, APP_NAMES)
         traffic = Traffic(
             plan.uploads,
             [await enter(Client(balancer.target, uid="7f3a")) for _ in range(4)],
@@ -69,43 +69,45 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
         )
         # A watcher knows both servers; half of them prefer the one, half the other.
         ways = [front.target for front in fronts]
-        doors = Doors(await enter(AsyncExitStack()), [f"ipv4:{','.join(order)}" for order in (ways, ways[::-1])])
+        clients = ClientPool(await enter(AsyncExitStack()), [f"ipv4:{','.join(order)}" for order in (ways, ways[::-1])])
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(crowd.watch(doors, traffic.upload_ids), name="watchers")
-            blowing = tasks.create_task(storm.blow(), name="storm")
-            asyncio.get_running_loop().call_later(STORM_LIMIT_S, storm.calm)
+            watching = tasks.create_task(planned_watchers.watch(clients, traffic.upload_ids), name="watchers")
+            blowing = tasks.create_task(fault_injector.blow(), name="fault_injector")
+            asyncio.get_running_loop().call_later(STORM_LIMIT_S, fault_injector.calm)
             await traffic.run()
-            storm.calm()
+            fault_injector.calm()
             await blowing
             async with asyncio.TaskGroup() as closing:
                 closing.create_task(traffic.close(GUST_S), name="traffic")
-                closing.create_task(storm.last_gust(), name="last gust")
+                closing.create_task(fault_injector.last_gust(), name="last gust")
             traffic_s = clock() - began
             histories = await Histories.of(address.mongo_uri, DATABASE, [one.result() for one in traffic.upload_ids])
             try:
-                await crowd.caught_up(histories, CATCH_UP_LIMIT_S)
+                await planned_watchers.caught_up(histories, CATCH_UP_LIMIT_S)
             except TimeoutError:
                 report("not every watcher caught up")
             watching.cancel()
         streams_lost = sum(server.log.count("reopening it") for server in servers)
         errors = [error for server in servers for error in server.errors]
 
-    verdicts = crowd.verdicts(histories)
+    verdicts = planned_watchers.verdicts(histories)
     total = sum(verdicts.values(), Verdict())
     report(
-        f"uploads           {len(plan.uploads)}: {_told(traffic.ends)}; in MongoDB {_told(histories.ends)}\n"
-        f"watchers          {crowd.told()}\n"
-        f"events            {crowd.events}: {total}\n"
-        f"reconnects        {lost.count} thin, {crowd.reconnects} bare\n"
-        f"faults            {_told(storm.faults)}\n"
+        f"uploads           {len(plan.uploads)}: {_counted(traffic.ends)}; in MongoDB {_counted(histories.ends)}\n"
+        f"watchers          {planned_watchers.summary()}\n"
+        f"events            {planned_watchers.events}: {total}\n"
+        f"reconnects        {lost.count} thin, {planned_watchers.reconnects} bare\n"
+        f"faults            {_counted(fault_injector.faults)}\n"
         f"streams lost      {streams_lost}\n"
         f"seconds           {clock() - began:.0f}, {traffic_s:.0f} of them until the last upload ended"
     )
     assert set(histories.ends) <= FINAL
     assert not total, [(plan, verdict) for plan, verdict in verdicts.items() if verdict][:5]
     assert not errors
-    assert min(storm.faults["servers killed"], storm.faults["connections cut"], streams_lost) >= 1, "too calm"
+    assert min(fault_injector.faults["servers killed"], fault_injector.faults["connections cut"], streams_lost) >= 1, (
+        "too calm"
+    )
 
 
-def _told(counts: Mapping[Any, int]) -> str:
+def _counted(counts: Mapping[Any, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

@@ -31,17 +31,17 @@ CANCELLED_REASONS: Final = frozenset({"UPLOAD_CANCELLED", "VARIANTS_MISSING"})
 COMPLETED_REASONS: Final = frozenset({"UPLOAD_COMPLETED", "UPLOAD_UPLOADED"})
 
 
-async def answer_of(caller: Caller, upload_id: str, deed: str) -> tuple[str, bytes | str]:
+async def answer_of(caller: Caller, upload_id: str, action: str) -> tuple[str, bytes | str]:
     """Calls and returns what was done and the answer, as bytes; or the reason of the refusal."""
     try:
-        if deed == "cancel":
+        if action == "cancel":
             await caller.cancel(upload_id)
             answer = b""
         else:
             answer = (await caller.complete(upload_id)).SerializeToString(deterministic=True)
     except grpc.aio.AioRpcError as error:
-        return deed, reason_of(error)
-    return deed, answer
+        return action, reason_of(error)
+    return action, answer
 
 
 @pytest.mark.timeout(600)
@@ -60,16 +60,16 @@ async def test_of_many_completions_and_cancels_at_once_one_end_comes_out(
         for _ in range(2):
             target = await resources.enter_async_context(served(settings))
             channel = await resources.enter_async_context(grpc.aio.insecure_channel(target))
-            callers.append(Caller(partial(Stubs.on, channel), web, retries=0))
+            callers.append(Caller(partial(Stubs.on, channel), web, retries=5))  # a busy ledger says: repeat
 
-        async def race(number: int, deeds: list[str]) -> None:
+        async def race(number: int, actions: list[str]) -> None:
             async with turn:
                 upload, target = await callers[number % 2].request(f"r-{number}", BODY)
                 await callers[0].put(target, BODY)
-                calls = [answer_of(callers[i % 2], upload.upload_id, deed) for i, deed in enumerate(deeds)]
+                calls = [answer_of(callers[i % 2], upload.upload_id, action) for i, action in enumerate(actions)]
                 answers = await asyncio.gather(*calls)
-            completions = {answer for deed, answer in answers if deed == "complete"}
-            cancels = {answer for deed, answer in answers if deed == "cancel"}
+            completions = {answer for action, answer in answers if action == "complete"}
+            cancels = {answer for action, answer in answers if action == "cancel"}
             if any(isinstance(answer, bytes) for answer in completions):
                 ends["completed"] += 1
                 is_right = len(completions) == 1 and cancels <= COMPLETED_REASONS
@@ -81,9 +81,9 @@ async def test_of_many_completions_and_cancels_at_once_one_end_comes_out(
 
         async with asyncio.TaskGroup() as tasks:
             for number in range(UPLOADS):
-                deeds = ["complete"] * COMPLETIONS + ["cancel"] * dice.choice((0, 1, 2))
-                dice.shuffle(deeds)
-                tasks.create_task(race(number, deeds))
+                actions = ["complete"] * COMPLETIONS + ["cancel"] * dice.choice((0, 1, 2))
+                dice.shuffle(actions)
+                tasks.create_task(race(number, actions))
     inventory = await taken(settings)
     report(f"{UPLOADS} uploads x {COMPLETIONS} completions: {dict(ends)}, {len(faults)} wrong\n{inventory}")
     assert not faults

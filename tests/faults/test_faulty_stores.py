@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tests.faults.callers import Caller, reason_of
 from tests.faults.conftest import Report
-from tests.faults.gate import Decide, Deed
+from tests.faults.gate import Action, Decide
 from tests.faults.gated_server import gated_server
 from tests.faults.inventory import taken
 from tests.faults.messages import Message
@@ -32,17 +32,17 @@ RETRIES: Final = 5
 AT_ONCE: Final = 24
 SHARE_THAT_ENDS: Final = 0.999
 # In per mille of the requests.
-MONGO_FAULTS: Final = {Deed.REFUSE: 15, Deed.STEP_DOWN: 5, Deed.LOSE: 10, Deed.SWALLOW: 10, Deed.DELAY: 10}
-S3_FAULTS: Final = {Deed.REFUSE: 100, Deed.HANG: 25, Deed.STALL: 25}
+MONGO_FAULTS: Final = {Action.REFUSE: 15, Action.STEP_DOWN: 5, Action.LOSE: 10, Action.SWALLOW: 10, Action.DELAY: 10}
+S3_FAULTS: Final = {Action.REFUSE: 100, Action.HANG: 25, Action.STALL: 25}
 
 
-def failing(dice: random.Random, faults: dict[Deed, int]) -> Decide:
+def failing(dice: random.Random, faults: dict[Action, int]) -> Decide:
     """Does each fault to so many of a thousand requests."""
-    deeds = [Deed.PASS, *faults]
+    actions = [Action.PASS, *faults]
     weights = [1000 - sum(faults.values()), *faults.values()]
 
-    def decide(message: Message) -> Deed:
-        return dice.choices(deeds, weights)[0]
+    def decide(message: Message) -> Action:
+        return dice.choices(actions, weights)[0]
 
     return decide
 
@@ -94,8 +94,8 @@ async def test_uploads_end_though_both_stores_fail_now_and_then(
                 kind = dice.choices(("right", "wrong", "missing"), (90, 5, 5))[0]
                 tasks.create_task(lead(number, kind))
         seconds = asyncio.get_running_loop().time() - began
-        deeds = {
-            name: ", ".join(f"{count} {deed.name}" for deed, count in gate.deeds.items())
+        actions = {
+            name: ", ".join(f"{count} {action.name}" for action, count in gate.actions.items())
             for name, gate in (("MongoDB", server.mongo), ("S3", server.s3))
         }
         server.kill()
@@ -106,7 +106,7 @@ async def test_uploads_end_though_both_stores_fail_now_and_then(
     report(
         f"{UPLOADS} uploads in {seconds:.0f} s: {dict(ends)}, {len(unfinished)} not within {RETRIES} retries,"
         f" {len(false)} false answers\nretries  {dict(sorted(caller.retries.items()))}\n"
-        + "\n".join(f"{name}  {told}" for name, told in deeds.items())
+        + "\n".join(f"{name}  {outcome}" for name, outcome in actions.items())
         + f"\n{inventory}"
     )
     assert not false

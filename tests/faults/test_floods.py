@@ -19,7 +19,7 @@ from tests.faults.conftest import Report
 from tests.faults.scale import scaled
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, request_for
+from tests.journeys.lanes import RpcFailure, request_for
 
 from assetlane.v1.upload_service_pb2 import GetUploadRequest, WatchUploadRequest
 from assetlane_server.local import EmbeddedStack
@@ -50,8 +50,8 @@ async def outcome(call: Any) -> str:
     except grpc.aio.AioRpcError as error:
         if "grpc-status-details-bin" not in dict(error.trailing_metadata() or ()):
             return f"bare {error.code().name}"
-        told = Told(error)
-        return told.reason if told.retry_after_s is not None else f"{told.reason} without a wait"
+        failure = RpcFailure(error)
+        return failure.reason if failure.retry_after_s is not None else f"{failure.reason} without a wait"
     return "OK"
 
 
@@ -192,12 +192,12 @@ async def test_a_client_that_cancels_100000_watches_holds_no_more_than_a_bare_st
         before = memory_bytes(server)
         held = {kind: await measured(server.target, upload.upload_id, kind, count) for kind in ("bare", "thin")}
         grown = memory_bytes(server) - before
-        told = "; ".join(
+        listed = "; ".join(
             f"{kind}: from {one.before_bytes / MIB:.1f} to {one.after_bytes / MIB:.1f} MiB, {one.calls} calls,"
             f" {one.tasks} tasks and {one.objects:+} objects left"
             for kind, one in held.items()
         )
-        report(f"{count:,} watches cancelled: {told}; the server has grown by {grown / MIB:+.1f} MiB")
+        report(f"{count:,} watches cancelled: {listed}; the server has grown by {grown / MIB:+.1f} MiB")
         bare, thin = held["bare"], held["thin"]
         assert thin.after_bytes - thin.before_bytes <= bare.after_bytes - bare.before_bytes + MOST_MORE_BYTES
         assert (thin.calls, thin.tasks) <= (bare.calls, bare.tasks)

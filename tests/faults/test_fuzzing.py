@@ -29,9 +29,9 @@ from tests.journeys.backends import SERVICES, add_rings
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import POLICY
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.servers import free_port, prepare_bucket, settings_for
-from tests.web_gateway.doors import Door, GrpcDoor, WebDoor
+from tests.web_gateway.clients import GrpcCaller, ServerCaller, WebCaller
 
 from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
@@ -64,7 +64,7 @@ CALLERS: Final = ("anybody", "user", "back end", "device")
 Contents = dict[tuple[str, str], object]
 
 
-class Looking:
+class StoredState:
     """What is stored, seen past the server."""
 
     def __init__(self, stack: EmbeddedStack, database_name: str) -> None:
@@ -90,10 +90,10 @@ class Looking:
 class Fuzzer:
     """Sends messages one after the other, and notes what is wrong."""
 
-    def __init__(self, door: Door, token: str | None, looking: Looking, ids: list[str]) -> None:
-        self._door = door
+    def __init__(self, caller: ServerCaller, token: str | None, stored: StoredState, ids: list[str]) -> None:
+        self._caller = caller
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
-        self._looking = looking
+        self._stored = stored
         self.ids: deque[str] = deque(["user/ann", "public", *ids], maxlen=40)
         self.statuses: Counter[str] = Counter()
         self.flaws: list[str] = []
@@ -114,7 +114,7 @@ class Fuzzer:
         @given(st.data())
         def send_batch(data: st.DataObject) -> None:
             strategy = requests(method.input_type, lambda: self.ids, GOOD.get(method.name))
-            before, touched = self._looking.contents(), set[str]()
+            before, touched = self._stored.contents(), set[str]()
             for _ in range(BATCH):
                 touched |= self._sent(method, data.draw(strategy))
             if method.name == "ReportProgress":
@@ -122,7 +122,7 @@ class Fuzzer:
             expected = {"uploads": touched, "bucket": touched, "progress": touched | self._reported}
             changed = {
                 (kind, name)
-                for (kind, name), _ in before.items() ^ self._looking.contents().items()
+                for (kind, name), _ in before.items() ^ self._stored.contents().items()
                 # An account changes with every upload that is accepted or ends.
                 if not (touched if kind == "quotas" else expected[kind] & set(ID.findall(name)))
             }
@@ -136,7 +136,7 @@ class Fuzzer:
         answer_class = GetMessageClass(method.output_type)
         try:
             answer = answer_class.FromString(
-                self._door.first_answer(method, request, self._metadata, limit_s=CALL_LIMIT_S)
+                self._caller.first_answer(method, request, self._metadata, limit_s=CALL_LIMIT_S)
             )
         except grpc.RpcError as error:
             self._refused(method, request, error)
@@ -152,7 +152,7 @@ class Fuzzer:
         reason = ""
         if code.name not in WRONG:
             try:
-                reason = Told(error).reason
+                reason = RpcFailure(error).reason
             except AssertionError:
                 reason = "WITHOUT_REASON"
         self.statuses[f"{code.name} {reason}".strip()] += 1
@@ -224,14 +224,14 @@ async def test_no_message_is_answered_with_internal_or_unknown_and_none_that_is_
     async with AsyncExitStack() as resources:
         server = await resources.enter_async_context(server_process(environment, directory / "server.log"))
         web = await resources.enter_async_context(aiohttp.ClientSession())
-        looking = Looking(own_stack, "fuzzed")
-        resources.callback(looking.close)
+        stored = StoredState(own_stack, "fuzzed")
+        resources.callback(stored.close)
         if caller == "device":
             token = await token_of_device(server, token)
         pid, began = server.pid, asyncio.get_running_loop().time()
-        door = GrpcDoor(server.target) if over == "gRPC" else WebDoor(f"http://{changes['web_listen']}")
-        resources.callback(door.close)
-        fuzzer = Fuzzer(door, token, looking, [])
+        client = GrpcCaller(server.target) if over == "gRPC" else WebCaller(f"http://{changes['web_listen']}")
+        resources.callback(client.close)
+        fuzzer = Fuzzer(client, token, stored, [])
         for method in METHODS:
             fuzzer.ids.extend(await assets_of(server, web, token, 3))
             await asyncio.to_thread(fuzzer.fuzz, method, per_method, seed)

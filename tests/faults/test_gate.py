@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure, PyMongoError
-from tests.faults.gate import Deed, Gate, gated
+from tests.faults.gate import Action, Gate, gated
 from tests.faults.messages import Message, MongoWire
 from tests.faults.proxy import LOOPBACK
 from tests.records.stores import drop, mongo
@@ -28,46 +28,46 @@ async def gate(stack: StackAddress, database_name: str) -> AsyncIterator[Gate]:
     await drop(stack.mongo_uri, database_name)
 
 
-def only(name: str, deed: Deed) -> Any:
+def only(name: str, action: Action) -> Any:
     """Does this to the requests of that name."""
 
-    def decide(message: Message) -> Deed:
-        return deed if message.name == name else Deed.PASS
+    def decide(message: Message) -> Action:
+        return action if message.name == name else Action.PASS
 
     return decide
 
 
 @pytest.mark.parametrize(
-    ("deed", "is_told", "count"),
+    ("action", "is_answered", "count"),
     [
-        (Deed.PASS, True, 1),
-        (Deed.LOSE, False, 0),
-        (Deed.DELAY, False, 0),
-        (Deed.SWALLOW, False, 1),
-        (Deed.REFUSE, False, 0),
-        (Deed.DENY, False, 0),
-        (Deed.HANG, False, 1),
-        (Deed.STALL, False, 0),
+        (Action.PASS, True, 1),
+        (Action.LOSE, False, 0),
+        (Action.DELAY, False, 0),
+        (Action.SWALLOW, False, 1),
+        (Action.REFUSE, False, 0),
+        (Action.DENY, False, 0),
+        (Action.HANG, False, 1),
+        (Action.STALL, False, 0),
     ],
 )
 async def test_a_deed_is_done_to_the_request_it_is_meant_for(
-    stack: StackAddress, gate: Gate, database_name: str, deed: Deed, *, is_told: bool, count: int
+    stack: StackAddress, gate: Gate, database_name: str, action: Action, *, is_answered: bool, count: int
 ) -> None:
     """Whether the caller hears of it is one thing, whether it was carried out another."""
-    gate.decide = only("insert things", deed)
+    gate.decide = only("insert things", action)
     uri = f"mongodb://{LOOPBACK}:{gate.port}/?directConnection=true&retryWrites=false"
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(uri, timeoutMS=1000)
     try:
         await client[database_name]["things"].insert_one({"_id": 1})
-        assert is_told
+        assert is_answered
     except PyMongoError:
-        assert not is_told
+        assert not is_answered
     assert await client[database_name]["other"].find_one({}) is None
     await asyncio.to_thread(client.close)
     async with mongo(stack.mongo_uri) as beside:
         assert await beside[database_name]["things"].count_documents({}) == count
         await gate.deliver()
-        assert await beside[database_name]["things"].count_documents({}) == (1 if deed is Deed.DELAY else count)
+        assert await beside[database_name]["things"].count_documents({}) == (1 if action is Action.DELAY else count)
 
 
 async def test_behind_a_shut_gate_nothing_is_done_any_more(stack: StackAddress, gate: Gate, database_name: str) -> None:

@@ -91,9 +91,9 @@ async def test_a_client_that_is_killed_ten_times_sends_no_part_twice(
             for _ in range(KILLS):
                 await killed(proxy, target, file, chance.randrange(SIZE // KILLS))
             async with uploading(target, file) as client, asyncio.timeout(RUN_LIMIT_S):
-                told, _ = await client.communicate()
+                output, _ = await client.communicate()
                 assert client.returncode == 0
-            asset = json.loads(told)
+            asset = json.loads(output)
             found = await read_back(asset["variants"][0]["read_url"])
         bucket = Bucket(settings)
         keys, left = await bucket.keys(), await bucket.open_multiparts()

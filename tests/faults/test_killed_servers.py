@@ -38,7 +38,7 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
-class Killer:
+class ServerKiller:
     """Kills one server after the other while uploads go on, and starts each again."""
 
     def __init__(self, servers: Sequence[ServerProcess], balancer: Proxy, dice: random.Random) -> None:
@@ -97,32 +97,32 @@ async def test_whatever_is_killed_no_upload_is_lost_false_or_left_behind(
         # Several channels: one connection would tie all callers to the same server.
         channels = [await enter(grpc.aio.insecure_channel(balancer.target, options=CHANNEL_OPTIONS)) for _ in range(8)]
         turns = iter(range(10**9))
-        killer = Killer(servers, balancer, dice)
+        killer = ServerKiller(servers, balancer, dice)
         caller = Caller(lambda: Stubs.on(channels[next(turns) % len(channels)]), web, RETRIES)
 
-        async def lead(number: int, deed: str) -> None:
+        async def lead(number: int, action: str) -> None:
             body = f"the bytes of {number}".encode()
             async with turn:
                 await killer.before_upload()
                 try:
                     upload, target = await caller.request(f"r-{number}", body)
-                    if deed != "left":
+                    if action != "left":
                         await caller.put(target, body)
-                    if deed == "completed":
+                    if action == "completed":
                         await caller.complete(upload.upload_id)
                         acknowledged.add(upload.upload_id)
-                    elif deed == "cancelled":
+                    elif action == "cancelled":
                         await caller.cancel(upload.upload_id)
                 except grpc.aio.AioRpcError as error:
-                    refused.append(f"{deed} {number}: {error.code()} {reason_of(error)} {error.details()}")
-                ends[deed] += 1
+                    refused.append(f"{action} {number}: {error.code()} {reason_of(error)} {error.details()}")
+                ends[action] += 1
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(killer.run())
             async with asyncio.TaskGroup() as leading:
                 for number in range(UPLOADS):
-                    deed = dice.choices(("completed", "cancelled", "put and left", "left"), (80, 10, 5, 5))[0]
-                    leading.create_task(lead(number, deed))
+                    action = dice.choices(("completed", "cancelled", "put and left", "left"), (80, 10, 5, 5))[0]
+                    leading.create_task(lead(number, action))
             traffic_s = loop.time() - began
             killer.end()
     await settled(settings, timedelta(hours=25))

@@ -51,9 +51,9 @@ TIMES: Final = (
     timedelta(hours=25),
     timedelta(days=31),
 )
-DEEDS: Final = [
-    deed
-    for deed, weight in {
+ACTIONS: Final = [
+    action
+    for action, weight in {
         "request": 4,
         "put": 6,
         "complete": 4,
@@ -71,7 +71,7 @@ numbers = st.integers(0, 3)
 
 
 class Site:
-    """The heart on real stores, with a clock that stands still until it is moved."""
+    """The use cases on real stores, with a clock that stands still until it is moved."""
 
     def __init__(
         self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, settings: Settings
@@ -183,10 +183,10 @@ class LifeMachine(RuleBasedStateMachine):
         upload_id = list(self.lives)[-1 - number % len(self.lives)]
         return upload_id, self.lives[upload_id]
 
-    def answer(self, work: Awaitable[T], tell: Callable[[T], str]) -> str:
+    def answer(self, work: Awaitable[T], describe: Callable[[T], str]) -> str:
         """Returns what a call answers, or the reason of its refusal."""
         try:
-            return tell(self.world.run(work))
+            return describe(self.world.run(work))
         except Refusal as refusal:
             return refusal.reason
 
@@ -199,10 +199,10 @@ class LifeMachine(RuleBasedStateMachine):
         """There is one upload at least."""
         self.request(None)
 
-    @rule(deed=st.sampled_from(DEEDS), number=numbers, is_odd=st.booleans(), later=st.sampled_from(TIMES))
-    def do(self, deed: str, number: int, later: timedelta, *, is_odd: bool) -> None:
+    @rule(action=st.sampled_from(ACTIONS), number=numbers, is_odd=st.booleans(), later=st.sampled_from(TIMES))
+    def do(self, action: str, number: int, later: timedelta, *, is_odd: bool) -> None:
         """One step. Not a rule each: hypothesis leaves some rules out of whole runs, and dwells on others."""
-        match deed:
+        match action:
             case "request":
                 self.request(number if is_odd or len(self.lives) >= MOST_UPLOADS else None)
             case "put":
@@ -259,12 +259,12 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("CompleteUpload")
         upload_id, life = self.one(number)
 
-        def tell(upload: Upload) -> str:
+        def describe(upload: Upload) -> str:
             assert (upload.readable_asset is not None) is (expected == "COMPLETED" and life.ledger is Ledger.THERE)
             return upload.status
 
         expected = life.complete(self.now)
-        assert self.answer(self.world.site.completions.complete_upload(upload_id, UNRESTRICTED), tell) == expected
+        assert self.answer(self.world.site.completions.complete_upload(upload_id, UNRESTRICTED), describe) == expected
 
     def die_while_completing(self, number: int) -> None:
         """CompleteUpload on a server that dies in the middle of long work."""
@@ -358,5 +358,5 @@ def test_uploads_lead_the_lives_of_the_state_table(
         try:
             run_state_machine_as_test(seeded(seed)(Machine), settings=limits)
         finally:
-            told = ", ".join(f"{count} {name}" for name, count in sorted(here.steps.items()))
-            report(f"{here.steps.total()} steps as the model says: {told}")
+            taken = ", ".join(f"{count} {name}" for name, count in sorted(here.steps.items()))
+            report(f"{here.steps.total()} steps as the model says: {taken}")

@@ -11,14 +11,14 @@ from typing import Final
 import grpc
 import psutil
 import pytest
+from tests.faults.clients import NARROW
 from tests.faults.conftest import Report
-from tests.faults.doors import NARROW
 from tests.faults.proxy import proxied
 from tests.faults.scale import scaled
 from tests.faults.server_process import environment_for, server_process
 from tests.faults.silence import PREFACE, closed_by_the_server, silent_connections
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, request_for
+from tests.journeys.lanes import RpcFailure, request_for
 
 from assetlane.v1.asset_pb2 import AssetDetails
 from assetlane.v1.upload_service_pb2 import (
@@ -71,7 +71,7 @@ async def test_above_its_limit_a_server_refuses_answers_in_time_and_recovers(
                     outcomes["OK"] += 1
                 except grpc.aio.AioRpcError as error:
                     is_ours = error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-                    outcomes[Told(error).reason if is_ours else error.code().name] += 1
+                    outcomes[RpcFailure(error).reason if is_ours else error.code().name] += 1
                 taken_ms.append((time.perf_counter() - begun) * 1e3)
 
         begun = time.perf_counter()
@@ -156,7 +156,7 @@ async def test_readers_that_do_not_read_and_readers_that_are_gone_pin_no_memory(
             try:
                 await late.read()
             except grpc.aio.AioRpcError as error:
-                if Told(error).reason != "TOO_MANY_WATCHES":
+                if RpcFailure(error).reason != "TOO_MANY_WATCHES":
                     raise
                 await asyncio.sleep(0.2)
             else:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.faults
 async def test_what_changed_while_the_stream_was_lost_is_delivered(
     stack: StackAddress, database_name: str, how: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Opened anew first, then everything that is watched is read again."""
+    """Opened again first, then everything that is watched is read again."""
     app_name = f"hub-{database_name}"
     separator = "&" if "?" in stack.mongo_uri else "/?"
     uri = f"{stack.mongo_uri}{separator}appName={app_name}"
@@ -40,7 +40,7 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
                 await records.advance_upload(upload.uploaded(NOW))
                 late = await records.insert_upload(initialized())
                 async with asyncio.timeout(LIMIT.total_seconds()):
-                    while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+                    while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
                         await asyncio.sleep(0.01)
             async with asyncio.timeout(LIMIT.total_seconds()):
                 # The news of the insert may still have been on its way.
@@ -55,7 +55,7 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
 async def test_what_could_not_be_read_is_read_again(
     stack: StackAddress, database_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stream told of a change while MongoDB refused to be read; it does not tell twice."""
+    """The stream reported a change while MongoDB refused to be read; it does not report twice."""
     app_name = f"hub-{database_name}"
     separator = "&" if "?" in stack.mongo_uri else "/?"
     uri = f"{stack.mongo_uri}{separator}appName={app_name}"
@@ -69,7 +69,7 @@ async def test_what_could_not_be_read_is_read_again(
                 asyncio.timeout(LIMIT.total_seconds()),
             ):
                 await records.advance_upload(upload.uploaded(NOW))
-                while "could not be read" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+                while "could not be read" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
                     await asyncio.sleep(0.01)
             async with asyncio.timeout(LIMIT.total_seconds()):
                 for mailbox in (box, session):

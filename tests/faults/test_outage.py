@@ -40,8 +40,8 @@ async def test_an_outage_of_mongodb_makes_a_server_unready_and_kills_nothing(
         assert found is not None
         health: Any = HealthStub(channel)
 
-        async def told() -> dict[str, object]:
-            """Returns what four probes are told."""
+        async def probed() -> dict[str, object]:
+            """Returns what four probes answer."""
             answers: dict[str, object] = {}
             for name in ("livez", "readyz"):
                 async with web.get(f"{found[1]}/{name}") as response:
@@ -52,7 +52,7 @@ async def test_an_outage_of_mongodb_makes_a_server_unready_and_kills_nothing(
 
         async def once(ready: bool) -> dict[str, object]:
             async with asyncio.timeout(LIMIT_S):
-                while (answers := await told())["/readyz"] != (200 if ready else 503):
+                while (answers := await probed())["/readyz"] != (200 if ready else 503):
                     assert (answers["/livez"], answers["livez"]) == (200, "SERVING")
                     await asyncio.sleep(0.1)
             return answers

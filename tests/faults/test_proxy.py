@@ -42,7 +42,7 @@ class Caller:
         before = set(proxy.connections)
         caller = cls(*await asyncio.open_connection(LOOPBACK, proxy.port))
         try:
-            while before.issuperset(proxy.connections):  # noqa: ASYNC110 - the proxy tells nobody
+            while before.issuperset(proxy.connections):  # noqa: ASYNC110 - the proxy signals nothing
                 await asyncio.sleep(0)
             yield caller
         finally:
@@ -104,7 +104,7 @@ async def test_what_is_held_back_does_not_hold_up_a_cut() -> None:
     async with asyncio.timeout(LIMIT_S), echo() as port, proxied(port) as proxy, Caller.of(proxy) as caller:
         proxy.delay_s = 1000.0
         caller.writer.write(b"stuck")
-        while not proxy.chunks_held:  # noqa: ASYNC110 - the proxy tells nobody
+        while not proxy.chunks_held:  # noqa: ASYNC110 - the proxy signals nothing
             await asyncio.sleep(0)
         proxy.cut()
         await proxy.wait_until_empty()

@@ -15,7 +15,7 @@ from tests.faults.scale import scaled
 from tests.faults.server_process import environment_for, server_process
 from tests.faults.settlement import settled
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, Told, put, request_for
+from tests.journeys.lanes import BODY, RpcFailure, put, request_for
 from tests.servers import settings_for
 
 from assetlane.v1.upload_service_pb2 import (
@@ -24,7 +24,7 @@ from assetlane.v1.upload_service_pb2 import (
     RequestUploadResponse,
 )
 from assetlane_server.composition.app import utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.local import EmbeddedStack
 from assetlane_server.model.quotas import Account
 from assetlane_server.model.upload import Status
@@ -71,7 +71,7 @@ async def test_of_200_at_once_through_two_servers_exactly_the_limit_is_accepted(
                 if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                     outcomes["lost"] += 1
                 else:
-                    outcomes[Told(error).reason] += 1
+                    outcomes[RpcFailure(error).reason] += 1
             answered.set()
 
         async def burst() -> dict[str, RequestUploadResponse]:
@@ -134,7 +134,7 @@ async def test_of_200_at_once_through_two_servers_exactly_the_limit_is_accepted(
 
     await settled(settings, WEEK)
     async with MongoRecords.open(own_stack.address.mongo_uri, "quotas", call_timeout=timedelta(seconds=10)) as records:
-        healer = upload_rationing(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
+        healer = quota_enforcer(settings, records, records.quotas, lambda: utc_now() + 2 * WEEK)
         assert healer is not None
         while await healer.sweep():
             pass

@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 
 import aiohttp
 import pytest
+from tests.faults.clients import ClientPool, counted_lost_watches
 from tests.faults.conftest import Report
-from tests.faults.crowd import Crowd
-from tests.faults.doors import Doors, counted_lost_watches
 from tests.faults.histories import Histories
 from tests.faults.plan import WatcherPlan
+from tests.faults.planned_watchers import PlannedWatchers
 from tests.faults.proxy import Proxy, proxied
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.faults.verdict import Verdict
@@ -105,9 +105,9 @@ PLANS: Final = [
 ]
 
 
-async def have_seen(crowd: Crowd, greetings: dict[str, str], limit_s: float) -> None:
+async def have_seen(planned_watchers: PlannedWatchers, greetings: dict[str, str], limit_s: float) -> None:
     """Returns when every watcher has seen the greeting in its session. Raises TimeoutError."""
-    waiting = crowd.watchers
+    waiting = planned_watchers.watchers
     async with asyncio.timeout(limit_s):
         while waiting := [  # noqa: ASYNC110
             watcher
@@ -121,7 +121,7 @@ async def have_seen(crowd: Crowd, greetings: dict[str, str], limit_s: float) -> 
 async def replaced(
     old: ServerProcess, balancer: Proxy, stack: EmbeddedStack, log: Path
 ) -> AsyncIterator[ServerProcess]:
-    """Starts a new server, tells the balancer, and stops the old one with SIGTERM, as a roll-out does."""
+    """Starts a new server, registers it with the balancer, and stops the old one with SIGTERM, as a roll-out does."""
     async with server_process(environment(stack), log) as new:
         balancer.upstreams = (*(port for port in balancer.upstreams if port != old.port), new.port)
         old.terminate()
@@ -143,7 +143,7 @@ async def test_a_rolling_restart_loses_nobody(
     client's own retries, and each old server ends with status 0 within its grace period.
     """
     clock = asyncio.get_running_loop().time
-    crowd = Crowd(PLANS, seed)
+    planned_watchers = PlannedWatchers(PLANS, seed)
     resumed_s: list[float] = []
     left_s: list[float] = []
     async with AsyncExitStack() as resources:
@@ -157,11 +157,11 @@ async def test_a_rolling_restart_loses_nobody(
             [await enter(Client(balancer.target, uid="7f3a")) for _ in range(4)],
             await enter(aiohttp.ClientSession()),
         )
-        doors = Doors(await enter(AsyncExitStack()), [balancer.target])
+        clients = ClientPool(await enter(AsyncExitStack()), [balancer.target])
         async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(crowd.watch(doors, ()), name="watchers")
+            watching = tasks.create_task(planned_watchers.watch(clients, ()), name="watchers")
             visiting = tasks.create_task(visitors.run(), name="visitors")
-            await have_seen(crowd, await visitors.greet(), CATCH_UP_LIMIT_S)
+            await have_seen(planned_watchers, await visitors.greet(), CATCH_UP_LIMIT_S)
             servers = [*olds]
             for number, old in enumerate(olds):
                 servers.append(
@@ -170,23 +170,23 @@ async def test_a_rolling_restart_loses_nobody(
                 stopped_at = clock()
                 # Only a watcher that has resumed sees what is requested from now on.
                 greetings = await visitors.greet()
-                await have_seen(crowd, greetings, RESUME_LIMIT_S)
+                await have_seen(planned_watchers, greetings, RESUME_LIMIT_S)
                 resumed_s.append(clock() - stopped_at)
                 assert await old.wait(GRACE_S) == 0
                 left_s.append(clock() - stopped_at)
             visitors.leave()
             await visiting
             histories = await Histories.of(own_stack.address.mongo_uri, DATABASE, ())
-            await crowd.caught_up(histories, CATCH_UP_LIMIT_S)
+            await planned_watchers.caught_up(histories, CATCH_UP_LIMIT_S)
             watching.cancel()
         errors = [error for server in servers for error in server.errors]
-    verdicts = crowd.verdicts(histories)
+    verdicts = planned_watchers.verdicts(histories)
     total = sum(verdicts.values(), Verdict())
     report(
         f"uploads           {visitors.uploads} by {VISITORS} at a time, no call failed\n"
-        f"watchers          {crowd.told()}\n"
-        f"events            {crowd.events}: {total}\n"
-        f"reconnects        {lost.count} thin, {crowd.reconnects} bare\n"
+        f"watchers          {planned_watchers.summary()}\n"
+        f"events            {planned_watchers.events}: {total}\n"
+        f"reconnects        {lost.count} thin, {planned_watchers.reconnects} bare\n"
         f"all resumed       {', '.join(f'{one:.1f} s' for one in resumed_s)} after SIGTERM\n"
         f"servers ended     {', '.join(f'{one:.1f} s' for one in left_s)} after SIGTERM at the latest, status 0"
     )
@@ -205,7 +205,7 @@ async def completed(lane: Client, upload_id: str) -> Asset | Unavailable:
 
 @asynccontextmanager
 async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterator[Stuck]:
-    """A server that was told to stop, with a call in flight that waits for the store."""
+    """A server that was asked to stop, with a call in flight that waits for the store."""
     async with AsyncExitStack() as resources:
         enter = resources.enter_async_context
         address = stack.address
@@ -220,7 +220,7 @@ async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterat
             store.delay_s = STORE_DELAY_S
             completing = tasks.create_task(completed(lane, asked.upload.upload_id))
             async with asyncio.timeout(PROMPTLY_S):
-                while not store.chunks_held:  # noqa: ASYNC110 - the proxy tells nobody
+                while not store.chunks_held:  # noqa: ASYNC110 - the proxy signals nothing
                     await asyncio.sleep(0.01)
             server.terminate()
             await server.wait_for_log("draining", PROMPTLY_S)
@@ -236,7 +236,7 @@ async def test_a_call_in_flight_is_finished_before_the_server_leaves(own_stack: 
 
 
 async def test_a_second_signal_ends_at_once(own_stack: EmbeddedStack, directory: Path) -> None:
-    """With a call still in flight, whose caller is told that nobody is there."""
+    """With a call still in flight, whose caller sees that nobody is there."""
     async with stuck_completion(own_stack, directory) as stuck:
         assert stuck.server.is_running
         stuck.server.terminate()

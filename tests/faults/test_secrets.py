@@ -49,7 +49,7 @@ async def test_no_secret_is_in_the_log_of_a_server(own_stack: EmbeddedStack, dir
         "unsigned": unsigned("ann"),
         "broken": "this-is-no-token-at-all",
     }
-    told: list[str] = []  # all that callers were told
+    answered: list[str] = []  # all that callers were sent
 
     async with AsyncExitStack() as resources:
         enter = resources.enter_async_context
@@ -74,9 +74,9 @@ async def test_no_secret_is_in_the_log_of_a_server(own_stack: EmbeddedStack, dir
             try:
                 answer = await person.call(method, request)
             except grpc.aio.AioRpcError as error:
-                told.append(f"{error.details()} {error.trailing_metadata()}")
+                answered.append(f"{error.details()} {error.trailing_metadata()}")
                 return None
-            told.append(str(answer))
+            answered.append(str(answer))
             return answer
 
         async def everything(person: Person) -> None:
@@ -110,7 +110,7 @@ async def test_no_secret_is_in_the_log_of_a_server(own_stack: EmbeddedStack, dir
         await server.wait(30)
         log = server.log
 
-    answers = "\n".join(told)
+    answers = "\n".join(answered)
     urls = set(URLS.findall(answers))
     needles = {
         **{f"token {name}": {token, token.rpartition(".")[2]} for name, token in tokens.items() if name != "unsigned"},
@@ -128,7 +128,7 @@ async def test_no_secret_is_in_the_log_of_a_server(own_stack: EmbeddedStack, dir
     reasons = len(set(re.findall(r"[A-Z_]{8,}", answers)))
     report(
         f"{sum(map(len, needles.values()))} secrets, {len(needles['signatures'])} signatures among them, searched in"
-        f" {lines:,} lines of log ({len(log):,} characters): {len(found)} found; callers were told {reasons} reasons"
+        f" {lines:,} lines of log ({len(log):,} characters): {len(found)} found; callers were sent {reasons} reasons"
     )
     assert found == []
     assert len(needles["signatures"]) > ROUNDS

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import grpc
 import pytest
-from tests.faults.doors import NARROW
+from tests.faults.clients import NARROW
 from tests.faults.verdict import Sighting, judge
 from tests.faults.watchers import sighting_of
 from tests.journeys.conftest import Stubs
@@ -39,7 +39,7 @@ async def next_sighting(watch: "Watch") -> Sighting:
 async def test_what_happened_while_nobody_read_is_read_afterwards(
     stack: StackAddress, database_name: str, key_prefix: str, uploads: int
 ) -> None:
-    """Every upload of the session moved on twice meanwhile; a quick watcher tells when."""
+    """Every upload of the session moved on twice meanwhile; a quick watcher shows when."""
     settings = settings_for(stack, database_name, key_prefix)
     await prepare_bucket(settings)
     async with (

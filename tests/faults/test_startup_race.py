@@ -35,7 +35,7 @@ class Scene:
         self.records = records
         self.hub = hub
 
-    async def tell_hub(self) -> None:
+    async def deliver(self) -> None:
         """Returns when the hub has delivered every change made before: it does so in order."""
         last = initialized("last")
         async with self.hub.watch_upload(last.upload_id) as mailbox:
@@ -73,7 +73,7 @@ async def everything(watch: AsyncGenerator[Upload | Progress | None], due: int) 
     return seen
 
 
-@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not notified yet", "the hub notified already"])
 @pytest.mark.parametrize("gap", Gap)
 async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
     """From the first revision to the one that was forced in, each once and in order."""
@@ -82,7 +82,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
     async def advance() -> None:
         assert await scene.records.advance_upload(upload.uploaded(NOW))
         if is_known:
-            await scene.tell_hub()
+            await scene.deliver()
 
     hub = GapHub(scene.hub, gap, advance)
     seen = await everything(scene.watches(hub).watch_upload(upload.upload_id, 0, UNRESTRICTED), due=3)
@@ -90,7 +90,7 @@ async def test_a_change_in_a_gap_reaches_an_upload_watch_once(scene: Scene, gap:
     assert not judge(seen, {upload.upload_id: ("PENDING", "INITIALIZED", "UPLOADED")})
 
 
-@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not told yet", "the hub told already"])
+@pytest.mark.parametrize("is_known", [False, True], ids=["the hub not notified yet", "the hub notified already"])
 @pytest.mark.parametrize("gap", Gap)
 async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Gap, is_known: bool) -> None:
     """An upload that goes on and one that is new, beside one that rests."""
@@ -101,7 +101,7 @@ async def test_changes_in_a_gap_reach_a_session_watch_once(scene: Scene, gap: Ga
         assert await scene.records.advance_upload(going_on.uploaded(NOW))
         await scene.records.insert_upload(late)
         if is_known:
-            await scene.tell_hub()
+            await scene.deliver()
 
     hub = GapHub(scene.hub, gap, advance)
     seen = await everything(scene.watches(hub).watch_session("phone", {}, UNRESTRICTED), due=7)

@@ -39,7 +39,7 @@ RETENTION: Final = timedelta(days=31)
 
 
 class SlowPut:
-    """A PUT that sends its last byte when it is told to: the store checked its URL long before."""
+    """A PUT that sends its last byte when it is asked to: the store checked its URL long before."""
 
     def __init__(self, target: WriteTarget) -> None:
         self._target = target.single_put
@@ -120,7 +120,7 @@ async def test_uploads_of_clients_that_vanished_end_by_themselves(
         # COMPLETED, or ended otherwise and swept.
         restless = {"status": {"$ne": "COMPLETED"}, "is_swept": {"$ne": True}}
         async with asyncio.timeout(END_LIMIT_S + 30):
-            while await database["uploads"].count_documents(restless):  # noqa: ASYNC110 - the ledger is what tells
+            while await database["uploads"].count_documents(restless):  # noqa: ASYNC110 - only the ledger shows it
                 await asyncio.sleep(0.2)
         inventory = await taken(settings)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.faults.conftest import Report
-from tests.faults.gate import Deed, Gate, gated
+from tests.faults.gate import Action, Gate, gated
 from tests.faults.messages import Message, MongoWire
 from tests.faults.proxy import LOOPBACK
 from tests.records.stores import drop
@@ -32,7 +32,7 @@ COUNT: Final = 12  # of each kind of write in a batch
 CALL_LIMIT: Final = timedelta(seconds=3)
 LIMIT_S: Final = 60.0
 COMMANDS: Final = ("insert uploads", "update uploads", "find uploads")
-DEEDS: Final = (Deed.LOSE, Deed.DELAY, Deed.SWALLOW, Deed.REFUSE, Deed.STEP_DOWN, Deed.DENY, Deed.HANG)
+ACTIONS: Final = (Action.LOSE, Action.DELAY, Action.SWALLOW, Action.REFUSE, Action.STEP_DOWN, Action.DENY, Action.HANG)
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Batch:
                 if not isinstance(outcome, LedgerUnavailable):
                     flaws.append(f"{index}: {outcome!r}")
             elif outcome is not is_made:
-                flaws.append(f"{index}: told {outcome}, and it is {is_made}")
+                flaws.append(f"{index}: reported {outcome}, and it is {is_made}")
             if found is not None and found.asset is not None and found.status is not Status.COMPLETED:
                 flaws.append(f"{index}: {found.status} with an asset")
         return flaws
@@ -129,55 +129,55 @@ class Batch:
 
 
 @pytest.mark.timeout(600)
-async def test_a_batch_interrupted_anywhere_tells_no_falsehood(
+async def test_a_batch_interrupted_anywhere_reports_no_falsehood(
     stack: StackAddress, database_name: str, report: Report
 ) -> None:
     """Each of its requests, once or every time, before it left, on its way, before its reply came."""
     lines, flaws = [], []
     async with opened(stack, database_name) as bench:
         for command in COMMANDS:
-            for deed in DEEDS:
+            for action in ACTIONS:
                 for is_once in (True, False):
                     batch = await Batch.prepared(bench.well)
                     left = [1 if is_once else 10**6]
 
                     def decide(
-                        message: Message, command: str = command, deed: Deed = deed, left: list[int] = left
-                    ) -> Deed:
+                        message: Message, command: str = command, action: Action = action, left: list[int] = left
+                    ) -> Action:
                         if message.name != command or not left[0]:
-                            return Deed.PASS
+                            return Action.PASS
                         left[0] -= 1
-                        return deed
+                        return action
 
                     bench.gate.decide = decide
                     async with asyncio.timeout(LIMIT_S):
                         outcomes = await batch.written(bench.gated)
-                    bench.gate.decide = lambda message: Deed.PASS
+                    bench.gate.decide = lambda message: Action.PASS
                     bench.gate.wake_drivers()
-                    where = f"{command}, {deed.name}, {'once' if is_once else 'every time'}"
+                    where = f"{command}, {action.name}, {'once' if is_once else 'every time'}"
                     found = await batch.flaws(bench.well, outcomes)
                     await bench.gate.deliver()
                     async with asyncio.timeout(LIMIT_S):
                         found += await batch.repeated(bench.well, outcomes)
                     flaws += [f"{where}: {flaw}" for flaw in found]
-                    told = Counter(one if isinstance(one, bool) else type(one).__name__ for one in outcomes)
-                    lines.append(f"{where}: {dict(told)}")
+                    counted = Counter(one if isinstance(one, bool) else type(one).__name__ for one in outcomes)
+                    lines.append(f"{where}: {dict(counted)}")
     report("\n".join([f"batches of {3 * COUNT} writes, {len(flaws)} false outcomes", *lines]))
     assert not flaws
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("deed", [Deed.LOSE, Deed.DELAY, Deed.SWALLOW])
+@pytest.mark.parametrize("action", [Action.LOSE, Action.DELAY, Action.SWALLOW])
 @pytest.mark.parametrize("command", COMMANDS[:2])
 async def test_a_server_that_is_killed_in_the_middle_of_a_batch_leaves_what_can_be_repeated(
-    stack: StackAddress, database_name: str, command: str, deed: Deed
+    stack: StackAddress, database_name: str, command: str, action: Action
 ) -> None:
     """At each point of it: whatever was made stays, and another server makes the rest."""
     async with opened(stack, database_name) as bench:
         batch = await Batch.prepared(bench.well)
 
-        def decide(message: Message) -> Deed:
-            return deed if message.name == command else Deed.PASS
+        def decide(message: Message) -> Action:
+            return action if message.name == command else Action.PASS
 
         bench.gate.decide = decide
         writing = asyncio.create_task(batch.written(bench.gated))
@@ -195,19 +195,19 @@ async def test_many_callers_share_few_requests(stack: StackAddress, database_nam
     async with opened(stack, database_name) as bench:
         seen: Counter[str] = Counter()
 
-        def count(message: Message) -> Deed:
+        def count(message: Message) -> Action:
             seen[message.name] += 1
-            return Deed.PASS
+            return Action.PASS
 
         batch = await Batch.prepared(bench.well)
         bench.gate.decide = count
         outcomes = await batch.written(bench.gated)
         assert Counter(outcomes) == {True: 2 * COUNT, False: COUNT}
         assert sum(seen.values()) <= 6
-        told = dict(seen)
+        counted = dict(seen)
         seen.clear()
         lone = replace(requested(request_id=""), upload_id=new_id()).initialized(NOW, QUARTER)
         assert await bench.gated.insert_upload(lone) == lone
         assert await bench.gated.advance_upload(completed(lone), after_revision=2)
         assert seen == {"insert uploads": 1, "update uploads": 1}
-    report(f"{3 * COUNT} writes at once: {told}; two writes one after the other: {dict(seen)}")
+    report(f"{3 * COUNT} writes at once: {counted}; two writes one after the other: {dict(seen)}")

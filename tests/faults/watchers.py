@@ -115,7 +115,7 @@ class Watcher:
 
 
 def sighting_of(event: StatusEvent) -> Sighting:
-    """Returns what an event says; the status also tells if the event is not the upload as of that revision."""
+    """Returns what an event says; the status also says if the event is not the upload as of that revision."""
     upload = event.upload
     status = UploadStatus.Name(upload.status).removeprefix(STATUS_PREFIX)
     faults = []
@@ -133,7 +133,7 @@ def sighting_of(event: StatusEvent) -> Sighting:
 
 
 def _reason(error: grpc.aio.AioRpcError) -> str:
-    """Returns the reason that the server told, empty when the status is gRPC's own."""
+    """Returns the reason that the server gave, empty when the status is gRPC's own."""
     info, status = ErrorInfo(), Status()
     for name, value in error.trailing_metadata() or ():
         if name == "grpc-status-details-bin" and isinstance(value, bytes):

@@ -101,7 +101,7 @@ async def test_two_users_see_each_other_live(chromium: Browser, server: LocalSer
         await add(ann.page, photo(tmp_path, f"mine-{name}.jpg", 2))
         await tile(ann.page, f"mine-{name}.jpg")
         assert await ben.page.locator(".tile").count() == 0
-        # Ben has it on his screen while Ann deletes it.
+        # Ben has it on the screen while Ann deletes it.
         await go(ann.page, "Everyone")
         await go(ben.page, "Everyone")
         await ben.page.locator(f"[data-asset='{shared}'] .tile-open").click()
@@ -576,8 +576,8 @@ async def test_axe_finds_nothing(chromium: Browser, server: LocalServer, tmp_pat
             for scheme, rules in (("light", "{}"), ("dark", "{runOnly: ['color-contrast']}")):
                 await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
                 found: list[dict[str, Any]] = await page.evaluate(f"async () => (await axe.run({rules})).violations")
-                told = [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found]
-                assert told == [], f"{where}, {scheme}"
+                violations = [(one["id"], [node["html"][:160] for node in one["nodes"]][:3]) for one in found]
+                assert violations == [], f"{where}, {scheme}"
 
         await page.goto(server.url)
         await page.get_by_role("heading", name="Create an account").wait_for()

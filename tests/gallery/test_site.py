@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")
 
 
 class Caller:
-    """Asks the back end as a page of it does, unless told otherwise."""
+    """Asks the back end as a page of it does, unless asked otherwise."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
@@ -94,10 +94,10 @@ def cookie_name(caller: Caller) -> str:
 
 
 async def caller_session(caller: Caller) -> dict[str, Any]:
-    """Returns what the page is told at its start."""
+    """Returns what the page gets at its start."""
     async with caller.session.get(caller.url + "/api/session") as response:
-        told: dict[str, Any] = await response.json()
-        return told
+        state: dict[str, Any] = await response.json()
+        return state
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ async def test_files_have_lasting_names_and_right_types(caller: Caller) -> None:
 
 async def test_a_token_opens_the_partitions_of_its_user_and_nothing_else(caller: Caller, name: str) -> None:
     """It is a scoped token of the back end, short-lived, checked by the server itself."""
-    _, told = await caller.post("/api/sign-up", {"name": name, "password": PASSWORD})
+    _, signed_up = await caller.post("/api/sign-up", {"name": name, "password": PASSWORD})
     _, answer = await caller.post("/api/token")
     claims = jwt.decode(answer["token"], options={"verify_signature": False})
     assert (claims["sub"], claims["act"]) == (name, {"sub": "gallery"})
@@ -265,14 +265,14 @@ async def test_a_token_opens_the_partitions_of_its_user_and_nothing_else(caller:
 
     async def asked(partition: str, headers: dict[str, str]) -> int:
         query = {"partition": partition}
-        async with caller.session.get(f"{told['api']}/v1/assets", params=query, headers=headers) as response:
+        async with caller.session.get(f"{signed_up['api']}/v1/assets", params=query, headers=headers) as response:
             return response.status
 
     assert [await asked(partition, bearer) for partition in ("public", f"user/{name}")] == [HTTPStatus.OK] * 2
     assert await asked("user/somebody-else", bearer) == HTTPStatus.NOT_FOUND
     assert await asked("public", {}) == HTTPStatus.UNAUTHORIZED
     body = {"uid": name, "partitions": {"read": ["public"]}}
-    async with caller.session.post(f"{told['api']}/v1/tokens", json=body, headers=bearer) as response:
+    async with caller.session.post(f"{signed_up['api']}/v1/tokens", json=body, headers=bearer) as response:
         assert response.status == HTTPStatus.FORBIDDEN
 
 
@@ -315,6 +315,6 @@ async def test_where_callers_need_tokens_the_gallery_has_its_own(tmp_path: Path,
     async with local_server(tmp_path, **settings) as server, new_caller(server) as caller:
         async with caller.session.get(server.url) as response:
             assert f"img-src 'self' blob: {server.store} https://cdn.example;" in response.headers[CSP]
-        _, told = await caller.post("/api/sign-up", {"name": name, "password": PASSWORD})
-        assert (told["openTarget"], told["publicAssets"]) == ("", False)
+        _, signed_up = await caller.post("/api/sign-up", {"name": name, "password": PASSWORD})
+        assert (signed_up["openTarget"], signed_up["publicAssets"]) == ("", False)
         assert (await caller.post("/api/token"))[0] == HTTPStatus.OK

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.servers import served_twice
 from tests.web_gateway.channels import WebChannel
 
@@ -62,12 +62,12 @@ class Person:
         finally:
             call.cancel()
 
-    async def refusal(self, method: str, request: Message) -> Told | None:
+    async def refusal(self, method: str, request: Message) -> RpcFailure | None:
         """Returns what a call is refused with, None if it is not."""
         try:
             await self.call(method, request)
         except grpc.aio.AioRpcError as error:
-            return Told(error)
+            return RpcFailure(error)
         return None
 
     async def upload(self, **fields: Any) -> RequestUploadResponse:

@@ -41,7 +41,7 @@ async def get(web: aiohttp.ClientSession, url: str) -> tuple[int, bytes]:
         return response.status, await response.read()
 
 
-class Told:
+class RpcFailure:
     """What a failed call says: code, reason and details."""
 
     def __init__(self, error: grpc.aio.AioRpcError) -> None:

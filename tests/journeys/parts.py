@@ -51,6 +51,14 @@ async def send(web: aiohttp.ClientSession, request: PresignedRequest, body: byte
         return answer.status
 
 
+async def refused(web: aiohttp.ClientSession, request: PresignedRequest, body: bytes) -> bool:
+    """Whether the store has no place for it: 404, or a closed connection from one that does not read on (versitygw)."""
+    try:
+        return await send(web, request, body) == 404
+    except aiohttp.ClientOSError:
+        return True
+
+
 async def put_parts(
     stubs: Stubs,
     web: aiohttp.ClientSession,

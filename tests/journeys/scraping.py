@@ -11,13 +11,13 @@ HERE = "127.0.0.1:0"
 
 
 def addresses(log: str) -> list[str]:
-    """Returns where metrics are, from the log that tells it."""
+    """Returns where metrics are, from the log that names it."""
     return _ADDRESS.findall(log)
 
 
 @dataclass(frozen=True)
 class Scrape:
-    """What one reading has told."""
+    """What one reading has returned."""
 
     samples: tuple[tuple[str, dict[str, str], float], ...]
 
@@ -39,6 +39,6 @@ async def scraped(address: str) -> Scrape:
 
 
 async def health(address: str) -> tuple[int, str]:
-    """Returns what a health check is told."""
+    """Returns what a health check is answered."""
     async with aiohttp.ClientSession() as web, web.get(f"{address}/healthz") as response:
         return response.status, (await response.text()).strip()

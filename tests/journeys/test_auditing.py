@@ -83,13 +83,13 @@ async def test_a_call_fails_rather_than_go_unrecorded(
         asset_id = (await ann.asset()).asset_id
         path.unlink()
         path.parent.rmdir()
-        told = await ann.refusal("GetAsset", assets.GetAssetRequest(asset_id=asset_id))
-        assert told is not None
-        assert (told.code.name, told.reason) == ("UNAVAILABLE", "AUDIT_UNAVAILABLE")
-        assert told.retry_after_s is not None
-        told = await ann.refusal("DeleteAsset", assets.DeleteAssetRequest(asset_id=asset_id))
-        assert told is not None
-        assert told.reason == "AUDIT_UNAVAILABLE"
+        failure = await ann.refusal("GetAsset", assets.GetAssetRequest(asset_id=asset_id))
+        assert failure is not None
+        assert (failure.code.name, failure.reason) == ("UNAVAILABLE", "AUDIT_UNAVAILABLE")
+        assert failure.retry_after_s is not None
+        failure = await ann.refusal("DeleteAsset", assets.DeleteAssetRequest(asset_id=asset_id))
+        assert failure is not None
+        assert failure.reason == "AUDIT_UNAVAILABLE"
         assert await ann.refusal("GetUpload", uploads.GetUploadRequest(upload_id=asset_id)) is None
         path.parent.mkdir()
         assert (await ann.call("GetAsset", assets.GetAssetRequest(asset_id=asset_id))).asset.asset_id == asset_id

@@ -46,7 +46,7 @@ READERS = (NO_ASSET, OK, OK, OK)
 
 # RPC to its statuses for other user, reader, writer and owner. What it is asked about is the owner's, in the team's
 # partition; the writer is another member of the team.
-OF_ONE_PUT = (*OWNERS_ALONE[:3], "INVALID_ARGUMENT INVALID_FIELD")  # the owner is told that there are no parts
+OF_ONE_PUT = (*OWNERS_ALONE[:3], "INVALID_ARGUMENT INVALID_FIELD")  # the owner learns that there are no parts
 ROWS = {
     "RequestUpload": (NO_PARTITION, READ_ONLY, OK, OK),
     "WatchUpload": OWNERS_ALONE,
@@ -56,7 +56,7 @@ ROWS = {
     "CompleteUpload": OWNERS_ALONE,
     "CancelUpload": OWNERS_ALONE,
     "GetUpload": OWNERS_ALONE,
-    "ListUploads": (OK, OK, OK, OK),  # each sees his own, see test_isolation.py
+    "ListUploads": (OK, OK, OK, OK),  # each sees their own, see test_isolation.py
     "GetAsset": READERS,
     "ListAssets": (NO_PARTITION, OK, OK, OK),
     "WatchAssets": (NO_PARTITION, OK, OK, OK),
@@ -100,9 +100,9 @@ def test_every_rpc_of_the_contract_has_a_row() -> None:
 
 async def outcome(person: Person, method: str, subject: str) -> str:
     """Returns the status and the reason of a call, that of the only result of a batch."""
-    told = await person.refusal(method, REQUESTS[method](subject))
-    if told is not None:
-        return f"{told.code.name} {told.reason}"
+    failure = await person.refusal(method, REQUESTS[method](subject))
+    if failure is not None:
+        return f"{failure.code.name} {failure.reason}"
     if method == "BatchRefreshAssets":
         (result,) = (await person.call(method, REQUESTS[method](subject))).results
         if result.WhichOneof("outcome") == "failure":
@@ -175,8 +175,8 @@ async def test_what_is_forbidden_answers_as_what_is_missing(
                 forbidden, absent = (result.failure for result in (await other.call(method, request)).results)
                 assert (forbidden.reason, forbidden.message.replace(there, missing)) == (absent.reason, absent.message)
             else:
-                told = [await other.refusal(method, REQUESTS[method](one)) for one in (there, missing)]
-                shapes = [vars(one) for one in told if one is not None]
+                failures = [await other.refusal(method, REQUESTS[method](one)) for one in (there, missing)]
+                shapes = [vars(one) for one in failures if one is not None]
                 assert len(shapes) == 2
                 shapes[0]["message"] = shapes[0]["message"].replace(there, missing)
                 assert shapes[0] == shapes[1]
@@ -193,9 +193,9 @@ async def test_nobody_requests_in_anothers_name(
     async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann = person_with(issuer.token("ann"))
         assert [(await ann.upload(uid=uid)).upload.uid for uid in ("", "ann")] == ["ann", "ann"]
-        told = await ann.refusal("RequestUpload", request_for(uid="bob"))
-        assert told is not None
-        assert (told.code.name, told.reason) == ("PERMISSION_DENIED", "UID_MISMATCH")
+        failure = await ann.refusal("RequestUpload", request_for(uid="bob"))
+        assert failure is not None
+        assert (failure.code.name, failure.reason) == ("PERMISSION_DENIED", "UID_MISMATCH")
 
 
 async def test_an_asset_is_not_moved_where_its_owner_may_not_write(
@@ -205,9 +205,9 @@ async def test_an_asset_is_not_moved_where_its_owner_may_not_write(
     issuer = Issuer()
     async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann = person_with(issuer.token("ann"))
-        told = await ann.refusal("RequestUpload", request_for(uid="", asset_partition="user/bob"))
-        assert told is not None
-        assert (told.code.name, told.reason) == ("NOT_FOUND", "PARTITION_NOT_FOUND")
+        failure = await ann.refusal("RequestUpload", request_for(uid="", asset_partition="user/bob"))
+        assert failure is not None
+        assert (failure.code.name, failure.reason) == ("NOT_FOUND", "PARTITION_NOT_FOUND")
         assert not (await ann.call("ListUploads", uploads.ListUploadsRequest())).uploads
 
 

@@ -128,13 +128,13 @@ async def test_the_command_acts_for_a_user_and_makes_tokens(
             (("--act-for", "bob", "token", "create", "--read", "user/bob"), "UID_MISMATCH"),
             (("--act-for", "ann", "token", "create", "--read", "**"), "SCOPE_TOO_WIDE"),
         ]
-        for words, told in refused:
-            assert told in await command(*base, *words, code=1)
+        for words, message in refused:
+            assert message in await command(*base, *words, code=1)
         misused: list[tuple[tuple[str, ...], str]] = [
             (("token", "create"), "either --upload"),
             (("token", "create", "--read", "x"), "--act-for"),
             (("--act-for", "ann", "--uid", "bob", "ls"), "two users"),
             (("--act-for", "ann", "token", "create", "--read", "x", "--lifetime", "soon"), "is not a time"),
         ]
-        for words, told in misused:
-            assert told in await command(*base, *words, code=2)
+        for words, message in misused:
+            assert message in await command(*base, *words, code=2)

@@ -30,14 +30,14 @@ async def test_a_device_uploads_with_what_the_back_end_hands_it(
             server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
             serving = asyncio.create_task(server.serve([listening]))
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/uploads"
-            wish = {"name": "a.txt", "size_bytes": 5, "content_type": "text/plain"}
+            wanted = {"name": "a.txt", "size_bytes": 5, "content_type": "text/plain"}
             async with asyncio.timeout(LIMIT_S):
-                async with web.post(url, json=wish, headers=login("ann", "wrong")) as refused:
+                async with web.post(url, json=wanted, headers=login("ann", "wrong")) as refused:
                     assert refused.status == 401
                 # The policy does not let this back end act for bob.
-                async with web.post(url, json=wish, headers=login("bob", "hidden")) as refused:
+                async with web.post(url, json=wanted, headers=login("bob", "hidden")) as refused:
                     assert (refused.status, (await refused.json())["reason"]) == (502, "UID_MISMATCH")
-                async with web.post(url, json=wish, headers=login("ann", "secret")) as answer:
+                async with web.post(url, json=wanted, headers=login("ann", "secret")) as answer:
                     assert answer.status == 200
                     handed: dict[str, Any] = await answer.json()
             server.should_exit = True

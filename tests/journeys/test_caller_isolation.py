@@ -49,7 +49,7 @@ async def test_a_back_end_and_a_device_of_another_never_learn_of_one_another(
     figures: Figures,
     pytestconfig: pytest.Config,
 ) -> None:
-    """Not a byte, id, count or name of a maker, in any reply, event, page or error; each is told all of its own."""
+    """Not a byte, id, count or name of a maker, in any reply, event, page or error; each sees all of its own."""
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10**9)
     policy = POLICY + SERVICES + APART
     async with backends_server(settings, web, tmp_path, policy=policy, rings=("surgery-4711", "lab-9902")) as there:
@@ -59,8 +59,8 @@ async def test_a_back_end_and_a_device_of_another_never_learn_of_one_another(
         bob = User(BOB, device)
         ann.secrets.add("surgery-4711")
         bob.secrets.add("lab-9902")
-        told = await kept_apart(ann, bob, random.Random(seed), STEPS)
-    figures(f"isolation of a back end and a device: seed {seed}, {told}")
+        summary = await kept_apart(ann, bob, random.Random(seed), STEPS)
+    figures(f"isolation of a back end and a device: seed {seed}, {summary}")
 
 
 class Commands(pymongo.monitoring.CommandListener):
@@ -120,9 +120,9 @@ async def test_what_a_caller_may_not_see_costs_the_same_reads_as_what_is_missing
         async def cost(name: str, method: str, request: Message) -> Any:
             commands.seen.clear()
             commands.is_counting = True
-            told = await callers[name].refusal(method, request)
+            failure = await callers[name].refusal(method, request)
             commands.is_counting = False
-            return tuple(commands.seen), None if told is None else told.reason
+            return tuple(commands.seen), None if failure is None else failure.reason
 
         for name in callers:
             for method, made in REQUESTS.items():

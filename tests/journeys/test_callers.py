@@ -142,8 +142,8 @@ async def test_the_matrix_of_back_ends_and_devices(
 async def outcome_of(person: Person, method: str, subject: str) -> str:
     """Returns status and reason; of RequestUpload in ann's name."""
     if method == "RequestUpload":
-        told = await person.refusal(method, ASKED[method](subject))
-        return OK if told is None else f"{told.code.name} {told.reason}"
+        failure = await person.refusal(method, ASKED[method](subject))
+        return OK if failure is None else f"{failure.code.name} {failure.reason}"
     return await outcome(person, method, subject)
 
 
@@ -152,11 +152,11 @@ async def until_refused(person: Person, status: str) -> None:
     async with asyncio.timeout(LIMIT_S):
         found = ""
         while found != status:
-            told = await person.refusal("ListUploads", uploads.ListUploadsRequest())
-            found = OK if told is None else f"{told.code.name} {told.reason}"
+            failure = await person.refusal("ListUploads", uploads.ListUploadsRequest())
+            found = OK if failure is None else f"{failure.code.name} {failure.reason}"
 
 
-# Every field of a request that names a user or a partition: what a service caller is told for a foreign one.
+# Every field of a request that names a user or a partition: what a service caller is answered for a foreign one.
 FIELDS: dict[str, tuple[Callable[[], Message], str]] = {
     "RequestUploadRequest.uid": (lambda: request_for(uid="bob", partition=TEAM), MISMATCH),
     "RequestUploadRequest.partition": (lambda: request_for(uid="ann", partition="user/bob"), NO_PARTITION),
@@ -192,7 +192,7 @@ def test_every_field_that_names_a_user_or_a_partition_has_a_row() -> None:
 
 
 def expected_of(caller: str, field: str, of_backend: str) -> str:
-    """Returns what a caller is told for a foreign user or partition in a field; a back end has it in FIELDS."""
+    """Returns what a caller is answered for a foreign user or partition in a field; a back end has it in FIELDS."""
     match caller, field.partition("Request.")[0]:
         case "back end", _:
             return of_backend
@@ -225,18 +225,18 @@ async def test_nobody_gets_further_by_naming_somebody_else(
         for caller, person in callers.items():
             for field, (request, of_backend) in FIELDS.items():
                 method = next(name for name, made in ASKED.items() if type(made("x")) is type(request()))
-                told = await person.refusal(method, request())
-                found = OK if told is None else f"{told.code.name} {told.reason}"
-                if told is None and method == "ListUploads":
+                failure = await person.refusal(method, request())
+                found = OK if failure is None else f"{failure.code.name} {failure.reason}"
+                if failure is None and method == "ListUploads":
                     found = "not empty" if (await person.call(method, request())).uploads else "empty"
                 cells += 1
                 if found != (status := expected_of(caller, field, of_backend)):
                     wrong.append(f"{field} by {caller}: {found}, not {status}")
         figures(f"fields that name a user or a partition: {cells} cells, {len(wrong)} wrong")
         assert wrong == []
-        told = await clinic.refusal("RequestUpload", request_for(uid=""))
-        assert told is not None
-        assert (told.reason, list(told.fields)) == ("INVALID_FIELD", ["uid"])
+        failure = await clinic.refusal("RequestUpload", request_for(uid=""))
+        assert failure is not None
+        assert (failure.reason, list(failure.fields)) == ("INVALID_FIELD", ["uid"])
 
 
 async def test_a_back_end_hands_an_upload_to_a_device(
@@ -297,7 +297,7 @@ async def test_a_back_end_sees_its_users_uploads_and_no_others(
 
 
 async def test_a_dropped_ring_ends_open_watches(settings: Settings, web: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """At their next event at the latest, before anything more is told."""
+    """At their next event at the latest, before anything more is sent."""
     async with backends_server(settings, web, tmp_path, heartbeat_seconds=0.2) as there:
         upload_id = (await there.user("ann").upload()).upload.upload_id
         device = await there.device(CreateTokenRequest(upload_id=upload_id))
@@ -314,9 +314,9 @@ async def test_a_dropped_ring_ends_open_watches(settings: Settings, web: aiohttp
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await asyncio.wait_for(read_on(), LIMIT_S)
         assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        told = await there.backend().refusal("CreateToken", CreateTokenRequest(upload_id=upload_id))
-        assert told is not None
-        assert told.reason == "NO_SIGNING_KEY"
+        failure = await there.backend().refusal("CreateToken", CreateTokenRequest(upload_id=upload_id))
+        assert failure is not None
+        assert failure.reason == "NO_SIGNING_KEY"
 
 
 async def test_a_policy_that_changes_is_followed_by_a_server_that_goes_on(
@@ -334,9 +334,9 @@ async def test_a_policy_that_changes_is_followed_by_a_server_that_goes_on(
         assert await device.refusal("ListAssets", request) is None
         policy_file.write_text(good.replace('read = ["user/{uid}", "team/42", "clinic/**"]', 'read = ["user/{uid}"]'))
         async with asyncio.timeout(LIMIT_S):
-            while (told := await device.refusal("ListAssets", request)) is None:
+            while (failure := await device.refusal("ListAssets", request)) is None:
                 continue
-        assert told.reason == "PARTITION_NOT_FOUND"
+        assert failure.reason == "PARTITION_NOT_FOUND"
         policy_file.write_text(good.replace('"ann", "patient-*"', '"patient-*"'))
         await until_refused(device, "UNAUTHENTICATED TOKEN_REVOKED")
 
@@ -356,9 +356,9 @@ async def test_lifetimes_that_none_may_have_are_refused_by_field(
             "write_url_lifetime": ("RequestUpload", request_for(uid="ann", write_url_lifetime=lifetime)),
         }  # fmt: skip
         for field, (method, request) in asked.items():
-            told = await clinic.refusal(method, request)
-            assert told is not None
-            assert (told.reason, list(told.fields)) == ("INVALID_FIELD", [field])
+            failure = await clinic.refusal(method, request)
+            assert failure is not None
+            assert (failure.reason, list(failure.fields)) == ("INVALID_FIELD", [field])
         assert not (await clinic.call("ListUploads", uploads.ListUploadsRequest())).uploads
 
 
@@ -376,9 +376,9 @@ async def test_write_urls_live_as_long_as_was_asked(
         again = await there.backend().call("RequestUpload", request)
         assert again.upload.upload_id == reply.upload.upload_id
         request.write_url_lifetime.seconds = 3600
-        told = await there.backend().refusal("RequestUpload", request)
-        assert told is not None
-        assert told.reason == "REQUEST_ID_REUSED"
+        failure = await there.backend().refusal("RequestUpload", request)
+        assert failure is not None
+        assert failure.reason == "REQUEST_ID_REUSED"
 
 
 async def test_only_back_ends_get_tokens_with_an_upload(
@@ -387,9 +387,9 @@ async def test_only_back_ends_get_tokens_with_an_upload(
     """A user's request is refused before anything is stored."""
     async with backends_server(settings, web, tmp_path) as there:
         ann = there.user("ann")
-        told = await ann.refusal("RequestUpload", request_for(uid="", issue_token=TokenOptions()))
-        assert told is not None
-        assert f"{told.code.name} {told.reason}" == NOT_ALLOWED
+        failure = await ann.refusal("RequestUpload", request_for(uid="", issue_token=TokenOptions()))
+        assert failure is not None
+        assert f"{failure.code.name} {failure.reason}" == NOT_ALLOWED
         assert not (await ann.call("ListUploads", uploads.ListUploadsRequest())).uploads
 
 
@@ -414,8 +414,8 @@ async def test_what_a_back_end_or_a_device_may_not_see_answers_as_what_is_missin
                 if statuses[1] not in (NO_UPLOAD, NO_ASSET) or method in ("BatchRefreshAssets", "CreateToken"):
                     continue
                 there_id = upload_id if statuses[1] == NO_UPLOAD else asset_id
-                told = [await caller.refusal(method, ASKED[method](one)) for one in (there_id, missing)]
-                shapes = [vars(one) for one in told if one is not None]
+                failures = [await caller.refusal(method, ASKED[method](one)) for one in (there_id, missing)]
+                shapes = [vars(one) for one in failures if one is not None]
                 assert len(shapes) == 2, (name, method)
                 shapes[0]["message"] = shapes[0]["message"].replace(there_id, missing)
                 assert shapes[0] == shapes[1], (name, method)

@@ -77,7 +77,7 @@ async def test_a_server_without_an_issuer_knows_its_back_ends_by_certificate(
 
 
 @pytest.mark.parametrize(
-    ("policy", "told"),
+    ("policy", "message"),
     [
         ("read = []\nwrite = []\n", "it names no service"),
         (ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'subject = "scanner"'), "known by a token"),
@@ -87,13 +87,13 @@ async def test_a_server_without_an_issuer_knows_its_back_ends_by_certificate(
         ),
     ],
 )
-def test_without_an_issuer_a_policy_for_tokens_is_refused(tmp_path: Path, policy: str, told: str) -> None:
+def test_without_an_issuer_a_policy_for_tokens_is_refused(tmp_path: Path, policy: str, message: str) -> None:
     """Nobody could be what it names."""
     file = tmp_path / "policy.toml"
     file.write_text(policy)
     given = {"mongo_uri": "mongodb://127.0.0.1", "s3_bucket": "bucket", "policy_file": file}
     tls = {"tls_cert_file": file, "tls_key_file": file, "tls_client_ca_file": file}
-    with pytest.raises(NotReady, match=told):
+    with pytest.raises(NotReady, match=message):
         read_policy(settings_from({}, **given, **tls))
 
 
@@ -113,7 +113,7 @@ async def test_a_certificate_stands_for_a_back_end_without_a_token(
     by_name = authority.signed("a machine", names=("scanner.example",))
     by_common_name, other = authority.signed("scanner.example"), authority.signed("other")
     async with served(ours) as target:
-        for pair, token, told in (
+        for pair, token, reason in (
             (by_name, None, None),
             (by_common_name, None, None),
             (other, None, "TOKEN_MISSING"),
@@ -123,8 +123,8 @@ async def test_a_certificate_stands_for_a_back_end_without_a_token(
             async with grpc.aio.secure_channel(f"localhost:{target.rpartition(':')[2]}", credentials) as channel:
                 caller = Person(Stubs.on(channel), web, token)
                 refused = await caller.refusal("RequestUpload", request_for(uid="ann"))
-                assert (None if refused is None else refused.reason) == told
-                if told is None:
+                assert (None if refused is None else refused.reason) == reason
+                if reason is None:
                     reply = await caller.call("RequestUpload", request_for(uid="ann"))
                     assert [change.acted_by for change in reply.upload.history] == ["scanner", "scanner"]
                     refused = await caller.refusal("RequestUpload", request_for(uid="zoe"))

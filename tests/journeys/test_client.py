@@ -51,7 +51,7 @@ async def read(lane: Client, web: aiohttp.ClientSession, asset: Asset, variant: 
     return body
 
 
-async def test_a_picture_arrives_with_its_cuts_while_every_step_is_told(
+async def test_a_picture_arrives_with_its_cuts_while_every_step_is_reported(
     lane: Client, web: aiohttp.ClientSession, photo: bytes, tmp_path: Path
 ) -> None:
     """Four statuses in order, progress up to the last byte; each URL reads what was stored, at its size."""
@@ -75,7 +75,7 @@ async def test_a_picture_arrives_with_its_cuts_while_every_step_is_told(
             assert cut.size == (variant.width_px, variant.height_px)
 
 
-async def test_cuts_tell_no_place_and_look_like_the_picture(
+async def test_cuts_hold_no_place_and_look_like_the_picture(
     lane: Client, web: aiohttp.ClientSession, photo: bytes
 ) -> None:
     """GPS and every other EXIF tag is gone, the profile is there, and each cut stands upright."""

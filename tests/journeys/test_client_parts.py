@@ -115,11 +115,11 @@ async def test_a_cancelled_upload_leaves_no_part(lane: Client, film: Path, bucke
     """The task is cancelled in the middle of its parts."""
     begun = asyncio.Event()
 
-    def tell(step: Progress) -> None:
+    def on_step(step: Progress) -> None:
         if step.sent_bytes > PART:
             begun.set()
 
-    task = asyncio.create_task(lane.upload(film, on_progress=tell))
+    task = asyncio.create_task(lane.upload(film, on_progress=on_step))
     async with asyncio.timeout(20):
         await begun.wait()
         task.cancel()
@@ -128,10 +128,10 @@ async def test_a_cancelled_upload_leaves_no_part(lane: Client, film: Path, bucke
     assert (await bucket.keys(), await bucket.open_multiparts()) == ([], [])
 
 
-async def test_part_urls_that_ran_out_are_signed_anew(
+async def test_part_urls_that_ran_out_are_signed_again(
     stack: StackAddress, database_name: str, key_prefix: str, film: Path, bucket: Bucket
 ) -> None:
-    """A server whose URLs live for one second: whoever is slower renews, part by part."""
+    """A server whose URLs live for one second: a slower client renews, part by part."""
     settings = settings_for(stack, database_name, key_prefix, multipart_part_bytes=PART, write_url_seconds=1)
     async with served(settings) as target, Client(target, uid="7f3a") as lane:
         asset = await lane.upload(film)

@@ -78,17 +78,17 @@ async def fleet(settings: Settings) -> AsyncIterator[Fleet]:
 
 @asynccontextmanager
 async def reading(events: AsyncGenerator[Event, None]) -> AsyncIterator["asyncio.Queue[Event]"]:
-    """Reads a watch all the time, as a program does; yields the queue of what it told."""
-    told: asyncio.Queue[Event] = asyncio.Queue()
+    """Reads a watch all the time, as a program does; yields the queue of what it sent."""
+    received: asyncio.Queue[Event] = asyncio.Queue()
 
     async def read() -> None:
         async with aclosing(events):
             async for event in events:
-                told.put_nowait(event)
+                received.put_nowait(event)
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(read())
-        yield told
+        yield received
         task.cancel()
 
 
@@ -99,51 +99,51 @@ async def request(lane: Client) -> str:
     return reply.upload.upload_id
 
 
-def story(events: list[StatusEvent]) -> list[tuple[str, int]]:
+def revisions_of(events: list[StatusEvent]) -> list[tuple[str, int]]:
     """Returns upload ids and revisions."""
     return [(event.upload.upload_id, event.upload.revision) for event in events]
 
 
-async def taken(told: "asyncio.Queue[Event]", count: int) -> list[Event]:
+async def taken(received: "asyncio.Queue[Event]", count: int) -> list[Event]:
     """Returns the next events."""
-    return [await told.get() for _ in range(count)]
+    return [await received.get() for _ in range(count)]
 
 
 async def test_a_session_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> None:
     """Each of two servers stops and comes back: every change comes once, in order."""
     async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a", session_id="phone") as lane:
-        async with reading(lane.watch_session()) as told:
+        async with reading(lane.watch_session()) as received:
             first = await request(lane)
-            assert story(await taken(told, 2)) == [(first, 1), (first, 2)]
+            assert revisions_of(await taken(received, 2)) == [(first, 1), (first, 2)]
             await fleet.stop(1)
             await lane.cancel_upload(first)
-            assert story(await taken(told, 1)) == [(first, 3)]
+            assert revisions_of(await taken(received, 1)) == [(first, 3)]
             await fleet.start(1)
             await fleet.stop(2)
             second = await request(lane)
-            assert story(await taken(told, 2)) == [(second, 1), (second, 2)]
-        assert told.empty()
+            assert revisions_of(await taken(received, 2)) == [(second, 1), (second, 2)]
+        assert received.empty()
 
 
 async def test_an_asset_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> None:
-    """What happens while a server is away is told once, deletions included; SYNCED says that it caught up."""
+    """What happens while a server is away is sent once, deletions included; SYNCED says that it caught up."""
     async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a") as lane:
         present = await upload(lane)
-        async with reading(lane.watch_assets(PARTITION)) as told:
-            assert [kind(event) for event in await taken(told, 2)] == [("PRESENT", present), ("SYNCED", "")]
+        async with reading(lane.watch_assets(PARTITION)) as received:
+            assert [kind(event) for event in await taken(received, 2)] == [("PRESENT", present), ("SYNCED", "")]
             await fleet.stop(1)
             added = await upload(lane)
-            assert kind(await news(told)) == ("ADDED", added)
+            assert kind(await news(received)) == ("ADDED", added)
             await fleet.start(1)
             await fleet.stop(2)
             await lane.delete_asset(present)
-            deleted = await news(told)
+            deleted = await news(received)
             assert kind(deleted) == ("DELETED", present)
 
         later = await upload(lane)
-        async with reading(lane.watch_assets(PARTITION, deleted.resume_token)) as told:
+        async with reading(lane.watch_assets(PARTITION, deleted.resume_token)) as received:
             resumed = []
-            while not (event := await told.get()).HasField("synced"):
+            while not (event := await received.get()).HasField("synced"):
                 resumed.append(kind(event))
             assert ("ADDED", later) in resumed
             assert "PRESENT" not in dict(resumed)
@@ -161,9 +161,9 @@ def kind(event: WatchAssetsResponse) -> tuple[str, str]:
     return ("DELETED", event.deleted.asset_id) if event.HasField("deleted") else ("SYNCED", "")
 
 
-async def news(told: "asyncio.Queue[WatchAssetsResponse]") -> WatchAssetsResponse:
+async def news(received: "asyncio.Queue[WatchAssetsResponse]") -> WatchAssetsResponse:
     """Returns the next event but SYNCED, which comes again whenever the watch has caught up."""
-    while (event := await told.get()).HasField("synced"):
+    while (event := await received.get()).HasField("synced"):
         continue
     return event
 
@@ -201,14 +201,14 @@ async def test_what_one_client_uploads_another_sees_move(fleet: Fleet, monkeypat
         Client(fleet.address(2)) as other,
     ):
         await request(lane)
-        async with reading(other.watch_session("phone", progress=True)) as told:
-            await taken(told, 2)
+        async with reading(other.watch_session("phone", progress=True)) as received:
+            await taken(received, 2)
             size_bytes = 48 * 1024**2
             asset = await lane.upload(bytes(size_bytes), file_path="a.bin")
             statuses: list[str] = []
             moved: list[ProgressEvent] = []
             while "COMPLETED" not in statuses:
-                event = await told.get()
+                event = await received.get()
                 if isinstance(event, ProgressEvent):
                     moved.append(event)
                 else:

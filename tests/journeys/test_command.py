@@ -80,7 +80,7 @@ async def test_every_result_is_there_as_json(target: str, folder: Path) -> None:
     assert refreshed.err.endswith("[ASSET_NOT_FOUND]\n")
 
 
-async def test_the_story_of_an_upload_is_told_to_its_end(target: str, folder: Path) -> None:
+async def test_an_upload_is_followed_to_its_end(target: str, folder: Path) -> None:
     """Watch prints four statuses and succeeds; as JSON each event carries the upload as of then."""
     _, text = await uploaded(target, folder)
     lines = await ran(target, "watch", text["asset_id"])
@@ -91,7 +91,7 @@ async def test_the_story_of_an_upload_is_told_to_its_end(target: str, folder: Pa
     assert events[-1]["asset"]["asset_id"] == text["asset_id"]
 
 
-async def test_an_upload_that_is_given_up_is_told_so(target: str, lane: Client) -> None:
+async def test_an_upload_that_is_given_up_ends_its_watch(target: str, lane: Client) -> None:
     """Cancel succeeds once and again; the watch of such an upload ends with 1, a late cancel too."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=5)
     request = RequestUploadRequest(file_path="a.txt", variants=[promise])
@@ -107,7 +107,7 @@ async def test_an_upload_that_is_given_up_is_told_so(target: str, lane: Client) 
 
 
 async def test_a_session_and_a_partition_are_watched_live(target: str, folder: Path) -> None:
-    """Both go on until Ctrl-C, and tell what another command does meanwhile."""
+    """Both go on until Ctrl-C, and show what another command does meanwhile."""
     session = await started(target, "watch", "--session", "phone")
     partition = await started(target, "watch", "--partition", "team/42")
     partition_json = await started(target, "watch", "--partition", "team/42", "--json")
@@ -115,12 +115,12 @@ async def test_a_session_and_a_partition_are_watched_live(target: str, folder: P
     assert json.loads(await line_of(partition_json))["resume_token"]
     put = await ran(target, "upload", "notes.txt", "--session-id", "phone", "--asset-partition", "team/42", cwd=folder)
     asset_id = put.lines[0].split("\t")[0]
-    story: list[list[str]] = []
-    while len(story) < len(LIFE):
+    printed: list[list[str]] = []
+    while len(printed) < len(LIFE):
         words = (await line_of(session)).split("  ")[1:]
         if "UPLOADING" not in words and "VERIFYING" not in words:  # progress, if it took long enough
-            story.append(words)
-    assert story == [[asset_id, status] for status in LIFE]
+            printed.append(words)
+    assert printed == [[asset_id, status] for status in LIFE]
     assert await line_of(partition) == f"ADDED  {asset_id}  5  text/plain  notes.txt"
     added = json.loads(await line_of(partition_json))
     assert (added["kind"], added["change"], added["asset"]["asset_id"]) == ("asset", "ASSET_CHANGE_ADDED", asset_id)

@@ -24,9 +24,9 @@ async def test_the_curl_lines_run(settings: Settings, tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec("bash", "-c", script, cwd=tmp_path, stdout=PIPE, stderr=STDOUT)
         async with asyncio.timeout(LIMIT_S):
             output, _ = await process.communicate()
-    told = output.decode()
-    assert process.returncode == 0, told
-    lines = [line for line in told.splitlines() if line and line != "{}"]
+    printed = output.decode()
+    assert process.returncode == 0, printed
+    lines = [line for line in printed.splitlines() if line and line != "{}"]
     assert lines[0] == "UPLOAD_STATUS_COMPLETED"
     assert lines[1] == "notes/hello.txt"
     assert [line for line in lines if line.startswith("UPLOAD_STATUS_")][1:] == [

@@ -55,12 +55,12 @@ async def test_the_shell_lines_of_a_page_run(page: Path, settings: Settings, tar
         "bash", "-c", script, cwd=tmp_path, env=environment(settings, target), stdout=PIPE, stderr=STDOUT
     )
     async with asyncio.timeout(LIMIT_S):
-        told, _ = await process.communicate()
-    assert process.returncode == 0, told.decode()
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
 
 
 async def test_assets_of_cosync_are_brought_over_once(target: str, tmp_path: Path) -> None:
-    """Two users' assets, one of them public; run again, nothing comes in twice; what is missing is told."""
+    """Two users' assets, one of them public; run again, nothing comes in twice; what is missing is reported."""
     (program,) = blocks(DOCS / "from-cosync.md", "python")
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann" / "beach.jpg").write_bytes(photograph(800, 600))

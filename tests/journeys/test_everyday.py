@@ -50,9 +50,9 @@ async def test_by_the_command_line(target: str, web: aiohttp.ClientSession, fold
     process = await started(target, "upload", folder, "--hidden", "--json", "--jobs", str(AT_A_TIME))
     async with asyncio.timeout(LIMIT_S):
         out, err = await process.communicate()
-    told = err.decode()
-    assert "Traceback" not in told
-    assert f"{len(everyday())} uploaded, 0 failed" in told, told
+    errors = err.decode()
+    assert "Traceback" not in errors
+    assert f"{len(everyday())} uploaded, 0 failed" in errors, errors
     assert process.returncode == 0
     assets = {}
     for line in out.decode().splitlines():

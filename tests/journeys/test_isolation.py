@@ -36,12 +36,12 @@ LIMIT_S = 30.0
 
 
 class User:
-    """One of the two: what is his, and every text that the server ever sent him."""
+    """One of the two: what is theirs, and every text that the server ever sent them."""
 
     def __init__(self, name: str, person: Person, *, said_uid: str = "") -> None:
         self.name = name
         self.person = person
-        self.said_uid = said_uid  # in requests of a back end that acts for him
+        self.said_uid = said_uid  # in requests of a back end that acts for them
         self.partition = f"user/{name}"
         self.open: list[str] = []
         self.finished: list[str] = []
@@ -49,8 +49,8 @@ class User:
         self.secrets: set[str] = {name}
         self.received: list[str] = []
         self.revisions: dict[str, int] = {}
-        self.told: dict[str, list[int]] = {}
-        self.told_assets: set[str] = set()
+        self.seen: dict[str, list[int]] = {}
+        self.seen_assets: set[str] = set()
         self.synced = asyncio.Event()
 
     def took(self, message: object, asked: str = "") -> None:
@@ -65,23 +65,23 @@ class User:
         return reply
 
     async def probe(self, method: str, request: Message, asked: str) -> None:
-        """Makes a call about what is the other's, which is not there for him."""
-        told = await self.person.refusal(method, request)
-        assert told is not None, f"{self.name} may {method} what is the other's"
-        assert told.code is grpc.StatusCode.NOT_FOUND
-        self.took(vars(told), asked)
+        """Makes a call about what is the other's, which is not there for them."""
+        failure = await self.person.refusal(method, request)
+        assert failure is not None, f"{self.name} may {method} what is the other's"
+        assert failure.code is grpc.StatusCode.NOT_FOUND
+        self.took(vars(failure), asked)
 
     async def watch(self, method: str, request: Message) -> None:
-        """Writes down what a watch tells, until it is cancelled."""
+        """Writes down what a watch sends, until it is cancelled."""
         stub: Any = self.person.stubs.uploads if method == "WatchUpload" else self.person.stubs.assets
         async for event in getattr(stub, method)(request, metadata=self.person.metadata):
             self.took(event)
             match event.WhichOneof("event"):
                 case "status":
                     upload = event.status.upload
-                    self.told.setdefault(upload.upload_id, []).append(upload.revision)
+                    self.seen.setdefault(upload.upload_id, []).append(upload.revision)
                 case "asset":
-                    self.told_assets.add(event.asset.asset.asset_id)
+                    self.seen_assets.add(event.asset.asset.asset_id)
                 case "synced":
                     self.synced.set()
 
@@ -103,27 +103,27 @@ class User:
         self.revisions[reply.upload.upload_id] = reply.upload.revision
 
     async def complete(self, dice: random.Random) -> None:
-        """Completes one of his."""
+        """Completes one of their uploads."""
         reply = await self.call("CompleteUpload", uploads.CompleteUploadRequest(upload_id=self._end(dice)))
         self.assets.append(reply.asset.asset_id)
         self.revisions[reply.upload.upload_id] = reply.upload.revision
 
     async def cancel(self, dice: random.Random) -> None:
-        """Cancels one of his."""
+        """Cancels one of their uploads."""
         reply = await self.call("CancelUpload", uploads.CancelUploadRequest(upload_id=self._end(dice)))
         self.revisions[reply.upload.upload_id] = reply.upload.revision
 
     async def report(self, dice: random.Random) -> None:
-        """Reports progress on one of his."""
+        """Reports progress on one of their uploads."""
         request = uploads.ReportProgressRequest(upload_id=dice.choice(self.open), sent_bytes={"original": 3})
         await self.call("ReportProgress", request)
 
     async def refresh(self, dice: random.Random) -> None:
-        """Refreshes one of his."""
+        """Refreshes one of their assets."""
         await self.call("RefreshAsset", assets.RefreshAssetRequest(asset_id=dice.choice(self.assets)))
 
     async def list_all(self, dice: random.Random) -> None:
-        """Lists what is his, in small pages: exactly that, whatever the filter."""
+        """Lists what is theirs, in small pages: exactly that, whatever the filter."""
         for request in (
             uploads.ListUploadsRequest(page_size=3),
             uploads.ListUploadsRequest(page_size=3, session_id=SESSION),
@@ -164,8 +164,8 @@ class User:
         self.finished.append(upload_id)
         return upload_id
 
-    def wishes(self) -> list[Any]:
-        """What he can do now."""
+    def actions(self) -> list[Any]:
+        """What they can do now."""
         doable = [self.begin, self.list_all]
         if self.open:
             doable += [self.complete, self.cancel, self.report]
@@ -173,15 +173,15 @@ class User:
             doable.append(self.refresh)
         return doable
 
-    def is_told_all(self) -> bool:
-        """Whether his watches have told what he has done."""
-        newest = {upload_id: revisions[-1] for upload_id, revisions in self.told.items()}
-        return newest == self.revisions and self.told_assets >= set(self.assets)
+    def has_seen_all(self) -> bool:
+        """Whether their watches have sent what they have done."""
+        newest = {upload_id: revisions[-1] for upload_id, revisions in self.seen.items()}
+        return newest == self.revisions and self.seen_assets >= set(self.assets)
 
 
 @asynccontextmanager
 async def watching(*users: User) -> AsyncIterator[None]:
-    """Everybody watches the session that both have, and his own partition; afterwards each has been told all."""
+    """Everybody watches the session that both have, and their own partition; afterwards each has seen all."""
     async with asyncio.TaskGroup() as group:
         tasks = []
         for user in users:
@@ -196,7 +196,7 @@ async def watching(*users: User) -> AsyncIterator[None]:
                 await user.synced.wait()
         yield
         async with asyncio.timeout(LIMIT_S):
-            while not all(user.is_told_all() for user in users):  # noqa: ASYNC110 - many events, of two kinds
+            while not all(user.has_seen_all() for user in users):  # noqa: ASYNC110 - many events, of two kinds
                 await asyncio.sleep(0.02)
         for task in tasks:
             task.cancel()
@@ -211,7 +211,7 @@ async def test_two_users_never_learn_of_one_another(
     figures: Figures,
     pytestconfig: pytest.Config,
 ) -> None:
-    """Not a byte, id or count, in any reply, event, page or error; and each is told all of his own."""
+    """Not a byte, id or count, in any reply, event, page or error; and each sees all of their own."""
     seed = pytestconfig.getoption("--seed") or random.SystemRandom().randrange(10**9)
     dice = random.Random(seed)
     issuer = Issuer()
@@ -221,10 +221,10 @@ async def test_two_users_never_learn_of_one_another(
 
 
 async def kept_apart(ann: User, bob: User, dice: random.Random, count: int) -> str:
-    """Has both do so many steps, and returns the figures; fails if one learns of the other, or misses what is his."""
+    """Has both do so many steps, and returns the figures; fails if one learns of the other, or misses their own."""
     async with watching(ann, bob):
         for _ in range(count // 2):
-            steps = [dice.choice(user.wishes())(dice) for user in (ann, bob)]
+            steps = [dice.choice(user.actions())(dice) for user in (ann, bob)]
             await asyncio.gather(*steps)
             if dice.random() < 0.3:
                 await asyncio.gather(ann.pry(bob, dice), bob.pry(ann, dice))
@@ -234,15 +234,15 @@ async def kept_apart(ann: User, bob: User, dice: random.Random, count: int) -> s
         for secret in other.secrets
         if any(secret in text for text in one.received)
     ]
-    texts, told = len(ann.received) + len(bob.received), sum(len(user.told) for user in (ann, bob))
+    texts, watched = len(ann.received) + len(bob.received), sum(len(user.seen) for user in (ann, bob))
     secrets = len(ann.secrets) + len(bob.secrets)
     assert leaks == []
     for user in (ann, bob):
-        assert user.told_assets == set(user.assets)
-        for upload_id, revisions in user.told.items():
+        assert user.seen_assets == set(user.assets)
+        for upload_id, revisions in user.seen.items():
             assert revisions == list(range(1, user.revisions[upload_id] + 1))
     return (
-        f"{count} steps, {texts} messages and {told} watched uploads searched for"
+        f"{count} steps, {texts} messages and {watched} watched uploads searched for"
         f" {secrets} secrets of the other: {len(leaks)} found"
     )
 
@@ -250,7 +250,7 @@ async def kept_apart(ann: User, bob: User, dice: random.Random, count: int) -> s
 async def test_the_others_changes_do_not_even_wake_a_watch(
     settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
-    """Heartbeats come as if nobody else were there: whoever knows a session's id can neither stop nor hasten them."""
+    """Heartbeats come as if nobody else were there: who knows a session's id can neither stop nor hasten them."""
     issuer = Issuer()
     guard = guarded(settings, tmp_path, issuer, heartbeat_seconds=0.3)
     async with guarded_server(guard, web, over) as person_with:
@@ -294,7 +294,7 @@ class Counted:
 async def test_the_forbidden_costs_the_same_reads_as_the_missing(
     settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path, figures: Figures
 ) -> None:
-    """So that the time of an answer tells nothing: both take the same path to the ledger."""
+    """So that the time of an answer reveals nothing: both take the same path to the ledger."""
     issuer = Issuer()
     limit = timedelta(seconds=10)
     uri = settings.mongo_uri.get_secret_value()
@@ -336,14 +336,14 @@ def nobody_elses() -> UserAccess:
 async def test_an_upload_that_is_being_completed_is_nobody_elses(
     settings: Settings, web: aiohttp.ClientSession, over: str, tmp_path: Path
 ) -> None:
-    """Whoever asks for the same work at the same time is refused before it, not handed its outcome."""
+    """A stranger who asks for the same work at the same time is refused before it, not handed its outcome."""
     issuer = Issuer()
     async with guarded_server(guarded(settings, tmp_path, issuer), web, over) as person_with:
         ann, bob = (person_with(issuer.token(name)) for name in ("ann", "bob"))
         request = uploads.CompleteUploadRequest(upload_id=(await ann.upload()).upload.upload_id)
-        hers, *others = await asyncio.gather(
+        first, *others = await asyncio.gather(
             ann.call("CompleteUpload", request), *(bob.refusal("CompleteUpload", request) for _ in range(8))
         )
-        assert hers.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
-        assert {told.reason for told in others if told} == {"UPLOAD_NOT_FOUND"}
+        assert first.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
+        assert {failure.reason for failure in others if failure} == {"UPLOAD_NOT_FOUND"}
         assert None not in others

@@ -47,8 +47,8 @@ async def test_keys_are_added_rotated_and_dropped_under_a_server_that_goes_on(
 
         async def made(maker: str, request: CreateTokenRequest) -> Person:
             async with asyncio.timeout(LIMIT_S):
-                while (told := await there.backend(maker).refusal("CreateToken", request)) is not None:
-                    assert told.reason == "NO_SIGNING_KEY"
+                while (failure := await there.backend(maker).refusal("CreateToken", request)) is not None:
+                    assert failure.reason == "NO_SIGNING_KEY"
             return await there.device(request, maker)
 
         assert await keys("list") == ""
@@ -67,9 +67,9 @@ async def test_keys_are_added_rotated_and_dropped_under_a_server_that_goes_on(
         assert await other.refusal("ListUploads", ListUploadsRequest()) is None
         await keys("drop", "other")
         async with asyncio.timeout(LIMIT_S):
-            while (told := await other.refusal("ListUploads", ListUploadsRequest())) is None:
+            while (failure := await other.refusal("ListUploads", ListUploadsRequest())) is None:
                 continue
-        assert told.reason == "TOKEN_INVALID"
+        assert failure.reason == "TOKEN_INVALID"
         assert await clinic.refusal("ListUploads", ListUploadsRequest()) is None
         assert "there is no ring" in await keys("drop", "other", code=1)
         assert "has no key" in await keys("drop", "clinic", "nothing", code=1)

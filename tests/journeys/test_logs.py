@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.processes import Command, command
 from tests.records.stores import drop
 from tests.servers import LIMIT_S, prepare_bucket, served, settings_for
@@ -28,7 +28,7 @@ ID = "x-request-id"
 
 def lines(server: Command) -> list[dict[str, Any]]:
     """Returns its log, of which every line is an object."""
-    return [json.loads(line) for line in server.told.splitlines()]
+    return [json.loads(line) for line in server.log.splitlines()]
 
 
 async def request_id_of(call: Any) -> str | None:
@@ -36,7 +36,7 @@ async def request_id_of(call: Any) -> str | None:
     return dict(await call.trailing_metadata()).get(ID)
 
 
-async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
+async def test_a_line_reports_who_called_what_with_which_outcome_and_no_secret(
     stack: StackAddress, database_name: str, key_prefix: str, tmp_path: Path, web: aiohttp.ClientSession
 ) -> None:
     """Request id, method, uid, upload, status, time; and every change of the upload."""
@@ -70,12 +70,12 @@ async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
     logged = lines(server)
     assert all({"time", "level", "event", "logger", "pid"} <= line.keys() for line in logged)
     calls = [line for line in logged if line["event"] == "call ended"]
-    told = [
+    endings = [
         {name: line.get(name) for name in ("level", "method", "request_id", "uid", "upload_id", "code", "reason")}
         for line in calls
     ]
     base = {"uid": "ann", "upload_id": upload_id, "code": "OK", "reason": None, "level": "debug"}
-    assert told == [
+    assert endings == [
         {**base, "method": "UploadService/RequestUpload", "request_id": "from-the-gateway.7"},
         {**base, "method": "UploadService/CompleteUpload", "request_id": made},
         {
@@ -95,7 +95,7 @@ async def test_a_line_tells_who_called_what_with_which_outcome_and_no_secret(
     assert [line["request_id"] for line in changes] == ["from-the-gateway.7"] * 2 + [made] * 2
     urls = [reply.write_targets[0].single_put.url, asset.variants[0].read_url]
     secrets = [token, token.split(".")[2], stack.s3_secret_access_key, *(url.partition("?")[2] for url in urls)]
-    assert not any(secret in server.told for secret in secrets)
+    assert not any(secret in server.log for secret in secrets)
 
 
 async def test_successes_are_silent_unless_asked_for(stack: StackAddress, database_name: str, key_prefix: str) -> None:
@@ -123,9 +123,9 @@ async def test_an_id_that_is_not_sane_is_replaced(settings: Settings, asked: str
         call = Stubs.on(channel).uploads.GetUpload(GetUploadRequest(upload_id="x"), metadata=((ID, asked),))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await call
-        told = dict(refused.value.trailing_metadata() or ())
-    assert re.fullmatch(r"[0-9a-f]{16}", str(told[ID]))
-    assert Told(refused.value).reason == "UPLOAD_NOT_FOUND"
+        metadata = dict(refused.value.trailing_metadata() or ())
+    assert re.fullmatch(r"[0-9a-f]{16}", str(metadata[ID]))
+    assert RpcFailure(refused.value).reason == "UPLOAD_NOT_FOUND"
 
 
 async def test_what_a_caller_sends_neither_fills_nor_colours_the_log(
@@ -152,8 +152,8 @@ async def test_what_a_caller_sends_neither_fills_nor_colours_the_log(
                     await Stubs.on(channel).uploads.GetUpload(GetUploadRequest(upload_id=upload_id))
     finally:
         calls.removeHandler(handler)
-    told = [json.loads(line)["upload_id"] for line in lines]
-    assert told == ["x" * 128, "'\\x1b[31mred'"]
+    ids = [json.loads(line)["upload_id"] for line in lines]
+    assert ids == ["x" * 128, "'\\x1b[31mred'"]
 
 
 async def test_two_calls_at_a_time_keep_their_names_apart(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:

@@ -102,7 +102,7 @@ CALLED = {
 }
 
 
-async def test_no_metric_tells_who_or_what(
+async def test_no_metric_says_who_or_what(
     settings: Settings, web: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither a user nor an upload is a label: they would be without number, and Prometheus has no policy."""
@@ -208,7 +208,7 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
     await prepare_bucket(settings_for(stack, database_name, key_prefix))
     async with command(stack, "serve", "--workers", "2", metrics_listen=HERE, **place) as server:
         target = await server.serves("2 workers serve")
-        first, second = addresses(server.told)
+        first, second = addresses(server.log)
         assert first != second
 
         async def count(calls: int) -> None:
@@ -225,8 +225,8 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
         assert sum(reading.value(CALLS, code="OK") for reading in readings) == 24
 
         server.workers()[0].kill()
-        await until(lambda: len(addresses(server.told)) == 3)
-        found = addresses(server.told)
+        await until(lambda: len(addresses(server.log)) == 3)
+        found = addresses(server.log)
         alive = []
         for address in found:
             try:
@@ -245,7 +245,7 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_metrics_port_in_use_is_told_in_one_sentence(
+async def test_a_metrics_port_in_use_is_reported_in_one_sentence(
     stack: StackAddress, database_name: str, key_prefix: str, workers: int
 ) -> None:
     """With the setting to look at; half of the metrics would be worth nothing."""
@@ -258,6 +258,6 @@ async def test_a_metrics_port_in_use_is_told_in_one_sentence(
             assert await server.ends() == 1
     # The second worker takes the port after it, which another program may have.
     listen = rf"127\.0\.0\.1:({port}|{port + 1})"
-    assert re.search(f"assetlane-server: ASSETLANE_METRICS_LISTEN: cannot listen on {listen}", server.told)
-    assert "Traceback" not in server.told
+    assert re.search(f"assetlane-server: ASSETLANE_METRICS_LISTEN: cannot listen on {listen}", server.log)
+    assert "Traceback" not in server.log
     await drop(stack.mongo_uri, database_name)

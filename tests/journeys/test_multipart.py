@@ -10,8 +10,19 @@ import pytest
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, get, put, request_for
-from tests.journeys.parts import FILM, MIB, PART, SMALL_PARTS, film_request, part_of, put_parts, send, signed
+from tests.journeys.lanes import RpcFailure, get, put, request_for
+from tests.journeys.parts import (
+    FILM,
+    MIB,
+    PART,
+    SMALL_PARTS,
+    film_request,
+    part_of,
+    put_parts,
+    refused,
+    send,
+    signed,
+)
 from tests.servers import settings_for
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest
@@ -78,14 +89,17 @@ async def test_parts_become_an_asset(stubs: Stubs, web: aiohttp.ClientSession, b
     assert await completed(stubs, upload_id) == answer
 
 
-async def test_what_is_missing_is_told_and_changes_nothing(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_what_is_missing_is_reported_and_changes_nothing(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """No part, some parts: VARIANTS_MISSING names the variant; a resumed caller sees which parts are there."""
     upload_id = (await requested(stubs)).upload.upload_id
     for numbers in ((), (3, 1)):
         await put_parts(stubs, web, upload_id, numbers) if numbers else None
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await completed(stubs, upload_id)
-        assert (Told(failed.value).reason, Told(failed.value).subjects) == ("VARIANTS_MISSING", ["original"])
+        assert (RpcFailure(failed.value).reason, RpcFailure(failed.value).subjects) == (
+            "VARIANTS_MISSING",
+            ["original"],
+        )
     listed = await stubs.uploads.ListParts(ListPartsRequest(upload_id=upload_id, variant="original"))
     assert [(part.part_number, part.size_bytes) for part in listed.parts] == [(1, PART), (3, 7)]
     upload = (await stubs.uploads.GetUpload(GetUploadRequest(upload_id=upload_id))).upload
@@ -129,11 +143,11 @@ async def test_a_cancelled_upload_leaves_no_part(stubs: Stubs, web: aiohttp.Clie
     assert await send(web, ways[0].request, part_of(FILM, 1)) == 200
     await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id))
     assert await bucket.open_multiparts() == []
-    assert await send(web, ways[1].request, part_of(FILM, 2)) == 404
+    assert await refused(web, ways[1].request, part_of(FILM, 2))
     for call in (signed(stubs, upload_id, (3,)), _listed(stubs, upload_id)):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call
-        assert Told(failed.value).reason == "UPLOAD_CANCELLED"
+        assert RpcFailure(failed.value).reason == "UPLOAD_CANCELLED"
 
 
 async def test_an_expired_upload_leaves_no_part(
@@ -171,7 +185,7 @@ async def test_a_completed_object_cannot_be_touched_with_its_part_urls(
         assert await send(web, way.request, part_of(FILM, way.part_number)) == 200
     asset = (await completed(stubs, upload_id)).asset
     for way in ways:
-        assert await send(web, way.request, part_of(FILM, way.part_number)) == 404
+        assert await refused(web, way.request, part_of(FILM, way.part_number))
     assert await get(web, asset.variants[0].read_url) == (200, FILM)
     await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=upload_id))
     assert (await bucket.keys(), await bucket.open_multiparts()) == ([], [])
@@ -245,9 +259,9 @@ async def test_what_cannot_be_signed_is_refused(
     )
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.SignParts(request)
-    told = Told(failed.value)
-    assert told.reason == "INVALID_FIELD"
-    assert [name for name in told.fields if name.endswith(field)]
+    failure = RpcFailure(failed.value)
+    assert failure.reason == "INVALID_FIELD"
+    assert [name for name in failure.fields if name.endswith(field)]
 
 
 async def test_part_urls_never_outlive_the_deadline(

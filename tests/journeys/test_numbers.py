@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from tests.conftest import Figures
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.servers import served
 
 from assetlane.v1 import asset_service_pb2, upload_service_pb2
@@ -123,10 +123,10 @@ async def test_every_number_of_every_request_may_lie_at_the_edge_of_its_type(
         begun = await stubs.uploads.RequestUpload(request_for())
         for method in METHODS:
             for place, request in edge_cases(base_of(method, begun.upload.upload_id, done.upload.upload_id)):
-                told = await answer(channel, method, request)
-                statuses[told] += 1
-                assert told.partition(" ")[0] not in ("INTERNAL", "UNKNOWN", "CANCELLED"), (
-                    f"{method.name} {place}: {told}"
+                outcome = await answer(channel, method, request)
+                statuses[outcome] += 1
+                assert outcome.partition(" ")[0] not in ("INTERNAL", "UNKNOWN", "CANCELLED"), (
+                    f"{method.name} {place}: {outcome}"
                 )
     figures(f"edges of numbers: {statuses.total()} requests, {dict(statuses.most_common())}")
     assert statuses["INVALID_ARGUMENT INVALID_FIELD"] > 50
@@ -162,7 +162,7 @@ async def answer(channel: grpc.aio.Channel, method: MethodDescriptor, request: M
             call: Any = channel.unary_unary(path, response_deserializer=read)
             await call(data, timeout=LIMIT_S)
     except grpc.aio.AioRpcError as error:
-        return f"{error.code().name} {Told(error).reason}"
+        return f"{error.code().name} {RpcFailure(error).reason}"
     return "OK"
 
 
@@ -174,12 +174,12 @@ async def test_a_negative_revision_of_a_session_is_refused_by_name(stubs: Stubs,
     )
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await watch.read()
-    told = Told(refused.value)
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert told.fields == {"after_revisions['01k8']": f"is {revision}, it must be 0 or more"}
+    failure = RpcFailure(refused.value)
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failure.fields == {"after_revisions['01k8']": f"is {revision}, it must be 0 or more"}
 
 
-async def test_a_revision_of_a_session_that_is_ahead_is_told(stubs: Stubs) -> None:
+async def test_a_revision_of_a_session_that_is_ahead_is_reported(stubs: Stubs) -> None:
     """Of an upload of the session; what is remembered of others, such as purged ones, does no harm."""
     reply = await stubs.uploads.RequestUpload(request_for(session_id="phone"))
     upload_id, revision = reply.upload.upload_id, reply.upload.revision
@@ -187,11 +187,11 @@ async def test_a_revision_of_a_session_that_is_ahead_is_told(stubs: Stubs) -> No
         request = WatchUploadRequest(session_id="phone", after_revisions={upload_id: ahead})
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stubs.uploads.WatchUpload(request).read()
-        assert (Told(refused.value).code, Told(refused.value).reason) == (
+        assert (RpcFailure(refused.value).code, RpcFailure(refused.value).reason) == (
             grpc.StatusCode.OUT_OF_RANGE,
             "REVISION_AHEAD",
         )
-        assert upload_id in Told(refused.value).message
+        assert upload_id in RpcFailure(refused.value).message
     request = WatchUploadRequest(session_id="phone", after_revisions={upload_id: revision - 1, "gone": 2**63 - 1})
     watch = stubs.uploads.WatchUpload(request)
     event = await watch.read()

@@ -61,12 +61,12 @@ async def test_a_case_is_stored_as_it_should_be(
     path.write_bytes(case(name).read_bytes())
     result = await ran(target, "upload", path, "--json")
     assert result.code == 0
-    told = json.loads(result.lines[0])
-    assert [variant["name"] for variant in told["variants"]] == variants
-    assert [notice["reason"] for notice in told["notices"]] == ([reason] if reason else [])
+    printed = json.loads(result.lines[0])
+    assert [variant["name"] for variant in printed["variants"]] == variants
+    assert [notice["reason"] for notice in printed["notices"]] == ([reason] if reason else [])
     assert [line.endswith(f"[{reason}]") for line in result.err.splitlines()] == ([True] if reason else [])
-    shown = await ran(target, "show", told["asset_id"])
-    assert len([line for line in shown.lines if line.startswith("notice:")]) == len(told["notices"])
+    shown = await ran(target, "show", printed["asset_id"])
+    assert len([line for line in shown.lines if line.startswith("notice:")]) == len(printed["notices"])
 
 
 async def test_required_cuts_leave_nothing_behind(target: str, lane: Client) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import guarded, guarded_server
-from tests.journeys.lanes import BODY, Told, put, request_for
+from tests.journeys.lanes import BODY, RpcFailure, put, request_for
 from tests.journeys.scraping import HERE, addresses, scraped
 from tests.records.stores import failing
 from tests.servers import LIMIT_S, served
@@ -26,9 +26,9 @@ from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads
 from assetlane_server.access.quotas import claim_of
 from assetlane_server.composition.app import new_id, utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.config.settings import Settings
-from assetlane_server.model.quotas import Claim, Ration
+from assetlane_server.model.quotas import Claim, QuotaLimit
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.status_changes import StatusChanges
 
@@ -64,11 +64,11 @@ async def counted(settings: Settings, subject: str = ANN) -> tuple[int, int]:
     return (0, 0) if account is None else (account.balance.open_uploads, account.balance.open_bytes)
 
 
-async def refusal(stubs: Stubs, request: uploads.RequestUploadRequest) -> Told:
+async def refusal(stubs: Stubs, request: uploads.RequestUploadRequest) -> RpcFailure:
     """Returns what a request is refused with."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stubs.uploads.RequestUpload(request, timeout=20)
-    return Told(refused.value)
+    return RpcFailure(refused.value)
 
 
 async def test_an_owner_at_the_limit_is_refused_until_an_upload_ends(
@@ -77,10 +77,10 @@ async def test_an_owner_at_the_limit_is_refused_until_an_upload_ends(
     """However it ends; others are not concerned, and nothing is stored for what was refused."""
     async with server(settings, quota_uid_uploads=2) as stubs:
         first, second = [await stubs.uploads.RequestUpload(request_for()) for _ in range(2)]
-        told = await refusal(stubs, request_for())
-        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_UPLOADS")
-        assert told.quotas == {ANN: "at most 2 uploads may be open at a time"}
-        assert told.retry_after_s is not None
+        failure = await refusal(stubs, request_for())
+        assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_UPLOADS")
+        assert failure.quotas == {ANN: "at most 2 uploads may be open at a time"}
+        assert failure.retry_after_s is not None
         await stubs.uploads.RequestUpload(request_for(uid="8"))
         assert len((await stubs.uploads.ListUploads(uploads.ListUploadsRequest(uid="7f3a"))).uploads) == 2
 
@@ -113,22 +113,22 @@ async def test_bytes_that_are_promised_count(settings: Settings) -> None:
     """What alone is too much is refused for good, without a time to wait."""
     async with server(settings, quota_uid_bytes=10) as stubs:
         await stubs.uploads.RequestUpload(request_for({"original": b"1234567"}))
-        told = await refusal(stubs, request_for({"original": b"1234"}))
-        assert (told.reason, told.retry_after_s) == ("TOO_MANY_BYTES", 5.0)
-        assert "7 are promised" in told.quotas[ANN]
-        told = await refusal(stubs, request_for({"original": b"12345678901"}))
-        assert (told.reason, told.retry_after_s) == ("TOO_MANY_BYTES", None)
+        failure = await refusal(stubs, request_for({"original": b"1234"}))
+        assert (failure.reason, failure.retry_after_s) == ("TOO_MANY_BYTES", 5.0)
+        assert "7 are promised" in failure.quotas[ANN]
+        failure = await refusal(stubs, request_for({"original": b"12345678901"}))
+        assert (failure.reason, failure.retry_after_s) == ("TOO_MANY_BYTES", None)
         await stubs.uploads.RequestUpload(request_for({"original": b"123"}))
     assert await counted(settings) == (2, 10)
 
 
 async def test_a_partition_has_a_quota_of_its_own(settings: Settings) -> None:
-    """Whoever the owners are; what it refuses does not count for the owner."""
+    """Whatever the owners are; what it refuses does not count for the owner."""
     async with server(settings, quota_uid_uploads=5, quota_partition_uploads=2) as stubs:
         for uid in ("7f3a", "8"):
             await stubs.uploads.RequestUpload(request_for(uid=uid, asset_partition="public"))
-        told = await refusal(stubs, request_for(asset_partition="public"))
-        assert (told.reason, list(told.quotas)) == ("TOO_MANY_UPLOADS", ["partition:public"])
+        failure = await refusal(stubs, request_for(asset_partition="public"))
+        assert (failure.reason, list(failure.quotas)) == ("TOO_MANY_UPLOADS", ["partition:public"])
         assert await counted(settings) == (1, len(BODY))
         await stubs.uploads.RequestUpload(request_for())
 
@@ -141,7 +141,7 @@ async def test_claims_that_nobody_gave_back_are_found_when_they_are_in_the_way(s
         assert upload is not None
         assert await records.advance_upload(upload.cancelled(utc_now()))  # and its server died
         orphan = Claim("0" * 24, 7, (new_id(),), utc_now() - HOUR)
-        assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now() - HOUR) is None
+        assert await records.quotas.claim(ANN, orphan, QuotaLimit(2), utc_now() - HOUR) is None
         assert await counted(settings) == (2, 12)
         for _ in range(2):
             await stubs.uploads.RequestUpload(request_for())
@@ -154,13 +154,13 @@ async def test_claims_that_are_in_nobodys_way_are_found_in_time(settings: Settin
     limited = settings.model_copy(update={"quota_uid_uploads": 2})
     async with ledger(settings) as records:
         orphan = Claim("0" * 24, 7, (new_id(),), utc_now())
-        assert await records.quotas.claim(ANN, orphan, Ration(2), utc_now()) is None
+        assert await records.quotas.claim(ANN, orphan, QuotaLimit(2), utc_now()) is None
         for ahead, left in ((timedelta(seconds=1), (1, 7)), (HOUR, (0, 0))):
-            later = upload_rationing(limited, records, records.quotas, clock(ahead))
+            later = quota_enforcer(limited, records, records.quotas, clock(ahead))
             assert later is not None
             await later.sweep()
             assert await counted(settings) == left
-        last = upload_rationing(limited, records, records.quotas, clock(2 * HOUR))
+        last = quota_enforcer(limited, records, records.quotas, clock(2 * HOUR))
         assert last is not None
         assert await last.sweep() == 1
         assert await records.quotas.find_account(ANN) is None
@@ -173,7 +173,7 @@ async def test_an_upload_that_ends_while_the_account_is_out_of_reach_ends_all_th
     named = settings.mongo_uri.get_secret_value() + f"&appName={database_name}"
     limited = settings.model_copy(update={"quota_uid_uploads": 1})
     async with ledger(settings) as records, ledger(Settings(**{**limited.model_dump(), "mongo_uri": named})) as far:
-        changes = StatusChanges(records, upload_rationing(limited, records, far.quotas, utc_now))
+        changes = StatusChanges(records, quota_enforcer(limited, records, far.quotas, utc_now))
         async with server(settings, quota_uid_uploads=1) as stubs:
             reply = await stubs.uploads.RequestUpload(request_for())
             upload = await records.find_upload(reply.upload.upload_id)
@@ -191,19 +191,19 @@ async def test_an_upload_that_ends_while_the_account_is_out_of_reach_ends_all_th
 async def test_calls_a_second_are_limited_per_subject(
     settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """One call in a hundred seconds: the second one is told how long to wait, another caller is not concerned."""
+    """One call in a hundred seconds: the second one is given the time to wait, another caller is not concerned."""
     issuer = Issuer()
     limited = guarded(settings, tmp_path, issuer, quota_calls_per_second=0.01)
     async with guarded_server(limited, web) as person_with:
         ann, bob = person_with(issuer.token("ann")), person_with(issuer.token("bob"))
         listing: Message = uploads.ListUploadsRequest()
         assert await ann.refusal("ListUploads", listing) is None
-        told = await ann.refusal("ListUploads", listing)
-        assert told is not None
-        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALL_RATE_EXCEEDED")
-        assert list(told.quotas) == ["uid:ann"]
-        assert told.retry_after_s is not None
-        assert 0 < told.retry_after_s <= 100
+        failure = await ann.refusal("ListUploads", listing)
+        assert failure is not None
+        assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "CALL_RATE_EXCEEDED")
+        assert list(failure.quotas) == ["uid:ann"]
+        assert failure.retry_after_s is not None
+        assert 0 < failure.retry_after_s <= 100
         assert await bob.refusal("ListUploads", listing) is None
 
 
@@ -217,14 +217,14 @@ async def test_watches_are_limited_per_subject(settings: Settings, web: aiohttp.
         watches = [ann.stubs.assets.WatchAssets(request, metadata=ann.metadata) for _ in range(2)]
         for watch in watches:
             await watch.read()
-        told = await ann.refusal("WatchAssets", request)
-        assert told is not None
-        assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES_OF_ONE")
-        assert list(told.quotas) == ["uid:ann"]
+        failure = await ann.refusal("WatchAssets", request)
+        assert failure is not None
+        assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES_OF_ONE")
+        assert list(failure.quotas) == ["uid:ann"]
         assert await bob.refusal("WatchAssets", assets.WatchAssetsRequest(partition="user/bob")) is None
         watches.pop().cancel()
-        while (told := await ann.refusal("WatchAssets", request)) is not None:
-            assert told.reason == "TOO_MANY_WATCHES_OF_ONE"  # the server hears of the end in its own time
+        while (failure := await ann.refusal("WatchAssets", request)) is not None:
+            assert failure.reason == "TOO_MANY_WATCHES_OF_ONE"  # the server hears of the end in its own time
         watches.pop().cancel()
 
 
@@ -270,8 +270,8 @@ async def test_quotas_that_are_being_given_back_are_waited_for(settings: Setting
                 await may_release.wait()
                 return await records.quotas.release(*arguments, **named)
 
-        rationing = upload_rationing(limited, records, cast(Any, SlowAccounts()), utc_now)
-        changes = StatusChanges(records, rationing)
+        upload_quotas = quota_enforcer(limited, records, cast(Any, SlowAccounts()), utc_now)
+        changes = StatusChanges(records, upload_quotas)
         upload = await changes.insert(replace(requested(), upload_id=new_id()))
         ending = asyncio.create_task(changes.advance(upload.cancelled(utc_now())))
         await asyncio.wait_for(is_releasing.wait(), LIMIT_S)

@@ -34,7 +34,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 async def test_the_python_example_runs(target: str, web: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """As written but for the address: it tells the steps, the asset, and a URL that reads."""
+    """As written but for the address: it prints the steps, the asset, and a URL that reads."""
     (example,) = blocks(README, "python")
     assert ADDRESS in example
     (tmp_path / "photo.jpg").write_bytes(photograph(800, 600))
@@ -52,7 +52,7 @@ async def test_the_python_example_runs(target: str, web: aiohttp.ClientSession, 
 
 
 async def test_the_shell_lines_run(target: str) -> None:
-    """In the order in which they stand; a watch goes on until Ctrl-C and has told something by then."""
+    """In the order in which they stand; a watch goes on until Ctrl-C and has printed something by then."""
     lines = [
         words[1:]
         for block in blocks(README, "sh")

@@ -9,9 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import put, request_for
-from tests.journeys.shelf import Shelf
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest
@@ -96,9 +96,9 @@ async def opened(settings: Settings) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-def shelf(stubs: Stubs, web: aiohttp.ClientSession) -> Shelf:
+def assets(stubs: Stubs, web: aiohttp.ClientSession) -> AssetFactory:
     """Brings assets in."""
-    return Shelf(stubs, web)
+    return AssetFactory(stubs, web)
 
 
 def keys_of(bench: Bench, asset: Asset, all_keys: set[str]) -> set[str]:
@@ -106,11 +106,11 @@ def keys_of(bench: Bench, asset: Asset, all_keys: set[str]) -> set[str]:
     return {key for key in all_keys if f"/{asset.asset_id}/" in key}
 
 
-async def test_what_was_planted_is_found_and_nothing_else(bench: Bench, shelf: Shelf) -> None:
+async def test_what_was_planted_is_found_and_nothing_else(bench: Bench, assets: AssetFactory) -> None:
     """Orphans, phantoms and foreign keys among sound assets; the report counts them and says what they mean."""
     for _ in range(3):
-        await shelf.asset()
-    lost, replaced = await shelf.asset(), await shelf.asset()
+        await assets.asset()
+    lost, replaced = await assets.asset(), await assets.asset()
     all_keys = await bench.keys()
     (lost_key,) = keys_of(bench, lost, all_keys)
     (replaced_key,) = keys_of(bench, replaced, all_keys)
@@ -135,15 +135,15 @@ async def test_what_was_planted_is_found_and_nothing_else(bench: Bench, shelf: S
     assert len(lines) == 6
 
 
-async def test_a_sound_deployment_is_clean(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
+async def test_a_sound_deployment_is_clean(bench: Bench, assets: AssetFactory, stubs: Stubs) -> None:
     """Also after deletions and cancellations, and with an upload still open."""
-    await shelf.asset()
-    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=(await shelf.asset()).asset_id))
+    await assets.asset()
+    await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=(await assets.asset()).asset_id))
     cancelled = await stubs.uploads.RequestUpload(request_for())
-    await put(shelf.web, cancelled.write_targets[0])
+    await put(assets.web, cancelled.write_targets[0])
     await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=cancelled.upload.upload_id))
     still_open = await stubs.uploads.RequestUpload(request_for())
-    await put(shelf.web, still_open.write_targets[0])
+    await put(assets.web, still_open.write_targets[0])
 
     assert await bench.found() == set()
     lines: list[str] = []
@@ -151,26 +151,26 @@ async def test_a_sound_deployment_is_clean(bench: Bench, shelf: Shelf, stubs: St
 
 
 async def test_a_put_after_a_cancellation_is_an_orphan_only_when_its_url_has_ended(
-    bench: Bench, shelf: Shelf, stubs: Stubs
+    bench: Bench, assets: AssetFactory, stubs: Stubs
 ) -> None:
     """Until then the sweeper will come back for it."""
     reply = await stubs.uploads.RequestUpload(request_for())
     await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=reply.upload.upload_id))
-    assert await put(shelf.web, reply.write_targets[0]) == 200
+    assert await put(assets.web, reply.write_targets[0]) == 200
     (key,) = await bench.keys()
 
     assert await bench.found(timedelta(0)) == set()
     assert await bench.found() == {(Kind.ORPHAN, key)}
 
 
-async def test_uploads_that_race_with_the_comparison_are_never_orphans(bench: Bench, shelf: Shelf) -> None:
+async def test_uploads_that_race_with_the_comparison_are_never_orphans(bench: Bench, assets: AssetFactory) -> None:
     """By a clock days ahead, for which nothing is too young: the order of reading alone protects them."""
     under_way = 4
 
     async def bring_in() -> None:
         nonlocal under_way
         for _ in range(8):
-            await shelf.asset()
+            await assets.asset()
         under_way -= 1
 
     found: set[tuple[Kind, str]] = set()
@@ -182,12 +182,14 @@ async def test_uploads_that_race_with_the_comparison_are_never_orphans(bench: Be
     assert found == set()
 
 
-async def test_an_upload_completed_while_it_is_looked_at_is_no_orphan(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
+async def test_an_upload_completed_while_it_is_looked_at_is_no_orphan(
+    bench: Bench, assets: AssetFactory, stubs: Stubs
+) -> None:
     """Right before its record is read, or right after."""
     find_uploads = bench.records.find_uploads
     for is_before in (True, False):
         reply = await stubs.uploads.RequestUpload(request_for())
-        await put(shelf.web, reply.write_targets[0])
+        await put(assets.web, reply.write_targets[0])
         complete = CompleteUploadRequest(upload_id=reply.upload.upload_id)
 
         async def find_and_complete(
@@ -203,9 +205,11 @@ async def test_an_upload_completed_while_it_is_looked_at_is_no_orphan(bench: Ben
         assert await bench.found() == set()
 
 
-async def test_an_asset_deleted_while_it_is_looked_at_is_no_phantom(bench: Bench, shelf: Shelf, stubs: Stubs) -> None:
+async def test_an_asset_deleted_while_it_is_looked_at_is_no_phantom(
+    bench: Bench, assets: AssetFactory, stubs: Stubs
+) -> None:
     """Between the ledger's page and the look at the object, both go."""
-    asset = await shelf.asset()
+    asset = await assets.asset()
     scan = bench.records.scan_uploads
 
     async def scan_then_delete(**filters: Any) -> list[Upload]:
@@ -216,13 +220,13 @@ async def test_an_asset_deleted_while_it_is_looked_at_is_no_phantom(bench: Bench
     bench.records.scan_uploads = scan_then_delete  # type: ignore[method-assign]  # a deletion at the worst moment
     reconciler = bench.reconciler()
     assert [one async for one in reconciler.discrepancies()] == []
-    assert reconciler.tally.assets == 1
+    assert reconciler.counts.assets == 1
     assert await bench.keys() == set()
 
 
-async def test_what_belongs_to_a_record_of_a_newer_version_is_left_alone(bench: Bench, shelf: Shelf) -> None:
+async def test_what_belongs_to_a_record_of_a_newer_version_is_left_alone(bench: Bench, assets: AssetFactory) -> None:
     """Its object is no orphan, and its multipart uploads do not linger: only that version knows."""
-    asset = await shelf.asset()
+    asset = await assets.asset()
     await bench.records._uploads.update_one({"_id": asset.asset_id}, {"$set": {"status": "HELD"}})
     before = await bench.keys()
     assert await bench.found() == set()
@@ -230,9 +234,9 @@ async def test_what_belongs_to_a_record_of_a_newer_version_is_left_alone(bench: 
     assert await bench.keys() == before
 
 
-async def test_only_old_orphans_are_deleted_and_only_when_asked(bench: Bench, shelf: Shelf) -> None:
+async def test_only_old_orphans_are_deleted_and_only_when_asked(bench: Bench, assets: AssetFactory) -> None:
     """Assets, foreign keys and phantoms stay as they are; a report alone changes nothing."""
-    asset = await shelf.asset()
+    asset = await assets.asset()
     orphan = await bench.plant(f"private/user/ann/{new_id()}/original.jpg")
     foreign = await bench.plant("private/readme.txt")
     before = await bench.keys()
@@ -253,9 +257,9 @@ async def test_only_old_orphans_are_deleted_and_only_when_asked(bench: Bench, sh
     assert lines[0] == f"deleted  {orphan}"
 
 
-async def test_with_the_wrong_ledger_nothing_is_deleted(bench: Bench, shelf: Shelf, database_name: str) -> None:
+async def test_with_the_wrong_ledger_nothing_is_deleted(bench: Bench, assets: AssetFactory, database_name: str) -> None:
     """Every object would be an orphan: the sentence names the settings to look at."""
-    await shelf.asset()
+    await assets.asset()
     before = await bench.keys()
     wrong = bench.settings.model_copy(update={"mongo_database": f"{database_name}_2"})
     async with opened(wrong) as mistaken:

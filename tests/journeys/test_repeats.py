@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, request_for
+from tests.journeys.lanes import RpcFailure, request_for
 from tests.pictures import gradient
 from tests.servers import served
 
@@ -59,13 +59,13 @@ async def test_the_repeat_of_an_accepted_request_is_accepted(
             return
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await second.uploads.RequestUpload(request_for(bodies, request_id="another", **fields))
-        told = Told(refused.value)
-        assert told.reason == ("TOO_MANY_BYTES" if field == "quota" else "INVALID_FIELD")
-        assert field == "quota" or list(told.fields) == [field]
+        failure = RpcFailure(refused.value)
+        assert failure.reason == ("TOO_MANY_BYTES" if field == "quota" else "INVALID_FIELD")
+        assert field == "quota" or list(failure.fields) == [field]
         changed = request_for(bodies, request_id="once", **{**fields, "expiration_hours": 1})
         with pytest.raises(grpc.aio.AioRpcError) as reused:
             await second.uploads.RequestUpload(changed)
-        assert Told(reused.value).reason == "REQUEST_ID_REUSED"
+        assert RpcFailure(reused.value).reason == "REQUEST_ID_REUSED"
 
 
 async def test_a_repeat_with_a_fault_of_its_own_is_invalid(settings: Settings) -> None:
@@ -74,7 +74,7 @@ async def test_a_repeat_with_a_fault_of_its_own_is_invalid(settings: Settings) -
         await first.uploads.RequestUpload(request_for(request_id="once"))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await second.uploads.RequestUpload(request_for(request_id="once", expiration_hours=-1))
-        assert list(Told(refused.value).fields) == ["expiration_hours", "variants[0].size_bytes"]
+        assert list(RpcFailure(refused.value).fields) == ["expiration_hours", "variants[0].size_bytes"]
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await second.uploads.RequestUpload(request_for(uid="bob", request_id="once"))
-        assert list(Told(refused.value).fields) == ["variants[0].size_bytes"]
+        assert list(RpcFailure(refused.value).fields) == ["variants[0].size_bytes"]

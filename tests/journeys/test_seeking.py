@@ -28,7 +28,7 @@ async def film(request: pytest.FixtureRequest, lane: Client) -> Asset:
 
 
 async def test_a_video_has_its_preview_in_the_ledger(film: Asset) -> None:
-    """Preview and cuts are variants with their own sizes; the original tells its size, the asset its duration."""
+    """Preview and cuts are variants with their own sizes; the original has its size, the asset its duration."""
     assert {variant.name: (variant.width_px, variant.height_px) for variant in film.variants} == {
         "original": (1280, 720),
         "preview": (1280, 720),
@@ -54,11 +54,11 @@ async def test_a_player_gets_the_stretch_it_asks_for(lane: Client, web: aiohttp.
         f"bytes={size - 1}-": (size - 1, size),
     }
     for asked, (start, end) in stretches.items():
-        told = f"bytes {start}-{end - 1}/{size}"
-        assert await ranged(web, url, asked) == (206, told, body[start:end]), asked
-    status, told_range, _ = await ranged(web, url, f"bytes={size}-")
+        content_range = f"bytes {start}-{end - 1}/{size}"
+        assert await ranged(web, url, asked) == (206, content_range, body[start:end]), asked
+    status, range_of, _ = await ranged(web, url, f"bytes={size}-")
     assert status == 416
-    assert told_range in (f"bytes */{size}", None)
+    assert range_of in (f"bytes */{size}", None)
 
 
 async def test_a_player_knows_that_it_may_seek(lane: Client, web: aiohttp.ClientSession, film: Asset) -> None:

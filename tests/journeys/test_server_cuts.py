@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, get, put, request_for
+from tests.journeys.lanes import RpcFailure, get, put, request_for
 
 from assetlane import Client, UploadFailed
 from assetlane import CutSize as CutWish
@@ -54,7 +54,7 @@ async def completed(
 
 
 async def test_a_picture_gets_its_cuts_from_the_server(stubs: Stubs, web: aiohttp.ClientSession) -> None:
-    """Turned upright, with real sizes and checksums in the ledger, each readable; the original's size is told too."""
+    """Turned upright, with real sizes and checksums in the ledger, each readable; the original has its size too."""
     asset = (await completed(stubs, web, picture())).asset
     assert [(one.name, one.width_px, one.height_px) for one in asset.variants] == [
         ("original", 400, 1000),
@@ -72,7 +72,7 @@ async def test_a_picture_gets_its_cuts_from_the_server(stubs: Stubs, web: aiohtt
 
 
 async def test_names_sizes_and_format_are_the_callers_choice(stubs: Stubs, web: aiohttp.ClientSession) -> None:
-    """A plan is told back with the upload, filled in; what it asks for is what is made."""
+    """A plan is returned with the upload, filled in; what it asks for is what is made."""
     plan = CutPlan(
         maker=CutMaker.CUT_MAKER_SERVER,
         sizes=[CutSize(name="thumb", max_edge_px=64), CutSize(name="wide", max_edge_px=256)],
@@ -86,7 +86,7 @@ async def test_names_sizes_and_format_are_the_callers_choice(stubs: Stubs, web: 
     ]
 
 
-async def test_a_repeat_returns_the_same_asset_and_makes_nothing_anew(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_a_repeat_returns_the_same_asset_and_makes_nothing_new(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """Eight at the same time, and one later."""
     request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
     reply = await stubs.uploads.RequestUpload(request)
@@ -98,26 +98,26 @@ async def test_a_repeat_returns_the_same_asset_and_makes_nothing_anew(stubs: Stu
     assert all(answer == answers[0] for answer in answers)
 
 
-async def test_watchers_are_told_of_the_cutting(stubs: Stubs, web: aiohttp.ClientSession) -> None:
+async def test_watchers_see_the_cutting(stubs: Stubs, web: aiohttp.ClientSession) -> None:
     """The status stays UPLOADED meanwhile; the asset comes with COMPLETED."""
     request = request_for({"original": picture()}, content_type="image/jpeg", cut_plan=SERVER)
     reply = await stubs.uploads.RequestUpload(request)
     watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id=reply.upload.upload_id))
-    told: list[str] = []
+    seen: list[str] = []
     async with asyncio.timeout(LIMIT_S):
         async for event in watch:
             match event.WhichOneof("event"):
                 case "progress":
-                    told.append(ProgressStage.Name(event.progress.stage).removeprefix("PROGRESS_STAGE_"))
+                    seen.append(ProgressStage.Name(event.progress.stage).removeprefix("PROGRESS_STAGE_"))
                 case "status":
-                    told.append(UploadStatus.Name(event.status.upload.status).removeprefix("UPLOAD_STATUS_"))
-                    if told[-1] == "INITIALIZED":
+                    seen.append(UploadStatus.Name(event.status.upload.status).removeprefix("UPLOAD_STATUS_"))
+                    if seen[-1] == "INITIALIZED":
                         await put(web, reply.write_targets[0], picture())
                         await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
     # Progress is no part of the history: it may overtake a status, never the other way round at the end.
-    assert "CUTTING" in told
-    assert [one for one in told if one not in ("VERIFYING", "CUTTING")] == LIFE
-    assert told[-1] == "COMPLETED"
+    assert "CUTTING" in seen
+    assert [one for one in seen if one not in ("VERIFYING", "CUTTING")] == LIFE
+    assert seen[-1] == "COMPLETED"
 
 
 CUT_OFF = picture((2000, 1000))[:3000]
@@ -224,9 +224,9 @@ async def test_a_plan_that_cannot_be_is_refused_by_name(
     plan = CutPlan(**{"maker": CutMaker.CUT_MAKER_SERVER, **changes})
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stubs.uploads.RequestUpload(request_for(content_type="image/jpeg", cut_plan=plan))
-    told = Told(error.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-    assert limit in told.fields[field]
+    failure = RpcFailure(error.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert limit in failure.fields[field]
     assert not (await stubs.uploads.ListUploads(ListUploadsRequest())).uploads
 
 
@@ -244,7 +244,7 @@ async def test_required_cuts_are_refused_at_once_where_there_can_be_none(stubs: 
                 assert (await stubs.uploads.RequestUpload(request)).write_targets
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stubs.uploads.RequestUpload(request)
-        assert limit in Told(error.value).fields[f"variants[0].{field}"]
+        assert limit in RpcFailure(error.value).fields[f"variants[0].{field}"]
 
 
 async def test_a_cut_cannot_have_the_name_of_a_promised_variant(stubs: Stubs) -> None:
@@ -252,7 +252,7 @@ async def test_a_cut_cannot_have_the_name_of_a_promised_variant(stubs: Stubs) ->
     request = request_for({"original": b"a", "small": b"b"}, content_type="image/jpeg", cut_plan=SERVER)
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await stubs.uploads.RequestUpload(request)
-    assert "'small' is there twice" in Told(error.value).fields["cut_plan.sizes[0].name"]
+    assert "'small' is there twice" in RpcFailure(error.value).fields["cut_plan.sizes[0].name"]
 
 
 async def test_the_client_leaves_the_cuts_to_the_server(lane: Client, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import yarl
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, get, put, request_for
+from tests.journeys.lanes import RpcFailure, get, put, request_for
 from tests.journeys.parts import FILM, SMALL_PARTS, put_parts
 from tests.pictures import gradient
 from tests.servers import served, settings_for
@@ -243,7 +243,7 @@ async def test_what_is_no_media_type_is_refused_with_what_is_wrong(stubs: Stubs,
     """The field is named, and the part of it."""
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stubs.uploads.RequestUpload(request_for(content_type=content_type))
-    told = Told(refused.value)
-    assert told.reason == "INVALID_FIELD"
-    assert list(told.fields) == ["variants[0].content_type"]
-    assert words in told.fields["variants[0].content_type"]
+    failure = RpcFailure(refused.value)
+    assert failure.reason == "INVALID_FIELD"
+    assert list(failure.fields) == ["variants[0].content_type"]
+    assert words in failure.fields["variants[0].content_type"]

@@ -38,7 +38,7 @@ DAY = timedelta(days=1)
 
 
 class Deployment:
-    """The heart on real stores, with two sweepers as of two servers, and a clock that goes forward on demand."""
+    """The use cases on real stores, with two sweepers as of two servers, and a clock that goes forward on demand."""
 
     def __init__(
         self, records: MongoRecords, store: S3ObjectStore, web: aiohttp.ClientSession, settings: Settings
@@ -291,7 +291,7 @@ async def test_of_many_sweepers_one_takes_each_upload(deployment: Deployment) ->
 
 @pytest.mark.parametrize("stored", [0, 1, 3])
 async def test_a_server_that_died_while_cutting_is_finished_by_another(deployment: Deployment, stored: int) -> None:
-    """With none, one or all of the cuts stored: the asset has all three, and they are as it tells."""
+    """With none, one or all of the cuts stored: the asset has all three, and they are as it says."""
     body = io.BytesIO()
     Image.new("RGB", (1200, 800), "teal").save(body, "JPEG")
     promise = VariantPromise("original", "image/jpeg", len(body.getvalue()))

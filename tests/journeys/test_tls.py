@@ -74,7 +74,7 @@ async def until_shown(target: str, authority: Authority, name: str) -> None:
 async def test_a_new_certificate_reaches_new_connections_and_ends_no_stream(
     settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A watch that was open before it changed goes on; one that is no good changes nothing and is told once."""
+    """A watch that was open before it changed goes on; one that is no good changes nothing and is logged once."""
     authority = Authority()
     secure = secured(settings, tmp_path, authority.signed("one"))
     async with served(secure) as target:

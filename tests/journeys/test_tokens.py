@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from tests.access.tokens import Issuer, key_set
 from tests.conftest import Figures
 from tests.journeys.guarded import guarded, guarded_server
-from tests.journeys.lanes import Told, request_for
+from tests.journeys.lanes import RpcFailure, request_for
 from tests.servers import served
 
 from assetlane import Client, TokenExpired, Unauthenticated
@@ -27,7 +27,7 @@ LIMIT_S = 20.0
 
 
 async def read_to_end(watch: Any, seen: list[Any]) -> None:
-    """Takes in what a watch tells."""
+    """Takes in what a watch sends."""
     async for event in watch:
         seen += [event]
 
@@ -36,7 +36,7 @@ async def read_to_end(watch: Any, seen: list[Any]) -> None:
 async def test_a_watch_ends_when_its_token_does(
     settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, method: str
 ) -> None:
-    """In the middle of waiting, with UNAUTHENTICATED and the reason; what was told before was told."""
+    """In the middle of waiting, with UNAUTHENTICATED and the reason; what was sent before was sent."""
     issuer = Issuer()
     requests: dict[str, Message] = {
         "WatchUpload": WatchUploadRequest(session_id="phone"),
@@ -50,12 +50,12 @@ async def test_a_watch_ends_when_its_token_does(
         seen: list[Any] = []
         with pytest.raises(grpc.aio.AioRpcError) as ended:
             await asyncio.wait_for(read_to_end(watch, seen), LIMIT_S)
-        told = Told(ended.value)
-        assert (told.code, told.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
+        failure = RpcFailure(ended.value)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_EXPIRED")
         assert reply.asset_id in str(seen)
 
 
-class Wallet:
+class TokenSource:
     """Hands out tokens that live a moment, and counts them."""
 
     def __init__(self, issuer: Issuer, lifetime_s: float = 1.5) -> None:
@@ -72,13 +72,13 @@ class Wallet:
 async def test_the_client_watches_on_with_fresh_tokens(settings: Settings, tmp_path: Path, figures: Figures) -> None:
     """Through several expiries, without a gap and without a repeat, whether something happens meanwhile or not."""
     issuer = Issuer()
-    watcher, worker = Wallet(issuer), Wallet(issuer)
+    watcher, worker = TokenSource(issuer), TokenSource(issuer)
     async with (
         served(guarded(settings, tmp_path, issuer)) as target,
         Client(target, token=watcher.token) as lane,
         Client(target, session_id="phone", token=worker.token) as other,
     ):
-        told: dict[str, list[int]] = {}
+        received: dict[str, list[int]] = {}
         expected: dict[str, list[int]] = {}
         async with aclosing(lane.watch_session("phone")) as events:
             while watcher.fetched < 4:
@@ -87,19 +87,19 @@ async def test_the_client_watches_on_with_fresh_tokens(settings: Settings, tmp_p
                 await other.cancel_upload(upload_id)
                 expected[upload_id] = [1, 2, 3]
                 async with asyncio.timeout(LIMIT_S):
-                    while told != expected:
+                    while received != expected:
                         event = await anext(events)
-                        told.setdefault(event.upload.upload_id, []).append(event.upload.revision)
+                        received.setdefault(event.upload.upload_id, []).append(event.upload.revision)
                 reading = asyncio.create_task(anext(events))  # nothing comes: the token runs out under the wait
                 async with asyncio.timeout(LIMIT_S):
                     while watcher.fetched == asked_before:  # noqa: ASYNC110 - the client's own doing
                         await asyncio.sleep(0.02)
                 last = (await other.request_upload(request_for(uid=""))).upload.upload_id
                 first = await asyncio.wait_for(reading, LIMIT_S)
-                told[first.upload.upload_id] = [first.upload.revision]
+                received[first.upload.upload_id] = [first.upload.revision]
                 expected[last] = [1, 2]
-    assert told.keys() == expected.keys()
-    figures(f"token expiry: {watcher.fetched} tokens in one watch, {len(told)} uploads told without gap or repeat")
+    assert received.keys() == expected.keys()
+    figures(f"token expiry: {watcher.fetched} tokens in one watch, {len(received)} uploads sent without gap or repeat")
 
 
 async def test_a_token_that_cannot_be_renewed_ends_the_watch_with_its_error(settings: Settings, tmp_path: Path) -> None:
@@ -120,26 +120,26 @@ async def test_a_wallet_of_expired_tokens_is_given_up(settings: Settings, tmp_pa
     issuer = Issuer()
     async with served(guarded(settings, tmp_path, issuer)) as target:
         for doing, most in (("call", 3), ("watch", 6)):
-            wallet = Wallet(issuer, lifetime_s=-1)
-            async with Client(target, token=wallet.token) as lane:
+            tokens = TokenSource(issuer, lifetime_s=-1)
+            async with Client(target, token=tokens.token) as lane:
                 events: AsyncGenerator[Any, None] = (
                     lane.list_uploads() if doing == "call" else lane.watch_session("phone")
                 )
                 with pytest.raises(TokenExpired):
                     await asyncio.wait_for(anext(events), LIMIT_S)
-                assert wallet.fetched == most
+                assert tokens.fetched == most
 
 
 async def test_a_forged_token_is_an_error_with_its_reason(settings: Settings, tmp_path: Path) -> None:
     """Typed, and not repeated."""
-    wallet = Wallet(Issuer())
+    tokens = TokenSource(Issuer())
     async with (
         served(guarded(settings, tmp_path, Issuer())) as target,
-        Client(target, token=wallet.token) as lane,
+        Client(target, token=tokens.token) as lane,
     ):
         with pytest.raises(Unauthenticated) as refused:
             await lane.get_asset("x")
-        assert (refused.value.reason, wallet.fetched) == ("TOKEN_INVALID", 1)
+        assert (refused.value.reason, tokens.fetched) == ("TOKEN_INVALID", 1)
 
 
 class KeySite:
@@ -225,7 +225,7 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
             pytest.fail("it serves")
 
 
-async def test_an_open_door_is_told_in_the_log(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_open_to_everybody_warns_of_it(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Served all the same: the operator said so."""
     wide = settings.model_copy(update={"listen": "0.0.0.0:0", "allow_anonymous": True})
     async with served(wide) as target, Client(target) as lane:

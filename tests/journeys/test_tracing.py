@@ -149,7 +149,7 @@ async def test_a_collector_that_is_away_neither_fails_a_call_nor_holds_up_the_st
             await Stubs.on(channel).uploads.RequestUpload(request_for(), timeout=LIMIT_S)
         server.signal(signal.SIGTERM)
         assert await server.ends() == 0
-    assert "Traceback" not in server.told
+    assert "Traceback" not in server.log
     await drop(stack.mongo_uri, database_name)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yarl
 from motor.motor_asyncio import AsyncIOMotorClient
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, Told, get, put, request_for
+from tests.journeys.lanes import BODY, RpcFailure, get, put, request_for
 
 from assetlane.v1.asset_service_pb2 import GetAssetRequest
 from assetlane.v1.upload_pb2 import Upload, UploadStatus
@@ -94,9 +94,9 @@ async def test_completing_before_the_bytes_are_there_changes_nothing(stubs: Stub
     await put(web, reply.write_targets[0])
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.CompleteUpload(request)
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VARIANTS_MISSING")
-    assert told.subjects == ["small", "large"]
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "VARIANTS_MISSING")
+    assert failure.subjects == ["small", "large"]
     after = (await stubs.uploads.GetUpload(GetUploadRequest(upload_id=reply.upload.upload_id))).upload
     assert after == reply.upload
 
@@ -138,7 +138,7 @@ async def test_a_request_id_is_not_reused_for_other_words(stubs: Stubs) -> None:
     await stubs.uploads.RequestUpload(request_for(request_id="r-1"))
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request_for(request_id="r-1", file_path="other.jpg"))
-    assert Told(failed.value).reason == "REQUEST_ID_REUSED"
+    assert RpcFailure(failed.value).reason == "REQUEST_ID_REUSED"
 
 
 async def test_a_cancelled_upload_leaves_nothing_and_cannot_be_completed(
@@ -157,8 +157,8 @@ async def test_a_cancelled_upload_leaves_nothing_and_cannot_be_completed(
     await stubs.uploads.CancelUpload(request)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.CompleteUpload(CompleteUploadRequest(upload_id=reply.upload.upload_id))
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_CANCELLED")
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_CANCELLED")
 
 
 async def test_a_completed_upload_cannot_be_cancelled_nor_overwritten(stubs: Stubs, web: aiohttp.ClientSession) -> None:
@@ -169,7 +169,7 @@ async def test_a_completed_upload_cannot_be_cancelled_nor_overwritten(stubs: Stu
     assert await put(web, reply.write_targets[0]) == 412
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=reply.upload.upload_id))
-    assert Told(failed.value).reason == "UPLOAD_COMPLETED"
+    assert RpcFailure(failed.value).reason == "UPLOAD_COMPLETED"
 
 
 async def test_work_goes_on_when_the_caller_hangs_up(stubs: Stubs, web: aiohttp.ClientSession) -> None:
@@ -194,9 +194,9 @@ async def test_nothing_is_written_for_a_refused_request(stubs: Stubs, settings: 
     """INVALID_ARGUMENT names field and limit; the collection stays empty."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request_for(file_path="../../etc/passwd", expiration_hours=float("nan")))
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
-    assert set(told.fields) == {"file_path", "expiration_hours"}
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert set(failure.fields) == {"file_path", "expiration_hours"}
     client: AsyncIOMotorClient[dict[str, object]] = AsyncIOMotorClient(settings.mongo_uri.get_secret_value())
     assert await client[settings.mongo_database].uploads.count_documents({}) == 0
     client.close()
@@ -208,13 +208,13 @@ async def test_oversized_extra_and_messages_are_refused(stubs: Stubs) -> None:
     request.details.extra.update({"text": "x" * 17_000})
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request)
-    assert "limit is 16,384" in Told(failed.value).fields["details.extra"]
+    assert "limit is 16,384" in RpcFailure(failed.value).fields["details.extra"]
     request.details.extra.update({"text": "x" * 1_100_000})
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request)
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
-    assert told.retry_after_s is None
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert failure.retry_after_s is None
     # What the core refuses itself it refuses without details.
     request.details.extra.update({"text": "x" * 2_200_000})
     with pytest.raises(grpc.aio.AioRpcError) as failed:
@@ -251,9 +251,9 @@ async def test_what_was_left_out_is_in_the_upload_and_in_the_asset(stubs: Stubs,
     request.notices[0].reason = "image broken"
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.RequestUpload(request)
-    told = Told(failed.value)
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert set(told.fields) == {"notices[0].reason"}
+    failure = RpcFailure(failed.value)
+    assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(failure.fields) == {"notices[0].reason"}
 
 
 @pytest.mark.parametrize("method", ["CompleteUpload", "CancelUpload", "GetUpload"])
@@ -267,7 +267,7 @@ async def test_an_unknown_upload_is_not_found(stubs: Stubs, method: str) -> None
     for upload_id, reason in [("01k8", "UPLOAD_NOT_FOUND"), ("\0$ne", "UPLOAD_NOT_FOUND"), ("", "INVALID_FIELD")]:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await getattr(stubs.uploads, method)(calls[method](upload_id=upload_id))
-        assert Told(failed.value).reason == reason
+        assert RpcFailure(failed.value).reason == reason
 
 
 async def test_lists_are_paged_newest_first_and_filtered(stubs: Stubs) -> None:
@@ -297,7 +297,7 @@ async def test_lists_are_paged_newest_first_and_filtered(stubs: Stubs) -> None:
     assert await listed(statuses=[UploadStatus.UPLOAD_STATUS_CANCELLED]) == [ids[1]]
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.ListUploads(ListUploadsRequest(page_token="made-up"))
-    assert "page_token" in Told(failed.value).fields
+    assert "page_token" in RpcFailure(failed.value).fields
 
 
 async def test_an_original_of_another_type_than_declared_fails(stubs: Stubs, web: aiohttp.ClientSession) -> None:

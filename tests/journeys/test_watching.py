@@ -6,7 +6,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.servers import served
 
 from assetlane.v1.upload_pb2 import UploadStatus
@@ -37,7 +37,7 @@ async def cancelled(stubs: Stubs) -> str:
     return upload_id
 
 
-async def test_a_watch_after_the_end_tells_the_whole_story(stubs: Stubs) -> None:
+async def test_a_watch_after_the_end_sends_the_whole_history(stubs: Stubs) -> None:
     """Every change from the first, then OK."""
     assert await revisions(stubs, await cancelled(stubs)) == [1, 2, 3]
 
@@ -58,22 +58,22 @@ BAD = [
 
 
 @pytest.mark.parametrize(("request_", "code", "reason"), BAD)
-async def test_a_bad_watch_is_told_its_reason(
+async def test_a_bad_watch_gets_its_reason(
     stubs: Stubs, request_: WatchUploadRequest, code: grpc.StatusCode, reason: str
 ) -> None:
     """A watch that cannot be is refused at once."""
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.uploads.WatchUpload(request_).read()
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (code, reason)
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (code, reason)
 
 
 async def test_a_revision_from_the_future_is_out_of_range(stubs: Stubs) -> None:
-    """A caller that mixed up its uploads is told, not left waiting."""
+    """A caller that mixed up its uploads gets an error, it is not left waiting."""
     upload_id = (await stubs.uploads.RequestUpload(request_for())).upload.upload_id
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await revisions(stubs, upload_id, 3)
-    assert Told(failed.value).reason == "REVISION_AHEAD"
+    assert RpcFailure(failed.value).reason == "REVISION_AHEAD"
 
 
 async def next_status(watch: "grpc.aio.UnaryStreamCall[WatchUploadRequest, WatchUploadResponse]") -> StatusEvent:
@@ -97,9 +97,9 @@ async def test_a_session_watch_includes_uploads_requested_later(stubs: Stubs, we
     await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=early))
     seen += [await next_status(watch) for _ in range(5)]
     watch.cancel()
-    story = [(event.upload.upload_id, event.upload.revision) for event in seen]
-    assert [revision for upload_id, revision in story if upload_id == early] == [1, 2, 3]
-    assert [revision for upload_id, revision in story if upload_id == late.upload.upload_id] == [1, 2, 3, 4]
+    order = [(event.upload.upload_id, event.upload.revision) for event in seen]
+    assert [revision for upload_id, revision in order if upload_id == early] == [1, 2, 3]
+    assert [revision for upload_id, revision in order if upload_id == late.upload.upload_id] == [1, 2, 3, 4]
 
     resumed = stubs.uploads.WatchUpload(
         WatchUploadRequest(session_id="phone", after_revisions={early: 3, late.upload.upload_id: 3})
@@ -136,7 +136,7 @@ async def test_a_change_made_at_one_server_reaches_a_watcher_of_another(settings
         assert (await watching).upload.status == UploadStatus.UPLOAD_STATUS_CANCELLED
 
 
-async def test_a_draining_server_tells_its_watchers_to_reconnect(settings: Settings) -> None:
+async def test_a_draining_server_asks_its_watchers_to_reconnect(settings: Settings) -> None:
     """UNAVAILABLE, SHUTTING_DOWN; the watch goes on at the next server where it stopped."""
     async with served(settings) as target:
         channel = grpc.aio.insecure_channel(target)
@@ -147,8 +147,8 @@ async def test_a_draining_server_tells_its_watchers_to_reconnect(settings: Setti
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await next_status(watch)
     await channel.close()
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     async with served(settings) as target, grpc.aio.insecure_channel(target) as channel:
         stubs = Stubs.on(channel)
         await stubs.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id))
@@ -184,7 +184,7 @@ async def test_progress_reaches_a_watcher_of_another_server(settings: Settings, 
 
 
 async def report_until_cancelled(stubs: Stubs, upload_id: str) -> None:
-    """Reports again and again: progress from before a watch began is not told."""
+    """Reports again and again: progress from before a watch began is not sent."""
     while True:
         await stubs.uploads.ReportProgress(ReportProgressRequest(upload_id=upload_id, sent_bytes={"original": 40}))
 
@@ -195,4 +195,4 @@ async def test_progress_of_an_upload_that_is_over_is_refused(stubs: Stubs) -> No
     for wrong, reason in [(upload_id, "UPLOAD_CANCELLED"), ("missing", "UPLOAD_NOT_FOUND")]:
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await stubs.uploads.ReportProgress(ReportProgressRequest(upload_id=wrong))
-        assert Told(failed.value).reason == reason
+        assert RpcFailure(failed.value).reason == reason

@@ -7,9 +7,9 @@ from datetime import timedelta
 import aiohttp
 import grpc
 import pytest
+from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told
-from tests.journeys.shelf import Shelf
+from tests.journeys.lanes import RpcFailure
 from tests.records.stores import mongo
 
 from assetlane.v1.asset_service_pb2 import (
@@ -55,23 +55,23 @@ class Watcher:
 
 
 @pytest.fixture
-def shelf(stubs: Stubs, web: aiohttp.ClientSession) -> Shelf:
+def assets(stubs: Stubs, web: aiohttp.ClientSession) -> AssetFactory:
     """Where this test's assets come from."""
-    return Shelf(stubs, web)
+    return AssetFactory(stubs, web)
 
 
-async def test_a_watch_tells_what_is_there_then_what_happens(shelf: Shelf, stubs: Stubs) -> None:
+async def test_a_watch_sends_what_is_there_then_what_happens(assets: AssetFactory, stubs: Stubs) -> None:
     """Present assets, SYNCED, then additions, refreshes and deletions of this partition alone."""
-    present = [(await shelf.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
+    present = [(await assets.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
     watcher = Watcher(stubs)
     assert [await watcher.next() for _ in range(3)] == [
         ("PRESENT", present[1]),
         ("PRESENT", present[0]),
         ("SYNCED", ""),
     ]
-    added = await shelf.asset(asset_partition=PARTITION, expiration_hours=2 / 3600)
+    added = await assets.asset(asset_partition=PARTITION, expiration_hours=2 / 3600)
     assert await watcher.next() == ("ADDED", added.asset_id)
-    await shelf.asset(asset_partition="team/43")
+    await assets.asset(asset_partition="team/43")
     async with asyncio.timeout(LIMIT_S):
         refresh = RefreshAssetRequest(asset_id=added.asset_id)
         while (await stubs.assets.RefreshAsset(refresh)).asset.revision == 1:
@@ -82,22 +82,22 @@ async def test_a_watch_tells_what_is_there_then_what_happens(shelf: Shelf, stubs
     watcher.close()
 
 
-async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(shelf: Shelf, stubs: Stubs) -> None:
-    """Nothing is left out; what is told again has the revision that was told before."""
-    gone, kept = [(await shelf.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
+async def test_a_resumed_watch_sends_what_happened_meanwhile_deletions_too(assets: AssetFactory, stubs: Stubs) -> None:
+    """Nothing is left out; what is sent again has the revision that was sent before."""
+    gone, kept = [(await assets.asset(asset_partition=PARTITION)).asset_id for _ in range(2)]
     watcher = Watcher(stubs)
     while (await watcher.next())[0] != "SYNCED":
         continue
     watcher.close()
     await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=gone))
-    added = (await shelf.asset(asset_partition=PARTITION)).asset_id
+    added = (await assets.asset(asset_partition=PARTITION)).asset_id
 
     resumed = Watcher(stubs, watcher.token)
-    told = []
+    received = []
     while (event := await resumed.next())[0] != "SYNCED":
-        told.append(event)
-    assert set(told) - {("ADDED", kept)} == {("DELETED", gone), ("ADDED", added)}
-    assert len(told) == len(set(told))
+        received.append(event)
+    assert set(received) - {("ADDED", kept)} == {("DELETED", gone), ("ADDED", added)}
+    assert len(received) == len(set(received))
     await stubs.assets.DeleteAsset(DeleteAssetRequest(asset_id=kept))
     assert await resumed.next() == ("DELETED", kept)
     resumed.close()
@@ -121,7 +121,7 @@ async def test_a_resumed_watch_tells_what_happened_meanwhile_deletions_too(shelf
 async def test_a_watch_that_cannot_be_is_refused(
     settings: Settings, stubs: Stubs, partition: str, token: str | Position, code: str, reason: str
 ) -> None:
-    """Too old a token is told so: never a silent gap. One of another partition is none."""
+    """Too old a token is refused as such: never a silent gap. One of another partition is none."""
     if isinstance(token, Position):
         async with mongo(settings.mongo_uri.get_secret_value()) as client:
             document = await client[settings.mongo_database]["meta"].find_one({"_id": "token_key"})
@@ -129,5 +129,5 @@ async def test_a_watch_that_cannot_be_is_refused(
         token = resume_token(TokenSigner(document["key"]), PARTITION, token)
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stubs.assets.WatchAssets(WatchAssetsRequest(partition=partition, resume_token=token)).read()
-    told = Told(failed.value)
-    assert (told.code.name, told.reason) == (code, reason)
+    failure = RpcFailure(failed.value)
+    assert (failure.code.name, failure.reason) == (code, reason)

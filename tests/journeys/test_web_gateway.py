@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from tests.conftest import Figures
 from tests.faults.fuzzing import requests
 from tests.faults.test_fuzzing import GOOD, METHODS
-from tests.journeys.lanes import Told, request_for
+from tests.journeys.lanes import RpcFailure, request_for
 from tests.processes import command, until
 from tests.records.stores import drop
 from tests.servers import LIMIT_S, served_twice
@@ -40,7 +40,7 @@ async def test_workers_share_the_web_port_and_a_drain_ends_its_watches(
     place = {"mongo_database": database_name, "key_prefix": key_prefix, "web_listen": "127.0.0.1:0"}
     async with command(stack, "serve", "--workers", str(WORKERS), **place, workers=1, log_calls="all") as run:
         await run.serves(f"{WORKERS} workers serve")
-        ports = set(re.findall(r"web gateway on 127\.0\.0\.1:(\d+)", run.told))
+        ports = set(re.findall(r"web gateway on 127\.0\.0\.1:(\d+)", run.log))
         assert len(ports) == 1
         url = f"http://127.0.0.1:{ports.pop()}"
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
@@ -53,7 +53,7 @@ async def test_workers_share_the_web_port_and_a_drain_ends_its_watches(
                     last = (await watch.content.read()).splitlines()[-1]
                 assert b'"SHUTTING_DOWN"' in last
         assert await run.ends() == 0
-        await until(lambda: run.told.count('"event": "stopped"') == WORKERS)
+        await until(lambda: run.log.count('"event": "stopped"') == WORKERS)
     await drop(stack.mongo_uri, database_name)
 
 
@@ -66,8 +66,8 @@ async def answer_of(call: Any) -> str:
         else:
             await call
     except grpc.aio.AioRpcError as error:
-        told = Told(error)
-        return f"{told.code.name} {told.reason}"
+        failure = RpcFailure(error)
+        return f"{failure.code.name} {failure.reason}"
     return "OK"
 
 

@@ -62,9 +62,9 @@ def post(url: str, name: str, body: bytes) -> dict[str, Any]:
 def visit(site: str, number: int) -> None:
     """Uploads a picture, watches it to its end, and reads it and a cut back."""
     body = photograph(320, 240, seed=number)
-    told = post(f"{site}/files", f"{number}.jpg", body)
-    assert told["variants"][0] == "original"
-    page = f"{site}/files/{told['asset_id']}"
+    asset = post(f"{site}/files", f"{number}.jpg", body)
+    assert asset["variants"][0] == "original"
+    page = f"{site}/files/{asset['asset_id']}"
     with urlopen(f"{page}/events", timeout=LIMIT_S) as events:  # noqa: S310
         statuses = [json.loads(line[6:])["status"] for line in events if line.startswith(b"data: ")]
     assert statuses[0] == "UPLOAD_STATUS_PENDING"
@@ -96,5 +96,5 @@ async def test_what_is_not_there_is_a_404_with_its_reason(site: str) -> None:
                 return error.code, json.load(error)
         raise AssertionError("it was found")
 
-    status, told = await asyncio.to_thread(ask)
-    assert (status, told["reason"]) == (404, "ASSET_NOT_FOUND")
+    status, answer = await asyncio.to_thread(ask)
+    assert (status, answer["reason"]) == (404, "ASSET_NOT_FOUND")

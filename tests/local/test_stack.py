@@ -142,7 +142,7 @@ def test_the_stack_writes_and_reads_back_a_document(stack: StackAddress, databas
         assert client[database_name].things.find_one({"_id": 1}) == {"_id": 1, "name": "lane"}
 
 
-def test_a_change_stream_of_a_whole_database_tells_of_an_update(stack: StackAddress, database_name: str) -> None:
+def test_a_change_stream_of_a_whole_database_reports_of_an_update(stack: StackAddress, database_name: str) -> None:
     """An update arrives with the fields that it changed, and its token resumes after it."""
     with mongo(stack) as client:
         things = client[database_name].things
@@ -227,7 +227,7 @@ async def test_two_stacks_side_by_side_share_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
-    """The second stack is told which directory is taken, and the first does not notice."""
+    """The second stack reports which directory is taken, and the first does not notice."""
     running = EmbeddedStack(tmp_path)
     try:
         await running.start()

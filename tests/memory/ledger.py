@@ -14,7 +14,7 @@ from datetime import datetime
 
 from assetlane_server.model.errors import LedgerUnavailable, UploadNotFound
 from assetlane_server.model.progress import Progress
-from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.quotas import Account, Balance, Claim, QuotaLimit
 from assetlane_server.model.upload import WORK_LEASE, Asset, LedgerTime, Status, Upload
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
 from assetlane_server.records.clock import LedgerClock
@@ -237,7 +237,7 @@ class MemoryLedger:
         """See ProgressRecords."""
         await self._writing()
         self.progress[progress.upload_id] = progress
-        self._tell(progress)
+        self._publish(progress)
 
     # ChangeSource
 
@@ -310,9 +310,9 @@ class MemoryLedger:
             upload = replace(upload, asset=replace(upload.asset, change_time=self._time))
         self.uploads[upload.upload_id] = upload
         session = (upload.session_id, upload.uid) if is_status else None
-        self._tell(RecordChange(upload.upload_id, session, upload.asset_partition if is_asset else None))
+        self._publish(RecordChange(upload.upload_id, session, upload.asset_partition if is_asset else None))
 
-    def _tell(self, change: Change) -> None:
+    def _publish(self, change: Change) -> None:
         for feed in self._feeds:
             feed.put(self._time, change)
 
@@ -363,7 +363,7 @@ class MemoryQuotas:
     def __init__(self) -> None:
         self.accounts: dict[str, tuple[dict[str, Claim], datetime]] = {}
 
-    async def claim(self, subject: str, claim: Claim, ration: Ration, sweep_time: datetime) -> Balance | None:
+    async def claim(self, subject: str, claim: Claim, quota: QuotaLimit, sweep_time: datetime) -> Balance | None:
         """See QuotaRecords."""
         await asyncio.sleep(0)
         claims, due = self.accounts.get(subject, ({}, sweep_time))
@@ -372,8 +372,8 @@ class MemoryQuotas:
             claims[claim.key] = replace(known, upload_ids=ids, time=claim.time)
             return None
         open_bytes = sum(one.size_bytes for one in claims.values())
-        has_bytes = ration.max_bytes is None or open_bytes + claim.size_bytes <= ration.max_bytes
-        if len(claims) >= ration.max_uploads or not has_bytes:
+        has_bytes = quota.max_bytes is None or open_bytes + claim.size_bytes <= quota.max_bytes
+        if len(claims) >= quota.max_uploads or not has_bytes:
             return Balance(subject, len(claims), open_bytes, due)
         claims[claim.key] = claim
         self.accounts[subject] = (claims, min(due, sweep_time))

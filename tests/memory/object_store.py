@@ -262,7 +262,7 @@ class MemoryObjectStore:
         found = self.objects.get(key)
         if found is None:
             return Answer(404)
-        told = {
+        headers = {
             **found.headers,
             "etag": f'"{found.etag}"',
             **{name.removeprefix("response-"): value for name, value in query.items() if name.startswith("response-")},
@@ -270,8 +270,8 @@ class MemoryObjectStore:
         if asked := _RANGE.fullmatch(headers.get("range", "")):
             if not found.data:
                 return Answer(416)
-            return Answer(206, told, found.data[: int(asked[1]) + 1])
-        return Answer(200, told, found.data)
+            return Answer(206, headers, found.data[: int(asked[1]) + 1])
+        return Answer(200, headers, found.data)
 
     def _write(self, key: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes) -> Answer:
         checksum = headers.get("x-amz-checksum-sha256", "")

@@ -16,7 +16,7 @@ from assetlane_server.model.presigned import PresignedRequest, WriteTarget
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import Upload, VariantPromise
 from assetlane_server.ports.cut_picture import CutPicture
-from assetlane_server.ports.rationing import Rationing
+from assetlane_server.ports.upload_quotas import UploadQuotas
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.server_cuts import ServerCuts
 from assetlane_server.uploads.status_changes import StatusChanges
@@ -35,13 +35,13 @@ class Site:
         store: MemoryObjectStore | None = None,
         *,
         terms: Terms | None = None,
-        rationing: Rationing | None = None,
+        upload_quotas: UploadQuotas | None = None,
     ) -> None:
         self.now_is = NOW
         self.records = ledger or MemoryLedger()
         self.store = store or MemoryObjectStore(self.now)
         self._terms = terms or Terms()
-        self.changes = StatusChanges(self.records, rationing)
+        self.changes = StatusChanges(self.records, upload_quotas)
         cases = use_cases(
             records=self.records,
             changes=self.changes,

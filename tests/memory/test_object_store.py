@@ -15,7 +15,7 @@ PROMISE = VariantPromise("original", "text/plain", 5, key="private/a b.txt")
 
 
 class Clock:
-    """A clock that goes when it is told."""
+    """A clock that goes when it is moved."""
 
     def __init__(self) -> None:
         self.time = NOON

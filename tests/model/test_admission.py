@@ -119,7 +119,7 @@ def test_without_public_assets_none_may_be_public() -> None:
 
 
 def test_all_bad_fields_are_named_at_once() -> None:
-    """A caller mends a request in one go."""
+    """A caller fixes a request in one go."""
     with pytest.raises(InvalidRequest) as refused:
         requested(file_path="", expiration_hours=-1.0, **variant(size_bytes=-1))
     assert {violation.field for violation in refused.value.violations} == {

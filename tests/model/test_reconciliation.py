@@ -41,7 +41,7 @@ def asset() -> Asset:
 LISTED = ListedObject(initialized().variants[0].key, 5_000_000, NOW)
 
 
-def test_every_key_that_we_make_is_told_by_its_shape() -> None:
+def test_every_key_that_we_make_is_recognized_by_its_shape() -> None:
     """And leads back to its upload, below any prefix."""
     for prefix in ("", "app/", "a/b/"):
         for variant in initialized().variants:
@@ -88,7 +88,7 @@ def test_the_object_of_an_ended_upload_is_an_orphan_once_its_write_urls_have_end
     found = orphan(LISTED, ID, failed, end)
     assert found is not None
     assert (found.kind, found.is_deletable) == (Kind.ORPHAN, True)
-    assert "FAILED" in found.told
+    assert "FAILED" in found.detail
 
 
 def test_a_renewed_write_url_is_waited_for() -> None:
@@ -104,7 +104,7 @@ def test_the_object_of_a_deleted_asset_is_an_orphan_once_the_deletion_had_its_ti
     assert orphan(LISTED, ID, deleted, NOW + timedelta(hours=3, minutes=14)) is None
     found = orphan(LISTED, ID, deleted, LATER)
     assert found is not None
-    assert "was deleted" in found.told
+    assert "was deleted" in found.detail
 
 
 def test_an_object_beside_the_variants_of_an_asset_is_an_orphan() -> None:
@@ -112,7 +112,7 @@ def test_an_object_beside_the_variants_of_an_asset_is_an_orphan() -> None:
     listed = replace(LISTED, key=LISTED.key.replace("original", "stray"))
     found = orphan(listed, ID, completed(initialized()), LATER)
     assert found is not None
-    assert "no variant" in found.told
+    assert "no variant" in found.detail
 
 
 def test_an_unknown_object_is_an_orphan_when_it_has_settled() -> None:
@@ -142,12 +142,12 @@ def test_what_a_damaged_ledger_lost_is_never_deleted() -> None:
     ],
 )
 def test_a_variant_whose_object_differs_is_a_phantom(stored: StoredObject | None, word: str) -> None:
-    """In which way is told."""
+    """The report says in which way."""
     one = asset()
     found = phantom(one, one.variants[0], stored)
     assert found is not None
     assert (found.kind, found.key) == (Kind.PHANTOM, LISTED.key)
-    assert word in found.told
+    assert word in found.detail
 
 
 def test_a_variant_as_it_was_recorded_is_no_phantom() -> None:

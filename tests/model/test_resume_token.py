@@ -27,7 +27,7 @@ def test_a_token_holds_its_position_for_its_partition(listed_to: str) -> None:
             position_of(signer, token, partition)
 
 
-def test_too_old_a_token_is_told_so() -> None:
+def test_too_old_a_token_is_refused_as_such() -> None:
     """Never a silent gap. By the ledger's clock, on whichever server."""
     end = LedgerTime(THEN + (int(TOKEN_LIFETIME / timedelta(seconds=1)) << 32))
     check_age(Position(THEN), end)

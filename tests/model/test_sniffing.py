@@ -197,7 +197,7 @@ def test_what_always_has_a_signature_needs_it(declared: str) -> None:
         ("image/x-ours", b"II\x2a\0" + bytes(50)),
     ],
 )
-def test_what_cannot_be_told_is_let_through(declared: str, start: bytes) -> None:
+def test_what_cannot_be_recognized_is_let_through(declared: str, start: bytes) -> None:
     """Drawings and playlists in text, formats of others, sound that begins with silence."""
     assert said(declared, start) is None
 

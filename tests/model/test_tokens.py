@@ -15,7 +15,7 @@ PURPOSE = ("page", "assets", "public")
 
 @given(st.binary(max_size=60), st.lists(st.text(max_size=10), max_size=4))
 def test_a_token_says_what_was_put_into_it(content: bytes, purpose: list[str]) -> None:
-    """For its purpose, to whoever has the key."""
+    """For its purpose, to anybody who has the key."""
     token = SIGNER.token_of(content, purpose)
     assert SIGNER.content_of(token, purpose) == content
     assert SIGNER.content_of(token, [*purpose, ""]) is None

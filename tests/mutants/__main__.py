@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.explained import EXPLAINED
+from tests.mutants.explained import EXPLAINED, REPLACED
 from tests.mutants.mutants import PATCHES, ROOT, Mutant, copy_with, mutants
 
 LEAST_SCORE: Final = 0.95
@@ -22,9 +22,9 @@ _LIMIT_S: Final = 1800
 _SCRIPT: Final = """
 import sys
 from tests.simulation.schedules import run_some
-summary = run_some(range(int(sys.argv[1])))
+summary = run_some(range(int(sys.argv[1])), sys.argv[2])
 for seed, message in summary.failing.items():
-    print(f"{seed} {message.strip().splitlines()[-1][:160]}")
+    print(f"{seed.rpartition(':')[2]} {message.strip().splitlines()[-1][:160]}")
 """
 
 
@@ -38,15 +38,15 @@ class Outcome:
     seconds: float
 
 
-def tried(mutant: Mutant, schedules: int) -> Outcome:
-    """Runs schedules on a server with the change until one has a violation."""
+def tried(mutant: Mutant, schedules: int, scene: str = "") -> Outcome:
+    """Runs schedules on a server with the change until one has a violation; of one scene if it is named."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         server = copy_with(mutant, Path(folder))
         paths = [str(server), str(ROOT / "client"), str(ROOT)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT, str(schedules)],
+            [sys.executable, "-c", _SCRIPT, str(schedules), scene],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -78,24 +78,25 @@ def main() -> int:
     escaped = [outcome.mutant.name for outcome in outcomes if outcome.seed is None]
     unexplained = [name for name in escaped if name not in EXPLAINED]
     score = 1 - len(escaped) / len(outcomes)
-    told = f"{len(outcomes) - len(escaped)} of {len(outcomes)} mutants are caught ({score:.1%})"
-    print(told)
+    summary = f"{len(outcomes) - len(escaped)} of {len(outcomes)} mutants are caught ({score:.1%})"
+    print(summary)
     if options.keep:
-        _keep(outcomes, told, options.schedules)
+        _keep(outcomes, summary, options.schedules)
     for name in unexplained:
         print(f"not caught and not explained: {name}")
     return 1 if unexplained or score < LEAST_SCORE else 0
 
 
-def _keep(outcomes: list[Outcome], told: str, schedules: int) -> None:
+def _keep(outcomes: list[Outcome], summary: str, schedules: int) -> None:
     rows = [
         f"| {one.mutant.name} | {one.mutant.path.removeprefix('server/assetlane_server/')} |"
         f" {'not caught: ' + EXPLAINED.get(one.mutant.name, '') if one.seed is None else one.seed} |"
         for one in outcomes
     ]
-    head = f"# Mutants\n\n{told}, {schedules:,} schedules each. Made by `make test-mutants ARGS=--keep`.\n\n"
+    head = f"# Mutants\n\n{summary}, {schedules:,} schedules each. Made by `make test-mutants ARGS=--keep`.\n\n"
     table = "| wrong change | file | caught by schedule |\n|---|---|---|\n" + "\n".join(rows) + "\n"
-    (PATCHES / "score.md").write_text(head + table)
+    replaced = "".join(f"- {name}: {why}. In its place: {other}.\n" for name, (why, other) in REPLACED.items())
+    (PATCHES / "score.md").write_text(f"{head}{table}\n## Replaced, since no promise was broken\n\n{replaced}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from tests.mutants.explained import EXPLAINED
+from tests.mutants.explained import EXPLAINED, REPLACED
 from tests.mutants.mutants import ROOT, Mutant, mutants
 
 ALL = mutants()
@@ -20,4 +20,7 @@ def test_a_mutant_fits(mutant: Mutant) -> None:
 def test_there_are_enough_and_only_mutants_that_exist_are_explained() -> None:
     """At least sixty."""
     assert len(ALL) >= 60
-    assert set(EXPLAINED) <= {mutant.name for mutant in ALL}
+    names = {mutant.name for mutant in ALL}
+    assert set(EXPLAINED) <= names
+    assert {other for _, other in REPLACED.values()} <= names
+    assert not names & set(REPLACED)

@@ -68,5 +68,5 @@ async def altered(endpoint: str, alter: Alteration) -> AsyncIterator[str]:
 
 
 def overwriting(_request: web.Request, answer: Answer) -> Answer:
-    """A store that tells every second writer that it has written."""
+    """A store that answers every second writer that it has written."""
     return answer.with_status(200) if answer.status == 412 else answer

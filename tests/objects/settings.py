@@ -5,7 +5,7 @@ from datetime import timedelta
 from assetlane_server.local import StackAddress
 from assetlane_server.objects.s3.settings import S3Settings
 
-SECRET = "do-not-tell"  # noqa: S105 - made up
+SECRET = "do-not-show"  # noqa: S105 - made up
 SETTINGS = S3Settings(
     bucket="lane",
     region="eu-west-1",

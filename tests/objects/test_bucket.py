@@ -174,7 +174,7 @@ def answering(status: int, code: str) -> Callable[[web.Request], Any]:
         (403, "AccessDenied", Outcome.REFUSED),
     ],
 )
-async def test_what_the_store_does_not_do_is_told_step_by_step(status: int, code: str, outcome: Outcome) -> None:
+async def test_what_the_store_does_not_do_is_reported_step_by_step(status: int, code: str, outcome: Outcome) -> None:
     """One step's failure does not keep the others from being tried."""
     async with (
         http_server(answering(status, code)) as address,
@@ -283,8 +283,8 @@ class FreshAmazonBucket:
             if request.method == "PUT":
                 self.switches = {switch: f"<{switch}>true" in body for switch in self.switches}
                 return web.Response()
-            told = "".join(f"<{switch}>{str(on).lower()}</{switch}>" for switch, on in self.switches.items())
-            return xml(f"<PublicAccessBlockConfiguration>{told}</PublicAccessBlockConfiguration>")
+            switches = "".join(f"<{switch}>{str(on).lower()}</{switch}>" for switch, on in self.switches.items())
+            return xml(f"<PublicAccessBlockConfiguration>{switches}</PublicAccessBlockConfiguration>")
         if name == "policy" and request.method == "GET":
             return xml(error("NoSuchBucketPolicy"), 404)
         if name == "policy":
@@ -313,7 +313,7 @@ async def set_up_on(amazon: FreshAmazonBucket, *, allow_public_policy: bool) -> 
     return next(step for step in steps if step.name == "public read")
 
 
-async def test_a_fresh_bucket_of_amazon_is_told_how_to_be_opened() -> None:
+async def test_setup_says_how_to_open_a_fresh_bucket_of_amazon() -> None:
     """By an option of `setup`, a CDN, or no public assets; nothing is changed before."""
     amazon = FreshAmazonBucket()
     step = await set_up_on(amazon, allow_public_policy=False)

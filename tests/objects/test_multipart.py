@@ -1,4 +1,4 @@
-"""How an S3 store is asked for parts that tells their checksums, as Amazon's does; the embedded one does not."""
+"""How an S3 store that reports their checksums is asked for parts, as Amazon's does; the embedded one does not."""
 
 import base64
 import hashlib
@@ -30,7 +30,7 @@ def encoded(digest: bytes) -> str:
 class Amazon:
     """Answers as S3 does, and notes what it was asked."""
 
-    tells: bool = True
+    reports: bool = True
     refuses: int = 0  # the status of every CreateMultipartUpload with an algorithm; 0: it takes it
     listed: str = ""  # parts that somebody sent
     algorithms: list[str] = field(default_factory=list)
@@ -53,8 +53,8 @@ class Amazon:
         if request.method == "GET":
             parts = self.listed
             if not parts:
-                told = f"<ChecksumSHA256>{self.trials[-1]}</ChecksumSHA256>" if self.tells else ""
-                parts = part(1, told=told)
+                checksum = f"<ChecksumSHA256>{self.trials[-1]}</ChecksumSHA256>" if self.reports else ""
+                parts = part(1, checksum=checksum)
             return xml(f"<ListPartsResult><IsTruncated>false</IsTruncated>{parts}</ListPartsResult>")
         if request.method == "POST":
             self.completed = body
@@ -67,16 +67,16 @@ def xml(text: str, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type="application/xml")
 
 
-def part(number: int, *, second: int = 0, etag: str = "e", told: str = "") -> str:
+def part(number: int, *, second: int = 0, etag: str = "e", checksum: str = "") -> str:
     """A part in a listing."""
     return (
         f"<Part><PartNumber>{number}</PartNumber><LastModified>2026-11-21T12:00:{second:02}Z</LastModified>"
-        f'<ETag>"{etag}"</ETag><Size>{MIN_PART_BYTES}</Size>{told}</Part>'
+        f'<ETag>"{etag}"</ETag><Size>{MIN_PART_BYTES}</Size>{checksum}</Part>'
     )
 
 
-@pytest.mark.parametrize("amazon", [Amazon(), Amazon(tells=False), Amazon(refuses=400), Amazon(refuses=501)])
-async def test_checksums_are_announced_to_a_store_that_tells_them_again(amazon: Amazon) -> None:
+@pytest.mark.parametrize("amazon", [Amazon(), Amazon(reports=False), Amazon(refuses=400), Amazon(refuses=501)])
+async def test_checksums_are_announced_to_a_store_that_reports_them_again(amazon: Amazon) -> None:
     """It is tried once; a store that hides or refuses them gets parts without an algorithm."""
     async with (
         http_server(amazon.answer) as address,
@@ -85,13 +85,13 @@ async def test_checksums_are_announced_to_a_store_that_tells_them_again(amazon: 
         for _ in range(2):
             assert await store.multiparts.open(FILM) == "m-1"
         assert await store.multiparts.open(replace(FILM, promises_parts=False)) == "m-1"
-    wanted = "SHA256" if amazon.tells and not amazon.refuses else ""
+    wanted = "SHA256" if amazon.reports and not amazon.refuses else ""
     assert amazon.algorithms == ["SHA256", wanted, wanted, ""]
 
 
-async def test_told_checksums_go_back_when_the_object_is_put_together() -> None:
+async def test_reported_checksums_go_back_when_the_object_is_put_together() -> None:
     """S3 refuses to complete without them."""
-    amazon = Amazon(listed=part(1, told=f"<ChecksumSHA256>{encoded(SUM)}</ChecksumSHA256>"))
+    amazon = Amazon(listed=part(1, checksum=f"<ChecksumSHA256>{encoded(SUM)}</ChecksumSHA256>"))
     async with (
         http_server(amazon.answer) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
@@ -160,7 +160,7 @@ async def test_a_bucket_that_is_not_there_is_no_closed_multipart_upload() -> Non
             await store.multiparts.list_parts("a/film", "m-1", after=0, limit=1000)
 
 
-async def test_a_precondition_that_failed_within_a_200_is_told_as_such() -> None:
+async def test_a_precondition_that_failed_within_a_200_is_reported_as_such() -> None:
     """The status of CompleteMultipartUpload goes out before the store has put the parts together."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -237,7 +237,7 @@ async def test_open_uploads_of_a_folder_are_found_on_every_store(by_folder: bool
 
 async def test_a_checksum_that_is_none_is_trouble_of_the_store() -> None:
     """It is not taken for an empty one."""
-    amazon = Amazon(listed=part(1, told="<ChecksumSHA256>?</ChecksumSHA256>"))
+    amazon = Amazon(listed=part(1, checksum="<ChecksumSHA256>?</ChecksumSHA256>"))
     async with (
         http_server(amazon.answer) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,

@@ -93,7 +93,7 @@ def accepting(path_end: str) -> Alteration:
 
 
 def forgetful(_request: web.Request, answer: Answer) -> Answer:
-    """A store whose HEAD tells no checksum."""
+    """A store whose HEAD reports no checksum."""
     answer.headers.popall("x-amz-checksum-sha256", None)
     return answer
 
@@ -333,9 +333,9 @@ async def test_a_fault_that_stays_stops_the_start_with_one_sentence(status: int,
         with pytest.raises(NotReady, match=names) as refused:
             await check_store(store, "app/", PUBLIC, utc_now)
 
-    told = str(refused.value)
-    assert "\n" not in told
-    assert told.startswith("The object store cannot be used: ")
+    message = str(refused.value)
+    assert "\n" not in message
+    assert message.startswith("The object store cannot be used: ")
 
 
 @pytest.mark.parametrize(
@@ -372,7 +372,7 @@ async def test_a_store_that_does_not_answer_keeps_no_server_from_starting(
     assert any("could not be probed" in message for message in caplog.messages)
 
 
-async def test_a_store_that_refuses_what_is_right_is_told_with_its_own_word() -> None:
+async def test_a_store_that_refuses_what_is_right_is_reported_with_its_own_word() -> None:
     """Nothing can be said of what it refuses then."""
 
     async def refuse(_request: web.Request) -> web.StreamResponse:

@@ -110,7 +110,7 @@ def test_when_everything_fails_nothing_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (status(403), "refuses to look at an object (403): the server's credentials must be valid and have s3:GetO"),
         (status(400), "cannot look at an object (400)"),
@@ -121,12 +121,12 @@ def test_when_everything_fails_nothing_is_tried_again() -> None:
     ],
     ids=["denied", "bad", "other region", "redirect", "no method", "a part"],
 )
-async def test_what_no_retry_changes_is_told_at_once(answer: Answering, told: str) -> None:
+async def test_what_no_retry_changes_is_reported_at_once(answer: Answering, message: str) -> None:
     """One request, no redirect followed."""
     async with reading(answer) as (s3, store):
         with pytest.raises(StoreUnavailable) as refusal:
             await s3.head("key")
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
     assert SECRET not in str(refusal.value)
     assert len(store.requests) == 1
 
@@ -271,7 +271,7 @@ async def test_connections_are_used_again_and_bounded() -> None:
 async def test_the_store_is_trusted_by_the_bundle_that_boto3_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AWS_CA_BUNDLE decides; without it our own authority is unknown, which is told without a retry."""
+    """AWS_CA_BUNDLE decides; without it our own authority is unknown, which is reported without a retry."""
     authority = Authority()
     certificate, key = authority.signed("localhost").put(tmp_path)
     bundle = tmp_path / "ca.pem"

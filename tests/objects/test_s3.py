@@ -143,7 +143,7 @@ async def test_without_credentials_the_store_does_not_open(no_credentials: pytes
 async def test_a_credentials_source_that_is_broken_keeps_the_store_from_opening(
     no_credentials: pytest.MonkeyPatch,
 ) -> None:
-    """Told apart from no source at all."""
+    """Distinguished from no source at all."""
     source = CredentialsSource(timedelta(hours=1))
     source.broken = True
     with pytest.raises(StoreUnavailable, match="source of S3 credentials"):
@@ -154,7 +154,7 @@ async def test_a_credentials_source_that_is_broken_keeps_the_store_from_opening(
 async def test_a_url_dies_with_the_temporary_credentials_that_signed_it(
     no_credentials: pytest.MonkeyPatch,
 ) -> None:
-    """Its instant is the credentials' end, not the wished one; the token is in the URL."""
+    """Its instant is the credentials' end, not the requested one; the token is in the URL."""
     source = CredentialsSource(timedelta(hours=1))
     async with store_with(source, no_credentials) as store:
         signed_at = datetime.now(UTC)
@@ -209,7 +209,7 @@ async def test_reading_goes_on_with_renewed_credentials(no_credentials: pytest.M
 
 
 async def test_nothing_is_read_with_credentials_that_have_ended(no_credentials: pytest.MonkeyPatch) -> None:
-    """It is told before the store answers a riddle."""
+    """It is reported before the store answers a riddle."""
     source = CredentialsSource(timedelta(minutes=20))
     async with store_with(source, no_credentials) as store:
         source.life, source.broken = timedelta(seconds=-1), True
@@ -397,7 +397,7 @@ async def test_what_the_store_says_is_read_with_care(headers: dict[str, str], fo
 
 
 async def test_a_store_in_trouble_is_unavailable() -> None:
-    """Its 503 is told by its code."""
+    """Its 503 is recognized by its code."""
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         text = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"

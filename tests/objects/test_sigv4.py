@@ -218,7 +218,7 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
         "content-disposition": name,
         "cache-control": "private",
     }
-    wish = {
+    parameters = {
         "ContentType": content_type,
         "ContentLength": size_bytes,
         "IfNoneMatch": "*",
@@ -226,10 +226,10 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
         "CacheControl": "private",
     }
     if kms_key_id:
-        headers["x-amz-server-side-encryption"] = wish["ServerSideEncryption"] = "aws:kms"
-        headers["x-amz-server-side-encryption-aws-kms-key-id"] = wish["SSEKMSKeyId"] = kms_key_id
+        headers["x-amz-server-side-encryption"] = parameters["ServerSideEncryption"] = "aws:kms"
+        headers["x-amz-server-side-encryption-aws-kms-key-id"] = parameters["SSEKMSKeyId"] = kms_key_id
     if sha256 is not None:
-        headers["x-amz-checksum-sha256"] = wish["ChecksumSHA256"] = sha256
+        headers["x-amz-checksum-sha256"] = parameters["ChecksumSHA256"] = sha256
 
     ours = Presigner(endpoint, bucket, region, addressing).presign("PUT", key, EXAMPLE, signed_at, lifetime, headers)
 
@@ -237,7 +237,7 @@ def test_a_write_url_is_the_one_that_a_boto3_client_generates(
     try:
         theirs = client(region, addressing, endpoint).generate_presigned_url(
             "put_object",
-            Params={"Bucket": bucket, "Key": key, **wish},
+            Params={"Bucket": bucket, "Key": key, **parameters},
             ExpiresIn=int(lifetime.total_seconds()),
         )
     finally:
@@ -343,11 +343,11 @@ def test_signed_headers_are_botocores(
 
     signed = presigner.signed_headers(method, key, signer, signed_at, headers)
 
-    told = {name.lower(): value for name, value in request.headers.items()}
-    assert signed["authorization"] == told["Authorization".lower()]
+    sent = {name.lower(): value for name, value in request.headers.items()}
+    assert signed["authorization"] == sent["Authorization".lower()]
     for name in ("x-amz-date", "x-amz-content-sha256"):
-        assert signed[name] == told[name]
-    assert signed.get("x-amz-security-token", "") == told.get("x-amz-security-token", "")
+        assert signed[name] == sent[name]
+    assert signed.get("x-amz-security-token", "") == sent.get("x-amz-security-token", "")
 
 
 def test_headers_are_signed_for_a_key_at_an_instant() -> None:

@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.faults.proxy import proxied
 from tests.journeys import scraping
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.pictures import gradient
 from tests.processes import LOOK_S, command, is_alive, until
 from tests.records.stores import drop, mongo
@@ -112,7 +112,7 @@ async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> Non
     metered = {"metrics_listen": scraping.HERE}
     async with slow_store(stack) as (relay, through), command(stack, "serve", **place, **through, **metered) as server:
         target = await server.serves()
-        (metrics,) = scraping.addresses(server.told)
+        (metrics,) = scraping.addresses(server.log)
         async with grpc.aio.insecure_channel(target) as channel, grpc.aio.insecure_channel(target) as other:
             stubs = Stubs.on(channel)
             watching_health = health_watch(other)
@@ -125,7 +125,7 @@ async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> Non
             assert await health(watching_health) == NOT_SERVING
             assert await watching_health.read() is grpc.aio.EOF
             assert await scraping.health(metrics) == (503, "NOT_SERVING")
-            ended = Told(await failure_of(to_its_end(watch)))
+            ended = RpcFailure(await failure_of(to_its_end(watch)))
             assert (ended.code, ended.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
             refused = await failure_of(Stubs.on(other).uploads.ListUploads(ListUploadsRequest()))
             assert refused.code() is grpc.StatusCode.UNAVAILABLE
@@ -133,11 +133,11 @@ async def test_sigterm_drains(stack: StackAddress, place: dict[str, Any]) -> Non
             relay.open()
             assert (await completion).upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED
         assert await server.ends() == 0
-        assert "grace period" not in server.told
+        assert "grace period" not in server.log
 
 
 async def test_a_second_signal_ends_at_once(stack: StackAddress, place: dict[str, Any]) -> None:
-    """Whoever presses Ctrl-C twice means it: status 130, whatever is in flight."""
+    """Ctrl-C twice is meant: status 130, whatever is in flight."""
     async with (
         slow_store(stack) as (relay, through),
         command(stack, "serve", **place, **through) as server,
@@ -145,7 +145,7 @@ async def test_a_second_signal_ends_at_once(stack: StackAddress, place: dict[str
     ):
         completion = await held_completion(Stubs.on(channel), relay)
         server.signal(signal.SIGTERM)
-        await until(lambda: "draining" in server.told)
+        await until(lambda: "draining" in server.log)
         server.signal(signal.SIGINT)
         assert await server.ends() == 130
         assert (await failure_of(completion)).code() is grpc.StatusCode.UNAVAILABLE
@@ -160,9 +160,9 @@ async def test_the_end_of_the_grace_period_cuts_off_what_is_left(stack: StackAdd
             server.signal(signal.SIGTERM)
             await failure_of(completion)
         assert await server.ends() == 0
-        assert "calls were still in flight at the end of the grace period: cancelled" in server.told
-        assert "completions were still running at the end of the grace period: cancelled" in server.told
-        assert "Traceback" not in server.told
+        assert "calls were still in flight at the end of the grace period: cancelled" in server.log
+        assert "completions were still running at the end of the grace period: cancelled" in server.log
+        assert "Traceback" not in server.log
 
 
 async def test_a_signal_before_it_serves_ends_it(stack: StackAddress) -> None:
@@ -171,20 +171,20 @@ async def test_a_signal_before_it_serves_ends_it(stack: StackAddress) -> None:
         unreachable = f"mongodb://{nowhere.target}/?directConnection=true"
         patient = {"mongo_uri": unreachable, "mongo_timeout_seconds": 60, "log_level": "debug"}
         async with command(stack, "serve", **patient) as server:
-            await until(lambda: "signal handlers are set" in server.told)
+            await until(lambda: "signal handlers are set" in server.log)
             server.signal(signal.SIGTERM)
             assert await server.ends() == 0
 
 
-async def test_what_is_not_ready_is_told_in_one_sentence(stack: StackAddress) -> None:
+async def test_what_is_not_ready_is_reported_in_one_sentence(stack: StackAddress) -> None:
     """Status 1, no traceback."""
     unreachable = {"mongo_uri": "mongodb://127.0.0.1:1/?directConnection=true", "mongo_timeout_seconds": 0.5}
     for arguments in (["serve"], ["serve", "--workers", "3"]):
         async with command(stack, *arguments, **unreachable, log_level="error") as server:
             assert await server.ends() == 1
-            await until(lambda server=server: bool(server.told))  # type: ignore[misc]  # the value of this round
-        assert server.told.count("MongoDB cannot be used") == 1
-        assert "Traceback" not in server.told
+            await until(lambda server=server: bool(server.log))  # type: ignore[misc]  # the value of this round
+        assert server.log.count("MongoDB cannot be used") == 1
+        assert "Traceback" not in server.log
 
 
 async def test_a_broken_hub_ends_the_server(
@@ -270,17 +270,17 @@ async def test_a_full_server_refuses_and_frees_its_places(
                 watch = Stubs.on(strangers).uploads.WatchUpload(WatchUploadRequest(session_id="phone"))
                 await is_open(watch)
                 refused = await failure_of(stubs.uploads.WatchUpload(WatchUploadRequest(session_id="phone")).read())
-                told = Told(refused)
-                assert (told.code, told.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES")
-                assert told.retry_after_s == 1
+                failure = RpcFailure(refused)
+                assert (failure.code, failure.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES")
+                assert failure.retry_after_s == 1
                 await stubs.uploads.ListUploads(ListUploadsRequest(), timeout=LIMIT_S)
                 assert await health(health_watch(channel)) == SERVING
                 await leave(watch, strangers)
             await has_room(stubs)
         calls = [stubs.uploads.GetUpload(GetUploadRequest(upload_id="none"), timeout=LIMIT_S) for _ in range(20)]
-        answers = {Told(await failure_of(call)).reason for call in calls}
+        answers = {RpcFailure(await failure_of(call)).reason for call in calls}
         assert answers == {"TOO_MANY_CALLS", "UPLOAD_NOT_FOUND"}
-        assert Told(await failure_of(stubs.uploads.GetUpload(GetUploadRequest(upload_id="none")))).reason == (
+        assert RpcFailure(await failure_of(stubs.uploads.GetUpload(GetUploadRequest(upload_id="none")))).reason == (
             "UPLOAD_NOT_FOUND"
         )
     await drop(stack.mongo_uri, database_name)
@@ -301,7 +301,7 @@ async def has_room(stubs: Stubs) -> None:
     async with asyncio.timeout(LIMIT_S):
         while True:
             watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id="none"))
-            if Told(await failure_of(watch.read())).reason == "UPLOAD_NOT_FOUND":
+            if RpcFailure(await failure_of(watch.read())).reason == "UPLOAD_NOT_FOUND":
                 return
             await asyncio.sleep(LOOK_S)
 
@@ -335,8 +335,8 @@ async def test_a_server_that_made_cuts_ends_with_its_cutting_processes(
     async with command(stack, "serve", "--workers", workers, **place) as server, aiohttp.ClientSession() as web:
         async with grpc.aio.insecure_channel(await server.serves()) as channel:
             stubs = Stubs.on(channel)
-            wish = request_for({"original": body}, content_type="image/jpeg", cut_plan=plan)
-            requested = await stubs.uploads.RequestUpload(wish, timeout=LIMIT_S)
+            upload_request = request_for({"original": body}, content_type="image/jpeg", cut_plan=plan)
+            requested = await stubs.uploads.RequestUpload(upload_request, timeout=LIMIT_S)
             assert await put(web, requested.write_targets[0], body) == 200
             complete = CompleteUploadRequest(upload_id=requested.upload.upload_id)
             completed = await stubs.uploads.CompleteUpload(complete, timeout=LIMIT_S)

@@ -71,8 +71,8 @@ async def test_a_worker_that_dies_is_replaced(server: Command) -> None:
     target = await server.serves()
     victim, *others = server.workers()
     victim.kill()
-    await until(lambda: "is gone, another follows" in server.told)
-    await until(lambda: server.told.count('"serving on ') == WORKERS + 1)
+    await until(lambda: "is gone, another follows" in server.log)
+    await until(lambda: server.log.count('"serving on ') == WORKERS + 1)
     now = server.workers()
     assert len(now) == WORKERS
     assert victim not in now
@@ -82,11 +82,11 @@ async def test_a_worker_that_dies_is_replaced(server: Command) -> None:
 
 
 async def test_a_signal_to_a_worker_alone_replaces_it_in_order(server: Command) -> None:
-    """It drains, however often it is told, as systemd and a terminal tell the whole group."""
+    """It drains, however often it is signalled, as systemd and a terminal signal the whole group."""
     victim = server.workers()[0]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         victim.send_signal(number)
-    await until(lambda: "another follows in 0.1 s: it ended with 0" in server.told)
+    await until(lambda: "another follows in 0.1 s: it ended with 0" in server.log)
 
 
 async def test_sigterm_drains_all_workers(server: Command) -> None:
@@ -101,7 +101,7 @@ async def test_sigterm_drains_all_workers(server: Command) -> None:
         assert await watch.code() is grpc.StatusCode.UNAVAILABLE
     assert await server.ends() == 0
     assert not any(is_alive(worker) for worker in workers)
-    assert server.told.count('"event": "stopped"') == WORKERS
+    assert server.log.count('"event": "stopped"') == WORKERS
 
 
 async def test_a_second_signal_ends_all_workers_at_once(server: Command) -> None:
@@ -109,7 +109,7 @@ async def test_a_second_signal_ends_all_workers_at_once(server: Command) -> None
     workers = server.workers()
     workers[0].suspend()
     server.signal(signal.SIGINT)
-    await until(lambda: "stopping 2 workers" in server.told)
+    await until(lambda: "stopping 2 workers" in server.log)
     server.signal(signal.SIGINT)
     assert await server.ends() == 130
     assert not any(is_alive(worker) for worker in workers)
@@ -121,7 +121,7 @@ async def test_no_worker_outlives_its_supervisor(server: Command) -> None:
     server.signal(signal.SIGKILL)
     assert await server.ends() == -signal.SIGKILL
     await until(lambda: not any(is_alive(worker) for worker in workers))
-    assert server.told.count("the supervisor is gone: draining") == WORKERS
+    assert server.log.count("the supervisor is gone: draining") == WORKERS
 
 
 async def test_a_port_in_use_is_refused_in_one_sentence(stack: StackAddress) -> None:
@@ -133,8 +133,8 @@ async def test_a_port_in_use_is_refused_in_one_sentence(stack: StackAddress) -> 
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         async with command(stack, "serve", "--workers", "2", listen=listen) as run:
             assert await run.ends() == 1
-            await until(lambda: bool(run.told))
-    assert run.told == f"assetlane-server: cannot listen on {listen}: {os.strerror(errno.EADDRINUSE)}\n"
+            await until(lambda: bool(run.log))
+    assert run.log == f"assetlane-server: cannot listen on {listen}: {os.strerror(errno.EADDRINUSE)}\n"
 
 
 async def test_a_worker_that_cannot_start_again_is_tried_again(
@@ -151,9 +151,9 @@ async def test_a_worker_that_cannot_start_again_is_tried_again(
             upstreams, proxy.upstreams = proxy.upstreams, ()
             proxy.cut()
             server.workers()[0].kill()
-            await until(lambda: "another follows in 0.4 s: MongoDB cannot be used" in server.told)
+            await until(lambda: "another follows in 0.4 s: MongoDB cannot be used" in server.log)
             proxy.upstreams = upstreams
-            await until(lambda: server.told.count('"serving on ') == WORKERS + 1)
+            await until(lambda: server.log.count('"serving on ') == WORKERS + 1)
             server.signal(signal.SIGTERM)
             assert await server.ends() == 0
     await drop(stack.mongo_uri, database_name)

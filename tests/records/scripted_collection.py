@@ -1,4 +1,4 @@
-"""A collection in memory that fails as it is told: as much of MongoDB as the ledger writer uses.
+"""A collection in memory that fails as scripted: as much of MongoDB as the ledger writer uses.
 
 It takes what the driver takes, and answers or raises what the driver does. Failures that no real server can be made to
 show at will are scripted here; `tests/faults/test_writer.py` shows the others on a real one.

@@ -1,4 +1,4 @@
-"""MongoDB as an operator has it in his hands."""
+"""MongoDB as an operator has it in their hands."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -113,7 +113,7 @@ async def test_a_slow_reader_of_an_upload_holds_one_state(records: Ledger) -> No
 
 
 async def test_a_full_mailbox_has_its_reader_read_again() -> None:
-    """More uploads than slots: the reader is told since when, and memory is bounded."""
+    """More uploads than slots: the reader learns since when, and memory is bounded."""
     clock = Clock()
     box: HubMailbox[Upload | Progress] = HubMailbox(2, clock)
     uploads = [initialized() for _ in range(5)]
@@ -173,7 +173,7 @@ async def test_a_lost_stream_has_every_reader_read_again() -> None:
 
 
 async def test_closing_ends_every_watch_and_admits_no_new_one(records: Ledger) -> None:
-    """Watchers are told to go elsewhere, also one that waits already."""
+    """Watchers are sent elsewhere, also one that waits already."""
     async with running(records) as hub:
         async with hub.watch_upload("x") as box:
             waiting = asyncio.create_task(box.next(LIMIT))

@@ -178,9 +178,9 @@ async def test_a_run_that_is_interrupted_anywhere_is_finished_by_the_next(
                 report = await migrated(stack, database_name, page_size=3)
             except NotReady as error:
                 interruptions += 1
-                told = str(error)
+                message = str(error)
         if report is None:
-            assert "interrupted, run it again" in told
+            assert "interrupted, run it again" in message
             with pytest.raises(LedgerIsOld):
                 async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT):
                     pytest.fail("it opened")
@@ -220,7 +220,7 @@ async def test_damaged_uploads_are_left_and_counted(
         ids.add((await ledger["uploads"].find_one_and_update({"request_id": request_id}, how))["_id"])
     report = await migrated(stack, database_name)
     assert report.unreadable == len(damage)
-    assert {one for one in ids if any(one in told for told in caplog.messages)} == ids
+    assert {one for one in ids if any(one in message for message in caplog.messages)} == ids
     async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT) as records:
         found = await records.list_uploads(uid="ann", session_id="", statuses=(), before_id="", limit=100)
         assert found

@@ -1,4 +1,4 @@
-"""Opening the ledger: what is not as it must be is refused with a sentence that says what to mend."""
+"""Opening the ledger: what is not as it must be is refused with a sentence that says what to fix."""
 
 import asyncio
 from datetime import timedelta
@@ -30,12 +30,14 @@ async def refusal_of(uri: str) -> str:
 async def test_a_standalone_server_is_refused() -> None:
     """It has no change streams; the operator reads how to make it a replica set."""
     async with answering(lambda command: STANDALONE) as port:
-        told = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
-    assert told.startswith("MongoDB is a standalone server, and watching needs change streams: make it a replica set")
+        message = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
+    assert message.startswith(
+        "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
+    )
 
 
 async def test_a_server_without_change_streams_is_refused() -> None:
-    """A role that lacks the right to watch is told at the start, not by watchers that hear nothing."""
+    """A role that lacks the right to watch is reported at the start, not by watchers that hear nothing."""
 
     def answer(command: dict[str, Any]) -> dict[str, Any]:
         if "aggregate" in command:
@@ -46,18 +48,18 @@ async def test_a_server_without_change_streams_is_refused() -> None:
         return {**STANDALONE, **REPLICA_SET}
 
     async with answering(answer) as port:
-        told = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
-    assert told.startswith("MongoDB opens no change stream")
-    assert "not authorized to $changeStream" in told
+        message = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
+    assert message.startswith("MongoDB opens no change stream")
+    assert "not authorized to $changeStream" in message
 
 
 async def test_a_silent_server_is_refused_in_time() -> None:
     """Accepted, and never answered: the limit of an operation holds for the start too."""
     async with answering(lambda command: None) as port:
         began = asyncio.get_running_loop().time()
-        told = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
+        message = await refusal_of(f"mongodb://127.0.0.1:{port}/?directConnection=true")
         assert asyncio.get_running_loop().time() - began < 10 * SHORT.total_seconds()
-    assert told.startswith("MongoDB cannot be used")
+    assert message.startswith("MongoDB cannot be used")
 
 
 async def test_an_unreachable_server_is_refused() -> None:
@@ -79,9 +81,9 @@ async def test_an_unreachable_server_is_refused() -> None:
 )
 async def test_what_is_no_uri_is_refused_without_its_secrets(uri: str) -> None:
     """Also when the password is what made it none."""
-    told = await refusal_of(uri)
-    assert told.startswith("mongo_uri is not a MongoDB URI: ")
-    assert "hunter2" not in told
+    message = await refusal_of(uri)
+    assert message.startswith("mongo_uri is not a MongoDB URI: ")
+    assert "hunter2" not in message
 
 
 async def test_wrong_credentials_are_refused_without_the_password() -> None:
@@ -93,9 +95,9 @@ async def test_wrong_credentials_are_refused_without_the_password() -> None:
         return {**STANDALONE, **REPLICA_SET}
 
     async with answering(answer) as port:
-        told = await refusal_of(f"mongodb://ann:hunter2@127.0.0.1:{port}/?directConnection=true")
-    assert told.startswith("MongoDB cannot be used: Authentication failed.")
-    assert "hunter2" not in told
+        message = await refusal_of(f"mongodb://ann:hunter2@127.0.0.1:{port}/?directConnection=true")
+    assert message.startswith("MongoDB cannot be used: Authentication failed.")
+    assert "hunter2" not in message
 
 
 async def test_opening_twice_finds_the_indexes_as_they_are(
@@ -115,13 +117,13 @@ async def test_opening_twice_finds_the_indexes_as_they_are(
 async def test_watchers_outlive_a_dropped_collection(
     stack: StackAddress, database_name: str, records: MongoRecords, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The stream ends with the collection: the hub opens a new one, and who watches is told what comes after."""
+    """The stream ends with the collection: the hub opens a new one, and watchers are sent what comes after."""
     async with running(records) as hub, hub.watch_session("phone", "") as box:
         await hub.opened()
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
         async with asyncio.timeout(LIMIT.total_seconds()):
-            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - the log is all that tells
+            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
                 await asyncio.sleep(0.01)
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):

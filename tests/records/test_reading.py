@@ -91,7 +91,7 @@ async def test_a_reader_that_gives_up_takes_nothing_from_the_others() -> None:
         assert hasty.cancelled()
 
 
-async def test_a_ledger_that_is_down_is_told_to_those_who_asked_it() -> None:
+async def test_a_ledger_that_is_down_is_reported_to_those_who_asked_it() -> None:
     """And the next ones are answered again."""
     upload = initialized()
     ledger = Ledger(upload)

@@ -59,8 +59,8 @@ async def test_lists_and_reads_leave_it_out(
     assert [one.upload_id for one in await records.read_uploads([broken.upload_id, *sound])] == sound
     with pytest.raises(LedgerUnavailable, match="update the server"):
         await records.find_upload(broken.upload_id)
-    told = [one for one in caplog.messages if broken.upload_id in one and "is skipped" in one]
-    assert len(told) == 1
+    skipped = [one for one in caplog.messages if broken.upload_id in one and "is skipped" in one]
+    assert len(skipped) == 1
 
 
 async def test_an_erasure_reports_what_it_could_not_read(records: MongoRecords) -> None:

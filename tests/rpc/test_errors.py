@@ -42,7 +42,7 @@ def test_every_refusal_has_a_row_and_a_reason(kind: type[errors.Refusal]) -> Non
     ids=lambda error: type(error).__name__,
 )
 def test_what_a_status_quotes_is_cut_to_what_metadata_can_carry(error: errors.Refusal) -> None:
-    """GRPC refuses more than 16 KiB, and then the caller is told nothing."""
+    """GRPC refuses more than 16 KiB, and then the caller learns nothing."""
     answer = answer_to(error, "/method", "request-1")
     ((_, details),) = answer.trailing_metadata
     assert 3 * len(answer.message.encode()) + len(details) * 4 / 3 < 7500

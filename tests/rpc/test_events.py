@@ -32,7 +32,7 @@ async def test_watchers_of_one_reading_get_the_same_message_of_each_revision(eve
 
 
 async def test_what_was_read_later_is_sent_as_it_is_now(events: StatusEvents) -> None:
-    """Targets may have been signed anew since, without a new revision."""
+    """Targets may have been signed again since, without a new revision."""
     upload = requested().initialized(NOW, QUARTER)
     events.event_of(upload)
     later = upload_of(upload_document(upload.renewed(NOW + timedelta(minutes=1), QUARTER)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 
 from assetlane.v1.upload_service_pb2 import GetUploadRequest, WatchUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import (
@@ -57,13 +57,13 @@ async def broken() -> AsyncIterator[tuple[Any, Metrics]]:
 async def test_what_nobody_foresaw_is_internal_with_the_id_that_the_log_has(
     broken: tuple[Any, Metrics], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller is told the id and nothing else; the log has the traceback, once."""
+    """The caller gets the id and nothing else; the log has the traceback, once."""
     stub, metrics = broken
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await stub.GetUpload(GetUploadRequest(upload_id="x"), metadata=(("x-request-id", "find-me"),))
-    told = Told(failed.value)
-    assert (told.code, told.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
-    assert told.message == "Something is wrong in the server: request find-me."
+    failure = RpcFailure(failed.value)
+    assert (failure.code, failure.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert failure.message == "Something is wrong in the server: request find-me."
     assert dict(failed.value.trailing_metadata() or ())["x-request-id"] == "find-me"
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.name for record in errors] == ["assetlane_server.rpc.errors", "assetlane_server.calls"]

@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from tests.conftest import Figures
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
 from assetlane.v1.upload_service_pb2 import (
@@ -110,9 +110,9 @@ async def outcome(call: Any) -> str:
     try:
         await call
     except grpc.aio.AioRpcError as error:
-        told = Told(error)
-        assert told.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or told.retry_after_s is not None
-        return told.reason
+        failure = RpcFailure(error)
+        assert failure.code is not grpc.StatusCode.RESOURCE_EXHAUSTED or failure.retry_after_s is not None
+        return failure.reason
     return "OK"
 
 
@@ -221,7 +221,7 @@ async def test_a_caller_without_a_token_is_refused_before_its_message_is_read() 
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "told"),
+    ("size_bytes", "answer"),
     [
         (4 * 1024, "OK"),
         (9 * 1024, "OK"),
@@ -234,7 +234,7 @@ async def test_a_caller_without_a_token_is_refused_before_its_message_is_read() 
         (2 * MAX_METADATA_BYTES, "RESOURCE_EXHAUSTED"),
     ],
 )
-async def test_a_token_of_one_size_always_meets_the_same_answer(size_bytes: int, told: str) -> None:
+async def test_a_token_of_one_size_always_meets_the_same_answer(size_bytes: int, answer: str) -> None:
     """Up to 16 KiB it is read, above it is refused by us, above 64 KiB of metadata by gRPC: always the same."""
     async with server(authenticator=Guard()) as one, connection(one) as channel:
         stub: Any = UploadServiceStub(channel)
@@ -246,8 +246,8 @@ async def test_a_token_of_one_size_always_meets_the_same_answer(size_bytes: int,
                 outcomes["OK"] += 1
             except grpc.aio.AioRpcError as error:
                 is_bare = "grpc-status-details-bin" not in dict(error.trailing_metadata() or ())
-                outcomes[error.code().name if is_bare else Told(error).reason] += 1
-        assert outcomes == {told: REPEATS}
+                outcomes[error.code().name if is_bare else RpcFailure(error).reason] += 1
+        assert outcomes == {answer: REPEATS}
 
 
 async def test_connections_above_the_limit_are_closed_and_a_place_is_free_again() -> None:

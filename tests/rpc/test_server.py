@@ -13,7 +13,7 @@ def server(*, shares_port: bool = False) -> dict[str, int]:
     return dict(server_options(max_message_bytes=1, keepalive_seconds=keepalive_seconds, shares_port=shares_port))
 
 
-def test_our_client_is_never_told_to_calm_down() -> None:
+def test_our_client_is_never_asked_to_calm_down() -> None:
     """It pings at half the pace that the server allows or slower, between calls too if the server lets it."""
     assert CLIENT["grpc.keepalive_time_ms"] >= 2 * server()["grpc.http2.min_recv_ping_interval_without_data_ms"]
     assert CLIENT["grpc.keepalive_permit_without_calls"] <= server()["grpc.keepalive_permit_without_calls"]

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from tests.simulation.schedules import run_many, story_of
+from tests.simulation.schedules import run_many, trace_of
 from tests.simulation.situations import SITUATIONS
 
 
@@ -14,19 +14,19 @@ def main() -> int:
     parser.add_argument("--schedules", type=int, default=30_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first schedule")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--seed", help="one schedule, by its number or by the token of a shrunk one")
+    parser.add_argument("--seed", help="one schedule: [SCENE:]NUMBER or [SCENE:]TOKEN of a shrunk one")
     parser.add_argument("--anywhere", action="store_true", help="do not ask for the rare situations")
     options = parser.parse_args()
     if options.seed:
-        message, story = story_of(options.seed)
-        print(story)
+        message, trace = trace_of(options.seed)
+        print(trace)
         print(f"\nVIOLATION: {message}" if message else "\nEverything holds.")
         return 1 if message else 0
     summary = run_many(options.first, options.schedules, options.processes)
     print(summary.describe())
     for seed in summary.failing:
-        message, story = story_of(str(seed))
-        print(f"\nSchedule {seed} (again: make test-simulation SEED={seed})\n{story}\n\nVIOLATION: {message}")
+        message, trace = trace_of(seed)
+        print(f"\nSchedule {seed} (again: make test-simulation SEED={seed})\n{trace}\n\nVIOLATION: {message}")
     if summary.failing:
         return 1
     missing = [name for name in SITUATIONS if not summary.situations[name]]

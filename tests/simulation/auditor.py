@@ -4,9 +4,11 @@ A violation is noted here and ends the schedule after the step. It is not raised
 would catch it.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from tests.simulation.mongo import Document
@@ -28,6 +30,7 @@ class Auditor:
 
     def __init__(self, quotas: Quotas, clock: Callable[[], float], utc: Callable[[], datetime]) -> None:
         self.violations: list[str] = []
+        self.broken = ""  # where the first invariant that does not hold is checked: one place, one invariant
         self.situations: Counter[str] = Counter()
         self.uploads: Mapping[str, Document] = {}
         self.objects: Mapping[str, SimObject] = {}
@@ -43,19 +46,21 @@ class Auditor:
         # Every revision of an asset, whether it was deleted, and as of when its URLs are signed.
         self._assets: dict[str, list[tuple[int, bool, datetime]]] = {}
         self.on_write: Callable[[], None] = lambda: None
+        self._once: list[tuple[Callable[[Document], bool], Callable[[], None]]] = []
+        self._leases: set[tuple[str, Any, Any]] = set()  # ids, when the sweep was, and when it is
 
     def reach(self, situation: str) -> None:
         """See Observer."""
         self.situations[situation] += 1
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Notes what happened, where somebody reads it."""
         if self.lines is not None:
             self.lines.append(f"{self._clock():10.3f}  {self._utc():%d %H:%M:%S}  {line}")
 
     def fail(self, what: str) -> None:
         """Notes a violation."""
-        self.violations.append(what)
+        self._violated(what)
 
     def assert_holds(self) -> None:
         """Ends the schedule at the first violation."""
@@ -64,7 +69,17 @@ class Auditor:
     def check(self, holds: bool, what: str) -> None:
         """Notes a violation unless it holds."""
         if not holds:
-            self.violations.append(what)
+            self._violated(what)
+
+    def _violated(self, what: str) -> None:
+        if not self.violations:
+            checking = sys._getframe(2)
+            self.broken = f"{Path(checking.f_code.co_filename).name}:{checking.f_lineno}"
+        self.violations.append(what)
+
+    def once(self, is_it: Callable[[Document], bool], act: Callable[[], None]) -> None:
+        """Has something done when an upload is written as described, at that instant and once."""
+        self._once.append((is_it, act))
 
     # Documents
 
@@ -76,8 +91,12 @@ class Auditor:
         self._writes += 1
         self.check(self._writes <= MOST_WRITES_A_SECOND, "more writes in a second than anybody has work for: it spins")
         if self.lines is not None:
-            self.tell(f"{collection}: {_difference(before, after)}")
+            self.note(f"{collection}: {_difference(before, after)}")
         self.on_write()
+        if collection == "uploads" and after is not None and self._once:
+            for one in [one for one in self._once if one[0](after)]:
+                self._once.remove(one)
+                one[1]()
         if collection == "uploads":
             self._upload_changed(before, after)
         elif collection == "quotas" and after is not None:
@@ -110,7 +129,13 @@ class Auditor:
         )
         if before is not None:
             self._fields_kept(upload_id, before, after)
+            self._leases.add((upload_id, before.get("sweep_time"), after.get("sweep_time")))
         if len(history) > len(known):
+            added = [entry["status"] for entry in history[len(known) :]]
+            self.check(
+                "cut_plan" not in after or added[-2:] != ["UPLOADED", "COMPLETED"],
+                f"{upload_id}: its cuts were made before it was UPLOADED",
+            )
             self._check_end(after)
             self._histories[upload_id] = [(entry["revision"], entry["status"]) for entry in history]
             self._count_open(before, after)
@@ -126,6 +151,9 @@ class Auditor:
         for name in ("targets_expire_time", "targets_signed_at"):
             if name in before:
                 self.check(name in after and after[name] >= before[name], f"{upload_id}: {name} went back")
+        if before.get("targets_signed_at") != after.get("targets_signed_at"):
+            is_open = before["status"] in ("PENDING", "INITIALIZED")
+            self.check(is_open, f"{upload_id}: its targets were renewed while it was {before['status']}")
 
     def _check_end(self, after: Document) -> None:
         """An upload ends for a reason."""
@@ -138,6 +166,17 @@ class Auditor:
             reasons = _REASONS | ({"VARIANT_LOST", "PARTS_REFUSED"} if is_multipart else set())
             self.check(last["reason"] in reasons, f"{upload_id}: FAILED with {last['reason']}, which nobody caused")
 
+    def lease_taken(self, upload_id: str, before: datetime | None, after: datetime | None) -> None:
+        """A sweeper learned that it has an upload, which it had seen with that sweep time."""
+        is_its = (upload_id, before, _in_milliseconds(after)) in self._leases
+        self.check(is_its, f"{upload_id}: a sweeper took it from another")
+
+    def parts_put_together(self, key: str) -> None:
+        """Is called before the parts of an object are put together."""
+        for upload_id, document in self.uploads.items():
+            if f"/{upload_id}/" in key:
+                self.check(document["status"] != "INITIALIZED", f"{upload_id}: put together before it was UPLOADED")
+
     def multipart_aborted(self, multipart_id: str) -> None:
         """Is called before a multipart upload is aborted."""
         for document in self.uploads.values():
@@ -149,9 +188,9 @@ class Auditor:
         is_open = after["status"] not in FINAL
         uid = after["uid"]
         self._open_of[uid] += is_open - was_open
-        ration = self._quotas.of_uid
-        if is_open and not was_open and ration is not None:
-            self.check(self._open_of[uid] <= ration.max_uploads, f"{uid} has more uploads open than the quota allows")
+        quota = self._quotas.of_uid
+        if is_open and not was_open and quota is not None:
+            self.check(self._open_of[uid] <= quota.max_uploads, f"{uid} has more uploads open than the quota allows")
 
     def _asset_changed(self, before: Document | None, after: Document) -> None:
         upload_id, asset = after["_id"], after["asset"]
@@ -219,11 +258,11 @@ class Auditor:
             account["open_bytes"] == sum(claim["size_bytes"] for claim in claims.values()),
             f"{name}: its sum of bytes is not that of its claims",
         )
-        ration = self._quotas.of_uid if name.startswith("uid:") else self._quotas.of_partition
-        if ration is not None:
-            self.check(account["open_uploads"] <= ration.max_uploads, f"{name}: more claims than its quota")
+        quota = self._quotas.of_uid if name.startswith("uid:") else self._quotas.of_partition
+        if quota is not None:
+            self.check(account["open_uploads"] <= quota.max_uploads, f"{name}: more claims than its quota")
             self.check(
-                ration.max_bytes is None or account["open_bytes"] <= ration.max_bytes,
+                quota.max_bytes is None or account["open_bytes"] <= quota.max_bytes,
                 f"{name}: more bytes than its quota",
             )
 
@@ -234,19 +273,19 @@ class Auditor:
         if (upload_id := self.owned.get(key)) is not None:
             self.fail(f"{upload_id}: {key} of its asset was deleted")
 
-    # What callers are told
+    # What callers are sent
 
     def acknowledged(self, upload: Upload) -> None:
-        """A caller was told that an upload has this status."""
+        """A caller was sent an upload with this status."""
         document = self.uploads.get(upload.upload_id)
         if document is None:
-            self.fail(f"{upload.upload_id}: a caller was told {upload.status}, and there is no record")
+            self.fail(f"{upload.upload_id}: a caller was sent {upload.status}, and there is no record")
             return
-        told = [(change.revision, change.status.value) for change in upload.history]
+        answered = [(change.revision, change.status.value) for change in upload.history]
         stored = [(entry["revision"], entry["status"]) for entry in document["history"]]
         self.check(
-            [one for one in stored if one in told] == told,
-            f"{upload.upload_id}: a caller was told {told}, not {stored}",
+            [one for one in stored if one in answered] == answered,
+            f"{upload.upload_id}: a caller was sent {answered}, not {stored}",
         )
         self.check((upload.asset is not None) == (upload.status == "COMPLETED"), f"{upload.upload_id}: asset or not")
         if upload.targets_expire_time is not None:
@@ -256,16 +295,20 @@ class Auditor:
             )
 
     def acknowledged_asset(self, asset: Asset) -> None:
-        """A caller was told that an asset has this revision."""
+        """A caller was sent an asset with this revision."""
         known = self._assets.get(asset.asset_id, [])
         self.check(
             (asset.revision, asset.is_deleted, asset.refresh_time) in known,
-            f"{asset.asset_id}: a caller was told asset revision {asset.revision}, there are {known}",
+            f"{asset.asset_id}: a caller was sent asset revision {asset.revision}, there are {known}",
         )
 
     def statuses(self, upload_id: str) -> list[tuple[int, str]]:
         """Returns every revision of an upload that this version knows, with its status."""
         return [one for one in self._histories.get(upload_id, []) if one[1] in NEXT or one[1] in FINAL]
+
+
+def _in_milliseconds(instant: datetime | None) -> datetime | None:
+    return None if instant is None else instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 _SLACK = timedelta(hours=3)  # the clock of the server that removes may be so far ahead
@@ -274,6 +317,6 @@ _SLACK = timedelta(hours=3)  # the clock of the server that removes may be so fa
 def _difference(before: Document | None, after: Document | None) -> str:
     known, new = before or {}, after or {}
     names = [name for name in {**known, **new} if name != "_id" and known.get(name) != new.get(name)]
-    told = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
+    change = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
     subject = (before or after or {})["_id"]
-    return f"{subject} {'is new' if before is None else 'is removed' if after is None else told}"
+    return f"{subject} {'is new' if before is None else 'is removed' if after is None else change}"

@@ -1,4 +1,4 @@
-"""Devices that upload, and watchers. They repeat what failed, hang up, and keep account of what they were told."""
+"""Devices that upload, and watchers. They repeat what failed, hang up, and keep account of what they were sent."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -43,6 +43,7 @@ DATA: Final = "data"
 MIB: Final = 1024**2
 TRY_AGAIN: Final = (LedgerUnavailable, StoreUnavailable, ConnectionLost, ShuttingDown)
 _ATTEMPTS: Final = 4
+_MOST_ANSWER_S: Final = 600.0  # every wait of a server has a limit
 _UNSEEN_AFTER: Final = timedelta(seconds=60)  # from the instant at which a right was taken away
 
 
@@ -112,7 +113,7 @@ class Sending:
     request: UploadRequest
     bodies: dict[str, Body]
     upload_id: str = ""
-    revision: int = 0  # the highest that somebody was told of
+    revision: int = 0  # the highest that somebody was sent
     targets: tuple[WriteTarget, ...] = ()
     is_sent: bool = False  # every byte of it is in the store
     is_completed: bool = False
@@ -133,51 +134,74 @@ class Device:
         """Requests, sends, completes."""
         world, sending = self._world, self.sending
         await self._world.think()
-        await self._request()
+        await self.request()
         sending.opened.set()
         if not sending.upload_id or world.pick(8) == 7:
             return  # it vanishes
         for _ in range(2):
-            if await self._send():
+            if await self.send():
                 break
-            await self._request()
+            await self.request()
         if world.pick(6) == 5:
             world.auditor.reach("a client vanished after its PUTs")
             return
         if world.pick(3) == 2:
             await self._progress()
-        await self._complete()
+        await self.complete()
 
     async def interfere(self) -> None:
         """Does something else with the same upload or its asset, from another process of its user."""
         world, sending = self._world, self.sending
         await sending.opened.wait()
         deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
-            self._complete,
-            self._delete,
-            self._refresh,
+            self.complete,
+            self.delete,
+            self.refresh,
             self._delete_and_send,
-            self._request,
-            self._cancel,
-            self._refresh,
-            self._delete,
-            self._look,
-            self._send,
+            self.request,
+            self.cancel,
+            self.refresh,
+            self.delete,
+            self.look,
+            self.send,
             self._hang_up,
-            self._list,
+            self.list_all,
             self._pry,
         ]
         for _ in range(1 + world.pick(3)):
             await self._world.think()
-            if sending.upload_id:
+            if not sending.upload_id:
+                continue
+            if world.pick(5) == 4:  # two at once, perhaps on two servers
+                await world.all_of([deeds[world.pick(len(deeds))]() for _ in range(2)])
+            else:
                 await deeds[world.pick(len(deeds))]()
 
     # The calls
 
-    async def _request(self) -> None:
-        sending, auditor = self.sending, self._world.auditor
+    async def request(self) -> None:
+        """Calls RequestUpload."""
+        sending = self.sending
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
+        self._world.requests_running += 1
+        try:
+            await self._requested()
+        finally:
+            self._world.requests_running -= 1
+        self._world.check_claims()
+
+    async def request_once(self) -> None:
+        """Calls RequestUpload and does not repeat it."""
+        try:
+            await self._world.server().call(
+                lambda server: server.requests.request_upload(self.sending.request, self._person)
+            )
+        except (*TRY_AGAIN, QuotaExceeded):
+            return
+
+    async def _requested(self) -> None:
+        sending, auditor = self.sending, self._world.auditor
         known = sending.revision if sending.request.request_id else 0
         try:
             answer = await self._repeated(lambda server: server.requests.request_upload(sending.request, self._person))
@@ -197,13 +221,13 @@ class Device:
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
             auditor.check(
-                upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+                upload.revision >= known, f"{upload.upload_id}: revision {known} was sent, now {upload.revision}"
             )
-        self._told(upload)
+        self._note(upload)
         if upload.status is Status.INITIALIZED:
             sending.targets = targets
 
-    async def _send(self) -> bool:
+    async def send(self) -> bool:
         """Returns whether every variant was stored by somebody."""
         sending = self.sending
         are_sent = True
@@ -265,24 +289,27 @@ class Device:
         except (WrongStatus, UploadNotFound):
             self._world.auditor.reach("progress was reported of an upload that has ended")
 
-    async def _complete(self) -> None:
+    async def complete(self) -> None:
+        """Calls CompleteUpload."""
         await self._completed(lambda server: server.completions.complete_upload(self.sending.upload_id, self._person))
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_sent = sending.is_sent
         try:
             upload = await self._repeated(call)
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
-            auditor.tell(f"{sending.upload_id}: variants are missing, {was_sent=}")
+            auditor.note(f"{sending.upload_id}: variants are missing, {was_sent=}")
             document = self._world.mongo.collections["uploads"].get(sending.upload_id)
             is_open = document is not None and document["status"] == "INITIALIZED"
             auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
         except WrongStatus as refusal:
             auditor.reach(f"a completion found {refusal.reason}")
             auditor.check(
-                not sending.is_completed, f"{sending.upload_id}: a caller was told COMPLETED, and now {refusal}"
+                not sending.is_completed, f"{sending.upload_id}: a caller was sent COMPLETED, and now {refusal}"
             )
         except UploadNotFound:
             self._must_be_gone()
@@ -291,7 +318,7 @@ class Device:
                 auditor.check(
                     upload.status in (Status.COMPLETED, Status.FAILED), f"a completion returned {upload.status}"
                 )
-                self._told(upload)
+                self._note(upload)
 
     async def _hang_up(self) -> None:
         """Calls CompleteUpload and does not wait for its answer."""
@@ -312,8 +339,11 @@ class Device:
         if not calling.cancelled():
             calling.exception()
 
-    async def _cancel(self) -> None:
+    async def cancel(self) -> None:
+        """Calls CancelUpload."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         sending.is_given_up = True
         began = self._world.utc()
         try:
@@ -326,11 +356,14 @@ class Device:
             if upload is not None:
                 auditor.check(upload.status is Status.CANCELLED, f"a cancellation returned {upload.status}")
                 auditor.check(not sending.is_completed, f"{sending.upload_id}: COMPLETED, and then cancelled")
-                self._told(upload)
+                self._note(upload)
                 self._must_be_empty(began)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Calls GetUpload."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         known = sending.revision
         try:
             upload = await self._repeated(lambda server: server.uploads.get_upload(sending.upload_id, self._person))
@@ -339,11 +372,12 @@ class Device:
         else:
             if upload is not None:
                 auditor.check(
-                    upload.revision >= known, f"{upload.upload_id}: revision {known} was told, now {upload.revision}"
+                    upload.revision >= known, f"{upload.upload_id}: revision {known} was sent, now {upload.revision}"
                 )
-                self._told(upload)
+                self._note(upload)
 
-    async def _refresh(self) -> None:
+    async def refresh(self) -> None:
+        """Calls RefreshAsset, sometimes GetAsset."""
         await self._asset(
             lambda server: (
                 server.assets.refresh_asset(self.sending.upload_id, None, self._person)
@@ -354,6 +388,8 @@ class Device:
 
     async def _asset(self, call: Callable[[SimServer], Coroutine[Any, Any, Asset]]) -> None:
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_deleted, was_there = sending.is_deleted, sending.is_completed
         try:
             asset = await self._repeated(call)
@@ -364,8 +400,11 @@ class Device:
                 auditor.check(not was_deleted, f"{sending.upload_id}: its deleted asset was returned")
                 auditor.acknowledged_asset(asset)
 
-    async def _delete(self) -> None:
+    async def delete(self) -> None:
+        """Calls DeleteAsset."""
         sending, auditor = self.sending, self._world.auditor
+        if not sending.upload_id:
+            return
         was_there = sending.is_completed
         sending.is_given_up = True
         try:
@@ -382,12 +421,12 @@ class Device:
 
     async def _delete_and_send(self) -> None:
         """Sends it again when its asset is gone and was swept, through URLs that still live."""
-        await self._delete()
+        await self.delete()
         await asyncio.sleep(150.0)
         if self.sending.is_deleted:
-            await self._send()
+            await self.send()
 
-    async def _list(self) -> None:
+    async def list_all(self) -> None:
         """Whatever was completed before the call and is not given up is in the lists."""
         world, sending, person = self._world, self.sending, self._person
         was_there = sending.is_completed
@@ -441,7 +480,13 @@ class Device:
         asks.append(lambda server: _first(server.asset_watches.watch("team/all", self._forged(), person)))
         asks.append(lambda server: _first(server.asset_watches.watch(person.partition, self._foreign(), person)))
         private = sending.request.asset_partition != "team/all"
-        asks.append(lambda server: _first(server.upload_watches.watch_upload(sending.upload_id, 0, stranger)))
+        forgeries = len(asks) - 2  # from here on two with tokens that are not right
+        for after in (0, 99):
+            asks.append(
+                lambda server, after=after: _first(  # type: ignore[misc]
+                    server.upload_watches.watch_upload(sending.upload_id, after, stranger)
+                )
+            )
         if private:
             asks.append(
                 lambda server: _first(server.asset_watches.watch(sending.request.asset_partition, "", stranger))
@@ -453,16 +498,19 @@ class Device:
                 lambda server: server.uploads.get_upload(sending.upload_id, back_end),
                 lambda server: _others(server, sending.request.session_id, back_end),
             ]
+        chosen = world.pick(len(asks))
         try:
-            answer = await self._repeated(asks[world.pick(len(asks))])
-        except InvalidRequest:
+            answer = await self._repeated(asks[chosen])
+        except InvalidRequest as refusal:
+            is_forgery = 0 <= chosen - forgeries < 2
+            world.auditor.check(is_forgery, f"a stranger was sent {refusal}")
             world.auditor.reach("a token that is not right was refused")
         except (WrongStatus, VariantsMissing) as refusal:
-            world.auditor.fail(f"a stranger was told {refusal}")
+            world.auditor.fail(f"a stranger was sent {refusal}")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
             world.auditor.reach("a stranger was refused")
         else:
-            world.auditor.check(answer in (None, ([], "")), f"a stranger was told {answer}")
+            world.auditor.check(answer in (None, ([], "")), f"a stranger was sent {answer}")
 
     def _forged(self) -> str:
         """Returns a resume token that no server made."""
@@ -474,7 +522,7 @@ class Device:
 
     # How it keeps account
 
-    def _told(self, upload: Upload) -> None:
+    def _note(self, upload: Upload) -> None:
         sending, auditor = self.sending, self._world.auditor
         sending.upload_id = upload.upload_id
         sending.revision = max(sending.revision, upload.revision)
@@ -502,6 +550,7 @@ class Device:
         world = self._world
         for _ in range(_ATTEMPTS):
             server = world.server()
+            late = world.loop.call_later(_MOST_ANSWER_S, world.auditor.fail, "a call is never answered")
             try:
                 return await server.call(call)
             except TRY_AGAIN as error:
@@ -512,6 +561,8 @@ class Device:
                 if not self._person.is_revoked:
                     raise
                 return None
+            finally:
+                late.cancel()
         return None
 
 
@@ -541,6 +592,9 @@ class Watcher:
         self._person = person
         self._is_over = False
         self._read_at = world.utc()  # since then it has read quickly
+        self.is_fickle = False  # it reads slowly, and hangs up after an event or two
+        self.server: SimServer | None = None  # where it watches
+        self._watch: SimWatch[Any] | None = None
         self.resumptions = 0
 
     @property
@@ -570,12 +624,13 @@ class Watcher:
             if self.resumptions and not server.hub._live.is_set():
                 world.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
-            left = world.pick(6)  # events after which it hangs up; 0: never
+            self.server, self._watch = server, watch
+            left = world.pick(3 if self.is_fickle else 6)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
                     if world.auditor.lines is not None and event is not None:
-                        world.auditor.tell(
+                        world.auditor.note(
                             f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}"
                         )
                     self._may_see(event)
@@ -586,7 +641,10 @@ class Watcher:
                         continue  # it reads all that is left
                     if left == 0:
                         break
-                    if world.pick(6) == 5:
+                    if self.is_fickle:
+                        await asyncio.sleep((0.0, 30.0, 200.0)[world.pick(3)])
+                        self._read_at = world.utc()
+                    elif world.pick(6) == 5:
                         await asyncio.sleep((2.0, 200.0)[world.pick(2)])  # a slow reader
                         self._read_at = world.utc()
             except StopAsyncIteration:
@@ -601,6 +659,11 @@ class Watcher:
             if world.pick(6) == 5 and not world.is_ending:
                 await asyncio.sleep(60.0)
             await world.think()
+
+    def hang_up(self) -> None:
+        """Ends its watch; it begins another one."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
@@ -794,17 +857,23 @@ def take_status(world: "World", upload: Upload, after: int) -> None:
     """Checks that a status event is the next one of its upload."""
     known = world.auditor.statuses(upload.upload_id)
     expected = next((one for one in known if one[0] > after), None)
-    told = (upload.revision, upload.status.value)
-    world.auditor.check(told == expected, f"{upload.upload_id}: after {after} a watch was sent {told}, not {expected}")
+    received = (upload.revision, upload.status.value)
+    world.auditor.check(
+        received == expected, f"{upload.upload_id}: after {after} a watch was sent {received}, not {expected}"
+    )
     world.auditor.check(
         (upload.asset is not None) == (upload.status is Status.COMPLETED), "a status event, and its asset"
     )
 
 
-def new_sending(world: "World", person: Person, session_id: str, number: int) -> Sending:
-    """Returns something to upload."""
+def new_sending(
+    world: "World", person: Person, session_id: str, number: int, *, kind: int | None = None, partition: str = ""
+) -> Sending:
+    """Returns something to upload: of a kind and into a partition that are given, or of any."""
     name = f"{person.uid}-{number}"
-    kind = world.pick(5)
+    is_any = kind is None
+    if kind is None:
+        kind = world.pick(5)
     bodies: dict[str, Body]
     plan = None
     if kind in (0, 1):
@@ -815,7 +884,7 @@ def new_sending(world: "World", person: Person, session_id: str, number: int) ->
         bodies = {"original": Body(f"{name} original", 40 * MIB)}
     else:
         bodies = {"original": png(f"{name} original", (5000, 500_000)[world.pick(2)])}
-        plan = CutPlan(sizes=(CutSize("small", 300),), required=world.pick(2) == 1)
+        plan = CutPlan(sizes=(CutSize("small", 300),), required=is_any and world.pick(2) == 1)
     has_sum = world.pick(2) == 1 and kind != 3
     content_type = "image/png" if kind == 4 else "application/octet-stream"
     variants = tuple(
@@ -826,10 +895,10 @@ def new_sending(world: "World", person: Person, session_id: str, number: int) ->
         uid=person.uid or "",
         file_path=f"{name}.bin",
         variants=variants,
-        request_id="" if world.pick(5) == 4 else name,
+        request_id="" if is_any and world.pick(5) == 4 else name,
         session_id=session_id,
-        asset_partition="team/all" if world.pick(3) == 2 else person.partition,
-        expiration_hours=0 if world.pick(6) == 5 else 24,
+        asset_partition=partition or ("team/all" if world.pick(3) == 2 else person.partition),
+        expiration_hours=0 if is_any and world.pick(6) == 5 else 24,
         cut_plan=plan,
     )
     return Sending(request, bodies)

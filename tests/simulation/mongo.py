@@ -5,7 +5,8 @@ they are. It knows the operators that they use and raises NotImplementedError fo
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Protocol, Self, TypeVar
@@ -100,7 +101,7 @@ class SimMongo:
             self._request_keys[key] = document["_id"]
         self._store(name, None, document)
         if name == "uploads":
-            self._tell(name, "insert", document, fullDocument=document)
+            self._publish(name, "insert", document, fullDocument=document)
 
     def update(self, name: str, query: Document, update: Document, *, is_upsert: bool = False) -> int:
         """Changes the first document that matches; returns how many did, 1 or 0. Raises DuplicateKeyError."""
@@ -121,13 +122,13 @@ class SimMongo:
         if name == "uploads":
             assigned = update.get("$set", {})
             changed = {path: value for path, value in assigned.items() if _at(before, path) != value}
-            self._tell(name, "update", after, updateDescription={"updatedFields": changed})
+            self._publish(name, "update", after, updateDescription={"updatedFields": changed})
         return 1
 
     def replace(self, name: str, document: Document) -> None:
         """Stores a document, whatever is there."""
         self._store(name, self.collections[name].get(document["_id"]), document)
-        self._tell(name, "replace", document, fullDocument=document)
+        self._publish(name, "replace", document, fullDocument=document)
 
     def delete(self, name: str, query: Document) -> int:
         """Removes the first document that matches; returns how many did."""
@@ -155,7 +156,7 @@ class SimMongo:
         return found[:limit] if limit else found
 
     def unheard(self, upload_id: Any) -> None:
-        """A change of that document was made, and whoever asked for it does not know."""
+        """A change of that document was made, and the caller that asked for it does not know."""
         self._unheard.add(upload_id)
 
     def _note(self, query: Document, update: Document, *, is_made: bool) -> None:
@@ -189,7 +190,7 @@ class SimMongo:
             del self.collections[name][before["_id"]]
         self.auditor.document_changed(name, before, after)
 
-    def _tell(self, name: str, kind: str, document: Document, **more: Any) -> None:
+    def _publish(self, name: str, kind: str, document: Document, **more: Any) -> None:
         loop = self.loop
         delay_s = _VISIBLE_AFTER_S[loop.choose(len(_VISIBLE_AFTER_S), FAULT)]
         visible_at = loop.time() + delay_s
@@ -254,7 +255,7 @@ class SimDatabase:
         return SimSession(self._mongo.stamp())
 
     def watch(self, _pipeline: Sequence[Document], *, session: Any, max_await_time_ms: int) -> "SimStream":
-        """Opens a change stream: the pipeline of `changes.py` is carried out by what `SimMongo` tells of."""
+        """Opens a change stream: the pipeline of `changes.py` is carried out by what `SimMongo` reports."""
         assert max_await_time_ms > 0
         return SimStream(self._mongo, self, session, self._faults)
 
@@ -293,7 +294,7 @@ class SimStream:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether it has nothing to tell, or nobody to tell it to."""
+        """Whether it has nothing to report, or nobody to report it to."""
         return self._next == len(self._mongo.events) or not self._database.link.is_alive
 
     def lose(self) -> None:
@@ -302,7 +303,7 @@ class SimStream:
         self.ring()
 
     def ring(self) -> None:
-        """Wakes whoever waits for an event."""
+        """Wakes the readers that wait for an event."""
         if self._bell is not None and not self._bell.done():
             self._bell.set_result(None)
 
@@ -329,7 +330,7 @@ class SimStream:
                     return event.content
                 ends_at = max(ends_at, event.visible_at)
             if loop.time() >= ends_at:
-                # An idle member tells of its newest entry, which may be ten seconds old.
+                # An idle member reports its newest entry, which may be ten seconds old.
                 now = mongo.stamp()
                 self._session.operation_time = Timestamp(now.time - 10 * loop.choose(2, FAULT), now.inc)
                 return None
@@ -355,7 +356,8 @@ class SimCollection:
     async def insert_one(self, document: Any) -> None:
         """Stores a document."""
         stored = _decoded(document)
-        await self._write("a lone write", lambda: self._mongo.insert(self.name, stored))
+        with self._alone_with([stored["_id"]]):
+            await self._write("a lone write", lambda: self._mongo.insert(self.name, stored))
 
     async def update_one(self, query: Any, update: Any, *, upsert: bool = False) -> Any:
         """Changes a document."""
@@ -369,8 +371,10 @@ class SimCollection:
             matched = self._mongo.update(self.name, first, then, is_upsert=upsert)
             return matched
 
+        is_of_writer = isinstance(query, RawBSONDocument)  # not a lease, a renewal or a quota
         try:
-            return SimpleNamespace(matched_count=await self._write(what, apply))
+            with self._alone_with([first["_id"]] if is_of_writer else []):
+                return SimpleNamespace(matched_count=await self._write(what, apply))
         except AutoReconnect:
             if matched:
                 self._mongo.unheard(first["_id"])
@@ -381,6 +385,7 @@ class SimCollection:
         assert not ordered
         mongo, loop = self._mongo, self._mongo.loop
         mongo.auditor.reach("a bulk write carried several writes")
+        ids = [one._doc["_id"] if isinstance(one, InsertOne) else one._filter["_id"] for one in operations]
         writes = [
             (None, _decoded(one._doc)) if isinstance(one, InsertOne) else (_decoded(one._filter), _decoded(one._doc))
             for one in operations
@@ -418,7 +423,8 @@ class SimCollection:
                 raise Refused(BulkWriteError(details))
             return SimpleNamespace(matched_count=matched)
 
-        return await self._write("a bulk write", apply)
+        with self._alone_with(ids):
+            return await self._write("a bulk write", apply)
 
     def find(self, query: Document, projection: Document | None = None, *, limit: int = 0) -> "SimCursor":
         """Begins a query; documents come whole, whatever the projection."""
@@ -450,11 +456,37 @@ class SimCollection:
         deleted = await self._write("a removal", lambda: self._mongo.delete(self.name, first))
         return SimpleNamespace(deleted_count=deleted)
 
+    async def delete_many(self, query: Document) -> None:
+        """Removes all documents that match."""
+        first = _decoded(query)
+
+        def apply() -> None:
+            while self._mongo.delete(self.name, first):
+                continue
+
+        await self._write("a removal", apply)
+
+    async def distinct(self, path: str) -> list[Any]:
+        """Returns the values of a field; only contract tests ask for them."""
+        return [_at(document, path) for document in self._mongo.collections[self.name].values()]
+
     async def replace_one(self, _query: Document, document: Document, *, upsert: bool) -> None:
         """Stores a document, whatever is there."""
         assert upsert
         stored = _decoded(document)
         await self._write("a write of progress", lambda: self._mongo.replace(self.name, stored))
+
+    @contextmanager
+    def _alone_with(self, ids: Sequence[Any]) -> Iterator[None]:
+        """Notices a document that the ledger writer of one server sends twice at a time."""
+        under_way = self._link.documents_under_way
+        if len(set(ids)) < len(ids) or not under_way.isdisjoint(ids):
+            self._mongo.auditor.fail("a document is in two writes of a ledger writer at a time")
+        under_way |= set(ids)
+        try:
+            yield
+        finally:
+            under_way -= set(ids)
 
     async def _write(self, what: str, apply: Callable[[], T]) -> T:
         return await _driven(self._link, what, apply, is_write=True)

@@ -30,21 +30,22 @@ class Faults:
     stream: float = 0.0  # a change stream is lost, each time it is asked
     call: float = 0.0  # the answer of a server to a client is lost
     write_s: float = 0.0  # how long each write of a ledger takes: others gather behind it meanwhile
+    cut: float = 0.0  # a picture cannot be fetched, decoded, or cut in time
     put: float = 0.0  # the answer of the object store to a client is lost, or is an error
 
     def calm(self) -> None:
         """Nothing goes wrong from now on."""
-        self.request = self.stream = self.call = self.put = self.write_s = 0.0
+        self.request = self.stream = self.call = self.cut = self.put = self.write_s = 0.0
 
 
 class Observer(Protocol):
-    """Whoever keeps the list of situations that were reached."""
+    """Keeps the list of situations that were reached."""
 
     def reach(self, situation: str) -> None:
         """Notes that a situation was reached."""
         ...
 
-    def tell(self, line: str) -> None:
+    def note(self, line: str) -> None:
         """Notes what happened, where somebody reads it."""
         ...
 
@@ -62,7 +63,10 @@ class Link:
         self._observer = observer
         self.name = name
         self.is_alive = True
+        self.is_cut = False  # every request fails
+        self.slow_s = 0.0  # how much longer each write takes
         self.under_way = 0
+        self.documents_under_way: set[Any] = set()  # those that its ledger writer has sent
 
     async def request(self, what: str, apply: Callable[[], T], *, is_write: bool) -> T:
         """Returns what `apply` returns, which happens at one instant. Raises Lost, before that instant or after it."""
@@ -70,11 +74,13 @@ class Link:
         await self.alive()
         self.under_way += 1
         if is_write:
-            self._observer.tell(f"{self.name}: {what}")
+            self._observer.note(f"{self.name}: {what}")
         try:
             await self._travel()
-            if is_write and self.faults.write_s:
-                await asyncio.sleep(self.faults.write_s)
+            if self.is_cut:
+                raise Lost(what)
+            if is_write and (pause_s := self.faults.write_s + self.slow_s):
+                await asyncio.sleep(pause_s)
             if not self.is_alive:
                 if is_write and loop.choose(2, FAULT):
                     self._attempted(apply)
@@ -97,19 +103,19 @@ class Link:
                 await self.alive()
             case 1:
                 self._observer.reach(f"{what}: refused")
-                self._observer.tell(f"{self.name}: {what}: refused")
+                self._observer.note(f"{self.name}: {what}: refused")
                 raise Lost(what)
             case 2:
                 self._attempted(apply)
                 self._observer.reach(f"{what}: applied, and the answer lost")
-                self._observer.tell(f"{self.name}: {what}: the answer is lost")
+                self._observer.note(f"{self.name}: {what}: the answer is lost")
                 await self._travel()
                 await self.alive()
                 raise Lost(what)
             case _:
                 later_s = _LATE_S[self._loop.choose(len(_LATE_S), FAULT)]
                 self._observer.reach(f"{what}: applied after the caller had an error")
-                self._observer.tell(f"{self.name}: {what}: an error now, applied in {later_s} s")
+                self._observer.note(f"{self.name}: {what}: an error now, applied in {later_s} s")
                 self.under_way += 1
                 self._loop.call_later(later_s, self._late, apply)
                 raise Lost(what)

@@ -1,8 +1,10 @@
 """Runs schedules by number, on several processes, and reports what a failing one does.
 
-The number of a schedule decides everything in it. Print one again with `make test-simulation SEED=n`.
+The number of a schedule decides everything in it. Print one again with `make test-simulation SEED=n`, or
+`SEED=scene:n` for one of a scene.
 """
 
+import gc
 import logging
 import multiprocessing
 import statistics
@@ -10,16 +12,19 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import detangle
 from detangle import PCT, RandomWalk, RunResult, SimConfig, Strategy, execute
+from detangle._shrink import shrink
 from tests.simulation import world
+from tests.simulation.kept import KEPT, SCHEDULES_KEPT
 
 CONFIG: Final = SimConfig(max_steps=60_000)
 _CHUNK: Final = 50
-_MOST_STORY: Final = 160  # lines
+_MAX_TRACE: Final = 160  # lines
 
 
 def strategy_of(seed: int) -> Strategy:
@@ -29,9 +34,25 @@ def strategy_of(seed: int) -> Strategy:
     return strategy
 
 
-def run(seed: int) -> RunResult:
-    """Runs one schedule."""
-    return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+def run(seed: int, scene: str = "") -> RunResult:
+    """Runs one schedule, of one scene if it is named."""
+    world.SCENE = scene
+    with uncollected():
+        return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keeps the garbage collector out: closing a generator that it finds is a step, at another time in each process."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()  # what was imported is not looked through again
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 @dataclass
@@ -41,7 +62,7 @@ class Summary:
     steps: list[int] = field(default_factory=list)
     hashes: set[int] = field(default_factory=set)
     situations: Counter[str] = field(default_factory=Counter)  # in how many schedules each was reached
-    failing: dict[int, str] = field(default_factory=dict)  # by number
+    failing: dict[str, str] = field(default_factory=dict)  # by number, behind the name of a scene
     seconds: float = 0.0
 
     def add(self, other: "Summary") -> None:
@@ -59,25 +80,27 @@ class Summary:
         )
 
 
-def run_some(seeds: Iterable[int]) -> Summary:
-    """Runs schedules until one fails."""
+def run_some(seeds: Iterable[int], scene: str = "") -> Summary:
+    """Runs schedules until one fails, of one scene if it is named."""
     logging.disable(logging.CRITICAL)
     summary = Summary()
     for seed in seeds:
-        result = run(seed)
+        result = run(seed, scene)
         summary.steps.append(result.steps)
         summary.hashes.add(result.order_hash)
         if result.failure is not None:
-            summary.failing[seed] = result.failure.message
+            summary.failing[f"{scene}:{seed}" if scene else str(seed)] = result.failure.message
             break
         summary.situations.update(result.value.auditor.situations.keys())
     return summary
 
 
 def run_many(first: int, count: int, processes: int) -> Summary:
-    """Runs so many schedules from that number on, until one fails."""
+    """Runs so many schedules from that number on, until one fails; before them those that found something once."""
     began = time.monotonic()
     total = Summary()
+    for scene in sorted({one.scene for one in KEPT}):
+        total.failing |= run_some(range(SCHEDULES_KEPT), scene).failing
     chunks: Iterator[range] = (
         range(start, min(start + _CHUNK, first + count)) for start in range(first, first + count, _CHUNK)
     )
@@ -102,58 +125,56 @@ def choices_of(token: str) -> list[int]:
     return detangle.decode_token(token)
 
 
-def story_of(seed_or_token: str) -> tuple[str, str]:
+def trace_of(seed_or_token: str) -> tuple[str, str]:
     """Returns what fails in a schedule, empty if nothing does, and its story: shrunk where it fails.
 
     A token, as it is printed with the story, replays a shrunk schedule.
     """
     logging.disable(logging.CRITICAL)
-    if seed_or_token.startswith("dt"):
-        return _told(seed_or_token)
-    seed = int(seed_or_token)
-    result = run(seed)
-    token = detangle.encode_token(result.values)
+    scene, _, number = seed_or_token.rpartition(":")
+    world.SCENE = scene
+    if number.startswith("dt"):
+        return _described(number)
+    result = run(int(number), scene)
     if result.failure is None:
-        return _told(token)
-    try:
-        detangle.explore(world.main, runs=1, strategy=_Same(seed), config=CONFIG, database=False)
-    except detangle.BugFound as bug:
-        message, story = _told(bug.report.token)
-        shrunk = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in bug.report.values)}"
-        return message, f"{story}\n\n{shrunk}; again with SEED={bug.report.token}"
-    raise AssertionError(f"schedule {seed} fails once and not again: something in it is not the loop's choice")
+        return _described(detangle.encode_token(result.values))
+    values = shrunk(result)
+    token = detangle.encode_token(values)
+    message, trace = _described(token)
+    if not message:
+        raise AssertionError(f"schedule {number} fails once and not again: something in it is not the loop's choice")
+    count = f"shrunk from {len(result.values)} choices to {sum(value != 0 for value in values)}"
+    return message, f"{trace}\n\n{count}; again with SEED={scene and scene + ':'}{token}"
 
 
-class _Same(Strategy):
-    """The strategy of one schedule, whatever the number of the run."""
+def shrunk(failing: RunResult) -> list[int]:
+    """Returns the fewest choices that were found to break the same invariant as the schedule that has just failed.
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._strategy = strategy_of(seed)
+    To detangle every broken invariant of the auditor is the same failure: without this, what is shown may be another.
+    """
+    assert failing.failure is not None
+    broken = world.BROKEN()
 
-    def start(self, run_index: int) -> None:
-        """See Strategy."""
-        self._strategy = strategy_of(self._seed)
+    def attempt(values: list[int]) -> RunResult:
+        result = _replayed(detangle.encode_token(values))
+        if world.BROKEN() != broken:
+            result.failure = None
+        return result
 
-    def schedule(self, lanes: object) -> int:
-        """See Strategy."""
-        return self._strategy.schedule(lanes)  # type: ignore[arg-type]  # passed on
-
-    def choose(self, n: int, kind: str) -> int:
-        """See Strategy."""
-        return self._strategy.choose(n, kind)
-
-    def flip(self, p: float, kind: str) -> bool:
-        """See Strategy."""
-        return self._strategy.flip(p, kind)
+    return shrink(attempt, failing.values, failing.failure.signature()).values
 
 
-def _told(token: str) -> tuple[str, str]:
+def _replayed(token: str) -> RunResult:
+    with uncollected():
+        return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+
+
+def _described(token: str) -> tuple[str, str]:
     lines: list[str] = []
     world.LINES = lines
     try:
-        result = detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+        result = _replayed(token)
     finally:
         world.LINES = None
-    left_out = [f"({len(lines) - _MOST_STORY:,} lines before)"] if len(lines) > _MOST_STORY else []
-    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MOST_STORY:]])
+    left_out = [f"({len(lines) - _MAX_TRACE:,} lines before)"] if len(lines) > _MAX_TRACE else []
+    return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MAX_TRACE:]])

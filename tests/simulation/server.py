@@ -11,12 +11,13 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
 from detangle import SimLoop
+from tests.simulation.auditor import Auditor
 from tests.simulation.mongo import SimDatabase, SimMongo
 from tests.simulation.network import FAULT, Faults, Link, Observer
 from tests.simulation.store import SimStore, StoreClient, png
 
+from assetlane_server.access.quota_enforcer import QuotaEnforcer
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.access.rationing import UploadRationing
 from assetlane_server.composition.use_cases import use_cases
 from assetlane_server.model.admission import Terms
 from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
@@ -40,6 +41,7 @@ MIB: Final = 1024**2
 SWEEP_INTERVAL: Final = timedelta(seconds=30)
 CLAIM_LEASE: Final = timedelta(seconds=90)
 KEY: Final = b"a key of every server"
+BATCH_WRITES: Final = 3  # of a bulk write
 SLOTS: Final = 2  # of a mailbox for many records
 SESSION_UPLOADS: Final = 2  # of a session that are read at once
 TERMS: Final = Terms(
@@ -62,7 +64,7 @@ class Surroundings:
     mongo: SimMongo
     store: SimStore
     faults: Faults
-    observer: Observer
+    auditor: Auditor
     quotas: Quotas
     movers: dict[str, str]  # which server made the newest status change of an upload
     heartbeat: timedelta
@@ -79,20 +81,24 @@ class SimServer:
         self.is_alive = True
         self._around = around
         self._loop = around.loop
-        self._losers: dict[object, Callable[[], None]] = {}  # how to tell who waits that the server died
+        self._losers: dict[object, Callable[[], None]] = {}  # how to notify those who wait that the server died
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.links = [Link(around.loop, around.faults, around.observer, f"{name} {to}") for to in ("mongo", "store")]
-        meter = SimMeter(around.observer, around.movers, name)
+        self.links = [Link(around.loop, around.faults, around.auditor, f"{name} {to}") for to in ("mongo", "store")]
+        meter = SimMeter(around.auditor, around.movers, name)
         database = SimDatabase(around.mongo, self.links[0], around.faults)
-        self.records = records = MongoRecords(database, meter)  # type: ignore[arg-type]  # what Motor is elsewhere
+        self.records = records = MongoRecords(
+            database,  # type: ignore[arg-type]  # what Motor is elsewhere
+            meter,
+            batch_writes=BATCH_WRITES,
+        )
         records.clock = LedgerClock(around.monotonic)
         stamp = around.mongo.stamp()
         records.clock.learn(LedgerTime((stamp.time << 32) | stamp.inc))
         store = StoreClient(around.store, self.links[1])
-        self.rationing = UploadRationing(
+        self.upload_quotas = QuotaEnforcer(
             records, records.quotas, around.quotas, lease=CLAIM_LEASE, now=records.clock.utc
         )
-        self.changes = StatusChanges(records, self.rationing, meter)
+        self.changes = StatusChanges(records, self.upload_quotas, meter)
         signer = TokenSigner(KEY)
         self.hub = Hub(records, meter, slots=SLOTS, session_uploads=SESSION_UPLOADS)
         self.upload_watches = UploadWatches(uploads=records, hub=self.hub, heartbeat=around.heartbeat)
@@ -119,7 +125,7 @@ class SimServer:
         self.requests, self.completions, self.uploads = cases.requests, cases.completions, cases.uploads
         self.parts, self.assets = cases.parts, cases.assets
         self.sweeper = Sweeper(
-            records=LeasedRecords(records, around.observer),
+            records=LeasedRecords(records, around.auditor),
             changes=self.changes,
             store=store,
             completions=self.completions,
@@ -130,7 +136,7 @@ class SimServer:
         self._essential(self.hub.run(), "hub")
         self._tending = [
             self._essential(self.sweeper.run(), "sweeper"),
-            self._essential(self.rationing.run(SWEEP_INTERVAL), "quotas"),
+            self._essential(self.upload_quotas.run(SWEEP_INTERVAL), "quotas"),
         ]
 
     def now(self) -> datetime:
@@ -139,7 +145,7 @@ class SimServer:
 
     def kill(self) -> None:
         """It dies: no step of it has an effect any more, and nobody hears of it."""
-        self._around.observer.tell(f"{self.name} dies")
+        self._around.auditor.note(f"{self.name} dies")
         self.is_alive = False
         for link in self.links:
             link.is_alive = False
@@ -165,7 +171,7 @@ class SimServer:
         is_lost = loop.flip(self._around.faults.call, FAULT)
         work = begin(self)
         name: str = getattr(work, "__name__", "a call")
-        self._around.observer.tell(f"{self.name}: {name}{' (its answer will be lost)' if is_lost else ''}")
+        self._around.auditor.note(f"{self.name}: {name}{' (its answer will be lost)' if is_lost else ''}")
         task = self._spawn(work, name)
         answer: asyncio.Future[None] = loop.create_future()
 
@@ -203,8 +209,8 @@ class SimServer:
 
         def broke(done: asyncio.Task[None]) -> None:
             if not done.cancelled() and self.is_alive:
-                told = "".join(traceback.format_exception(done.exception()))
-                self._around.observer.fail(f"the {name} of {self.name} ended: {told}")
+                trace = "".join(traceback.format_exception(done.exception()))
+                self._around.auditor.fail(f"the {name} of {self.name} ended: {trace}")
 
         task.add_done_callback(broke)
         return task
@@ -222,9 +228,9 @@ class SimServer:
 class LeasedRecords:
     """SweepRecords that notice a sweeper that ends what it has not taken before."""
 
-    def __init__(self, records: MongoRecords, observer: Observer) -> None:
+    def __init__(self, records: MongoRecords, auditor: Auditor) -> None:
         self._records = records
-        self._observer = observer
+        self._auditor = auditor
         self._leases: set[tuple[str, datetime | None]] = set()
 
     async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
@@ -235,6 +241,7 @@ class LeasedRecords:
         """See SweepRecords."""
         is_taken = await self._records.reschedule_upload(upload, sweep_time, is_swept=is_swept)
         if is_taken:
+            self._auditor.lease_taken(upload.upload_id, upload.sweep_time, sweep_time)
             self._leases.add((upload.upload_id, sweep_time))
         return is_taken
 
@@ -254,7 +261,7 @@ class LeasedRecords:
 
     def _check(self, upload: Upload) -> None:
         if (upload.upload_id, upload.sweep_time) not in self._leases:
-            self._observer.fail(f"{upload.upload_id}: a sweeper ends what it has not taken")
+            self._auditor.fail(f"{upload.upload_id}: a sweeper ends what it has not taken")
 
 
 class SimWatch(Generic[T]):
@@ -265,7 +272,7 @@ class SimWatch(Generic[T]):
         self._ready: deque[T] = deque()
         self._end: BaseException | None = None
         self._bell: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._capacity: asyncio.Future[None] | None = None
         self._task = server._spawn(self._pump(events), "watch")
         server._losers[self] = lambda: self._finish(ConnectionLost())
         if not server.is_alive:
@@ -279,8 +286,8 @@ class SimWatch(Generic[T]):
             self._bell = self._server._loop.create_future()
             await self._bell
         item = self._ready.popleft()
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._capacity is not None and not self._capacity.done():
+            self._capacity.set_result(None)
         return item
 
     def cancel(self) -> None:
@@ -294,8 +301,8 @@ class SimWatch(Generic[T]):
             async with aclosing(events):
                 async for event in events:
                     while self._ready:  # one at a time: a slow reader holds the watch up
-                        self._room = self._server._loop.create_future()
-                        await self._room
+                        self._capacity = self._server._loop.create_future()
+                        await self._capacity
                     self._ready.append(event)
                     self._ring()
         except asyncio.CancelledError:
@@ -331,14 +338,14 @@ class SimCutter:
         """See PictureCutter."""
         loop = self._around.loop
         await asyncio.sleep((0.0, 1.0, 25.0)[loop.choose(3, FAULT)])
-        if loop.flip(self._around.faults.request, FAULT):
+        if loop.flip(self._around.faults.cut, FAULT):
             match loop.choose(3, FAULT):
                 case 0:
                     raise StoreUnavailable("The original cannot be fetched.")
                 case 1:
                     raise PictureRefused("IMAGE_BROKEN", "It cannot be decoded.")
                 case _:
-                    self._around.observer.reach("a picture got no time to be cut")
+                    self._around.auditor.reach("a picture got no time to be cut")
                     raise CuttingTimedOut("It took too long.")
         yield SimPicture(self._around.store, plan)
 

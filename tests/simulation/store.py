@@ -19,11 +19,12 @@ from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartP
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.model.upload import VariantPromise, whole_second
+from assetlane_server.objects.s3.deletion import MAX_DELETED_KEYS
 
 T = TypeVar("T")
 _SECOND = timedelta(seconds=1)
 _SKEW = timedelta(minutes=15)  # how far ahead of its own clock S3 accepts a signature
-_PAGE = 2  # entries of a listing of open multipart uploads
+_PAGE = 2  # entries of a listing
 _PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 
 
@@ -82,6 +83,10 @@ class Auditor(Observer):
         """Is called before a multipart upload is aborted."""
         raise NotImplementedError
 
+    def parts_put_together(self, key: str) -> None:
+        """Is called before the parts of an object are put together."""
+        raise NotImplementedError
+
 
 class SimStore:
     """The bucket: what all servers and clients share. `now` is its clock."""
@@ -92,6 +97,7 @@ class SimStore:
         self.auditor = auditor
         self.objects: dict[str, SimObject] = {}
         self.open: dict[str, _Open] = {}
+        self.on_open: Callable[[], None] | None = None  # is called once, when a multipart upload is opened
         self._count = 0
 
     def next_number(self) -> int:
@@ -125,7 +131,7 @@ class SimStore:
             return 412
         checksum = body.sha256 if wanted is not None else b""
         self.objects[key] = SimObject(body, request.headers["content-type"], etag, now, checksum, more_headers)
-        self.auditor.tell(f"{key} is stored")
+        self.auditor.note(f"{key} is stored")
         return 200
 
     def delete(self, keys: Sequence[str]) -> None:
@@ -133,7 +139,7 @@ class SimStore:
         for key in keys:
             if key in self.objects:
                 self.auditor.object_deleted(key)
-                self.auditor.tell(f"{key} is deleted")
+                self.auditor.note(f"{key} is deleted")
                 del self.objects[key]
 
     def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
@@ -147,6 +153,7 @@ class SimStore:
         if any(upload.parts.get(part.part_number) != part for part in parts):
             self.auditor.reach("a part was sent again while its upload was put together")
             return "InvalidPart"
+        self.auditor.parts_put_together(promise.key)
         body = Body(multipart_id, sum(part.size_bytes for part in parts), _PNG)
         self.objects[promise.key] = SimObject(
             body, upload.promise.content_type, f"e{self.next_number()}-{len(parts)}", self.now()
@@ -220,15 +227,19 @@ class StoreClient:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """See ObjectStore."""
+        if len(keys) > MAX_DELETED_KEYS:
+            raise ValueError(f"{len(keys):,} keys, at most {MAX_DELETED_KEYS:,} are deleted at once")
         await self._ask("a deletion of objects", lambda: self._store.delete(keys), is_write=True)
 
     async def list_keys(self, prefix: str, after: str) -> ObjectPage:
         """See ObjectStore."""
         objects = self._store.objects
         keys = await self._ask("a listing", lambda: sorted(key for key in objects if key.startswith(prefix)))
-        page = [key for key in keys if key > after]
+        left = [key for key in keys if key > after]
+        page = left[:_PAGE]
         return ObjectPage(
-            tuple(ListedObject(key, objects[key].body.size_bytes, objects[key].modify_time) for key in page), ""
+            tuple(ListedObject(key, objects[key].body.size_bytes, objects[key].modify_time) for key in page),
+            page[-1] if len(left) > len(page) else "",
         )
 
     async def open(self, promise: VariantPromise) -> str:
@@ -240,6 +251,9 @@ class StoreClient:
                 store.auditor.reach("two multipart uploads were open in one place")
             multipart_id = f"m{store.next_number()}"
             store.open[multipart_id] = _Open(promise, store.now())
+            on_open, store.on_open = store.on_open, None
+            if on_open is not None:
+                on_open()
             return multipart_id
 
         return await self._ask("the opening of a multipart upload", apply, is_write=True)

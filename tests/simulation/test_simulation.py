@@ -6,9 +6,10 @@ import sys
 
 import pytest
 from tests.simulation import schedules
-from tests.simulation.schedules import run, run_some, story_of
+from tests.simulation.auditor import Auditor
+from tests.simulation.schedules import run, run_some, trace_of
 
-from assetlane_server.model.upload import Upload
+from assetlane_server.model.upload import Status, Upload
 from assetlane_server.uploads import access
 from assetlane_server.uploads.uploads import Uploads
 
@@ -30,10 +31,10 @@ def test_a_schedule_is_the_same_each_time_and_in_every_process(seed: int) -> Non
     script = f"from tests.simulation.schedules import run; result = run({seed}); print(result.order_hash, result.steps)"
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
         ).stdout
-        assert told.split() == [str(result.order_hash), str(result.steps)]
+        assert printed.split() == [str(result.order_hash), str(result.steps)]
 
 
 @pytest.fixture
@@ -47,13 +48,33 @@ def careless_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("careless_server")
-def test_a_failing_schedule_is_shrunk_and_can_be_told_again() -> None:
+def test_a_failing_schedule_is_shrunk_and_can_be_replayed() -> None:
     """By its number, and by the token that is printed with its story."""
     summary = run_some(range(500))
     (seed,) = summary.failing
-    message, story = story_of(str(seed))
-    assert "a stranger was told" in message
-    token = story.rpartition("SEED=")[2]
+    message, trace = trace_of(str(seed))
+    assert "a stranger was sent" in message
+    token = trace.rpartition("SEED=")[2]
     assert token.startswith("dt1-")
-    assert sum(value != 0 for value in schedules.choices_of(token)) < len(run(seed).values) / 2
-    assert story_of(token)[0] == message
+    assert sum(value != 0 for value in schedules.choices_of(token)) < len(run(int(seed)).values) / 2
+    assert trace_of(token)[0] == message
+
+
+def test_a_shrunk_schedule_breaks_the_same_invariant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plainer schedule that breaks another one is no explanation."""
+    real = Auditor.acknowledged
+
+    def acknowledged(self: Auditor, upload: Upload) -> None:
+        self.check(upload.status is not Status.COMPLETED, "an upload is COMPLETED")
+        self.check(upload.status is not Status.INITIALIZED or self._clock() < 1.0, "an upload is INITIALIZED late")
+        real(self, upload)
+
+    monkeypatch.setattr(Auditor, "acknowledged", acknowledged)
+    found: dict[str, int] = {}
+    for seed in range(100):
+        failure = run(seed).failure
+        if failure is not None:
+            found.setdefault(failure.message.partition("violated: ")[2], seed)
+    assert set(found) == {"an upload is COMPLETED", "an upload is INITIALIZED late"}
+    for invariant, seed in found.items():
+        assert trace_of(str(seed))[0].endswith(invariant)

@@ -3,9 +3,9 @@
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from detangle import current_loop
 from tests.simulation.auditor import Auditor
@@ -22,12 +22,13 @@ from tests.simulation.clients import (
 )
 from tests.simulation.mongo import SimMongo
 from tests.simulation.network import Faults
-from tests.simulation.server import SLOTS, SimServer, Surroundings
+from tests.simulation.scenes import SCENES
+from tests.simulation.server import SLOTS, ConnectionLost, SimServer, Surroundings
 from tests.simulation.store import SimStore
 
 from assetlane_server.access.quotas import Quotas
 from assetlane_server.model.errors import LedgerUnavailable, StoreUnavailable
-from assetlane_server.model.quotas import Ration
+from assetlane_server.model.quotas import QuotaLimit
 from assetlane_server.model.state_table import FINAL
 
 BASE: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -53,12 +54,13 @@ class World:
         self.is_hurried = False
         self.is_ending = False
         self.are_clocks_right = True  # to a few minutes
+        self.may_clocks_differ = True
         self.is_faultless = False  # so far nothing went wrong
         self.faults = Faults()
         self._past = timedelta(0)  # what was skipped
         quotas = Quotas(
-            of_uid=(None, Ration(2), Ration(1))[self.pick(3)],
-            of_partition=(None, Ration(100, 60 * 1024**2))[self.pick(2)],
+            of_uid=(None, QuotaLimit(2), QuotaLimit(1))[self.pick(3)],
+            of_partition=(None, QuotaLimit(100, 60 * 1024**2), QuotaLimit(1))[self.pick(3)],
         )
         self.auditor = Auditor(quotas, self.loop.time, self.utc)
         self.auditor.lines = LINES
@@ -73,7 +75,7 @@ class World:
             mongo=self.mongo,
             store=self.store,
             faults=self.faults,
-            observer=self.auditor,
+            auditor=self.auditor,
             quotas=quotas,
             movers={},
             heartbeat=timedelta(seconds=(900, 900, 20)[self.pick(3)]),
@@ -84,6 +86,9 @@ class World:
         self._started = 0
         self.people = [Person("ada"), Person("bob")]
         self.sendings: list[Sending] = []
+        self.watchers: list[Watcher] = []
+        self._watching: list[asyncio.Task[None]] = []
+        self.requests_running = 0  # calls of RequestUpload
 
     def pick(self, count: int) -> int:
         """Returns a number from 0 to one below that: a choice of the schedule. 0 is the plainest."""
@@ -109,7 +114,7 @@ class World:
         return SimServer(self._around, f"server {self._started}", self._ahead())
 
     def _ahead(self) -> timedelta:
-        ahead = _AHEAD[self.pick(len(_AHEAD))]
+        ahead = _AHEAD[self.pick(len(_AHEAD))] if self.may_clocks_differ else timedelta(0)
         self.are_clocks_right &= abs(ahead) < _NOTICED
         return ahead
 
@@ -130,31 +135,103 @@ class World:
     async def run(self) -> None:
         """Lives through the schedule. What does not hold is in `auditor.violations`."""
         pick = self.pick
+        if SCENE:
+            await SCENES[SCENE](self)
+        elif pick(5) < 3:
+            await self._anything()
+        else:
+            await list(SCENES.values())[pick(len(SCENES))](self)
+        await self._settle()
+        for task in self._watching:
+            task.cancel()
+        await self._end()
+
+    async def _anything(self) -> None:
+        """Whatever the schedule chooses, in any order."""
+        pick = self.pick
         self.is_hurried = pick(3) == 2  # many writes at once, of few servers
-        self.servers = [self.start() for _ in range((2, 1, 3)[pick(2 if self.is_hurried else 3)])]
-        level = _LEVELS[pick(len(_LEVELS))]
-        self.faults.request, self.faults.call, self.faults.put = level, level, level
-        self.faults.stream = level / 8
-        self.is_faultless = level == 0.0
+        self.open((2, 1, 3)[pick(2 if self.is_hurried else 3)], _LEVELS[pick(len(_LEVELS))])
         self.faults.write_s = 0.5 if self.is_hurried else 0.0
         devices = []
         for number in range((4 if self.is_hurried else 2) + pick(2)):
             person = self.people[pick(2)]
-            sending = new_sending(self, person, f"session {pick(2)}", number)
-            self.sendings.append(sending)
-            devices.append(Device(self, person, sending))
-        watchers = [self._watcher() for _ in range(1 + pick(3))]
-        watching = [self.loop.create_task(watcher.run(), name="a watcher") for watcher in watchers]
+            devices.append(self.device(person, new_sending(self, person, f"session {pick(2)}", number)))
+        for _ in range(1 + pick(3)):
+            self.watch(self._watcher())
         deeds = [device.run() for device in devices]
         deeds += [device.interfere() for device in devices]
-        await _all(self, [*deeds, self._chaos()])
+        await self.all_of([*deeds, self._chaos()])
         for _ in range(pick(2)):
-            await self._pause()
-            await _all(self, [*(device.interfere() for device in devices), self._chaos()])
-        await self._settle(watchers)
-        for task in watching:
-            task.cancel()
-        await self._end()
+            await self.skip(_PAUSES[pick(len(_PAUSES))])
+            await self.all_of([*(device.interfere() for device in devices), self._chaos()])
+
+    # What schedules are made of
+
+    def open(self, servers: int, level: float | None = None) -> None:
+        """Starts servers, and how often something goes wrong."""
+        self.servers = [self.start() for _ in range(servers)]
+        if level is None:
+            level = _LEVELS[(0, 0, 1, 2)[self.pick(4)]]
+        self.faults.request, self.faults.call, self.faults.put, self.faults.cut = level, level, level, level
+        self.faults.stream = level / 8
+        self.is_faultless = level == 0.0
+
+    def use_heartbeat(self, heartbeat: timedelta) -> None:
+        """Has servers that start from now on give a sign of life that often."""
+        self._around.heartbeat = heartbeat
+
+    def device(self, person: Person, sending: Sending) -> Device:
+        """Returns a device that has something to send."""
+        self.sendings.append(sending)
+        return Device(self, person, sending)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Has a watcher begin."""
+        self.watchers.append(watcher)
+        self._watching.append(self.loop.create_task(watcher.run(), name="a watcher"))
+
+    async def all_of(self, deeds: Sequence[Coroutine[Any, Any, object]]) -> None:
+        """Waits for all of them. What none of them expected is a violation."""
+        for outcome in await asyncio.gather(*deeds, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def sweeps(self) -> list[Coroutine[Any, Any, object]]:
+        """Returns a look of each server at what is to be swept now."""
+        return [self._swept(server) for server in self.servers]
+
+    async def _swept(self, server: SimServer) -> None:
+        try:
+            await server.call(lambda server: server.sweeper.sweep())
+            await server.call(lambda server: server.upload_quotas.sweep())
+        except (LedgerUnavailable, ConnectionLost):
+            return
+
+    def kill_at_work(self) -> None:
+        """Every server dies that has a request under way."""
+        for number, server in enumerate(self.servers):
+            if not server.is_idle:
+                self._kill(number)
+
+    async def skip(self, pause: timedelta) -> None:
+        """Time goes by in which nobody does anything."""
+        await self._quiet()
+        self._check_quotas()
+        self._past += pause
+
+    def lose_streams(self) -> None:
+        """Every change stream loses its history."""
+        self.mongo.lose_streams()
+
+    def check_claims(self) -> None:
+        """Where nothing has gone wrong and nobody waits, every claim is that of an upload that was stored."""
+        if not self.is_faultless or self.requests_running:
+            return
+        uploads = self.mongo.collections["uploads"]
+        for name, account in self.mongo.collections["quotas"].items():
+            for claim in account.get("claims", {}).values():
+                is_there = any(one in uploads for one in claim["upload_ids"])
+                self.auditor.check(is_there, f"{name} is charged for what was refused")
 
     def _watcher(self) -> Watcher:
         person = self.people[self.pick(2)]
@@ -176,7 +253,7 @@ class World:
             self._crash_at_work,
             self.mongo.lose_streams,
             self._turn_clock,
-            self._newer_version,
+            self.hold_back,
             self._revoke,
         ]
         for _ in range(self.pick(4)):
@@ -225,7 +302,7 @@ class World:
         self.auditor.reach("a server's clock jumped back" if ahead < server.ahead else "a server's clock jumped ahead")
         server.ahead = ahead
 
-    def _newer_version(self) -> None:
+    def hold_back(self) -> None:
         """A server of a newer version holds an upload back, which this version cannot read, and then refuses it."""
         uploads = self.mongo.collections["uploads"]
         held = [one for one in uploads.values() if one["status"] == "INITIALIZED"]
@@ -264,12 +341,6 @@ class World:
         if not person.is_revoked:
             person.is_revoked, person.revoked_at = True, self.utc()
 
-    async def _pause(self) -> None:
-        """Time goes by in which nobody does anything."""
-        await self._quiet()
-        self._check_quotas()
-        self._past += _PAUSES[self.pick(len(_PAUSES))]
-
     async def _quiet(self) -> None:
         ends_at = self.loop.time() + _QUIET_S
         uploads = self.mongo.collections["uploads"]
@@ -284,9 +355,13 @@ class World:
                 return
 
     def _check_quotas(self) -> None:
-        """Where nothing has gone wrong, what is claimed is what is open."""
+        """Where nothing has gone wrong, what is claimed is what is open, at the store too."""
         if not self.is_faultless:
             return
+        uploads = self.mongo.collections["uploads"].values()
+        known = {one for document in uploads for one in document.get("multipart_ids", {}).values()}
+        for multipart_id in self.store.open:
+            self.auditor.check(multipart_id in known, f"{multipart_id} is open, and no upload knows it")
         open_of = Counter(
             document["uid"]
             for document in self.mongo.collections["uploads"].values()
@@ -300,19 +375,22 @@ class World:
                     f"{name} is charged for {account['open_uploads']}, and has {open_of[uid]} open",
                 )
 
-    async def _settle(self, watchers: list[Watcher]) -> None:
+    async def _settle(self) -> None:
         """Nothing goes wrong any more: every watcher catches up."""
         self.is_ending = True
+        for server in self.servers:
+            for link in server.links:
+                link.is_cut, link.slow_s = False, 0.0
         self.faults.calm()
         for server in self.servers:
             if abs(server.ahead) > _NOTICED:
                 server.ahead = timedelta(0)  # stores refuse what such a server signs: somebody has set its clock
         ends_at = self.loop.time() + _CATCH_UP_S
         await asyncio.sleep(5.0)
-        while not all(watcher.is_up_to_date for watcher in watchers):
+        while not all(watcher.is_up_to_date for watcher in self.watchers):
             await asyncio.sleep(5.0)
             if self.loop.time() > ends_at:
-                late = next(watcher for watcher in watchers if not watcher.is_up_to_date)
+                late = next(watcher for watcher in self.watchers if not watcher.is_up_to_date)
                 self.auditor.fail(f"a watcher was not sent everything: {late.describe()}")
                 return
 
@@ -326,7 +404,7 @@ class World:
             server = self.server()
             for _ in range(_MOST_ROUNDS):
                 try:
-                    has_work = await server.sweeper.sweep() + await server.rationing.sweep()
+                    has_work = await server.sweeper.sweep() + await server.upload_quotas.sweep()
                 except (LedgerUnavailable, StoreUnavailable) as error:
                     self.auditor.fail(f"without faults: {error}")
                     return
@@ -371,19 +449,15 @@ class World:
             auditor.check(account["open_uploads"] == 0, f"{account['_id']} is charged for what has ended")
 
 
-async def _all(world: World, deeds: list[object]) -> None:
-    """Waits for all of them. What none of them expected is a violation."""
-    outcomes = await asyncio.gather(*deeds, return_exceptions=True)  # type: ignore[call-overload]  # coroutines
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-
-
 LINES: list[str] | None = None  # of the next world
+SCENE = ""  # of the next world, by its name; empty: the schedule chooses
+BROKEN: Callable[[], str] = str  # which invariant the newest world broke; empty: none of the auditor's
 
 
 async def main() -> World:
     """Runs one schedule, as the loop chooses."""
+    global BROKEN
     world = World()
+    BROKEN = lambda: world.auditor.broken  # noqa: E731 - it holds on to the world until the next one
     await world.run()
     return world

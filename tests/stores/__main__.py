@@ -30,7 +30,7 @@ class Outcome:
     """How the tests went on one store."""
 
     store: str
-    told: str
+    result: str
     seconds: float = 0
     is_failure: bool = False
 
@@ -85,8 +85,8 @@ async def run(store: OtherStore, variables: dict[str, str], arguments: list[str]
             process.terminate()
             await process.wait()
     seconds = time.monotonic() - began
-    told = "passed" if status == 0 else f"failed (pytest ended with {status})"
-    return Outcome(store.name, f"{store.version}: {told}; installed in {installed_s:.0f} s", seconds, status != 0)
+    result = "passed" if status == 0 else f"failed (pytest ended with {status})"
+    return Outcome(store.name, f"{store.version}: {result}; installed in {installed_s:.0f} s", seconds, status != 0)
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     outcomes = [asyncio.run(tested(STORES[name], arguments or list(TESTS))) for name in names]
     print()
     for outcome in outcomes:
-        print(f"{outcome.store:<12} {outcome.told}, tests {outcome.seconds:.0f} s")
+        print(f"{outcome.store:<12} {outcome.result}, tests {outcome.seconds:.0f} s")
     sys.exit(any(outcome.is_failure for outcome in outcomes))
 
 

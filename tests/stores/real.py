@@ -74,17 +74,17 @@ def outcomes_in(junit: str) -> list[dict[str, Any]]:
     """Returns each test of a JUnit report: where, how it ended, how long it took; of a failure its place and kind."""
     found = []
     for case in ET.fromstring(junit).iter("testcase"):  # noqa: S314 - written by our own pytest
-        told: dict[str, Any] = {
+        entry: dict[str, Any] = {
             "test": f"{case.get('classname', '')}.{function_of(case.get('name', ''))}",
             "outcome": "passed",
             "seconds": round(float(case.get("time", "0")), 2),
         }
         for child in case:
             if child.tag in ("failure", "error", "skipped"):
-                told["outcome"] = {"failure": "failed"}.get(child.tag, child.tag)
+                entry["outcome"] = {"failure": "failed"}.get(child.tag, child.tag)
                 if places := _PLACE.findall(child.text or ""):
-                    told["place"], told["kind"] = places[-1]
-        found.append(told)
+                    entry["place"], entry["kind"] = places[-1]
+        found.append(entry)
     return found
 
 

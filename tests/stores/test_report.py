@@ -36,6 +36,6 @@ def test_a_report_names_what_failed_and_where() -> None:
 
 def test_a_report_holds_no_address_and_no_message() -> None:
     """It is sent to others."""
-    told = json.dumps(report_of({}, outcomes_in(JUNIT), 3.0), ensure_ascii=False)
-    assert "store.example" not in told
-    assert "Signature" not in told
+    text = json.dumps(report_of({}, outcomes_in(JUNIT), 3.0), ensure_ascii=False)
+    assert "store.example" not in text
+    assert "Signature" not in text

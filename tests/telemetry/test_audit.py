@@ -20,7 +20,7 @@ def records(path: Path) -> list[dict[str, object]]:
 
 
 async def test_what_returned_is_in_the_file(tmp_path: Path) -> None:
-    """In the order of one caller, whoever else writes."""
+    """In the order of one caller, whatever others write."""
     path = tmp_path / "audit.jsonl"
     log, other = AuditLog(path, is_required=True), AuditLog(path, is_required=True)
 
@@ -40,7 +40,7 @@ async def test_what_returned_is_in_the_file(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
-    """As logrotate does, without telling anybody."""
+    """As logrotate does, without notice."""
     path = tmp_path / "audit.jsonl"
     log = AuditLog(path, is_required=True)
     await log.write([{"n": 1}])
@@ -54,7 +54,7 @@ async def test_a_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> Non
 async def test_what_cannot_be_written_fails_where_that_is_wanted(
     tmp_path: Path, is_required: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Told once; once the disk has room again, so have calls."""
+    """Logged once; once the disk has room again, so have calls."""
     folder = tmp_path / "missing"
     log = AuditLog(folder / "audit.jsonl", is_required=is_required)
     for _ in range(3):

@@ -14,7 +14,7 @@ LOG = logging.getLogger("assetlane_server.calls")
 
 
 async def test_what_is_left_out_is_counted_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    """For each reason by itself; the next window begins anew."""
+    """For each reason by itself; the next window begins again."""
     budget = LineBudget(LOG, lines=3, window_s=0.05)
     assert [budget.allows("A") for _ in range(5)] == [True] * 3 + [False] * 2
     assert budget.allows("B")

@@ -41,11 +41,11 @@ def test_programs_read_json(write: object, form: str) -> None:
     """One object a line, of other people's loggers too; what came first is what people look for first."""
     assert callable(write)
     (line,) = write(form).splitlines()
-    told = json.loads(line)
-    assert list(told)[:4] == ["time", "level", "event", "logger"]
-    assert told["time"].endswith("Z")
-    del told["time"], told["pid"]
-    assert told == {"level": "warning", "event": "sky is blue", "logger": "somebody", "upload_id": "01k8"}
+    fields = json.loads(line)
+    assert list(fields)[:4] == ["time", "level", "event", "logger"]
+    assert fields["time"].endswith("Z")
+    del fields["time"], fields["pid"]
+    assert fields == {"level": "warning", "event": "sky is blue", "logger": "somebody", "upload_id": "01k8"}
 
 
 @pytest.mark.parametrize(("write", "form"), [(on_a_terminal, "auto"), (on_a_terminal, "pretty"), (in_a_pipe, "pretty")])

@@ -55,7 +55,7 @@ def test_the_time_comes_first_then_the_level_and_the_event(has_colors: bool) -> 
     st.dictionaries(st.sampled_from(["uid", "why", "path"]), st.text(max_size=300) | st.integers() | st.none()),
 )
 def test_no_line_is_wider_than_100_columns(message: str, fields: dict[str, object]) -> None:
-    """Whatever is told; and nothing in it begins a line of its own."""
+    """Whatever is logged; and nothing in it begins a line of its own."""
     lines = written(message.replace("%", ""), fields).split("\n")
     assert max(map(len, lines)) <= COLUMNS
     assert FIRST.match(lines[0])

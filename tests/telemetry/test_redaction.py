@@ -91,7 +91,7 @@ def test_the_search_of_the_run_finds_what_there_is() -> None:
     assert leaks(Redaction().clean("\n".join((SIGNED, f"Bearer {TOKEN}", TOKEN, HEADER, PEM)))) == []
 
 
-def test_a_line_that_cannot_be_written_is_told_of_without_what_it_says() -> None:
+def test_a_line_that_cannot_be_written_is_mentioned_without_what_it_says() -> None:
     """`logging` itself would print message and arguments."""
     script = (
         "import logging, sys; from assetlane_server.telemetry.log import log_to\n"
@@ -102,6 +102,6 @@ def test_a_line_that_cannot_be_written_is_told_of_without_what_it_says() -> None
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     first, second = run.stderr.splitlines()
     assert first == "a line of lib could not be logged (TypeError)"
-    told = json.loads(second)
-    assert (told["level"], told["logger"]) == ("warning", "py.warnings")
-    assert "old ways" in told["event"]
+    fields = json.loads(second)
+    assert (fields["level"], fields["logger"]) == ("warning", "py.warnings")
+    assert "old ways" in fields["event"]

@@ -34,9 +34,9 @@ def test_lines_of_absl_have_their_severity_and_place() -> None:
         "    os.write(2, b'no end')\n"
         "logging.getLogger('ours').info('last')\n"
     )
-    told = [(line["level"], line["logger"], line["event"], line.get("source")) for line in lines]
-    ours = [one for one in told if one[1] == "ours"]
-    theirs = [one for one in told if one[1] == "grpc.core"]
+    logged = [(line["level"], line["logger"], line["event"], line.get("source")) for line in lines]
+    ours = [one for one in logged if one[1] == "ours"]
+    theirs = [one for one in logged if one[1] == "grpc.core"]
     assert [one[2] for one in ours] == ["first", "last"]
     assert theirs == [
         ("error", "grpc.core", "Handshake failed", "ssl_transport_security.cc:1877"),

@@ -55,7 +55,7 @@ class Scene:
     async def delivered(self) -> None:
         """Returns when the hub has put all that happened into its mailboxes."""
         async with asyncio.timeout(LIMIT_S):
-            while self.hub._all_delivered_until() < self.ledger.time:  # noqa: ASYNC110 - nothing else tells
+            while self.hub._all_delivered_until() < self.ledger.time:  # noqa: ASYNC110 - nothing else shows it
                 await asyncio.sleep(0)
 
     async def events(self, count: int, token: str = "") -> list[AssetEvent]:
@@ -119,8 +119,26 @@ async def test_a_watch_that_breaks_off_before_synced_goes_on_with_the_rest(scene
     assert (await scene.events(3, resumed[-1].resume_token))[-1].kind is AssetEventKind.SYNCED
 
 
+async def test_what_a_resumed_watch_sent_as_a_change_is_not_in_the_rest_of_its_listing(scene: Scene) -> None:
+    """However long ago it was: a watch sends a revision once."""
+    assets = [await scene.add() for _ in range(5)][::-1]
+    scene.ledger.pass_time(10 * MINUTE_S)
+    await scene.delivered()
+    begun = await scene.events(2)
+    for changed in (assets[3], assets[0]):
+        await scene.ledger.advance_asset(changed.refreshed(NOW + timedelta(hours=1)))
+        scene.ledger.pass_time(10 * MINUTE_S)
+    assert kinds(await scene.events(5, begun[-1].resume_token)) == [
+        (AssetEventKind.REFRESHED, assets[3].asset_id),
+        (AssetEventKind.REFRESHED, assets[0].asset_id),
+        (AssetEventKind.PRESENT, assets[2].asset_id),
+        (AssetEventKind.PRESENT, assets[4].asset_id),
+        (AssetEventKind.SYNCED, ""),
+    ]
+
+
 async def test_no_token_says_that_changes_were_sent_that_wait_together_with_its_own(scene: Scene) -> None:
-    """Whoever breaks off in the middle is sent the others."""
+    """A reader that breaks off in the middle is sent the others."""
     async with scene.watch() as events:
         synced = await next_of(events)
         added = [await scene.add() for _ in range(3)]

@@ -52,7 +52,7 @@ class WritesCounted(MemoryLedger):
 
 
 async def test_an_ordinary_upload_is_two_writes() -> None:
-    """One insert, one update; the history tells of every status all the same."""
+    """One insert, one update; the history has every status all the same."""
     ledger = WritesCounted()
     site = Site(ledger)
     done = await site.completed()

@@ -7,11 +7,11 @@ import pytest
 from tests.memory.site import SECOND, Site
 from tests.uploads.samples import QUARTER
 
+from assetlane_server.access.quota_enforcer import QuotaEnforcer
 from assetlane_server.access.quotas import Quotas
-from assetlane_server.access.rationing import UploadRationing
 from assetlane_server.model.cut_plan import CutPlan
 from assetlane_server.model.errors import InvalidRequest, LedgerUnavailable
-from assetlane_server.model.quotas import Ration
+from assetlane_server.model.quotas import QuotaLimit
 from assetlane_server.model.upload import DELETED_KEPT_FOR, Details, Notice, Status, Upload
 from assetlane_server.uploads.access import UNRESTRICTED
 from assetlane_server.uploads.erasure import Erasure, ErasureReport
@@ -57,8 +57,8 @@ async def test_everything_of_an_owner_goes_and_nothing_of_anybody_else() -> None
     assert (report.uploads_ended, report.assets_deleted, report.records_removed) == (3, 1, 0)
     assert report.records_left == 6
     assert report.left_until == site.now_is + DELETED_KEPT_FOR
-    told = words_of(site, "ann")
-    assert not [word for word in ("a title", "a caption", "#102030", "who", "secret.heic") if word in told]
+    left = words_of(site, "ann")
+    assert not [word for word in ("a title", "a caption", "#102030", "who", "secret.heic") if word in left]
     assert not any(site.holds(upload) for upload in mine)
     assert words_of(site, "bob") == before[0]
     assert all(site.holds(upload) for upload in others[1:4])
@@ -146,14 +146,14 @@ async def test_a_name_that_no_owner_can_have_erases_nothing(uid: str) -> None:
 async def test_what_was_open_counts_no_more() -> None:
     """The owner's account is gone, with claims that nobody would have given back."""
     site = Site()
-    rationing = UploadRationing(
+    upload_quotas = QuotaEnforcer(
         site.records,
         site.records.quotas,
-        Quotas(Ration(10), Ration(10)),
+        Quotas(QuotaLimit(10), QuotaLimit(10)),
         lease=timedelta(minutes=1),
         now=site.now,
     )
-    limited = Site(site.records, site.store, rationing=rationing)
+    limited = Site(site.records, site.store, upload_quotas=upload_quotas)
     for _ in range(3):
         await limited.request(uid="ann")
     assert set(site.records.quotas.accounts) == {"uid:ann", "partition:user/ann"}

@@ -46,7 +46,7 @@ async def test_a_thousand_reports_cost_two_writes_and_the_newest_wins() -> None:
     await board.finish()
 
 
-async def test_verifying_is_told_only_to_who_saw_progress() -> None:
+async def test_verifying_is_reported_only_to_watchers_of_progress() -> None:
     """An upload that reports nothing costs no write."""
     ledger = Ledger()
     board = ProgressReporter(ledger, timedelta(milliseconds=20))

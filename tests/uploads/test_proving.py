@@ -79,7 +79,7 @@ async def proof(store: MemoryObjectStore, upload: Upload, *, accept_mislabelled:
 
 
 async def test_what_was_promised_and_sent_is_proved() -> None:
-    """One HEAD a variant, and first bytes only where a type can be told by them and there are any.
+    """One HEAD a variant, and first bytes only where a type can be recognized by them and there are any.
 
     A small object of such a type needs one request.
     """

@@ -1,4 +1,4 @@
-"""What becomes of a plan: cuts, a notice, or a failure. On a store in memory, with a cutter that does as told."""
+"""What becomes of a plan: cuts, a notice, or a failure. On a store in memory, with a cutter that does as scripted."""
 
 import asyncio
 import hashlib
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass
 class Cutter:
-    """A PictureCutter that fails as told, once for each fault, and then makes the cuts."""
+    """A PictureCutter that fails as scripted, once for each fault, and then makes the cuts."""
 
     store: MemoryObjectStore
     faults: list[Exception] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Bench:
     records: Records
     upload: Upload
 
-    def room(self, **limits: object) -> ServerCuts:
+    def limit(self, **limits: object) -> ServerCuts:
         """Another server's, or the same one's after a restart."""
         return ServerCuts(
             cutter=self.cutter,
@@ -109,7 +109,7 @@ class Bench:
         """What becomes of the upload."""
         plan = self.upload.cut_plan
         assert plan is not None
-        return await self.room(**limits).cut(self.upload, replace(plan, required=required))
+        return await self.limit(**limits).cut(self.upload, replace(plan, required=required))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def bench() -> Bench:
 
 
 def reasons(outcome: CutOutcome | Failure) -> list[str]:
-    """Why there are no cuts, as the asset tells."""
+    """Why there are no cuts, as the asset says."""
     assert isinstance(outcome, CutOutcome)
     assert not outcome.stored
     return [notice.reason for notice in outcome.notices]
@@ -240,7 +240,7 @@ async def test_a_ledger_that_is_down_ends_the_work_for_now(bench: Bench) -> None
 async def test_while_one_waits_for_another_try_others_are_cut(bench: Bench) -> None:
     """A turn is given back after each try."""
     bench.cutter.faults = [CuttingTimedOut("none")]
-    room, plan = bench.room(), bench.upload.cut_plan
+    limit, plan = bench.limit(), bench.upload.cut_plan
     assert plan is not None
-    outcomes = await asyncio.gather(room.cut(bench.upload, plan), room.cut(bench.upload, plan))
+    outcomes = await asyncio.gather(limit.cut(bench.upload, plan), limit.cut(bench.upload, plan))
     assert [isinstance(outcome, CutOutcome) for outcome in outcomes] == [True, True]

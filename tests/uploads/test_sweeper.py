@@ -236,7 +236,7 @@ async def test_a_sweep_that_is_cancelled_leaves_nothing_unawaited() -> None:
     for _ in range(100):
         await site.request(BYTES)
     site.now_is = NOW + DAY
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         sweep = asyncio.create_task(site.sweeper.sweep())
         async with asyncio.timeout(30):
@@ -247,5 +247,5 @@ async def test_a_sweep_that_is_cancelled_leaves_nothing_unawaited() -> None:
             await sweep
         del sweep
         gc.collect()
-    assert [str(warning.message) for warning in told] == []
+    assert [str(warning.message) for warning in warned] == []
     assert records.taken == sweeper._AT_ONCE

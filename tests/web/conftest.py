@@ -57,7 +57,7 @@ class WebPlace:
     metrics: str = ""
     """Where the server's metrics are."""
     arguments: tuple[str, ...] = ()
-    """What Chromium needs to be told to reach the front."""
+    """What Chromium needs to know to reach the front."""
     sub: str = "ann"
     """Who uses the pages: each test has a user of its own, and so an empty partition."""
 

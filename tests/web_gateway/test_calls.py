@@ -13,7 +13,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from tests.conftest import Figures
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 from tests.web_gateway.channels import WebChannel
 from tests.web_gateway.conftest import Served, web_server
 
@@ -58,8 +58,8 @@ async def test_a_generated_stub_calls_over_grpc_web(gateway: Served, session: ai
     ):
         with pytest.raises(grpc.aio.AioRpcError) as failed:
             await call
-        told = Told(failed.value)
-        assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND")
+        failure = RpcFailure(failed.value)
+        assert (failure.code, failure.reason) == (grpc.StatusCode.NOT_FOUND, "UPLOAD_NOT_FOUND")
     labels = {"method": "UploadService/GetUpload", "code": "NOT_FOUND"}
     assert gateway.metrics.registry.get_sample_value("assetlane_calls_total", labels) == 1
 
@@ -70,7 +70,7 @@ async def test_a_watch_that_breaks_ends_with_its_error(gateway: Served, session:
     assert (await watch.read()).HasField("heartbeat")
     with pytest.raises(grpc.aio.AioRpcError) as failed:
         await watch.read()
-    assert Told(failed.value).reason == "SHUTTING_DOWN"
+    assert RpcFailure(failed.value).reason == "SHUTTING_DOWN"
 
 
 async def test_grpc_web_text_is_base64_in_pieces(gateway: Served, session: aiohttp.ClientSession) -> None:
@@ -206,17 +206,18 @@ async def test_a_stop_ends_watches_with_their_error_and_finishes_calls() -> None
         await stopping
 
 
-async def test_a_bug_in_the_middle_of_a_stream_cuts_it(
+async def test_a_bug_in_the_middle_of_a_stream_is_its_last_event(
     gateway: Served, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does not look like an end, nor does a second response begin in the first one; it is logged once."""
+    """It does not look like an end, nor does a second response begin in the first one; its cause is logged once."""
     async with session.get(gateway.url + "/v1/uploads/junk:watch") as response:
         assert await response.content.readline() == b'{"heartbeat": {}}\n'
-        with pytest.raises(aiohttp.ClientPayloadError):
-            assert await response.content.read() == b""
+        events = [json.loads(line) for line in (await response.content.read()).splitlines()]
+    assert [list(event) for event in events] == [["error"]]
+    assert events[0]["error"]["code"] == 13
     async with asyncio.timeout(LIMIT_S):
         await gateway.uploads.until_open(0)
-    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+    assert len([record for record in caplog.records if record.exc_info]) == 1
 
 
 async def test_a_grpc_status_without_details_has_an_empty_list() -> None:

@@ -18,7 +18,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.access.certificates import Authority
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 from tests.web_gateway.channels import WebChannel
 from tests.web_gateway.conftest import PAGE, Served, web_server
 from tests.web_gateway.test_calls import envelope
@@ -85,7 +85,7 @@ async def fronted(folder: Path) -> AsyncIterator[Front]:
             async with aiohttp.ClientSession(connector=connector) as session, asyncio.timeout(LIMIT_S):
                 url = f"https://files.example:{port}"
                 while not await _serves(session, url):
-                    assert process.returncode is None, await _told(process)
+                    assert process.returncode is None, await _log_of(process)
                     await asyncio.sleep(0.1)
                 yield Front(behind, session, url, f"127.0.0.1:{port}", authority, process)
         finally:
@@ -106,7 +106,7 @@ class _Resolver(aiohttp.abc.AbstractResolver):
         """See aiohttp."""
 
 
-async def _told(process: asyncio.subprocess.Process) -> str:
+async def _log_of(process: asyncio.subprocess.Process) -> str:
     assert process.stderr is not None
     return (await process.stderr.read()).decode()[-3000:]
 
@@ -136,7 +136,7 @@ async def test_every_protocol_passes_through_envoy(tmp_path: Path) -> None:
                 assert len(events) == 3
                 with pytest.raises(grpc.aio.AioRpcError) as failed:
                     await uploads.GetUpload(GetUploadRequest(upload_id="gone"))
-                assert Told(failed.value).reason == "UPLOAD_NOT_FOUND"
+                assert RpcFailure(failed.value).reason == "UPLOAD_NOT_FOUND"
         # JSON on the REST paths, as our own gateway has it.
         for path in ("/v1/uploads/a%2Fb", "/v1/uploads?pageToken=t", "/v1/uploads/gone", "/v1/assets/x"):
             async with session.get(url + path) as through, session.get(front.behind.url + path) as own:

@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from tests.conftest import Figures
-from tests.journeys.lanes import Told
+from tests.journeys.lanes import RpcFailure
 from tests.rpc.test_limits import Guard
 from tests.web_gateway.conftest import PAGE, Served, web_server
 from tests.web_gateway.test_calls import GET, WATCH, envelope, envelopes
@@ -52,7 +52,7 @@ def reason_of(error: Any) -> str:
 
 @pytest.mark.parametrize("origin", [PAGE, "HTTPS://APP.EXAMPLE"])
 async def test_a_listed_page_may_call(gateway: Served, session: aiohttp.ClientSession, origin: str) -> None:
-    """It is told the text of the list, not its own, and may read what errors consist of."""
+    """It gets the text of the list, not its own, and may read what errors consist of."""
     async with session.options(
         gateway.url + GET,
         headers={"origin": origin, "access-control-request-method": "POST", "access-control-request-headers": "x"},
@@ -429,7 +429,7 @@ async def test_calls_and_watches_of_both_ports_share_their_limits() -> None:
             stub: Any = UploadServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as failed:
                 await stub.WatchUpload(WatchUploadRequest(upload_id="x")).read()
-            assert Told(failed.value).reason == "TOO_MANY_WATCHES"
+            assert RpcFailure(failed.value).reason == "TOO_MANY_WATCHES"
         async with session.get(served.url + "/v1/uploads/quiet:watch") as response:
             assert (response.status, response.headers["retry-after"]) == (429, "1")
         held.close()

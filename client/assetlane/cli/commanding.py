@@ -81,7 +81,7 @@ class Commands(TyperGroup):
         """Writes the options without ranges, then the commands."""
         records = [param.get_help_record(ctx) for param in self.get_params(ctx)]
         with formatter.section("Options"):
-            formatter.write_dl([(name, _RANGE.sub("", told)) for name, told in filter(None, records)])
+            formatter.write_dl([(name, _RANGE.sub("", text)) for name, text in filter(None, records)])
         self.format_commands(ctx, formatter)
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -34,7 +34,7 @@ def complete_asset(context: typer.Context, incomplete: str) -> Offer:
                     offer.append((asset.asset_id, asset.file_path))
         return offer
 
-    return [(name, told) for name, told in _asked(context, ask) if name.startswith(incomplete)]
+    return [(name, text) for name, text in _asked(context, ask) if name.startswith(incomplete)]
 
 
 def complete_upload(context: typer.Context, incomplete: str) -> Offer:
@@ -43,7 +43,7 @@ def complete_upload(context: typer.Context, incomplete: str) -> Offer:
     async def ask(lane: "Client", own: str) -> Offer:
         return [(upload.upload_id, upload.file_path) for upload in await _newest(lane)]
 
-    return [(name, told) for name, told in _asked(context, ask) if name.startswith(incomplete)]
+    return [(name, text) for name, text in _asked(context, ask) if name.startswith(incomplete)]
 
 
 def complete_partition(context: typer.Context, incomplete: str) -> Offer:
@@ -55,7 +55,7 @@ def complete_partition(context: typer.Context, incomplete: str) -> Offer:
             offer.setdefault(upload.asset_partition or upload.partition, "")
         return list(offer.items())
 
-    return [(name, told) for name, told in _asked(context, ask) if name.startswith(incomplete)]
+    return [(name, text) for name, text in _asked(context, ask) if name.startswith(incomplete)]
 
 
 async def _newest(lane: "Client") -> list:  # type: ignore[type-arg]  # of uploads

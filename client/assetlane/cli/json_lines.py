@@ -26,9 +26,9 @@ def event_line(event: Message) -> str:
     if name == "ProgressEvent":
         return as_line(event, kind="progress")
     kind = event.WhichOneof("event") or "unknown"
-    told = fields_of(event)
-    inner = told.pop(kind, {})
-    return json.dumps({"kind": kind, **inner, **told}, ensure_ascii=False)
+    fields = fields_of(event)
+    inner = fields.pop(kind, {})
+    return json.dumps({"kind": kind, **inner, **fields}, ensure_ascii=False)
 
 
 def fields_of(message: Message) -> dict[str, Any]:
@@ -37,19 +37,19 @@ def fields_of(message: Message) -> dict[str, Any]:
     Integers of any width are numbers, bytes hexadecimal, instants RFC 3339, durations seconds, enumerations their
     names. A field that can be absent is left out when it is.
     """
-    told: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         if field.has_presence and not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
         if not field.is_repeated:
-            told[field.name] = _plain(field, value)
+            fields[field.name] = _plain(field, value)
         elif field.message_type is not None and field.message_type.GetOptions().map_entry:
             inner = field.message_type.fields_by_name["value"]
-            told[field.name] = {str(key): _plain(inner, value[key]) for key in value}
+            fields[field.name] = {str(key): _plain(inner, value[key]) for key in value}
         else:
-            told[field.name] = [_plain(field, one) for one in value]
-    return told
+            fields[field.name] = [_plain(field, one) for one in value]
+    return fields
 
 
 def _plain(field: Any, value: Any) -> Any:

@@ -115,8 +115,8 @@ def note(line: str) -> None:
 def complain(error: BaseException, about: str = "") -> None:
     """Prints an error as one line with its reason."""
     reason = getattr(error, "reason", "")
-    told = _told(error, about)
-    words = [f"{about}: " if about and about not in told else "", told]
+    text = _described(error, about)
+    words = [f"{about}: " if about and about not in text else "", text]
     if reason in _ADVICE:
         words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:
@@ -124,7 +124,7 @@ def complain(error: BaseException, about: str = "") -> None:
     note("assetlane: " + "".join(words))
 
 
-def _told(error: BaseException, about: str = "") -> str:
+def _described(error: BaseException, about: str = "") -> str:
     if isinstance(error, OSError) and error.strerror:
         is_said = not error.filename or str(error.filename) == about
         return error.strerror if is_said else f"{error.filename}: {error.strerror}"

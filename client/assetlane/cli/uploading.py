@@ -34,7 +34,7 @@ MOST_NAMED = 10  # files, after Ctrl-C
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class BatchOptions:
     """What holds for every file of one command."""
 
     options: dict[str, Any]
@@ -72,10 +72,10 @@ def _sizes(cuts: bool, custom: Sequence[str]) -> "bool | list[CutSize]":
     if not custom:
         return cuts
     sizes = []
-    for wish in custom:
-        name, _, edge = wish.partition("=")
+    for size in custom:
+        name, _, edge = size.partition("=")
         if not name or not edge.isdecimal():
-            raise typer.BadParameter(f"{wish!r} is not NAME=PIXELS", param_hint="--cut")
+            raise typer.BadParameter(f"{size!r} is not NAME=PIXELS", param_hint="--cut")
         try:
             sizes.append(CutSize(name, int(edge)))
         except ValueError as error:
@@ -201,7 +201,7 @@ def upload(
         if sys.stdin.isatty():
             note("assetlane: reading what you type, to Ctrl-D")
     items = [Item(files[0], file_path)] if file_path else _items(files, folder, hidden)
-    wishes = Wishes(
+    common = BatchOptions(
         options={
             "partition": partition,
             "asset_partition": asset_partition,
@@ -224,7 +224,7 @@ def upload(
     )
     # A session of its own for each run would make the next run's request another one.
     session = session_id if session_id or resume or request_id else None
-    batch = _Batch(items, wishes)
+    batch = _Batch(items, common)
     run(context, batch.run, session_id=session, on_interrupt=batch.interrupted)
 
 
@@ -247,10 +247,10 @@ def _items(files: Sequence[Path], folder: str, hidden: bool) -> list[Item]:
 class _Batch:
     """The files of one command: which are under way, and what is said of each."""
 
-    def __init__(self, items: Sequence[Item], wishes: Wishes) -> None:
+    def __init__(self, items: Sequence[Item], common: BatchOptions) -> None:
         self._items = items
-        self._wishes = wishes
-        self._bars = Bars(shown=not wishes.as_json)
+        self._common = common
+        self._bars = Bars(shown=not common.as_json)
         self._sizes = [_size(item.path) for item in items]
         self._sent = dict.fromkeys(range(len(items)), 0)  # bytes by item, of those that are begun or over
         self._under_way: dict[int, str] = {}  # the upload's id, empty until it has one
@@ -267,10 +267,10 @@ class _Batch:
         with self._bars:
             if len(self._items) > 1:
                 self._bars.add_total(len(self._items), sum(self._sizes))
-            async with aclosing(attempted(range(len(self._items)), work, self._wishes.jobs)) as attempts:
+            async with aclosing(attempted(range(len(self._items)), work, self._common.jobs)) as attempts:
                 async for attempt in attempts:
                     await self._report(lane, attempt)
-        if len(self._items) > 1 or self._wishes.resume:
+        if len(self._items) > 1 or self._common.resume:
             note(str(self.summary))
         return FAILED if self.summary.failed else 0
 
@@ -278,11 +278,11 @@ class _Batch:
         """Returns the asset, and whether an earlier run had brought it in already."""
         from assetlane.cli.resuming import resumed
 
-        item, wishes = self._items[number], self._wishes
+        item, common = self._items[number], self._common
         if item.error is not None:
             raise item.error
         bar = self._bars.add(item.file_path if item.path == STDIN else item.path.name)
-        options = {**wishes.options, "file_path": item.file_path}
+        options = {**common.options, "file_path": item.file_path}
         self._under_way[number] = ""
 
         def step(progress: Any) -> None:
@@ -292,7 +292,7 @@ class _Batch:
             bar.step(progress)
 
         try:
-            if wishes.resume:
+            if common.resume:
                 result = await resumed(lane, item, options, step)
             elif item.path == STDIN:
                 # Raw: a buffer's lock would be held by a read that never ends, until the end of the process.
@@ -310,7 +310,7 @@ class _Batch:
 
     async def _report(self, lane: "Client", attempt: "Attempt[int, tuple[Asset, bool]]") -> None:
         """Prints what became of a file, and counts it."""
-        number, summary, wishes = attempt.item, self.summary, self._wishes
+        number, summary, common = attempt.item, self.summary, self._common
         self._over += 1
         self._sent[number] = self._sizes[number]
         self._bars.show_total(self._over, sum(self._sent.values()))
@@ -325,9 +325,9 @@ class _Batch:
         else:
             summary.uploaded += 1
             summary.sent_bytes += sum(variant.size_bytes for variant in asset.variants)
-        if wishes.as_json:
+        if common.as_json:
             say_json(asset)
-        elif wishes.as_url:
+        elif common.as_url:
             say(await lane.read_url(asset))
         elif is_terminal():
             say(f"{name}: {_variants(asset)}")
@@ -351,7 +351,7 @@ class _Batch:
             yield f"{in_already} of {len(self._items)} files are in, {waiting} not begun."
         names = [self._name(number) for number in self._under_way]
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-        if self._wishes.is_resumable:
+        if self._common.is_resumable:
             yield "Nothing was cancelled. To continue, run the same command again:"
             yield f"  {shlex.join(['assetlane', *sys.argv[1:]])}"
             return

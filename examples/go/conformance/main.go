@@ -70,7 +70,7 @@ func main() {
 		var refusal *lane.Refusal
 		switch {
 		case errors.As(err, &refusal):
-			answer["refused"] = told(refusal)
+			answer["refused"] = fieldsOf(refusal)
 		case err != nil:
 			answer["broken"] = err.Error()
 		default:
@@ -294,7 +294,7 @@ func assetOf(asset *pb.Asset) any {
 	}
 }
 
-func told(refusal *lane.Refusal) result {
+func fieldsOf(refusal *lane.Refusal) result {
 	fields := []string{}
 	for field := range refusal.Fields {
 		fields = append(fields, field)

@@ -22,7 +22,7 @@ type Refusal struct {
 // Error returns a sentence for people.
 func (r *Refusal) Error() string { return fmt.Sprintf("%s (%s): %s", r.Code, r.Reason, r.Message) }
 
-// Temporary tells whether the same call may succeed later.
+// Temporary reports whether the same call may succeed later.
 func (r *Refusal) Temporary() bool {
 	return r.Code == codes.Unavailable || r.Code == codes.ResourceExhausted && r.RetryAfter > 0
 }

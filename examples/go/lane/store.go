@@ -22,10 +22,10 @@ const putAttempts = 5
 // StoreRefused is what the store answered to a PUT or GET that it did not carry out.
 type StoreRefused struct{ Status int }
 
-// Error returns a sentence; it never tells the URL, which is a secret.
+// Error returns a sentence; it never shows the URL, which is a secret.
 func (s *StoreRefused) Error() string { return fmt.Sprintf("the store answered %d", s.Status) }
 
-// Stale tells whether a freshly signed URL may help.
+// Stale reports whether a freshly signed URL may help.
 func (s *StoreRefused) Stale() bool { return s.Status == http.StatusForbidden }
 
 func newWeb() *http.Client {
@@ -103,7 +103,7 @@ type Content struct {
 	SHA256    []byte
 }
 
-// Read reads what stands behind a read URL and tells its length and SHA-256. A *StoreRefused is what the store says.
+// Read reads what stands behind a read URL and returns its length and SHA-256. A *StoreRefused is what the store says.
 func (l *Lane) Read(ctx context.Context, readURL string) (Content, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, readURL, nil)
 	if err != nil {
@@ -139,11 +139,11 @@ func Promise(path, contentType string) (*pb.VariantPromise, error) {
 	}, nil
 }
 
-// withoutURL takes the URL out of an error of net/http, which would tell it: whoever reads it could use it.
+// withoutURL takes the URL out of an error of net/http, which would show it: anybody who reads it could use it.
 func withoutURL(err error) error {
-	var told *url.Error
-	if errors.As(err, &told) {
-		return told.Err
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
 	}
 	return err
 }

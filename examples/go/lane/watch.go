@@ -8,12 +8,12 @@ import (
 	pb "example.com/assetlane/assetlanev1"
 )
 
-// Watch tells every status change of an upload after a revision, once and in order, and returns after the final
-// one. It goes on by itself when the connection or the server is lost: the last revision told is all it takes.
-func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, tell func(*pb.StatusEvent)) error {
+// Watch passes on every status change of an upload after a revision, once and in order, and returns after the final
+// one. It goes on by itself when the connection or the server is lost: the last revision seen is all it takes.
+func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, handle func(*pb.StatusEvent)) error {
 	for failures := 0; ; failures++ {
 		seen := after
-		err := l.watch(ctx, uploadID, &after, tell)
+		err := l.watch(ctx, uploadID, &after, handle)
 		if err == nil {
 			return nil
 		}
@@ -27,7 +27,7 @@ func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, tell fun
 	}
 }
 
-func (l *Lane) watch(ctx context.Context, uploadID string, after *int64, tell func(*pb.StatusEvent)) error {
+func (l *Lane) watch(ctx context.Context, uploadID string, after *int64, handle func(*pb.StatusEvent)) error {
 	ctx, cancel := context.WithCancel(ctx) // a stream that is not read to its end must be cancelled
 	defer cancel()
 	stream, err := l.Uploads.WatchUpload(ctx, &pb.WatchUploadRequest{
@@ -48,7 +48,7 @@ func (l *Lane) watch(ctx context.Context, uploadID string, after *int64, tell fu
 		// Heartbeats, progress and kinds of a later server are not for us.
 		if status := response.GetStatus(); status != nil {
 			*after = status.Upload.Revision
-			tell(status)
+			handle(status)
 		}
 	}
 }

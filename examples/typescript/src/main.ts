@@ -73,7 +73,7 @@ async function putOrRenew(lane: Lane, request: RequestUploadRequest, target: Wri
     await put(single(target), path);
   } catch (error) {
     if (!(error instanceof StoreRefused && error.isStale)) throw error;
-    // The same request id: the same upload, signed anew.
+    // The same request id: the same upload, signed again.
     const renewed = await lane.call(lane.uploads, lane.uploads.requestUpload, request);
     const fresh = renewed.writeTargets.find(({ variant }) => variant === target.variant);
     if (!fresh) throw error;

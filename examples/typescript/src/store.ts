@@ -1,4 +1,4 @@
-// Bytes to the store and back, with fetch. No error tells a URL: whoever reads it could use it.
+// Bytes to the store and back, with fetch. No error shows a URL: anybody who reads it could use it.
 
 import { createHash } from "node:crypto";
 import { createReadStream, openAsBlob } from "node:fs";
@@ -51,7 +51,7 @@ export async function put(target: PresignedRequest, path: string): Promise<void>
   }
 }
 
-/** Reads what stands behind a read URL and tells its length and SHA-256. Throws StoreRefused. */
+/** Reads what stands behind a read URL and returns its length and SHA-256. Throws StoreRefused. */
 export async function read(url: string): Promise<{ sizeBytes: number; sha256: Buffer }> {
   const response = await fetch(url);
   if (!response.ok || !response.body) {

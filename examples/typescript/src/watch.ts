@@ -9,7 +9,7 @@ import { Refusal } from "./refusal.js";
 
 /**
  * Yields every status change of an upload after a revision, once and in order, and ends after the final one.
- * It goes on when the connection or the server is lost: the last revision told is all it takes. Throws Refusal.
+ * It goes on when the connection or the server is lost: the last revision seen is all it takes. Throws Refusal.
  */
 export async function* watchUpload(lane: Lane, uploadId: string, afterRevision = 0): AsyncGenerator<StatusEvent> {
   for (let failures = 0; ; failures++) {

@@ -61,14 +61,14 @@ def current_certificates(files: CertificateFiles, now: Callable[[], datetime]) -
     """Reads and checks them. Raises NotReady also when no client would accept them now, or no client is acceptable."""
     found, instant = read_certificates(files), now()
     if found.expire_time <= instant:
-        told = f"the certificate expired on {found.expire_time:%Y-%m-%d %H:%M} UTC: renew it"
-        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {told}")
+        fault = f"the certificate expired on {found.expire_time:%Y-%m-%d %H:%M} UTC: renew it"
+        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {fault}")
     if found.begin_time > instant:
-        told = f"the certificate is not valid before {found.begin_time:%Y-%m-%d %H:%M} UTC: look at the clock"
-        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {told}")
+        fault = f"the certificate is not valid before {found.begin_time:%Y-%m-%d %H:%M} UTC: look at the clock"
+        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {fault}")
     if found.client_ca_expire_time is not None and found.client_ca_expire_time <= instant:
-        told = f"every authority in it has expired, the last on {found.client_ca_expire_time:%Y-%m-%d %H:%M} UTC"
-        raise NotReady(f"ASSETLANE_TLS_CLIENT_CA_FILE: {told}: no client could connect")
+        fault = f"every authority in it has expired, the last on {found.client_ca_expire_time:%Y-%m-%d %H:%M} UTC"
+        raise NotReady(f"ASSETLANE_TLS_CLIENT_CA_FILE: {fault}: no client could connect")
     return found
 
 

@@ -16,7 +16,7 @@ READ_LIMIT_S = 5.0
 # Between two readings that tokens cause: made-up names of keys must not make us ask the issuer each time.
 COOLDOWN = timedelta(seconds=10)
 
-_MOST_TOLD = 20  # lines about keys that are skipped
+_MOST_WARNINGS = 20  # lines about keys that are skipped
 
 _log = logging.getLogger(__name__)
 
@@ -127,10 +127,10 @@ class Keyring:
             _log.info("tokens are verified with %d %s", len(keys.keys), "key" if len(keys.keys) == 1 else "keys")
             self.generation += 1
         if keys.unusable != (() if known is None else known.unusable):
-            for fault in keys.unusable[:_MOST_TOLD]:
+            for fault in keys.unusable[:_MOST_WARNINGS]:
                 _log.warning("skipped, tokens signed with it are refused: %s", fault)
-            if len(keys.unusable) > _MOST_TOLD:
-                _log.warning("%d more keys are skipped", len(keys.unusable) - _MOST_TOLD)
+            if len(keys.unusable) > _MOST_WARNINGS:
+                _log.warning("%d more keys are skipped", len(keys.unusable) - _MOST_WARNINGS)
         self._keys = keys
 
     async def run(self) -> None:

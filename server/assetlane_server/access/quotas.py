@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from assetlane_server.model.errors import CallRateExceeded, QuotaExceeded, TooManyBytes, TooManyUploads
-from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.quotas import Account, Balance, Claim, QuotaLimit
 from assetlane_server.model.upload import Upload
 
 # How many claims one account holds where only bytes are limited: its document has to stay small.
@@ -24,25 +24,25 @@ _RETRY_AFTER = timedelta(seconds=5)  # uploads take seconds to minutes
 class Quotas:
     """The limits of every owner and of every partition; None: none."""
 
-    of_uid: Ration | None = None
-    of_partition: Ration | None = None
+    of_uid: QuotaLimit | None = None
+    of_partition: QuotaLimit | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to count."""
         return self.of_uid is None and self.of_partition is None
 
-    def of(self, upload: Upload) -> tuple[tuple[str, Ration], ...]:
+    def of(self, upload: Upload) -> tuple[tuple[str, QuotaLimit], ...]:
         """Returns the accounts that an upload counts in, with their rations: its owner's, and where its asset goes."""
         named = ((f"uid:{upload.uid}", self.of_uid), (f"partition:{upload.asset_partition}", self.of_partition))
-        return tuple((subject, ration) for subject, ration in named if ration is not None)
+        return tuple((subject, quota) for subject, quota in named if quota is not None)
 
 
-def ration_of(max_uploads: int | None, max_bytes: int | None) -> Ration | None:
+def ration_of(max_uploads: int | None, max_bytes: int | None) -> QuotaLimit | None:
     """Returns what two settings mean, None where neither is set."""
     if max_uploads is None and max_bytes is None:
         return None
-    return Ration(max_uploads or MOST_UPLOADS, max_bytes)
+    return QuotaLimit(max_uploads or MOST_UPLOADS, max_bytes)
 
 
 def claim_of(upload: Upload, now: datetime) -> Claim:
@@ -54,21 +54,21 @@ def claim_of(upload: Upload, now: datetime) -> Claim:
     return Claim(key, size_bytes, (upload.upload_id,), now)
 
 
-def never_fits(subject: str, claim: Claim, ration: Ration) -> QuotaExceeded | None:
+def never_fits(subject: str, claim: Claim, quota: QuotaLimit) -> QuotaExceeded | None:
     """Returns the refusal of what is too large for an empty account; a repeat would not help."""
-    if ration.max_bytes is None or claim.size_bytes <= ration.max_bytes:
+    if quota.max_bytes is None or claim.size_bytes <= quota.max_bytes:
         return None
-    limit = f"open uploads may promise {ration.max_bytes:,} bytes together, this one promises {claim.size_bytes:,}"
+    limit = f"open uploads may promise {quota.max_bytes:,} bytes together, this one promises {claim.size_bytes:,}"
     return TooManyBytes(subject, limit, None)
 
 
-def shortage(balance: Balance, claim: Claim, ration: Ration) -> QuotaExceeded:
+def shortage(balance: Balance, claim: Claim, quota: QuotaLimit) -> QuotaExceeded:
     """Returns the refusal of what a full account has no room for: it names the limit."""
-    if balance.open_uploads >= ration.max_uploads:
-        limit = f"at most {ration.max_uploads:,} uploads may be open at a time"
+    if balance.open_uploads >= quota.max_uploads:
+        limit = f"at most {quota.max_uploads:,} uploads may be open at a time"
         return TooManyUploads(balance.subject, limit, _RETRY_AFTER)
     limit = (
-        f"open uploads may promise {ration.max_bytes:,} bytes together, {balance.open_bytes:,} are promised,"
+        f"open uploads may promise {quota.max_bytes:,} bytes together, {balance.open_bytes:,} are promised,"
         f" and this one promises {claim.size_bytes:,}"
     )
     return TooManyBytes(balance.subject, limit, _RETRY_AFTER)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from assetlane_server.config.settings import Settings
     from assetlane_server.local.stack import StackAddress
     from assetlane_server.objects.bucket import SetupStep
-    from assetlane_server.process.supervisor import Post
+    from assetlane_server.process.supervisor import WorkerPipes
 
 T = TypeVar("T")
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
@@ -141,7 +141,7 @@ def setup(
     log_as_set(sys.stderr, settings)
     steps = _run(set_up_bucket(settings, allow_public_policy=allow_public_policy))
     for step in steps:
-        _print_text(_told(step), indent=13)
+        _print_text(_described(step), indent=13)
     if any(step.outcome is Outcome.REFUSED for step in steps):
         raise typer.Exit(1)
 
@@ -279,9 +279,13 @@ def _supervise(settings: "Settings") -> int:
         if settings.web_listen is not None:
             shared = shared.model_copy(update={"web_listen": ports.enter_context(held_port(settings.web_listen))})
 
-        def work(post: "Post") -> None:
-            ours = shared.of_worker(post.number)
-            _run(serve_until_signal(ours, lambda _port, _web_port: post.report_ready(), leash_fd=post.leash_fd))
+        def work(pipes: "WorkerPipes") -> None:
+            ours = shared.of_worker(pipes.number)
+            _run(
+                serve_until_signal(
+                    ours, lambda _port, _web_port: pipes.report_ready(), supervisor_fd=pipes.supervisor_fd
+                )
+            )
 
         _log.info("starting %d workers on %s", settings.workers, listen)
         return Supervisor(work, settings.workers, stop_limit_s=settings.grace_seconds + _STOP_MARGIN_S).run()
@@ -460,7 +464,7 @@ def _command_beside_us() -> str:
         return shlex.quote(str(beside)) if beside.exists() else "assetlane"
 
 
-def _told(step: "SetupStep") -> str:
+def _described(step: "SetupStep") -> str:
     return f"{step.name:<12} {step.outcome}{f': {step.detail}' if step.detail else ''}"
 
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from assetlane_server.composition.app import object_store, utc_now
-from assetlane_server.composition.security import upload_rationing
+from assetlane_server.composition.security import quota_enforcer
 from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, failed
@@ -62,7 +62,7 @@ async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
         MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
         object_store(settings) as store,
     ):
-        changes = StatusChanges(records, upload_rationing(settings, records, records.quotas, records.clock.utc))
+        changes = StatusChanges(records, quota_enforcer(settings, records, records.quotas, records.clock.utc))
         try:
             yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
         except* InvalidRequest as invalid:

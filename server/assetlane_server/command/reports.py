@@ -12,7 +12,7 @@ from assetlane_server.model.errors import NotReady
 from assetlane_server.model.reconciliation import Discrepancy, Kind
 from assetlane_server.records.migration import MigrationReport
 from assetlane_server.uploads.erasure import ErasureReport
-from assetlane_server.uploads.reconciler import Reconciler, Tally
+from assetlane_server.uploads.reconciler import DiscrepancyCounts, Reconciler
 
 MAX_LISTED = 1000  # of one kind, kept for the report: --json lists all
 
@@ -56,17 +56,17 @@ async def report_discrepancies(reconciler: Reconciler, as_json: bool, write: Wri
         per_kind[found.kind] += 1
         if per_kind[found.kind] <= MAX_LISTED:
             listed.append(found)
-    tally = reconciler.tally
+    counts = reconciler.counts
     if as_json:
-        write(json.dumps({"summary": asdict(tally)}))
-        return tally.is_clean
-    write(_counts(tally))
+        write(json.dumps({"summary": asdict(counts)}))
+        return counts.is_clean
+    write(_counts(counts))
     for found in listed:
         write(_line(found))
     for kind, count in per_kind.items():
         if count > MAX_LISTED:
             write(f"... and {count - MAX_LISTED:,} more of kind {kind}: --json lists all.")
-    return tally.is_clean
+    return counts.is_clean
 
 
 async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, write: Write) -> None:
@@ -74,12 +74,12 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
 
     Raises NotReady when the ledger knows none of the bucket's objects: it is another bucket's, more likely.
     """
-    tally = reconciler.tally
-    if not (tally.orphans or tally.lingering):
+    counts = reconciler.counts
+    if not (counts.orphans or counts.lingering):
         return
-    if not tally.belonging:
+    if not counts.belonging:
         raise NotReady(
-            f"nothing was deleted: this ledger knows none of the {tally.objects:,} objects, so it is probably"
+            f"nothing was deleted: this ledger knows none of the {counts.objects:,} objects, so it is probably"
             " another bucket's. Look at ASSETLANE_MONGO_DATABASE, ASSETLANE_S3_BUCKET and ASSETLANE_KEY_PREFIX."
         )
     count = size_bytes = 0
@@ -98,7 +98,7 @@ def migration_lines(report: MigrationReport, as_json: bool) -> list[str]:
     if as_json:
         return [json.dumps(asdict(report))]
     lines = [f"Wrote {report.uploads:,} uploads in the new form, and put {report.assets:,} assets into them."]
-    for count, told in (
+    for count, meaning in (
         (report.rebuilt, "assets had outlived the record of their upload: it was made of what the asset says."),
         (report.finished, "uploads had an asset and were not COMPLETED yet, since a server had died: they are now."),
         (report.lost, "uploads are COMPLETED and have no asset: the old ledger had lost it."),
@@ -106,16 +106,16 @@ def migration_lines(report: MigrationReport, as_json: bool) -> list[str]:
         (report.unreadable, "records are not as version 0.1.0 wrote them: they were left, and the log names them."),
     ):
         if count:
-            lines.append(f"{count:,} {told}")
+            lines.append(f"{count:,} {meaning}")
     return lines
 
 
 def erasure_lines(uid: str, report: ErasureReport, as_json: bool) -> list[str]:
     """Returns what an erasure has done, and what is left of it."""
     if as_json:
-        told = {name: value for name, value in asdict(report).items() if name != "partitions"}
+        counts = {name: value for name, value in asdict(report).items() if name != "partitions"}
         until = report.left_until
-        return [json.dumps({"uid": uid, **told, "left_until": until and until.isoformat()})]
+        return [json.dumps({"uid": uid, **counts, "left_until": until and until.isoformat()})]
     done = f"{report.assets_deleted:,} assets deleted, {report.uploads_ended:,} open uploads ended"
     lines = [f"Erased what {uid!r} had: {done}, {report.records_removed:,} records removed."]
     if report.records_left and report.left_until is not None:
@@ -132,17 +132,17 @@ def erasure_lines(uid: str, report: ErasureReport, as_json: bool) -> list[str]:
     return lines
 
 
-def _counts(tally: Tally) -> str:
+def _counts(counts: DiscrepancyCounts) -> str:
     return (
-        f"Compared {tally.objects:,} objects and {tally.assets:,} assets: {tally.orphans:,} orphans,"
-        f" {tally.phantoms:,} phantoms, {tally.lingering:,} lingering multiparts,"
-        f" {tally.foreign:,} foreign keys."
+        f"Compared {counts.objects:,} objects and {counts.assets:,} assets: {counts.orphans:,} orphans,"
+        f" {counts.phantoms:,} phantoms, {counts.lingering:,} lingering multiparts,"
+        f" {counts.foreign:,} foreign keys."
     )
 
 
 def _line(found: Discrepancy) -> str:
     stored = f", stored {found.modify_time:%Y-%m-%d %H:%M} UTC" if found.modify_time else ""
-    return f"{found.kind:<9} {found.key} ({found.size_bytes:,} bytes{stored})\n{'':10}{found.told}"
+    return f"{found.kind:<9} {found.key} ({found.size_bytes:,} bytes{stored})\n{'':10}{found.detail}"
 
 
 def _json(found: Discrepancy) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ulid import ULID
 
 from assetlane_server.composition.observability import observability, opened_audit_log
-from assetlane_server.composition.security import security, upload_rationing
+from assetlane_server.composition.security import quota_enforcer, security
 from assetlane_server.composition.use_cases import UseCases, use_cases
 from assetlane_server.config.settings import Settings, default_hosts
 from assetlane_server.images.worker import Route
@@ -80,7 +80,7 @@ class Application:
         """The port that the web gateway listens on, None without one."""
         return None if self._server.web is None else self._server.web.port
 
-    async def tell_health(self) -> None:
+    async def report_health(self) -> None:
         """Sends callers here once the change stream is open, and while it answers; runs until cancelled."""
         await self._hub.opened()
         while True:
@@ -133,8 +133,8 @@ async def application(
         await check_store(store, settings.key_prefix, store_terms(settings), utc_now)
         meter = sight.instruments
         # By the ledger's clock: a claim's age is judged by other servers than the one that made it.
-        rationing = upload_rationing(settings, records, records.quotas, records.clock.utc)
-        changes = StatusChanges(records, rationing, meter)
+        upload_quotas = quota_enforcer(settings, records, records.quotas, records.clock.utc)
+        changes = StatusChanges(records, upload_quotas, meter)
         signer = TokenSigner(records.token_key)
         hub = Hub(records, meter)
         heartbeat = timedelta(seconds=settings.heartbeat_seconds)
@@ -201,8 +201,8 @@ async def application(
             tasks.create_task(_essential("hub", hub.run), name="hub")
             tasks.create_task(_essential("gRPC server", server.run), name="server")
             tending = [tasks.create_task(_essential("sweeper", sweeper.run), name="sweeper")]
-            if rationing is not None:
-                healing = partial(rationing.run, timedelta(seconds=settings.sweep_seconds))
+            if upload_quotas is not None:
+                healing = partial(upload_quotas.run, timedelta(seconds=settings.sweep_seconds))
                 tending.append(tasks.create_task(_essential("quotas", healing), name="quotas"))
             watching_files = [
                 tasks.create_task(_essential(name, part.run), name=name)
@@ -214,14 +214,14 @@ async def application(
                 )
                 if part is not None
             ]
-            telling_health = tasks.create_task(app.tell_health(), name="health")
+            reporting_health = tasks.create_task(app.report_health(), name="health")
             try:
                 yield app
             finally:
                 for task in tending:
                     task.cancel()
                 await app.drain()
-                for task in (telling_health, *watching_files):
+                for task in (reporting_health, *watching_files):
                     task.cancel()
 
 

@@ -81,8 +81,8 @@ async def opened_audit_log(settings: Settings) -> AsyncIterator[AuditLog | None]
         await log.check()
     except OSError as error:
         if settings.audit_required:
-            told = f"{settings.audit_file} cannot be written: {error.strerror or type(error).__name__}"
-            raise NotReady(f"ASSETLANE_AUDIT_FILE: {told}") from error
+            fault = f"{settings.audit_file} cannot be written: {error.strerror or type(error).__name__}"
+            raise NotReady(f"ASSETLANE_AUDIT_FILE: {fault}") from error
     try:
         yield log
     finally:

@@ -17,8 +17,8 @@ from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, Policy, check_rpcs, policy_of
+from assetlane_server.access.quota_enforcer import QuotaEnforcer, RatedCallers
 from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
-from assetlane_server.access.rationing import RatedCallers, UploadRationing
 from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.access.scoped import ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
@@ -118,20 +118,22 @@ def read_policy(settings: Settings) -> Policy:
         policy = policy_of(settings.policy_file.read_text())
         check_rpcs(policy, RPCS)
     except OSError as error:
-        told = f"{settings.policy_file} cannot be read: {error.strerror or type(error).__name__}"
-        raise NotReady(f"ASSETLANE_POLICY_FILE: {told}") from error
+        fault = f"{settings.policy_file} cannot be read: {error.strerror or type(error).__name__}"
+        raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}") from error
     except (NotReady, UnicodeDecodeError) as error:
         raise NotReady(f"ASSETLANE_POLICY_FILE: {error}") from error
     if settings.tls_client_ca_file is None and (named := [one for one in policy.services if one.certificate]):
-        told = f"service {named[0].name!r} is known by its certificate: set ASSETLANE_TLS_CLIENT_CA_FILE"
-        raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+        fault = f"service {named[0].name!r} is known by its certificate: set ASSETLANE_TLS_CLIENT_CA_FILE"
+        raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
     if not settings.has_token_keys:
         if by_token := [one for one in policy.services if one.subject or one.claims]:
-            told = f"service {by_token[0].name!r} is known by a token: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS"
-            raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+            fault = (
+                f"service {by_token[0].name!r} is known by a token: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS"
+            )
+            raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
         if not policy.services:
-            told = "it names no service, and without ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS nobody else is known"
-            raise NotReady(f"ASSETLANE_POLICY_FILE: {told}")
+            fault = "it names no service, and without ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS nobody else is known"
+            raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
     return policy
 
 
@@ -142,9 +144,9 @@ def certificate_files(settings: Settings) -> CertificateFiles | None:
     return CertificateFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
-def upload_rationing(
+def quota_enforcer(
     settings: Settings, uploads: UploadRecords, accounts: QuotaRecords, now: Callable[[], datetime]
-) -> UploadRationing | None:
+) -> QuotaEnforcer | None:
     """Returns what keeps to the quotas of the settings, None where there are none."""
     quotas = Quotas(
         ration_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
@@ -153,7 +155,7 @@ def upload_rationing(
     if quotas.is_empty:
         return None
     lease = claim_lease(timedelta(seconds=settings.mongo_timeout_seconds))
-    return UploadRationing(uploads, accounts, quotas, lease=lease, now=now)
+    return QuotaEnforcer(uploads, accounts, quotas, lease=lease, now=now)
 
 
 async def _load(keyring: Keyring, settings: Settings) -> None:

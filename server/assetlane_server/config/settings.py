@@ -510,7 +510,7 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
 
     Raises NotReady naming every setting that is unknown, missing or malformed.
     """
-    found = sources.given(environment, Settings.model_fields, SECRETS, CLIENTS)
+    found = sources.read_sources(environment, Settings.model_fields, SECRETS, CLIENTS)
     try:
         settings = Settings(**{**found.values, **given})  # type: ignore[arg-type]  # pydantic checks and converts
         settings._sources.update(found.sources)  # noqa: SLF001 - of our own class

@@ -18,7 +18,7 @@ MAX_SETTINGS_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
-class Given:
+class FoundValues:
     """The values that were found, by field; where each comes from, and what it is called there; what is wrong."""
 
     values: dict[str, object] = field(default_factory=dict)
@@ -31,14 +31,14 @@ class Given:
         self.values[name], self.sources[name], self.names[name] = value, source, called
 
 
-def given(
+def read_sources(
     environment: Mapping[str, str], fields: Collection[str], secrets: Collection[str], ignored: Collection[str]
-) -> Given:
+) -> FoundValues:
     """Returns what the environment, the settings file and the files of secrets hold.
 
     `ignored` are variables with our prefix that are somebody else's.
     """
-    found = Given()
+    found = FoundValues()
     file = environment.get(SETTINGS_FILE, "")
     if file:
         pairs = list(_file_pairs(file, found))
@@ -52,7 +52,7 @@ def given(
     return found
 
 
-def _file_pairs(file: str, found: Given) -> Iterator[tuple[str, str, object]]:
+def _file_pairs(file: str, found: FoundValues) -> Iterator[tuple[str, str, object]]:
     """Yields name and value of each setting in the file; of none when it cannot be read."""
     try:
         text = _read(Path(file), MAX_SETTINGS_BYTES)
@@ -67,7 +67,7 @@ def _file_pairs(file: str, found: Given) -> Iterator[tuple[str, str, object]]:
 
 
 def _take_all(
-    found: Given,
+    found: FoundValues,
     pairs: Iterable[tuple[str, str, object]],
     fields: Collection[str],
     secrets: Collection[str],
@@ -91,7 +91,7 @@ def _take_all(
             found.take(field_name, value, source, called)
 
 
-def _secret(called: str, file: str, found: Given) -> str | None:
+def _secret(called: str, file: str, found: FoundValues) -> str | None:
     """Returns what a file of a secret holds, without the line break at its end; None when it cannot be used."""
     try:
         text = _read(Path(file), MAX_SECRET_BYTES).rstrip("\r\n")

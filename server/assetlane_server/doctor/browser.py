@@ -15,7 +15,7 @@ from assetlane_server.doctor.finding import (
     skipped,
     warning,
 )
-from assetlane_server.doctor.store import Ground
+from assetlane_server.doctor.store import Prerequisites
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.inspection import Inspection
@@ -41,12 +41,17 @@ class BrowserChecks:
     """The checks in order, on what the store's own checks found to stand on."""
 
     def __init__(
-        self, settings: Settings, store: S3ObjectStore, wire: Wire, ground: Ground, now: Callable[[], datetime]
+        self,
+        settings: Settings,
+        store: S3ObjectStore,
+        wire: Wire,
+        prerequisites: Prerequisites,
+        now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._store = store
         self._wire = wire
-        self._ground = ground
+        self._prerequisites = prerequisites
         self._now = now
         self._origins = [origin.replace("*", "any") for origin in settings.cors_origins if origin != "*"]
         if "*" in settings.cors_origins:
@@ -59,7 +64,7 @@ class BrowserChecks:
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yields what is found."""
-        if not self._ground.has_bucket:
+        if not self._prerequisites.has_bucket:
             for finding in skipped(NAMES, "there is no bucket that it could lead to"):
                 yield finding
             return
@@ -72,7 +77,7 @@ class BrowserChecks:
                 return
             for origin in self._origins:
                 yield await checked("CORS", self._preflight(origin), _CORS)
-            if not self._ground.can_put:
+            if not self._prerequisites.can_put:
                 for finding in skipped(NAMES[2:], "it takes the right to put"):
                     yield finding
                 return
@@ -82,7 +87,7 @@ class BrowserChecks:
                 yield ok("public prefix", "ASSETLANE_PUBLIC_ASSETS=false: there are no public assets.")
             yield await checked("private prefix", self._private_prefix(), _REACH)
         finally:
-            if self._ground.can_put:
+            if self._prerequisites.can_put:
                 await self._clean_up()
 
     async def _endpoint(self) -> Finding:
@@ -91,17 +96,17 @@ class BrowserChecks:
         where = self._bare_url(self._private_key)
         place = "/".join(where.split("/")[:3])
         headers = {"origin": self._origins[0]} if self._origins else {}
-        if not self._ground.can_put:
+        if not self._prerequisites.can_put:
             await self._wire.ask("HEAD", where, headers)
             return ok(name, f"{place} answers; nothing could be put.")
         promise = VariantPromise("original", "text/plain", len(_BODY), key=self._private_key)
-        mend = f"{_REACH} A proxy before it must pass Host and path on unchanged: both are signed."
+        advice = f"{_REACH} A proxy before it must pass Host and path on unchanged: both are signed."
         put = await self._wire.send(self._store.presign_put(promise, self._now(), _LIFETIME), _BODY, headers)
         if not put.is_success:
-            return failed(name, f"{place} refuses a PUT with a user's URL ({put.told}).", mend)
+            return failed(name, f"{place} refuses a PUT with a user's URL ({put.detail}).", advice)
         got = await self._wire.send(self._store.presign_get(self._private_key, self._now(), _LIFETIME), headers=headers)
         if not got.is_success or got.body != _BODY:
-            return failed(name, f"{place} does not give back what was put ({got.told}).", mend)
+            return failed(name, f"{place} does not give back what was put ({got.detail}).", advice)
         if headers and not _exposes_etag(put):
             return warning(name, "PUT and GET work, but pages may not see the ETag, which multipart uploads need.",
                            f"Let the answers expose the header ETag: {_CORS}")  # fmt: skip
@@ -133,8 +138,8 @@ class BrowserChecks:
         place = f"{self._settings.key_prefix}public/"
         if reply.is_success and reply.body == _BODY:
             return ok(name, f"Everybody may read {place}, as public assets promise.")
-        mend = await self._advice_on_public_prefix()
-        return failed(name, f"Nobody can read {place} without a signature ({reply.told}).", mend)
+        advice = await self._advice_on_public_prefix()
+        return failed(name, f"Nobody can read {place} without a signature ({reply.detail}).", advice)
 
     async def _advice_on_public_prefix(self) -> str:
         if self._settings.public_base_url:
@@ -157,8 +162,8 @@ class BrowserChecks:
             reply = await self._wire.ask("GET", url)
             if reply.is_success:
                 where = "/".join(url.split("/")[:3])
-                mend = f"Narrow the bucket's policy (and what a CDN may read) to {self._settings.key_prefix}public/*."
-                return failed(name, f"Everybody can read {place} at {where}.", mend)
+                advice = f"Narrow the bucket's policy (and what a CDN may read) to {self._settings.key_prefix}public/*."
+                return failed(name, f"Everybody can read {place} at {where}.", advice)
         return ok(name, f"Nobody can read {place} without a signed URL.")
 
     async def _put(self, key: str) -> str:
@@ -166,7 +171,7 @@ class BrowserChecks:
         promise = VariantPromise("original", "text/plain", len(_BODY), key=key)
         request = self._store.seen_from_here().presign_put(promise, self._now(), _LIFETIME)
         reply = await self._wire.send(request, _BODY)
-        return "" if reply.is_success else f"The store refuses a PUT of {key} ({reply.told})."
+        return "" if reply.is_success else f"The store refuses a PUT of {key} ({reply.detail})."
 
     def _bare_url(self, key: str) -> str:
         """Returns the key's URL at the public endpoint, without a signature."""
@@ -174,7 +179,7 @@ class BrowserChecks:
 
     async def _clean_up(self) -> None:
         try:
-            if self._ground.keeps_versions:
+            if self._prerequisites.keeps_versions:
                 for folder in self._folders:
                     await purge_folder(self._store.connection, folder)
             else:
@@ -191,7 +196,7 @@ def _exposes_etag(reply: Reply) -> bool:
 def _preflight_fault(reply: Reply, origin: str, names: Sequence[str]) -> str:
     """Returns what a browser would object to, nothing if it would go on. The rules are the Fetch Standard's."""
     if not reply.is_success:
-        return f"the preflight is answered with {reply.told}"
+        return f"the preflight is answered with {reply.detail}"
     if reply.headers.get("access-control-allow-origin") not in ("*", origin):
         return "the origin is not allowed"
     missing = [] if _listed(reply, "access-control-allow-methods") & {"put", "*"} else ["the method PUT"]

@@ -37,11 +37,11 @@ async def examine(settings: Settings, open_store: OpenStore, now: Callable[[], d
             checks = StoreChecks(settings, opened, wire, now)
             async for finding in guarded("object store", checks.findings()):
                 yield finding
-            outside = BrowserChecks(settings, opened, wire, checks.ground, now)
+            outside = BrowserChecks(settings, opened, wire, checks.prerequisites, now)
             async for finding in guarded("public endpoint", outside.findings()):
                 yield finding
     except (NotReady, ValueError) as error:
-        mend = "Look at the ASSETLANE_S3_ settings, and at where boto3 finds credentials."
-        yield failed("object store", str(error), mend)
+        advice = "Look at the ASSETLANE_S3_ settings, and at where boto3 finds credentials."
+        yield failed("object store", str(error), advice)
         for finding in skipped((*store.NAMES, *browser.NAMES), "the store cannot be asked"):
             yield finding

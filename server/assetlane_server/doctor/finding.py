@@ -33,29 +33,29 @@ class Finding:
 
     name: str
     verdict: Verdict
-    told: str  # one sentence: what was found
-    mend: str = ""  # how to put it right
+    detail: str  # one sentence: what was found
+    advice: str = ""  # how to put it right
 
     @property
     def line(self) -> str:
         """How it is printed: one line, and one more where there is something to fix."""
-        head = f"{self.verdict:<{_VERDICT_WIDTH}} {self.name:<{_NAME_WIDTH}} {self.told}"
-        return f"{head}\n{'':{SENTENCE_COLUMN}}-> {self.mend}" if self.mend else head
+        head = f"{self.verdict:<{_VERDICT_WIDTH}} {self.name:<{_NAME_WIDTH}} {self.detail}"
+        return f"{head}\n{'':{SENTENCE_COLUMN}}-> {self.advice}" if self.advice else head
 
 
-def ok(name: str, told: str) -> Finding:
+def ok(name: str, detail: str) -> Finding:
     """Returns that all is well."""
-    return Finding(name, Verdict.OK, told)
+    return Finding(name, Verdict.OK, detail)
 
 
-def warning(name: str, told: str, mend: str) -> Finding:
+def warning(name: str, detail: str, advice: str) -> Finding:
     """Returns that it works and should be better."""
-    return Finding(name, Verdict.WARNING, told, mend)
+    return Finding(name, Verdict.WARNING, detail, advice)
 
 
-def failed(name: str, told: str, mend: str) -> Finding:
+def failed(name: str, detail: str, advice: str) -> Finding:
     """Returns that the server would not do its job."""
-    return Finding(name, Verdict.FAILED, told, mend)
+    return Finding(name, Verdict.FAILED, detail, advice)
 
 
 def skipped(names: Iterable[str], because: str) -> Iterator[Finding]:
@@ -64,17 +64,17 @@ def skipped(names: Iterable[str], because: str) -> Iterator[Finding]:
         yield Finding(name, Verdict.SKIPPED, f"Not checked: {because}.")
 
 
-async def checked(name: str, check: Awaitable[Finding], mend: str, limit: timedelta = CHECK_LIMIT) -> Finding:
+async def checked(name: str, check: Awaitable[Finding], advice: str, limit: timedelta = CHECK_LIMIT) -> Finding:
     """Returns the check's finding, or that it failed or did not end in time. One failure hides no other."""
     try:
         async with asyncio.timeout(limit.total_seconds()):
             return await check
     except TimeoutError:
-        return failed(name, f"There was no result within {limit.total_seconds():g} s.", mend)
+        return failed(name, f"There was no result within {limit.total_seconds():g} s.", advice)
     except (NotReady, Refusal) as error:
-        return failed(name, str(error), mend)
+        return failed(name, str(error), advice)
     except Exception as error:  # whatever a server makes its driver raise, the other checks go on
-        return failed(name, f"The check itself failed ({type(error).__name__}).", mend)
+        return failed(name, f"The check itself failed ({type(error).__name__}).", advice)
 
 
 async def guarded(name: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
@@ -85,18 +85,18 @@ async def guarded(name: str, findings: AsyncIterator[Finding]) -> AsyncIterator[
     except (NotReady, Refusal) as error:
         yield failed(name, str(error), "The checks after this one were not made: fix it and run doctor again.")
     except Exception as error:  # the groups after this one go on
-        told = f"The check itself failed ({type(error).__name__}: {str(error)[:200]})."
-        yield failed(name, told, "Report this, it is a defect of doctor; the checks after this one were not made.")
+        detail = f"The check itself failed ({type(error).__name__}: {str(error)[:200]})."
+        yield failed(name, detail, "Report this, it is a defect of doctor; the checks after this one were not made.")
 
 
 def clock_finding(name: str, whose: str, ahead: timedelta) -> Finding:
     """Returns what it means that another clock is so far ahead of this machine's, behind when negative."""
     seconds = round(ahead.total_seconds())
     direction = "ahead of" if seconds > 0 else "behind"
-    told = f"{whose} clock is {abs(seconds):,} s {direction} this machine's."
-    mend = "Synchronise both clocks (NTP): signed URLs begin and end by them, and S3 refuses 15 minutes."
+    detail = f"{whose} clock is {abs(seconds):,} s {direction} this machine's."
+    advice = "Synchronise both clocks (NTP): signed URLs begin and end by them, and S3 refuses 15 minutes."
     if abs(ahead) > _CLOCK_FAILURE:
-        return failed(name, told, mend)
+        return failed(name, detail, advice)
     if abs(ahead) > _CLOCK_WARNING:
-        return warning(name, told, mend)
+        return warning(name, detail, advice)
     return ok(name, f"{whose} clock agrees with this machine's.")

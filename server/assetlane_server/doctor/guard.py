@@ -47,20 +47,20 @@ async def _identity(settings: Settings) -> Finding:
         if keyring is None:
             if settings.is_loopback:
                 return ok(name, "Callers need no token: only this machine reaches the server.")
-            told = f"Anybody who reaches {settings.listen} may read, write and delete everything."
-            return warning(name, told, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
+            detail = f"Anybody who reaches {settings.listen} may read, write and delete everything."
+            return warning(name, detail, "Set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS.")
         try:
             await keyring.load()
         except ReadingFailed as error:
             return failed(name, f"The keys of tokens cannot be used: {error}.", _KEYS)
         keys = await keyring.keys()
     kinds = ", ".join(sorted({key.algorithm for key in keys.keys}))
-    told = f"Tokens are verified with {len(keys.keys)} key{'s' * (len(keys.keys) != 1)} ({kinds})."
+    detail = f"Tokens are verified with {len(keys.keys)} key{'s' * (len(keys.keys) != 1)} ({kinds})."
     if keys.unusable:
-        return warning(name, f"{told} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
-    if kinds == "HS256" and (told_of := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
-        return warning(name, f"{told} {told_of}", "Anybody who reads it can make tokens: `chmod 600`.")
-    return ok(name, told)
+        return warning(name, f"{detail} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
+    if kinds == "HS256" and (exposure := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
+        return warning(name, f"{detail} {exposure}", "Anybody who reads it can make tokens: `chmod 600`.")
+    return ok(name, detail)
 
 
 async def _claims(settings: Settings) -> Finding:
@@ -74,8 +74,8 @@ async def _claims(settings: Settings) -> Finding:
         if value is None
     ]
     if missing and settings.jwt_jwks is not None:
-        told = "A token that the issuer made for another service is accepted here too."
-        return warning(name, told, f"Set {' and '.join(missing)}.")
+        detail = "A token that the issuer made for another service is accepted here too."
+        return warning(name, detail, f"Set {' and '.join(missing)}.")
     named = "A token has to name its issuer and this server."
     return ok(name, "A token is accepted if its signature is right." if missing else named)
 
@@ -83,11 +83,11 @@ async def _claims(settings: Settings) -> Finding:
 def _policy(settings: Settings) -> Finding:
     policy = read_policy(settings)
     whose = "The default" if settings.policy_file is None else str(settings.policy_file)
-    told = f"{whose} has {len(policy.read)} patterns to read and {len(policy.write)} to write"
-    told += f", and {len(policy.services)} service callers." if policy.services else "."
+    detail = f"{whose} has {len(policy.read)} patterns to read and {len(policy.write)} to write"
+    detail += f", and {len(policy.services)} service callers." if policy.services else "."
     if not (policy.read or policy.write):
-        return warning("policy", f"{told} Nobody may do anything.", _POLICY)
-    return ok("policy", told)
+        return warning("policy", f"{detail} Nobody may do anything.", _POLICY)
+    return ok("policy", detail)
 
 
 async def _rings(settings: Settings, now: datetime) -> Finding:
@@ -101,8 +101,8 @@ async def _rings(settings: Settings, now: datetime) -> Finding:
     found = rings_finding(name, services, rings, now)
     if found.verdict is not Verdict.OK:
         return found
-    if told_of := next((told for one in rings if (told := _open_to_others(_ring_file(settings, one)))), ""):
-        return warning(name, told_of, "Anybody who reads it can make tokens: `chmod 600`.")
+    if exposure := next((detail for one in rings if (detail := _open_to_others(_ring_file(settings, one)))), ""):
+        return warning(name, exposure, "Anybody who reads it can make tokens: `chmod 600`.")
     return found
 
 
@@ -114,8 +114,8 @@ def rings_finding(name: str, services: Sequence[Service], rings: Mapping[str, Ri
         return warning(name, f"Ring {foreign[0]} is of no service caller.", "Drop it, or correct the name.")
     keyless = [one.name for one in services if one.name not in rings or rings[one.name].signing_key(now) is None]
     if keyless:
-        mend = f"Run assetlane-server keys add {keyless[0]}, if it has to make tokens."
-        return warning(name, f"There is no key in use for {', '.join(keyless)}.", mend)
+        advice = f"Run assetlane-server keys add {keyless[0]}, if it has to make tokens."
+        return warning(name, f"There is no key in use for {', '.join(keyless)}.", advice)
     return ok(name, f"Rings of keys that have a key in use: {len(rings)}.")
 
 
@@ -128,8 +128,8 @@ def _audit(path: Path) -> Finding:
     place = path if path.exists() else path.parent
     if not os.access(place, os.W_OK):
         return failed(name, f"{path} cannot be written.", _AUDIT)
-    if path.exists() and (told_of := _open_to_others(path)):
-        return warning(name, told_of, "It says who saw what: `chmod 600`.")
+    if path.exists() and (exposure := _open_to_others(path)):
+        return warning(name, exposure, "It says who saw what: `chmod 600`.")
     return ok(name, f"Records go to {path}.")
 
 
@@ -139,8 +139,8 @@ def _tls(settings: Settings, now: datetime) -> Finding:
     if files is None:
         if settings.is_loopback:
             return ok(name, "Calls are not encrypted: only this machine reaches the server.")
-        told = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
-        return warning(name, told, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
+        detail = f"Anybody on the way can read all calls to {settings.listen}, tokens and signed URLs too."
+        return warning(name, detail, "Set ASSETLANE_TLS_CERT_FILE, unless a proxy on this machine does it.")
     try:
         found = read_certificates(files)
     except NotReady as error:
@@ -149,14 +149,14 @@ def _tls(settings: Settings, now: datetime) -> Finding:
         return failed(
             name, f"The certificate ended on {found.expire_time:%Y-%m-%d}.", "Renew it: no restart is needed."
         )
-    told = f"The certificate is for {', '.join(found.names)} until {found.expire_time:%Y-%m-%d}."
+    detail = f"The certificate is for {', '.join(found.names)} until {found.expire_time:%Y-%m-%d}."
     if fault := _wrong_name(settings, found):
         return failed(name, fault, "Get one whose subjectAltName has the name that clients use.")
     if found.expire_time - now < _RENEW_WITHIN:
-        return warning(name, told, "Renew it: no restart is needed.")
-    if told_of := _open_to_others(files.key):
-        return warning(name, f"{told} {told_of}", "Anybody who reads it can pose as this server: `chmod 600`.")
-    return ok(name, told)
+        return warning(name, detail, "Renew it: no restart is needed.")
+    if exposure := _open_to_others(files.key):
+        return warning(name, f"{detail} {exposure}", "Anybody who reads it can pose as this server: `chmod 600`.")
+    return ok(name, detail)
 
 
 def _wrong_name(settings: Settings, found: Certificates) -> str:

@@ -56,8 +56,8 @@ async def _findings(survey: MongoSurvey, settings: Settings, now: Callable[[], d
     try:
         facts = await survey.facts()
     except SurveyFailed as error:
-        mend = "Look at user, password and authSource in ASSETLANE_MONGO_URI." if error.is_refused else _REACH
-        yield failed("MongoDB", f"It does not answer: {error}", mend)
+        advice = "Look at user, password and authSource in ASSETLANE_MONGO_URI." if error.is_refused else _REACH
+        yield failed("MongoDB", f"It does not answer: {error}", advice)
         for finding in skipped(NAMES, "MongoDB cannot be asked"):
             yield finding
         return
@@ -102,12 +102,12 @@ async def _streams(survey: MongoSurvey) -> Finding:
     except SurveyFailed as error:
         return failed(name, f"It cannot be opened: {error}", _RIGHTS if error.is_refused else _REPLICA_SET)
     if delay is None:
-        told = f"A change did not arrive within {_STREAM_LIMIT.total_seconds():g} s."
-        return failed(name, told, "Look at the replication of the set: a change arrives once a majority has it.")
-    told = f"A change arrived after {delay / timedelta(milliseconds=1):.0f} ms."
+        detail = f"A change did not arrive within {_STREAM_LIMIT.total_seconds():g} s."
+        return failed(name, detail, "Look at the replication of the set: a change arrives once a majority has it.")
+    detail = f"A change arrived after {delay / timedelta(milliseconds=1):.0f} ms."
     if delay > _SLOW_STREAM:
-        return warning(name, told, "Look at the replication of the set: a change arrives once a majority has it.")
-    return ok(name, told)
+        return warning(name, detail, "Look at the replication of the set: a change arrives once a majority has it.")
+    return ok(name, detail)
 
 
 async def _rings(survey: MongoSurvey, settings: Settings, now: datetime) -> Finding:

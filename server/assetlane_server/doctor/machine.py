@@ -16,8 +16,8 @@ def address_finding(name: str, setting: str, listen: str) -> Finding:
             trial.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            told = f"{listen} is in use: by this very server, or by another program."
-            return warning(name, told, f"If it is another program, stop it or choose another {setting}.")
-        told = f"A server cannot listen on {listen} ({error.strerror or type(error).__name__})."
-        return failed(name, told, f"Choose an {setting} that this machine has and this user may use.")
+            detail = f"{listen} is in use: by this very server, or by another program."
+            return warning(name, detail, f"If it is another program, stop it or choose another {setting}.")
+        detail = f"A server cannot listen on {listen} ({error.strerror or type(error).__name__})."
+        return failed(name, detail, f"Choose an {setting} that this machine has and this user may use.")
     return ok(name, f"{listen} is free.")

@@ -61,7 +61,7 @@ NAMES = ("store clock", "credentials", "bucket", "region", *_RIGHT_NAMES, "store
 
 
 @dataclass
-class Ground:
+class Prerequisites:
     """What later checks depend on: none of them fails for a fault that was reported already."""
 
     has_bucket: bool = False
@@ -71,10 +71,10 @@ class Ground:
 
 
 class StoreChecks:
-    """The checks in order; `ground` is complete when they have ended."""
+    """The checks in order; `prerequisites` is complete when they have ended."""
 
     def __init__(self, settings: Settings, store: S3ObjectStore, wire: Wire, now: Callable[[], datetime]) -> None:
-        self.ground = Ground()
+        self.prerequisites = Prerequisites()
         self._settings = settings
         self._store = store
         self._inner = store.seen_from_here()
@@ -110,7 +110,7 @@ class StoreChecks:
             for finding in skipped(NAMES[3:], "there is no bucket"):
                 yield finding
             return
-        self.ground.has_bucket = True
+        self.prerequisites.has_bucket = True
         is_allowed = True
         rights = [finding async for finding in self._rights(word)]
         # Whether the store accepts what is signed for this region shows when something is put.
@@ -128,11 +128,11 @@ class StoreChecks:
 
     def _credentials(self, word: BucketAnswer) -> Finding:
         if word.code in BAD_CREDENTIALS:
-            mend = "Look at ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
-            return failed("credentials", f"The store does not accept them ({word.told}).", mend)
+            advice = "Look at ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
+            return failed("credentials", f"The store does not accept them ({word.detail}).", advice)
         if word.code in BAD_CLOCK:
-            mend = "Synchronise the clocks of this machine and the store (NTP)."
-            return failed("credentials", f"The clocks are too far apart to sign ({word.told}).", mend)
+            advice = "Synchronise the clocks of this machine and the store (NTP)."
+            return failed("credentials", f"The clocks are too far apart to sign ({word.detail}).", advice)
         return ok("credentials", "The store accepts them.")
 
     def _bucket(self, word: BucketAnswer) -> Finding:
@@ -140,23 +140,25 @@ class StoreChecks:
         if word.status == 404 and word.code in ("", "NoSuchBucket"):
             return failed("bucket", f"There is no bucket {name}.", f"{_SETUP} Or look at ASSETLANE_S3_BUCKET.")
         if word.status >= 500:
-            return failed("bucket", f"The store cannot say whether {name} is there ({word.told}).", "Try again.")
+            return failed("bucket", f"The store cannot say whether {name} is there ({word.detail}).", "Try again.")
         return ok("bucket", f"{name} is there.")
 
     async def _region(self, listed: BucketAnswer) -> Finding:
         ours = self._settings.s3_region
-        mend = _REGION
+        advice = _REGION
         word = await self._inspection.look_at_bucket()
-        refused = next((one for one in (self.ground.put, listed) if one is not None and one.code in BAD_REGION), None)
+        refused = next(
+            (one for one in (self.prerequisites.put, listed) if one is not None and one.code in BAD_REGION), None
+        )
         is_elsewhere = bool(word.region) and word.region != ours
         if refused is not None and is_elsewhere:
-            return failed("region", f"The bucket is in {word.region}, and URLs are signed for {ours}.", mend)
+            return failed("region", f"The bucket is in {word.region}, and URLs are signed for {ours}.", advice)
         if refused is not None:
-            return failed("region", f"The store does not accept URLs signed for {ours} ({refused.told}).", mend)
-        if is_elsewhere and self.ground.can_put:
+            return failed("region", f"The store does not accept URLs signed for {ours} ({refused.detail}).", advice)
+        if is_elsewhere and self.prerequisites.can_put:
             return ok("region", f"The store calls its own {word.region}, and accepts URLs signed for {ours}.")
         if is_elsewhere:
-            return warning("region", f"The store calls its own {word.region}, and URLs are signed for {ours}.", mend)
+            return warning("region", f"The store calls its own {word.region}, and URLs are signed for {ours}.", advice)
         if word.region:
             return ok("region", f"The bucket is in {ours}.")
         return ok("region", f"The store names none; {ours} is signed.")
@@ -168,26 +170,28 @@ class StoreChecks:
         promise = VariantPromise("original", "text/plain", len(_BODY), key=key)
         try:
             put = await self._wire.send(self._inner.presign_put(promise, self._now(), _LIFETIME), _BODY)
-            self.ground.can_put = put.is_success
-            self.ground.put = put
-            self.ground.keeps_versions = put.headers.get("x-amz-version-id", "null") != "null"
+            self.prerequisites.can_put = put.is_success
+            self.prerequisites.put = put
+            self.prerequisites.keeps_versions = put.headers.get("x-amz-version-id", "null") != "null"
             if put.code in BAD_REGION:
-                yield failed("right to put", f"The store refuses it ({put.told}).", _REGION)
+                yield failed("right to put", f"The store refuses it ({put.detail}).", _REGION)
             else:
-                yield _right("put", is_allowed=put.is_success, told=put.told)
+                yield _right("put", is_allowed=put.is_success, detail=put.detail)
             # Where nothing could be put, "not there" says as well that one may look.
             fine = (200,) if put.is_success else (200, 404)
             got = await self._wire.send(self._inner.presign_get(key, self._now(), _LIFETIME))
-            yield _right("get", is_allowed=got.status in fine, told=got.told)
+            yield _right("get", is_allowed=got.status in fine, detail=got.detail)
             seen = await self._inspection.look_at(key)
-            yield _right("head", is_allowed=seen.status in fine, told=seen.told)
-            yield _right("list", is_allowed=listed.is_success, told=listed.told)
+            yield _right("head", is_allowed=seen.status in fine, detail=seen.detail)
+            yield _right("list", is_allowed=listed.is_success, detail=listed.detail)
             aborted = await self._inspection.abort(key)
-            yield _right("abort multipart", is_allowed=aborted.is_success or aborted.status == 404, told=aborted.told)
+            yield _right(
+                "abort multipart", is_allowed=aborted.is_success or aborted.status == 404, detail=aborted.detail
+            )
             parts = await self._inspection.list_parts(key)
-            yield _right("list parts", is_allowed=parts.is_success or parts.status == 404, told=parts.told)
+            yield _right("list parts", is_allowed=parts.is_success or parts.status == 404, detail=parts.detail)
             opened = await self._inspection.list_multiparts(folder)
-            yield _right("list multipart", is_allowed=opened.is_success, told=opened.told)
+            yield _right("list multipart", is_allowed=opened.is_success, detail=opened.detail)
         except StoreUnavailable as error:
             yield failed("rights", str(error), _REACH)
         try:
@@ -195,8 +199,8 @@ class StoreChecks:
         except StoreUnavailable as error:
             yield failed("right to delete", str(error), _REACH)
         else:
-            yield _right("delete", is_allowed=deleted.is_success, told=deleted.told, left=key)
-        if self.ground.keeps_versions:
+            yield _right("delete", is_allowed=deleted.is_success, detail=deleted.detail, left=key)
+        if self.prerequisites.keeps_versions:
             yield await checked("right to purge", self._purge(folder), f"Delete the versions of {key} by hand.")
 
     async def _purge(self, folder: str) -> Finding:
@@ -204,8 +208,8 @@ class StoreChecks:
         try:
             await purge_folder(self._store.connection, folder)
         except StoreUnavailable as error:
-            mend = "Grant s3:ListBucketVersions and s3:DeleteObjectVersion, or clean up <prefix>probe/ by a rule."
-            return warning(name, f"The bucket keeps versions, also of what doctor and probes put: {error}", mend)
+            advice = "Grant s3:ListBucketVersions and s3:DeleteObjectVersion, or clean up <prefix>probe/ by a rule."
+            return warning(name, f"The bucket keeps versions, also of what doctor and probes put: {error}", advice)
         return ok(name, "Granted; the bucket keeps versions.")
 
     async def _promises(self) -> AsyncIterator[Finding]:
@@ -218,14 +222,14 @@ class StoreChecks:
         terms = StoreTerms(self._settings.accept_overwrites, self._settings.accept_unsigned_headers)
         for weakness in weaknesses:
             if terms.accepts(weakness):
-                yield warning(weakness.name, weakness.told, f"It was accepted with {weakness.accepting}.")
+                yield warning(weakness.name, weakness.detail, f"It was accepted with {weakness.accepting}.")
             elif weakness.accepting:
-                mend = f"{weakness.instead.rstrip('.')}, or accept it with {weakness.accepting}."
-                yield failed(weakness.name, weakness.told, mend)
+                advice = f"{weakness.instead.rstrip('.')}, or accept it with {weakness.accepting}."
+                yield failed(weakness.name, weakness.detail, advice)
             elif weakness.is_grave:
-                yield failed(weakness.name, weakness.told, "Use another store: this one does not check its requests.")
+                yield failed(weakness.name, weakness.detail, "Use another store: this one does not check its requests.")
             else:
-                yield warning(weakness.name, weakness.told, weakness.instead)
+                yield warning(weakness.name, weakness.detail, weakness.instead)
         if not weaknesses:
             yield ok("store promises", f"It refuses all that it should; {_also(capabilities)}.")
 
@@ -234,15 +238,15 @@ class StoreChecks:
         word, rules = await self._inspection.abort_rules(self._settings.key_prefix)
         least = self._settings.abort_multipart_days
         if rules.days is not None and rules.days < least:
-            told = f"A rule drops unfinished multipart uploads after {rules.days} days: they may live for {least - 2}"
-            return warning(name, f"{told}, and the rule is to wait {least} days.", _SHORT_RULE)
+            detail = f"A rule drops unfinished multipart uploads after {rules.days} days: they may live for {least - 2}"
+            return warning(name, f"{detail}, and the rule is to wait {least} days.", _SHORT_RULE)
         if rules.covers:
             return ok(name, f"Unfinished multipart uploads are dropped after {rules.days} days.")
         if word.status == 403:
-            return warning(name, f"The credentials may not read it ({word.told}).",
+            return warning(name, f"The credentials may not read it ({word.detail}).",
                            "Give them s3:GetLifecycleConfiguration, or make sure that the rule is there.")  # fmt: skip
         if word.status in (405, 501):
-            return warning(name, f"The store has no rules that drop unfinished multipart uploads ({word.told}).",
+            return warning(name, f"The store has no rules that drop unfinished multipart uploads ({word.detail}).",
                            "Run `assetlane-server reconcile --delete-orphans` from time to time.")  # fmt: skip
         return warning(name, "No rule drops unfinished multipart uploads: they cost money and appear in no listing.",
                        _NO_RULE)  # fmt: skip
@@ -250,19 +254,19 @@ class StoreChecks:
 
 def _clock(date: str, middle: datetime) -> Finding:
     try:
-        told = parsedate_to_datetime(date)
+        detail = parsedate_to_datetime(date)
     except ValueError:
         return warning("store clock", "The store does not report its time.", "Compare the clocks by hand.")
     # Cut to the second: on average it was half a second later.
-    return clock_finding("store clock", "The store's", told + timedelta(seconds=0.5) - middle)
+    return clock_finding("store clock", "The store's", detail + timedelta(seconds=0.5) - middle)
 
 
-def _right(right: str, *, is_allowed: bool, told: str, left: str = "") -> Finding:
+def _right(right: str, *, is_allowed: bool, detail: str, left: str = "") -> Finding:
     name = f"right to {right}"
     if is_allowed:
         return ok(name, "Granted.")
-    mend = f"Give the credentials {RIGHTS[right]}."
-    return failed(name, f"The store refuses it ({told}).", f"{mend} Delete {left} by hand." if left else mend)
+    advice = f"Give the credentials {RIGHTS[right]}."
+    return failed(name, f"The store refuses it ({detail}).", f"{advice} Delete {left} by hand." if left else advice)
 
 
 def _also(capabilities: StoreCapabilities) -> str:

@@ -38,34 +38,34 @@ def _origins(settings: Settings) -> Finding:
         if not any(fnmatchcase(origin, pattern.replace("[", "[[]")) for pattern in settings.cors_origins)
     ]
     if shut_out:
-        told = f"Pages of {', '.join(shut_out)} may call, but the bucket lets none of them PUT or GET."
-        return warning(name, told, "List them in ASSETLANE_CORS_ORIGINS too, and run assetlane-server setup.")
+        detail = f"Pages of {', '.join(shut_out)} may call, but the bucket lets none of them PUT or GET."
+        return warning(name, detail, "List them in ASSETLANE_CORS_ORIGINS too, and run assetlane-server setup.")
     insecure = [
         origin for origin in origins if origin.lower().startswith("http:") and urlsplit(origin).hostname not in _LOCAL
     ]
     if insecure:
-        told = (
+        detail = (
             f"Browsers give pages of {', '.join(insecure)} no Web Locks: each tab watches over a connection of its own."
         )
-        return warning(name, told, "Serve these pages over https.")
+        return warning(name, detail, "Serve these pages over https.")
     return ok(name, f"Pages of {', '.join(origins)} may call, PUT and GET.")
 
 
 def _hosts(settings: Settings, listen: str) -> Finding:
     name = "web hosts"
     hosts = settings.web_hosts or default_hosts(listen)
-    told = f"Requests for {', '.join(hosts)} are answered."
+    detail = f"Requests for {', '.join(hosts)} are answered."
     if (files := certificate_files(settings)) is None:
-        return ok(name, told)
+        return ok(name, detail)
     try:
         names = [one.lower() for one in read_certificates(files).names]
     except NotReady:
-        return ok(name, told)  # the check of TLS says what is wrong with it
+        return ok(name, detail)  # the check of TLS says what is wrong with it
     foreign = [host for host in hosts if host not in _LOCAL and not _is_for(names, host.lower())]
     if foreign:
-        told = f"The certificate is for {', '.join(names)}: browsers refuse it at {', '.join(foreign)}."
-        return warning(name, told, "Let ASSETLANE_WEB_HOSTS list the names of the certificate that callers use.")
-    return ok(name, told)
+        detail = f"The certificate is for {', '.join(names)}: browsers refuse it at {', '.join(foreign)}."
+        return warning(name, detail, "Let ASSETLANE_WEB_HOSTS list the names of the certificate that callers use.")
+    return ok(name, detail)
 
 
 def _is_for(names: list[str], host: str) -> bool:

@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-LEASH: Final = 0
+PARENT_PIPE: Final = 0
 KILL: Final = b"k"
 # A fork of the parent that never ran exec holds a copy of the life line: so look at the parent itself as well.
 PARENT_CHECK_INTERVAL_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class GuardOrder:
     """What to run, for whom, and what to tidy up after it."""
 
     command: tuple[str, ...]
@@ -43,7 +43,7 @@ class Order:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Order":
+    def from_json(cls, text: str) -> "GuardOrder":
         """Reads what `to_json` wrote."""
         order = json.loads(text)
         return cls(
@@ -55,13 +55,13 @@ class Order:
         )
 
 
-def hold_leash(server: subprocess.Popen[bytes], order: Order) -> None:
+def end_with_parent(server: subprocess.Popen[bytes], order: GuardOrder) -> None:
     """Returns when the server has to end: killed on order, stopped when the life line or the parent ended."""
     while os.getppid() == order.parent_pid:
-        readable, _, _ = select.select([LEASH], [], [], PARENT_CHECK_INTERVAL_S)
+        readable, _, _ = select.select([PARENT_PIPE], [], [], PARENT_CHECK_INTERVAL_S)
         if not readable:
             continue
-        if os.read(LEASH, 1) == KILL:
+        if os.read(PARENT_PIPE, 1) == KILL:
             server.kill()
             return
         break
@@ -72,7 +72,7 @@ def hold_leash(server: subprocess.Popen[bytes], order: Order) -> None:
         server.kill()
 
 
-def main(order: Order) -> int:
+def main(order: GuardOrder) -> int:
     """Runs the server until it ends; returns its exit code, 128 + n when signal n ended it."""
     server = subprocess.Popen(  # noqa: S603 - the order comes from our own parent
         order.command, stdin=subprocess.DEVNULL, stdout=sys.stderr, stderr=sys.stderr, pass_fds=order.kept_fds
@@ -80,7 +80,7 @@ def main(order: Order) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: server.terminate())
     print(server.pid, flush=True)
-    threading.Thread(target=hold_leash, args=(server, order), daemon=True).start()
+    threading.Thread(target=end_with_parent, args=(server, order), daemon=True).start()
     exit_code = server.wait()
     for leftover in order.leftovers:
         Path(leftover).unlink(missing_ok=True)
@@ -88,4 +88,4 @@ def main(order: Order) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Order.from_json(sys.argv[1])))
+    sys.exit(main(GuardOrder.from_json(sys.argv[1])))

@@ -108,7 +108,7 @@ class StoreProcess:
         await self.start()
 
     def _spawn(self) -> "subprocess.Popen[bytes]":
-        order = guard.Order(
+        order = guard.GuardOrder(
             command=self._launch.command,
             parent_pid=os.getpid(),
             stop_limit_s=STOP_LIMIT_S,

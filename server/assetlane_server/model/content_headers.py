@@ -115,5 +115,5 @@ def _cleaned(name: str) -> str:
 
 
 def _shortened(stem: str, ending: str) -> str:
-    room = MAX_NAME_BYTES - len(ending.encode())
-    return stem.encode()[:room].decode(errors="ignore").rstrip() + ending
+    limit = MAX_NAME_BYTES - len(ending.encode())
+    return stem.encode()[:limit].decode(errors="ignore").rstrip() + ending

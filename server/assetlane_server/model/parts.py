@@ -100,8 +100,8 @@ def check_promises(variant: VariantPromise, promises: Sequence[PartPromise]) -> 
             violations.append(FieldViolation(f"parts[{index}].part_number", f"{promise.part_number:,} is there twice"))
         seen.add(promise.part_number)
         if len(promise.sha256) != wanted:
-            told = "the variant promises parts" if wanted else "the variant does not promise parts"
-            limit = f"is {len(promise.sha256)} bytes long, it must be {wanted}: {told}"
+            reason = "the variant promises parts" if wanted else "the variant does not promise parts"
+            limit = f"is {len(promise.sha256)} bytes long, it must be {wanted}: {reason}"
             violations.append(FieldViolation(f"parts[{index}].sha256", limit))
     if violations:
         raise InvalidRequest(violations)

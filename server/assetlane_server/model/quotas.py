@@ -5,7 +5,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Ration:
+class QuotaLimit:
     """How much may be open at a time in one account."""
 
     max_uploads: int

@@ -40,7 +40,7 @@ class Discrepancy:
 
     kind: Kind
     key: str
-    told: str
+    detail: str
     size_bytes: int = 0
     modify_time: datetime | None = None
     is_deletable: bool = False  # an orphan that nobody can want back
@@ -53,8 +53,8 @@ class Discrepancy:
 
 def foreign(listed: ListedObject) -> Discrepancy:
     """Returns the report of a key that is not ours."""
-    told = "Its key is not one of Assetlane's: somebody else put it there."
-    return Discrepancy(Kind.FOREIGN, listed.key, told, listed.size_bytes, listed.modify_time)
+    detail = "Its key is not one of Assetlane's: somebody else put it there."
+    return Discrepancy(Kind.FOREIGN, listed.key, detail, listed.size_bytes, listed.modify_time)
 
 
 def orphan(listed: ListedObject, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
@@ -68,18 +68,18 @@ def orphan(listed: ListedObject, upload_id: str, upload: Upload | None, now: dat
         return None
     is_deletable = True
     if asset is not None and asset.is_deleted:
-        told = f"Asset {upload_id} was deleted, and its object is still there."
+        detail = f"Asset {upload_id} was deleted, and its object is still there."
     elif asset is not None:
-        told = f"Asset {upload_id} has no variant with this key."
+        detail = f"Asset {upload_id} has no variant with this key."
     elif upload is None:
-        told = f"The ledger knows no upload or asset {upload_id}."
+        detail = f"The ledger knows no upload or asset {upload_id}."
     elif upload.status is Status.COMPLETED:
         # The ledger lost an asset: the object may be all that is left of it.
-        told = f"Upload {upload_id} is COMPLETED, but its asset is gone from the ledger: restore the ledger."
+        detail = f"Upload {upload_id} is COMPLETED, but its asset is gone from the ledger: restore the ledger."
         is_deletable = False
     else:
-        told = f"Upload {upload_id} is {upload.status}, and its write URLs have ended."
-    return Discrepancy(Kind.ORPHAN, listed.key, told, listed.size_bytes, listed.modify_time, is_deletable)
+        detail = f"Upload {upload_id} is {upload.status}, and its write URLs have ended."
+    return Discrepancy(Kind.ORPHAN, listed.key, detail, listed.size_bytes, listed.modify_time, is_deletable)
 
 
 def lingering(found: OpenMultipart, upload_id: str, upload: Upload | None, now: datetime) -> Discrepancy | None:
@@ -90,13 +90,13 @@ def lingering(found: OpenMultipart, upload_id: str, upload: Upload | None, now: 
     if now - found.open_time < SETTLING:
         return None
     if upload is None:
-        told = f"The ledger knows no upload {upload_id}."
+        detail = f"The ledger knows no upload {upload_id}."
     elif upload.status is Status.PENDING or found.multipart_id in upload.multipart_ids.values():
         # The sweeper settles the one and aborts the other, for as long as there is a record.
         return None
     else:
-        told = f"Upload {upload_id} is {upload.status} and knows nothing of it: a server died that had opened it."
-    return Discrepancy(Kind.LINGERING, found.key, told, 0, found.open_time, True, found.multipart_id)
+        detail = f"Upload {upload_id} is {upload.status} and knows nothing of it: a server died that had opened it."
+    return Discrepancy(Kind.LINGERING, found.key, detail, 0, found.open_time, True, found.multipart_id)
 
 
 def phantom(asset: Asset, variant: AssetVariant, found: StoredObject | None) -> Discrepancy | None:

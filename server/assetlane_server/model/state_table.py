@@ -27,7 +27,7 @@ class Status(StrEnum):
         return self in FINAL
 
 
-class By(StrEnum):
+class Actor(StrEnum):
     """Who brings a change about."""
 
     REQUEST = "RequestUpload"
@@ -43,44 +43,44 @@ class Step:
 
     source: Status | None
     target: Status
-    by: tuple[By, ...]
+    by: tuple[Actor, ...]
     when: str  # a clause for people
 
 
 STEPS: Final = (
-    Step(None, Status.PENDING, (By.REQUEST,), "the request is admitted and within the quotas"),
+    Step(None, Status.PENDING, (Actor.REQUEST,), "the request is admitted and within the quotas"),
     Step(
         Status.PENDING,
         Status.INITIALIZED,
-        (By.REQUEST,),
+        (Actor.REQUEST,),
         "the write targets are signed; of an upload without parts in the same write as PENDING",
     ),
-    Step(Status.PENDING, Status.CANCELLED, (By.CANCEL,), "its owner gives it up"),
+    Step(Status.PENDING, Status.CANCELLED, (Actor.CANCEL,), "its owner gives it up"),
     Step(
         Status.PENDING,
         Status.FAILED,
-        (By.SWEEPER, By.ERASE),
+        (Actor.SWEEPER, Actor.ERASE),
         "its server died before it had opened what its parts need",
     ),
     Step(
         Status.INITIALIZED,
         Status.UPLOADED,
-        (By.COMPLETE, By.SWEEPER),
+        (Actor.COMPLETE, Actor.SWEEPER),
         "every variant is in the store; a write of its own only before parts are put together or cuts made",
     ),
-    Step(Status.INITIALIZED, Status.CANCELLED, (By.CANCEL,), "its owner gives it up"),
-    Step(Status.INITIALIZED, Status.EXPIRED, (By.SWEEPER,), "the deadline has passed and a variant is missing"),
-    Step(Status.INITIALIZED, Status.FAILED, (By.ERASE,), "everything of its owner is erased"),
+    Step(Status.INITIALIZED, Status.CANCELLED, (Actor.CANCEL,), "its owner gives it up"),
+    Step(Status.INITIALIZED, Status.EXPIRED, (Actor.SWEEPER,), "the deadline has passed and a variant is missing"),
+    Step(Status.INITIALIZED, Status.FAILED, (Actor.ERASE,), "everything of its owner is erased"),
     Step(
         Status.UPLOADED,
         Status.COMPLETED,
-        (By.COMPLETE, By.SWEEPER),
+        (Actor.COMPLETE, Actor.SWEEPER),
         "every variant is proved; the asset appears in the same write",
     ),
     Step(
         Status.UPLOADED,
         Status.FAILED,
-        (By.COMPLETE, By.SWEEPER, By.ERASE),
+        (Actor.COMPLETE, Actor.SWEEPER, Actor.ERASE),
         "a variant is not what was promised, its parts are refused, or a required cut cannot be made",
     ),
 )

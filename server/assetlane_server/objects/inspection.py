@@ -30,7 +30,7 @@ class BucketAnswer:
         return 200 <= self.status < 300
 
     @property
-    def told(self) -> str:
+    def detail(self) -> str:
         """The status with S3's own word for it."""
         return f"{self.status} {self.code}".rstrip()
 
@@ -137,10 +137,10 @@ class Inspection:
                 answer = call(client, bucket)
             except client.exceptions.ClientError as error:
                 answer = error.response
-            told = answer["ResponseMetadata"]
-            status = told["HTTPStatusCode"]
+            metadata = answer["ResponseMetadata"]
+            status = metadata["HTTPStatusCode"]
             code = answer.get("Error", {}).get("Code", "")
-            region = told.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+            region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
             return BucketAnswer(status, "" if code == str(status) else code, region)
 
         return await self._connection.ask(question)

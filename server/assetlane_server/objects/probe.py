@@ -77,7 +77,7 @@ class Weakness:
     """Something that the store does not refuse or report."""
 
     name: str
-    told: str  # a sentence: what follows from it
+    detail: str  # a sentence: what follows from it
     is_grave: bool = False  # a URL, or none at all, does what nobody meant to allow
     accepting: str = ""  # the setting without which no server serves on such a store; empty: it does
     instead: str = "Use a store that checks what is signed."  # what to do about it
@@ -93,7 +93,7 @@ class StoreCapabilities:
     refuses_other_body: bool  # under a signed SHA-256
     refuses_expired: bool
     refuses_changed_signature: bool
-    tells_sha256: bool
+    reports_sha256: bool
     keeps_versions: bool
     keeps_disposition: bool  # `content-disposition` given at PUT comes back at GET
     refuses_racing_overwrites: bool  # of simultaneous PUTs to one key one succeeds at most
@@ -107,7 +107,7 @@ class StoreCapabilities:
 
     def weaknesses(self) -> tuple[Weakness, ...]:
         """Returns what is missing, the gravest first; none for a store that keeps every promise."""
-        told = [
+        detail = [
             (
                 self.refuses_changed_signature,
                 Weakness("signatures", "The store accepts a changed signature: anybody may write.", is_grave=True),
@@ -198,7 +198,7 @@ class StoreCapabilities:
                 Weakness("checksum", "The store accepts another body under a signed SHA-256: nobody checks it."),
             ),
             (
-                self.tells_sha256,
+                self.reports_sha256,
                 Weakness(
                     "checksum reported",
                     "HEAD does not report the SHA-256: completion relies on the store's check at the PUT.",
@@ -223,7 +223,7 @@ class StoreCapabilities:
                 Weakness("caching", "The store does not keep cache-control: shared caches may keep private objects."),
             ),
         ]
-        return tuple(weakness for is_kept, weakness in told if not is_kept)
+        return tuple(weakness for is_kept, weakness in detail if not is_kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,19 +300,19 @@ async def check_store(store: S3ObjectStore, prefix: str, terms: StoreTerms, now:
     if faults:
         _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", faults[0])
     if isinstance(capabilities, StoreCapabilities):
-        store.reports_sha256 = capabilities.tells_sha256
+        store.reports_sha256 = capabilities.reports_sha256
         _judge(capabilities.weaknesses(), terms)
 
 
 def _judge(weaknesses: Sequence[Weakness], terms: StoreTerms) -> None:
     for weakness in weaknesses:
-        _log.warning("%s", weakness.told)
+        _log.warning("%s", weakness.detail)
     refused = [weakness for weakness in weaknesses if weakness.accepting and not terms.accepts(weakness)]
     if refused:
         first = refused[0]
-        told = first.told.replace("The store", "The object store", 1).rstrip(".")
+        detail = first.detail.replace("The store", "The object store", 1).rstrip(".")
         settings = " and ".join(sorted({weakness.accepting for weakness in refused}))
-        raise NotReady(f"{told}. {first.instead.rstrip('.')}, or accept it with {settings}.")
+        raise NotReady(f"{detail}. {first.instead.rstrip('.')}, or accept it with {settings}.")
 
 
 async def check_public_prefix(
@@ -330,21 +330,21 @@ def refusal(reply: Reply, region: str) -> StoreUnavailable:
     """Returns what a refused request of ours means: StoreRefused when it stays so until somebody corrects it."""
     code = reply.code
     if code in BAD_REGION:
-        return StoreRefused(f"It does not accept URLs signed for {region} ({reply.told}): set ASSETLANE_S3_REGION.")
+        return StoreRefused(f"It does not accept URLs signed for {region} ({reply.detail}): set ASSETLANE_S3_REGION.")
     if code == "NoSuchBucket":
         return StoreRefused("There is no such bucket: run `assetlane-server setup`, or correct ASSETLANE_S3_BUCKET.")
     if code in BAD_CREDENTIALS:
         return StoreRefused(
-            f"It does not accept the credentials ({reply.told}): correct ASSETLANE_S3_ACCESS_KEY_ID and"
+            f"It does not accept the credentials ({reply.detail}): correct ASSETLANE_S3_ACCESS_KEY_ID and"
             " ASSETLANE_S3_SECRET_ACCESS_KEY, or where boto3 finds them."
         )
     if code in BAD_CLOCK:
-        return StoreRefused(f"Its clock and this machine's differ too much ({reply.told}): synchronise them (NTP).")
+        return StoreRefused(f"Its clock and this machine's differ too much ({reply.detail}): synchronise them (NTP).")
     if code in ("AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidBucketName"):
         return StoreRefused(
-            f"It refuses a PUT that is signed as it should be ({reply.told}): give the credentials s3:PutObject."
+            f"It refuses a PUT that is signed as it should be ({reply.detail}): give the credentials s3:PutObject."
         )
-    return StoreUnavailable(f"It refuses a PUT that is signed as it should be ({reply.told}).")
+    return StoreUnavailable(f"It refuses a PUT that is signed as it should be ({reply.detail}).")
 
 
 @asynccontextmanager
@@ -381,7 +381,7 @@ class _Trial:
         neutral = replace(self._promise("neutral"), content_type=_NEUTRAL_TYPE)
         second = await self._wire.send(self._put(neutral), _BODY)
         if not second.is_success:
-            raise StoreUnavailable(f"It refuses a PUT of type {_NEUTRAL_TYPE} ({second.told}).")
+            raise StoreUnavailable(f"It refuses a PUT of type {_NEUTRAL_TYPE} ({second.detail}).")
         found, found_neutral = await asyncio.gather(self._store.head(kept.key), self._store.head(neutral.key))
         race = self._put(self._promise("race"))
         answers: list[Any] = await _all(
@@ -409,7 +409,7 @@ class _Trial:
             refuses_other_body=_is_refused(body),
             refuses_expired=_is_refused(expired),
             refuses_changed_signature=_is_refused(signature),
-            tells_sha256=found is not None and found.sha256 == kept.sha256,
+            reports_sha256=found is not None and found.sha256 == kept.sha256,
             keeps_versions=self._keeps_versions,
             keeps_disposition=read.headers.get("content-disposition") == _DISPOSITION,
             keeps_cache_control=read.headers.get("cache-control") == _CACHE_CONTROL,
@@ -430,17 +430,18 @@ class _Trial:
         reply = await self._wire.ask("GET", self._store.public_url(promise.key))
         if reply.is_success and reply.body == _BODY:
             return
-        told = f"not everybody can read {place} ({reply.told}), where public assets are"
+        detail = f"not everybody can read {place} ({reply.detail}), where public assets are"
         if reply.status >= 500 or (terms.has_public_base_url and not reply.code):
             # Not the store's own word: what stands before it may let others in, and not this server.
-            raise StoreUnavailable(f"Perhaps {told}.")
+            raise StoreUnavailable(f"Perhaps {detail}.")
         advice = (
             "let what serves ASSETLANE_PUBLIC_BASE_URL read that prefix"
             if terms.has_public_base_url
             else "run `assetlane-server setup`, on Amazon S3 with --allow-public-policy"
         )
         raise StoreRefused(
-            f"{told[0].upper()}{told[1:]}: {advice}, or set ASSETLANE_PUBLIC_ASSETS=false to have private assets only."
+            f"{detail[0].upper()}{detail[1:]}: {advice}, or set ASSETLANE_PUBLIC_ASSETS=false"
+            " to have private assets only."
         )
 
     async def clean_up(self) -> None:
@@ -538,7 +539,7 @@ def _keeps_type(promise: VariantPromise, found: StoredObject | None) -> bool:
 
 def _is_refused(reply: Reply) -> bool:
     if reply.status >= 500 and reply.status != 501:  # NotImplemented is a refusal
-        raise StoreUnavailable(f"It answers the probe with {reply.told}.")
+        raise StoreUnavailable(f"It answers the probe with {reply.detail}.")
     return not reply.is_success
 
 

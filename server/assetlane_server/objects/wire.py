@@ -42,7 +42,7 @@ class Reply:
         return code[1].decode() if code else ""
 
     @property
-    def told(self) -> str:
+    def detail(self) -> str:
         """The status with S3's own word for it, such as `403 AccessDenied`."""
         return f"{self.status} {self.code}".rstrip()
 
@@ -87,8 +87,8 @@ class Wire:
         except TimeoutError as error:
             raise StoreUnavailable(f"No answer from {place} within {self._limit.total_seconds():g} s.") from error
         except aiohttp.ClientConnectorCertificateError as error:
-            told = getattr(error.certificate_error, "verify_message", "") or type(error).__name__
-            raise StoreRefused(f"The certificate of {place} is not accepted ({told}).") from error
+            fault = getattr(error.certificate_error, "verify_message", "") or type(error).__name__
+            raise StoreRefused(f"The certificate of {place} is not accepted ({fault}).") from error
         except aiohttp.ClientSSLError as error:
             raise StoreUnavailable(f"The certificate of {place} is not accepted ({type(error).__name__}).") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:

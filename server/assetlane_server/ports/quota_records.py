@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Protocol
 
-from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.quotas import Account, Balance, Claim, QuotaLimit
 
 
 class QuotaRecords(Protocol):
     """What is open, counted across all servers; durable as UploadRecords. Each method is one atomic change."""
 
-    async def claim(self, subject: str, claim: Claim, ration: Ration, sweep_time: datetime) -> Balance | None:
+    async def claim(self, subject: str, claim: Claim, quota: QuotaLimit, sweep_time: datetime) -> Balance | None:
         """Adds a claim if the account stays within its ration, which one alone does; else returns its balance.
 
         A key that is in the account already counts once: its claim takes on the ids and the time, also in an

@@ -23,7 +23,7 @@ async def serve(
     settings: Settings,
     on_ready: Callable[[int, int | None], None] = lambda port, web_port: None,
     *,
-    leash_fd: int | None = None,
+    supervisor_fd: int | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal ends the process at once.
 
@@ -49,25 +49,25 @@ async def serve(
             task.cancel()
 
     def on_signal() -> None:
-        if stop.is_set() and leash_fd is None:
+        if stop.is_set() and supervisor_fd is None:
             _log.warning("second signal: ending at once")
             sys.stderr.flush()
             os._exit(SECOND_SIGNAL_STATUS)
         drain("signal")
 
-    def on_leash_end(fd: int) -> None:
+    def on_supervisor_end(fd: int) -> None:
         loop.remove_reader(fd)
         drain("the supervisor is gone")
 
     raise_file_limit()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    if leash_fd is not None:
-        loop.add_reader(leash_fd, on_leash_end, leash_fd)
+    if supervisor_fd is not None:
+        loop.add_reader(supervisor_fd, on_supervisor_end, supervisor_fd)
     _log.debug("signal handlers are set")
     with native_lines_logged():
         try:
-            async with application(settings, shares_port=leash_fd is not None) as app:
+            async with application(settings, shares_port=supervisor_fd is not None) as app:
                 is_ready = True
                 collect_garbage_less_often()
                 _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")

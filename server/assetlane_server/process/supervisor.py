@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerPipes:
     """What ties a worker to its supervisor."""
 
-    leash_fd: int
+    supervisor_fd: int
     """A pipe that ends when the supervisor is gone."""
     report_fd: int
     number: int
@@ -84,7 +84,7 @@ class _Worker:
 class Supervisor:
     """Keeps `count` workers at `work` until SIGTERM or SIGINT. Use it once."""
 
-    def __init__(self, work: Callable[[Post], None], count: int, *, stop_limit_s: float) -> None:
+    def __init__(self, work: Callable[[WorkerPipes], None], count: int, *, stop_limit_s: float) -> None:
         self._work = work
         self._count = count
         self._stop_limit_s = stop_limit_s
@@ -103,11 +103,11 @@ class Supervisor:
         """
         gc.collect()
         gc.freeze()  # a collection in a worker would copy every page that it shares with the others
-        self._leash = os.pipe()
-        with ExitStack() as closing, _bell() as bell:
-            for fd in self._leash:
+        self._parent_pipe = os.pipe()
+        with ExitStack() as closing, _signal_pipe() as signals:
+            for fd in self._parent_pipe:
                 closing.callback(os.close, fd)
-            self._bell_fds = bell
+            self._signal_fds = signals
             for number in self._failures:
                 self._start(number)
             while self._workers or not self._is_stopping:
@@ -129,7 +129,7 @@ class Supervisor:
         reporting = {worker.report_fd: worker for worker in self._workers.values() if worker.report_fd >= 0}
         moments = [*self._due_at.values(), *([] if self._kill_at is None else [self._kill_at])]
         timeout = max(0.0, min(moments) - time.monotonic()) if moments else None
-        readable, _, _ = select.select([self._bell_fds[0], *reporting], [], [], timeout)
+        readable, _, _ = select.select([self._signal_fds[0], *reporting], [], [], timeout)
         for fd in readable:
             if worker := reporting.get(fd):
                 self._take_report(worker)
@@ -176,9 +176,11 @@ class Supervisor:
             if exit_code != 0 and (worker.is_ready or exit_code not in [-number for number in _SIGNALS]):
                 self._status = self._status or 1
             return
-        told = worker.refusal or (f"it ended by signal {-exit_code}" if exit_code < 0 else f"it ended with {exit_code}")
+        cause = worker.refusal or (
+            f"it ended by signal {-exit_code}" if exit_code < 0 else f"it ended with {exit_code}"
+        )
         if not self._has_served:
-            self._refusal = worker.refusal or f"worker {worker.number} could not start: {told}"
+            self._refusal = worker.refusal or f"worker {worker.number} could not start: {cause}"
             self._stop()
             return
         if time.monotonic() - worker.started_at >= _SETTLED_AFTER_S:
@@ -186,7 +188,7 @@ class Supervisor:
         delay_s = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures[worker.number], 32), _LAST_BACKOFF_S)
         self._failures[worker.number] += 1
         self._due_at[worker.number] = time.monotonic() + delay_s
-        _log.error("worker %d is gone, another follows in %g s: %s", worker.number, delay_s, told)
+        _log.error("worker %d is gone, another follows in %g s: %s", worker.number, delay_s, cause)
 
     def _start_due(self) -> None:
         now = time.monotonic()
@@ -216,9 +218,9 @@ class Supervisor:
                 signal.signal(signal_number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             # A life line that the worker itself holds open never ends.
-            for fd in (self._leash[1], *self._bell_fds, report_read_fd):
+            for fd in (self._parent_pipe[1], *self._signal_fds, report_read_fd):
                 os.close(fd)
-            self._work(Post(self._leash[0], report_fd, number))
+            self._work(WorkerPipes(self._parent_pipe[0], report_fd, number))
             status = 0
         except NotReady as error:
             os.write(report_fd, str(error).encode())
@@ -267,7 +269,7 @@ def held_port(listen: str) -> Iterator[str]:
 
 
 @contextmanager
-def _bell() -> Iterator[tuple[int, int]]:
+def _signal_pipe() -> Iterator[tuple[int, int]]:
     """Yields a pipe on which the number of each signal arrives that concerns a supervisor."""
     fds = os.pipe()
     for fd in fds:

@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from assetlane_server.model.errors import NotReady
 from assetlane_server.model.upload import Details, Status, StatusChange, Upload, request_digest
 from assetlane_server.records.documents import NO_REQUEST_ID, Document, RecordUnreadable, upload_document, upload_of
-from assetlane_server.records.form import OLD_ASSETS
+from assetlane_server.records.schema import OLD_ASSETS
 
 PAGE_SIZE: Final = 200
 _KEPT_FOR: Final = timedelta(days=30)  # version 0.1.0's default; of a record with an asset it is not asked for

@@ -40,14 +40,14 @@ from assetlane_server.records.documents import (
     upload_of,
 )
 from assetlane_server.records.driver_errors import driver_message
-from assetlane_server.records.form import Form
 from assetlane_server.records.indexes import INDEXES
 from assetlane_server.records.migration import PAGE_SIZE, Migration, MigrationReport
 from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, OrderedPages, Pages, Range, WindowPages
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
+from assetlane_server.records.schema import LedgerSchema
 from assetlane_server.records.survey import MongoSurvey
-from assetlane_server.records.writer import LedgerWriter
+from assetlane_server.records.writer import MOST_OPERATIONS, LedgerWriter
 
 _log = logging.getLogger(__name__)
 
@@ -68,9 +68,14 @@ class MongoRecords:
     """
 
     def __init__(
-        self, database: "AsyncIOMotorDatabase[Document]", meter: Meter = UNMETERED, *, reads_whole_ranges: bool = False
+        self,
+        database: "AsyncIOMotorDatabase[Document]",
+        meter: Meter = UNMETERED,
+        *,
+        reads_whole_ranges: bool = False,
+        batch_writes: int = MOST_OPERATIONS,
     ) -> None:
-        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py."""
+        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py; `batch_writes` is of the writer."""
         self._database = database
         self._meter = meter
         self._uploads = database["uploads"]
@@ -78,11 +83,15 @@ class MongoRecords:
         self._pages: Pages = WindowPages(self._by_id) if reads_whole_ranges else OrderedPages(self._by_id)
         self._skipped: set[str] = set()
         self._writer = LedgerWriter(
-            self._uploads, asking=self._metered, unavailable=_unavailable, max_waiting=_MOST_WAITING
+            self._uploads,
+            asking=self._metered,
+            unavailable=_unavailable,
+            max_waiting=_MOST_WAITING,
+            most_operations=batch_writes,
         )
         self.quotas = MongoQuotas(database["quotas"], _unavailable, meter)
         self.rings = MongoRings(database["rings"], _unavailable)
-        self.form = Form(database, _unavailable)
+        self.schema = LedgerSchema(database, _unavailable)
         self.clock = LedgerClock()
         self.token_key = b""  # what tokens are authenticated with, on every server of this ledger
         # Nobody acts on progress: one server's word for it is enough.
@@ -100,7 +109,7 @@ class MongoRecords:
         """
         async with _database(uri, database_name, call_timeout) as database:
             records = await cls._connected(database, meter)
-            await records.form.check()
+            await records.schema.check()
             await records.prepare()
             try:
                 yield records
@@ -127,7 +136,7 @@ class MongoRecords:
             async for report in migration.run():
                 yield report
             if migration.is_complete:
-                await records.form.mark()
+                await records.schema.mark()
                 await records.prepare()
             yield migration.report
 
@@ -165,7 +174,7 @@ class MongoRecords:
             # Creating an index that is there already does nothing.
             for collection, indexes in INDEXES.items():
                 await self._database[collection].create_indexes(indexes)
-            self.token_key = await self.form.token_key(secrets.token_bytes(32))
+            self.token_key = await self.schema.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
             raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
         except LedgerUnavailable as error:
@@ -552,7 +561,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {_told_of_uri(error)}") from None
+        raise NotReady(f"mongo_uri is not a MongoDB URI: {_uri_fault(error)}") from None
     try:
         yield client.get_database(
             database_name,
@@ -573,7 +582,7 @@ def _unavailable(error: PyMongoError) -> LedgerUnavailable:
     return LedgerUnavailable(f"The ledger did not answer: {driver_message(error)}")
 
 
-def _told_of_uri(error: Exception) -> str:
+def _uri_fault(error: Exception) -> str:
     """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
-    told = str(error)
-    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in told else told
+    fault = str(error)
+    return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in fault else fault

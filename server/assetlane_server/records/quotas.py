@@ -14,7 +14,7 @@ from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from assetlane_server.model.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
-from assetlane_server.model.quotas import Account, Balance, Claim, Ration
+from assetlane_server.model.quotas import Account, Balance, Claim, QuotaLimit
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.records.documents import Document
 
@@ -31,12 +31,12 @@ class MongoQuotas:
         self._unavailable = unavailable
         self._meter = meter
 
-    async def claim(self, subject: str, claim: Claim, ration: Ration, sweep_time: datetime) -> Balance | None:
+    async def claim(self, subject: str, claim: Claim, quota: QuotaLimit, sweep_time: datetime) -> Balance | None:
         """See QuotaRecords."""
         place = f"claims.{claim.key}"
-        has_room: Document = {"_id": subject, place: {"$exists": False}, "open_uploads": {"$lt": ration.max_uploads}}
-        if ration.max_bytes is not None:
-            has_room["open_bytes"] = {"$lte": ration.max_bytes - claim.size_bytes}
+        has_room: Document = {"_id": subject, place: {"$exists": False}, "open_uploads": {"$lt": quota.max_uploads}}
+        if quota.max_bytes is not None:
+            has_room["open_bytes"] = {"$lte": quota.max_bytes - claim.size_bytes}
         entry = {"size_bytes": claim.size_bytes, "upload_ids": list(claim.upload_ids), "time": claim.time}
         addition = {
             "$inc": {"open_uploads": 1, "open_bytes": claim.size_bytes},
@@ -60,7 +60,7 @@ class MongoQuotas:
                     continue
                 if claim.key not in document.get("claims", {}):
                     balance = _balance_of(document)
-                    if not _has_room(balance, claim, ration):
+                    if not _has_room(balance, claim, quota):
                         return balance
                 elif (
                     await self._accounts.update_one({"_id": subject, place: {"$exists": True}}, repeat)
@@ -130,9 +130,9 @@ class MongoQuotas:
             raise self._unavailable(error) from error
 
 
-def _has_room(balance: Balance, claim: Claim, ration: Ration) -> bool:
-    is_within = ration.max_bytes is None or balance.open_bytes + claim.size_bytes <= ration.max_bytes
-    return balance.open_uploads < ration.max_uploads and is_within
+def _has_room(balance: Balance, claim: Claim, quota: QuotaLimit) -> bool:
+    is_within = quota.max_bytes is None or balance.open_bytes + claim.size_bytes <= quota.max_bytes
+    return balance.open_uploads < quota.max_uploads and is_within
 
 
 def _balance_of(document: Mapping[str, Any]) -> Balance:

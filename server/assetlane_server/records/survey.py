@@ -25,9 +25,9 @@ _UNAUTHORIZED = 13
 class SurveyFailed(Exception):  # noqa: N818 - what failed is what was looked at
     """The server did not do what was asked of it; the message says why, in its own words."""
 
-    def __init__(self, told: str, *, is_refused: bool) -> None:
+    def __init__(self, message: str, *, is_refused: bool) -> None:
         self.is_refused = is_refused  # the credentials: unknown, or without the right
-        super().__init__(told)
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from assetlane_server.records.documents import CHANGE_IDS, Change, Document, cha
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
 _AT_ONCE: Final = 2  # batches in progress: while one waits for MongoDB, the next one is prepared
-_MOST_OPERATIONS: Final = 500  # of a batch
+MOST_OPERATIONS: Final = 500  # of a batch
 _MOST_BYTES: Final = 8 * 1024 * 1024  # of a batch
 _DUPLICATE_KEY: Final = 11000
 
@@ -73,12 +73,17 @@ class LedgerWriter:
         asking: Callable[[str], AbstractContextManager[object]],
         unavailable: Callable[[PyMongoError], LedgerUnavailable],
         max_waiting: int,
+        most_operations: int = MOST_OPERATIONS,
     ) -> None:
-        """`asking` measures an operation of that name; with `max_waiting` writes waiting, `insert` refuses."""
+        """`asking` measures an operation of that name; with `max_waiting` writes waiting, `insert` refuses.
+
+        A batch has at most `most_operations` writes.
+        """
         self._collection = collection
         self._asking = asking
         self._unavailable = unavailable
         self._max_waiting = max_waiting
+        self._most_operations = most_operations
         self._waiting: deque[_Write] = deque()
         self._under_way: set[Any] = set()  # ids of the documents in batches
         self._running = 0  # tasks that will look for another batch before they end
@@ -147,7 +152,7 @@ class LedgerWriter:
         ids: set[Any] = set()
         size_bytes = 0
         left: deque[_Write] = deque()
-        while self._waiting and len(batch) < _MOST_OPERATIONS and size_bytes < _MOST_BYTES:
+        while self._waiting and len(batch) < self._most_operations and size_bytes < _MOST_BYTES:
             write = self._waiting.popleft()
             if write.outcome.done():
                 continue  # its caller was cancelled

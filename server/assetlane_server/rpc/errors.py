@@ -78,7 +78,7 @@ _CODES: dict[type[errors.Refusal], grpc.StatusCode] = {
     refusals.DeadlinePassed: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # What these say names hosts and ports: for the log, not for callers.
-_TOLD_CALLERS: dict[type[errors.Refusal], str] = {
+_FOR_CALLERS: dict[type[errors.Refusal], str] = {
     errors.StoreUnavailable: "The object store did not answer: repeat the call after a while.",
     errors.LedgerUnavailable: "The ledger did not answer: repeat the call after a while.",
 }
@@ -99,8 +99,8 @@ def answer_to(error: Exception, method: str, request_id: str) -> Answer:
     if not isinstance(error, errors.Refusal):
         _log.error("%s failed, request %s", method, request_id, exc_info=error)
         return _answer(grpc.StatusCode.INTERNAL, "INTERNAL", f"Something is wrong in the server: request {request_id}.")
-    message = _TOLD_CALLERS.get(type(error), str(error))
-    if type(error) in _TOLD_CALLERS:
+    message = _FOR_CALLERS.get(type(error), str(error))
+    if type(error) in _FOR_CALLERS:
         _log.warning("%s: %s", method, error)
     code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
     return _answer(code, error.reason, message, *_details(error))

@@ -54,13 +54,13 @@ class HealthServicer(HealthService):
 
     async def Watch(self, request: HealthCheckRequest, context: Any) -> AsyncIterator[HealthCheckResponse]:  # noqa: N802
         """Answers now and whenever the answer changes."""
-        told: HealthCheckResponse | None = None
+        sent: HealthCheckResponse | None = None
         while True:
             changed = self._changed
             answer = self._answer(request.service)
-            if answer is not told:
+            if answer is not sent:
                 yield answer
-                told = answer
+                sent = answer
             if self._is_closed:
                 return
             await changed.wait()

@@ -109,8 +109,8 @@ def _wrap(
 
         return grpc.stream_unary_rpc_method_handler(unary, read, handler.response_serializer)
     if handler.unary_stream is not None:
-
-        async def stream(_requests: Any, context: Any) -> AsyncIterator[Any]:
+        # Writes instead of yielding: grpcio keeps what a generator has yielded until it yields again.
+        async def stream(_requests: Any, context: Any) -> None:
             metadata = context.invocation_metadata() or ()
             seen = observer.began(method, metadata, is_watch=True)
             try:
@@ -123,8 +123,11 @@ def _wrap(
                         async for response in responses:
                             call.access.check(rpc)  # what was taken away meanwhile ends the watch
                             await auditor.answered(rpc, request, response, call.access, seen.request_id)
-                            yield response
+                            await context.write(response)
                             del response  # else it stays in memory until the next one
+            except aio.BaseError:  # of the write: nobody is there to be answered
+                seen.ended(_cut_short(context))
+                raise
             except Exception as error:
                 await _refuse(context, error, method, seen)
             except BaseException:
@@ -161,7 +164,7 @@ def wrapped_probe(
 
     places = limits.reflections if handler.unary_stream is None else limits.health_watches
 
-    async def probe(_requests: Any, context: Any) -> AsyncIterator[Any]:
+    async def probe(_requests: Any, context: Any) -> None:
         try:
             with places.passed(), limits.probes_of_one.passed(context.peer()):
                 if handler.unary_stream is not None:
@@ -170,8 +173,9 @@ def wrapped_probe(
                     answers = handler.stream_stream(_messages(context), context)
                 async with aclosing(answers):
                     async for answer in answers:
-                        yield answer
-        except aio.AbortError:
+                        await context.write(answer)
+                        del answer
+        except aio.BaseError:
             raise
         except Exception as error:
             await refuse(context, error)

@@ -17,7 +17,7 @@ MAX_PROBE_BYTES = 64 * 1024
 _RETRY_AFTER = timedelta(seconds=5)  # a watch may stay open for hours; a crashed client's is given up in a minute
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets so many in at a time and refuses the rest at once: a queue would only hide the load.
 
     It is its own context manager: an open watch holds no memory for its place.
@@ -28,7 +28,7 @@ class Gate:
         self._refusal = refusal
         self._inside = 0
 
-    def passed(self) -> "Gate":
+    def passed(self) -> "ConcurrencyLimit":
         """Takes a place until the block ends, however it ends. Raises the refusal when there is none."""
         return self
 
@@ -41,7 +41,7 @@ class Gate:
         self._inside -= 1
 
 
-class Turnstile:
+class KeyedConcurrencyLimit:
     """Lets each key in so many times at a time: a caller's uid, or a connection. None is not counted."""
 
     def __init__(self, limit: int, refusal: Callable[[str, int], Refusal]) -> None:
@@ -49,12 +49,12 @@ class Turnstile:
         self._refusal = refusal
         self._inside: dict[str, int] = {}
 
-    def passed(self, key: str | None, limit: int | None = None) -> "Passage":
+    def passed(self, key: str | None, limit: int | None = None) -> "HeldSlot":
         """Takes a place of this key until the block ends; `limit` is the key's own, where it has one.
 
         Raises the refusal when the key has none left.
         """
-        return Passage(self, key, limit or self._limit)
+        return HeldSlot(self, key, limit or self._limit)
 
     def enter(self, key: str, limit: int) -> None:
         """Takes a place. Raises the refusal when the key has none left."""
@@ -70,23 +70,23 @@ class Turnstile:
             del self._inside[key]
 
 
-class Passage:
+class HeldSlot:
     """One place at a turnstile, held for as long as its block runs."""
 
-    __slots__ = ("_key", "_limit", "_turnstile")
+    __slots__ = ("_key", "_limit", "_limiter")
 
-    def __init__(self, turnstile: Turnstile, key: str | None, limit: int) -> None:
-        self._turnstile = turnstile
+    def __init__(self, limiter: KeyedConcurrencyLimit, key: str | None, limit: int) -> None:
+        self._limiter = limiter
         self._key = key
         self._limit = limit
 
     def __enter__(self) -> None:
         if self._key is not None:
-            self._turnstile.enter(self._key, self._limit)
+            self._limiter.enter(self._key, self._limit)
 
     def __exit__(self, *_raised: object) -> None:
         if self._key is not None:
-            self._turnstile.leave(self._key)
+            self._limiter.leave(self._key)
 
 
 class Limits:
@@ -102,18 +102,18 @@ class Limits:
         max_probes: int = 1000,
         request_seconds: float = 20,
     ) -> None:
-        self.calls = Gate(max_calls, TooManyCalls)
-        self.watches = Gate(max_watches, TooManyWatches)
-        self.watches_of_one = Turnstile(max_watches_per_uid, _too_many_of_one)
+        self.calls = ConcurrencyLimit(max_calls, TooManyCalls)
+        self.watches = ConcurrencyLimit(max_watches, TooManyWatches)
+        self.watches_of_one = KeyedConcurrencyLimit(max_watches_per_uid, _too_many_of_one)
         # Apart from each other: a caller that opens all health watches must not keep a load balancer's checks out.
-        self.health_checks = Gate(max_probes, TooManyProbes)
-        self.health_watches = Gate(max_probes, TooManyProbes)
-        self.reflections = Gate(max_probes, TooManyProbes)
-        self.probes_of_one = Turnstile(PROBE_STREAMS_PER_CONNECTION, lambda _peer, _limit: TooManyProbes())
+        self.health_checks = ConcurrencyLimit(max_probes, TooManyProbes)
+        self.health_watches = ConcurrencyLimit(max_probes, TooManyProbes)
+        self.reflections = ConcurrencyLimit(max_probes, TooManyProbes)
+        self.probes_of_one = KeyedConcurrencyLimit(PROBE_STREAMS_PER_CONNECTION, lambda _peer, _limit: TooManyProbes())
         self.max_message_bytes = max_message_bytes
         self.request_seconds = request_seconds
 
 
 def _too_many_of_one(caller: str, limit: int) -> Refusal:
-    told = f"at most {limit:,} watches may be open at a time on one server process"
-    return TooManyWatchesOfOne(caller, told, _RETRY_AFTER)
+    limit_text = f"at most {limit:,} watches may be open at a time on one server process"
+    return TooManyWatchesOfOne(caller, limit_text, _RETRY_AFTER)

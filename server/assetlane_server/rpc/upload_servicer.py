@@ -63,12 +63,12 @@ class UploadServicer(UploadServiceServicer):
         """Accepts an upload and signs its write targets."""
         access = access_of(context)
         default_uid = ANONYMOUS if access.kind is CallerKind.ANONYMOUS else access.uid or ""
-        wish = upload_request_of(request, default_uid)
+        upload_request = upload_request_of(request, default_uid)
         lifetime = None
         if request.HasField("issue_token"):
             lifetime = optional_duration("issue_token.lifetime", request.issue_token, "lifetime")
             self._tokens.check("issue_token.lifetime", lifetime, access)
-        upload, targets = await self._requests.request_upload(wish, access)
+        upload, targets = await self._requests.request_upload(upload_request, access)
         response = pb.RequestUploadResponse(upload=upload_message(upload), write_targets=target_messages(targets))
         if request.HasField("issue_token") and (issued := self._tokens.for_upload(upload, lifetime, access)):
             response.token.CopyFrom(token_message(issued))

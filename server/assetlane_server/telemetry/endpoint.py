@@ -26,22 +26,22 @@ async def exposed(
     """
     expositions = _Expositions(metrics, refresh)
 
-    async def tell_metrics(request: web.Request) -> web.Response:
+    async def get_metrics(request: web.Request) -> web.Response:
         return web.Response(body=await expositions.newest(), headers={"content-type": CONTENT_TYPE})
 
-    async def tell_readiness(request: web.Request) -> web.Response:
+    async def get_readiness(request: web.Request) -> web.Response:
         return web.Response(text="SERVING\n") if is_serving() else web.Response(status=503, text="NOT_SERVING\n")
 
-    async def tell_liveness(request: web.Request) -> web.Response:
+    async def get_liveness(request: web.Request) -> web.Response:
         return web.Response(text="ALIVE\n")
 
     app = web.Application(client_max_size=1024)
     app.add_routes(
         [
-            web.get("/metrics", tell_metrics),
-            web.get("/livez", tell_liveness),
-            web.get("/readyz", tell_readiness),
-            web.get("/healthz", tell_readiness),
+            web.get("/metrics", get_metrics),
+            web.get("/livez", get_liveness),
+            web.get("/readyz", get_readiness),
+            web.get("/healthz", get_readiness),
         ]
     )
     runner = web.AppRunner(

@@ -203,14 +203,14 @@ class SeenCall:
         if is_logged or self._span is not None:
             facts.is_answered(response)
         if self._span is not None:
-            self._tell_span(self._span, code, reason)
+            self._end_span(self._span, code, reason)
         if is_logged and (self._refusals is None or code not in _MANY or self._refusals.allows(reason or code.name)):
             more: dict[str, object] = {"code": code.name, "duration_ms": round(seconds * 1000, 3)}
             if reason:
                 more["reason"] = reason
             _calls_log.log(level, "call ended", extra=more)
 
-    def _tell_span(self, span: Span, code: grpc.StatusCode, reason: str) -> None:
+    def _end_span(self, span: Span, code: grpc.StatusCode, reason: str) -> None:
         number: int = code.value[0]
         span.set("rpc.grpc.status_code", number)
         for name, value in self._facts.fields():

@@ -13,8 +13,8 @@ WINDOW_S: Final = 10.0
 class _Window:
     """What became of the lines of one reason since it began."""
 
-    told: int = 0
-    untold: int = 0
+    written: int = 0
+    withheld: int = 0
 
 
 class LineBudget:
@@ -32,15 +32,15 @@ class LineBudget:
         if window is None:
             window = self._windows[reason] = _Window()
             asyncio.get_running_loop().call_later(self._window_s, self._close, reason)
-        if window.told < self._lines:
-            window.told += 1
+        if window.written < self._lines:
+            window.written += 1
             return True
-        window.untold += 1
+        window.withheld += 1
         return False
 
     def _close(self, reason: str) -> None:
         window = self._windows.pop(reason)
-        if window.untold:
-            more = {"reason": reason, "count": window.untold}
+        if window.withheld:
+            more = {"reason": reason, "count": window.withheld}
             text = "%d more calls ended with %s within %g s"
-            self._log.warning(text, window.untold, reason, self._window_s, extra=more)
+            self._log.warning(text, window.withheld, reason, self._window_s, extra=more)

@@ -68,11 +68,11 @@ def _read(fd: int) -> None:
             if len(rest) > _MAX_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                _tell(line)
-    _tell(rest)
+                _log_line(line)
+    _log_line(rest)
 
 
-def _tell(line: bytes) -> None:
+def _log_line(line: bytes) -> None:
     text = line[:_MAX_LINE_BYTES].decode(errors="backslashreplace").rstrip()
     if not text or text.startswith(_PREFACE):
         return

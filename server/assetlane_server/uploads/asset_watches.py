@@ -146,6 +146,8 @@ class _Events:
         """Every change until that instant was sent; what was sent long before can come by no more."""
         if instant > self._position.sent_until:
             self._position = Position(instant, self._position.listed_to)
+        if self._position.listed_to:
+            return  # the listing is not over: it may come to what was sent as a change
         bound = self._position.sent_until - 2 * VISIBLE_WITHIN
         while self._revisions:
             oldest = next(iter(self._revisions))

@@ -86,10 +86,10 @@ class MultipartUploads:
             return (), ""
         return page.parts, page_token(self._signer, str(page.after), filters) if page.after else ""
 
-    async def _initialized(self, upload_id: str, wish: str, access: Access) -> Upload:
+    async def _initialized(self, upload_id: str, action: str, access: Access) -> Upload:
         upload = await owned_upload(self._uploads, upload_id, access)
         if upload.status is not Status.INITIALIZED:
-            raise WrongStatus(upload_id, upload.status, wish)
+            raise WrongStatus(upload_id, upload.status, action)
         return upload
 
 

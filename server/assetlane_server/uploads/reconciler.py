@@ -19,7 +19,7 @@ _HEADS_AT_ONCE = 16
 
 
 @dataclass
-class Tally:
+class DiscrepancyCounts:
     """What was counted so far."""
 
     objects: int = 0
@@ -68,23 +68,23 @@ class Reconciler:
         self._now = now
         self._page_size = page_size
         self._turn = asyncio.Semaphore(_HEADS_AT_ONCE)
-        self.tally = Tally()
+        self.counts = DiscrepancyCounts()
 
     async def discrepancies(self) -> AsyncIterator[Discrepancy]:
-        """Yields all that is found, and counts it in `tally`. Changes nothing."""
-        self.tally = Tally()
+        """Yields all that is found, and counts it in `counts`. Changes nothing."""
+        self.counts = DiscrepancyCounts()
         async for page in self._pages():
             found = await self._judged(page)
-            self.tally.objects += len(page)
-            self.tally.belonging += len(page) - len(found)
+            self.counts.objects += len(page)
+            self.counts.belonging += len(page) - len(found)
             for one in found:
-                self.tally.add(one)
+                self.counts.add(one)
                 yield one
         async for one in self._lingering():
-            self.tally.add(one)
+            self.counts.add(one)
             yield one
         async for asset in self._phantoms():
-            self.tally.add(asset)
+            self.counts.add(asset)
             yield asset
 
     async def delete_orphans(self, age: timedelta) -> AsyncIterator[Discrepancy]:
@@ -123,7 +123,7 @@ class Reconciler:
                     is_unreadable = upload_id in uploads and uploads[upload_id] is None
                     judged = None if is_unreadable else lingering(one, upload_id, uploads.get(upload_id), self._now())
                     if judged is None:
-                        self.tally.belonging += 1
+                        self.counts.belonging += 1
                     else:
                         yield judged
             after = page.after
@@ -155,7 +155,7 @@ class Reconciler:
         ):
             after_id = uploads[-1].upload_id
             assets = [asset for upload in uploads if (asset := upload.readable_asset) is not None]
-            self.tally.assets += len(assets)
+            self.counts.assets += len(assets)
             heads = await all_at_once(*(self._heads(asset) for asset in assets))
             suspects = {
                 asset.asset_id: found

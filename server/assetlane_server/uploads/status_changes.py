@@ -6,7 +6,7 @@ import logging
 from assetlane_server.model.errors import LedgerUnavailable
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
-from assetlane_server.ports.rationing import Rationing
+from assetlane_server.ports.upload_quotas import UploadQuotas
 from assetlane_server.ports.upload_records import UploadRecords
 
 _log = logging.getLogger(__name__)
@@ -15,15 +15,17 @@ _log = logging.getLogger(__name__)
 class StatusChanges:
     """Stores new uploads and their status changes; counts them, and gives back the quotas of those that ended."""
 
-    def __init__(self, uploads: UploadRecords, rationing: Rationing | None = None, meter: Meter = UNMETERED) -> None:
+    def __init__(
+        self, uploads: UploadRecords, upload_quotas: UploadQuotas | None = None, meter: Meter = UNMETERED
+    ) -> None:
         self._uploads = uploads
-        self._rationing = rationing
+        self._quotas = upload_quotas
         self._meter = meter
         self._releasing: set[asyncio.Task[None]] = set()
 
     async def insert(self, upload: Upload) -> Upload:
         """Stores a new upload, or returns the one of the same request; see UploadRecords. Raises QuotaExceeded."""
-        stored = await (self._rationing or self._uploads).insert_upload(upload)
+        stored = await (self._quotas or self._uploads).insert_upload(upload)
         if stored.upload_id == upload.upload_id:
             self._meter.moved(stored, after_revision=0)
         return stored
@@ -34,9 +36,9 @@ class StatusChanges:
         if not await self._uploads.advance_upload(upload, after_revision=before):
             return False
         self._meter.moved(upload, after_revision=before)
-        if upload.status.is_final and self._rationing is not None:
+        if upload.status.is_final and self._quotas is not None:
             # Not cut short by a caller who hangs up: the next one who asks may need the room.
-            task = asyncio.create_task(self._release(self._rationing, upload), name=f"release {upload.upload_id}")
+            task = asyncio.create_task(self._release(self._quotas, upload), name=f"release {upload.upload_id}")
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
@@ -47,9 +49,9 @@ class StatusChanges:
         if self._releasing:
             await asyncio.wait(set(self._releasing))
 
-    async def _release(self, rationing: Rationing, upload: Upload) -> None:
+    async def _release(self, upload_quotas: UploadQuotas, upload: Upload) -> None:
         try:
-            await rationing.release(upload)
+            await upload_quotas.release(upload)
         except LedgerUnavailable as error:
             # The upload has ended anyway; the clean-up of quotas finds the claim.
             _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)

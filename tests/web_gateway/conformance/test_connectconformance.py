@@ -47,9 +47,9 @@ def test_the_suite_of_the_connect_project_passes(runner: Path, tmp_path: Path, f
         [runner, *options, "--", *server], cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True,
         text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told[-8000:]
-    counted = re.search(r"(\d+) passed, 0 failed", told)
-    assert counted is not None, told[-2000:]
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output[-8000:]
+    counted = re.search(r"(\d+) passed, 0 failed", output)
+    assert counted is not None, output[-2000:]
     assert int(counted[1]) >= 1000  # of 1,032 in v1.0.7: fewer would mean that features went missing
     figures(f"connectconformance {VERSION}: {counted[1]} cases passed, 0 failed")

@@ -13,7 +13,7 @@ import { refusal } from "./fakes.js";
 
 type Outcome = Error | "hangs" | undefined;
 
-/** A client whose uploads end as they are told. */
+/** A client whose uploads end as scripted. */
 function clientThat(...outcomes: Outcome[]) {
   const requestIds: (string | undefined)[] = [];
   const given: (Prepared | undefined)[] = [];

@@ -73,7 +73,7 @@ class FakeServer implements UploadServer {
 const bytes = (text: string) => new Blob([text], { type: "text/plain" });
 
 describe("an upload", () => {
-  test("promises what it sends, and tells its states", async () => {
+  test("promises what it sends, and reports its states", async () => {
     const server = new FakeServer();
     const states: UploadState[] = [];
     const task = new UploadTask(server, bytes("hello"), { filePath: "a.txt", expirationHours: 0, onProgress: ({ state }) => states.at(-1) !== state && states.push(state) });

@@ -122,7 +122,7 @@ test("a watch of a session remembers the revision of each upload", async () => {
   expect(asked).toEqual([{}, { a: 1n, b: 3n }]);
 });
 
-test("a watch of a partition resumes by its newest token, told by heartbeats too, and repeats no revision", async () => {
+test("a watch of a partition resumes by its newest token, sent by heartbeats too, and repeats no revision", async () => {
   const asked: string[] = [];
   const asset = (assetId: string, revision: number) => ({ case: "asset" as const, value: { asset: { assetId, revision: BigInt(revision) } } });
   const connection = connectionTo((router) =>

@@ -115,10 +115,10 @@ function showDoctor(panel: HTMLElement, signal: AbortSignal): void {
   void run();
 }
 
-function light({ name, verdict, told, mend }: Finding): HTMLLIElement {
+function light({ name, verdict, detail, advice }: Finding): HTMLLIElement {
   const image = { ok: Check, warning: TriangleAlert, FAILED: CircleAlert, skipped: CircleMinus }[verdict];
   return h("li", { class: `finding ${verdict.toLowerCase()}` },
     h("span", { class: "light", role: "img", "aria-label": verdict }, icon(image, 13)),
-    h("div", {}, h("strong", {}, name), h("p", {}, told), mend && h("p", { class: "mend" }, mend)),
+    h("div", {}, h("strong", {}, name), h("p", {}, detail), advice && h("p", { class: "advice" }, advice)),
   );
 }

@@ -61,8 +61,8 @@ export async function freshToken(): Promise<string> {
 export interface Finding {
   readonly name: string;
   readonly verdict: "ok" | "warning" | "FAILED" | "skipped";
-  readonly told: string;
-  readonly mend: string;
+  readonly detail: string;
+  readonly advice: string;
 }
 
 /** What doctor finds, as it finds it. */

@@ -100,19 +100,19 @@ class S3Connection:
         """Asks something about the bucket. What fails becomes StoreUnavailable."""
         return await self.call("answer", "the rights of store.py", question)
 
-    async def call(self, wish: str, rights: str, act: Callable[["S3Client", str], _T], calls: int = 1) -> _T:
+    async def call(self, action: str, rights: str, act: Callable[["S3Client", str], _T], calls: int = 1) -> _T:
         """Runs what makes so many calls with the client and the bucket's name, and returns its result.
 
         What fails becomes StoreUnavailable, whose message names the operation and the rights that it needs.
         """
         bucket = self.settings.bucket
-        with self._meter.asking("s3", wish):
+        with self._meter.asking("s3", action):
             try:
                 limit = self.settings.call_timeout * calls
                 return await _within(limit, self._pool, lambda: act(self._client, bucket))
             except ClientError as error:
                 is_final = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or _code(error) == "NoSuchBucket"
-                raise (StoreRefused if is_final else StoreUnavailable)(_refusal(error, wish, rights)) from error
+                raise (StoreRefused if is_final else StoreUnavailable)(_refusal(error, action, rights)) from error
             except RecursionError as error:  # botocore's, when every answer is a redirect to another region
                 raise StoreUnavailable("The store redirects in a circle.") from error
             except BotoCoreError as error:
@@ -208,10 +208,10 @@ def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
-def _refusal(error: ClientError, wish: str, rights: str) -> str:
+def _refusal(error: ClientError, action: str, rights: str) -> str:
     code = _code(error)
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 403:
-        return f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
+        return f"The store refuses to {action} ({code}): the server's credentials must be valid and have {rights}."
     if code == "NoSuchBucket":
-        return f"The store cannot {wish}: there is no such bucket. Run `assetlane-server setup`."
-    return f"The store cannot {wish} ({code})."
+        return f"The store cannot {action}: there is no such bucket. Run `assetlane-server setup`."
+    return f"The store cannot {action} ({code})."

@@ -36,13 +36,13 @@ async def purge_folder(connection: S3Connection, folder: str) -> None:
         found: list[Any] = [*listed.get("Versions", []), *listed.get("DeleteMarkers", [])]
         return [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
 
-    wish, rights = "delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion"
-    versions = await connection.call(wish, rights, list_versions)
-    if codes := await _delete(connection, versions, wish, rights):
+    action, rights = "delete versions", "s3:ListBucketVersions and s3:DeleteObjectVersion"
+    versions = await connection.call(action, rights, list_versions)
+    if codes := await _delete(connection, versions, action, rights):
         raise StoreUnavailable(f"The store did not delete {len(codes)} versions: {', '.join(set(codes))}.")
 
 
-async def _delete(connection: S3Connection, items: Sequence[Mapping[str, str]], wish: str, rights: str) -> list[str]:
+async def _delete(connection: S3Connection, items: Sequence[Mapping[str, str]], action: str, rights: str) -> list[str]:
     """Deletes these keys or versions and returns the store's code for each that it did not delete."""
     codes: list[str] = []
     for start in range(0, len(items), _DELETED_AT_ONCE):
@@ -57,5 +57,5 @@ async def _delete(connection: S3Connection, items: Sequence[Mapping[str, str]], 
             refused = [error.get("Code", "unknown") for error in answer.get("Errors", [])]
             return [code for code in refused if code != "NoSuchKey"]
 
-        codes += await connection.call(wish, rights, delete)
+        codes += await connection.call(action, rights, delete)
     return codes

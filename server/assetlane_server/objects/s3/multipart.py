@@ -56,19 +56,19 @@ class S3Multiparts:
     def __init__(self, connection: S3Connection, signer: RequestSigner) -> None:
         self._connection = connection
         self._signer = signer
-        self._tells_checksums: bool | None = None  # None: nobody has asked yet
+        self._has_checksums: bool | None = None  # None: nobody has asked yet
         self._lists_folders: bool | None = None  # likewise
 
     async def learn(self, folder: str) -> bool:
         """Returns whether the store lists the SHA-256 of parts; the first time it finds out in that folder."""
-        if self._tells_checksums is None:
-            self._tells_checksums = await self._connection.call(
+        if self._has_checksums is None:
+            self._has_checksums = await self._connection.call(
                 "take an object in parts",
                 "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
-                lambda client, bucket: _tells_checksums(client, bucket, f"{folder}trial", self._connection.encryption),
+                lambda client, bucket: _has_checksums(client, bucket, f"{folder}trial", self._connection.encryption),
                 calls=_TRIAL_CALLS,
             )
-        return self._tells_checksums
+        return self._has_checksums
 
     async def learn_listing(self, folder: str) -> bool:
         """Returns whether the store lists open uploads by a prefix that is no key; the first time it finds out there.
@@ -228,7 +228,7 @@ def part_headers(promise: VariantPromise, part: PartPromise) -> dict[str, str]:
     return headers
 
 
-def _tells_checksums(client: "S3Client", bucket: str, key: str, encryption: Any) -> bool:
+def _has_checksums(client: "S3Client", bucket: str, key: str, encryption: Any) -> bool:
     try:
         opened = client.create_multipart_upload(Bucket=bucket, Key=key, ChecksumAlgorithm="SHA256", **encryption)
     except client.exceptions.ClientError as error:

@@ -151,22 +151,22 @@ class ObjectReader:
 
     async def _ask(
         self,
-        wish: str,
+        action: str,
         method: str,
         key: str,
         headers: Mapping[str, str],
         read: Callable[[aiohttp.ClientResponse], Awaitable[_T]],
     ) -> _T:
-        with self._meter.asking("s3", wish):
+        with self._meter.asking("s3", action):
             try:
                 async with asyncio.timeout(self._limit_s):
-                    return await self._attempts(wish, method, key, headers, read)
+                    return await self._attempts(action, method, key, headers, read)
             except TimeoutError as error:
                 raise StoreUnavailable(f"No answer from the object store within {self._limit_s:g} s.") from error
 
     async def _attempts(
         self,
-        wish: str,
+        action: str,
         method: str,
         key: str,
         headers: Mapping[str, str],
@@ -180,9 +180,9 @@ class ObjectReader:
                         outcome = await read(answer)
                         self._quota.succeeded(retries)
                         return outcome
-                    failure = StoreUnavailable(f"The store cannot {wish} ({await _code(answer)}).")
+                    failure = StoreUnavailable(f"The store cannot {action} ({await _code(answer)}).")
             except aiohttp.ClientConnectorCertificateError as error:  # no attempt will change that
-                raise StoreUnavailable(f"The store's certificate is not accepted: {_told(error)}") from error
+                raise StoreUnavailable(f"The store's certificate is not accepted: {_described(error)}") from error
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError of a socket is an OSError
                 # Its own text holds URLs: that stays in the cause.
                 failure, cause = StoreUnavailable(f"The store cannot be reached ({type(error).__name__})."), error
@@ -206,17 +206,17 @@ class ObjectReader:
         ) as answer:
             yield answer
 
-    async def _refusal(self, answer: aiohttp.ClientResponse, wish: str, rights: str) -> StoreUnavailable:
+    async def _refusal(self, answer: aiohttp.ClientResponse, action: str, rights: str) -> StoreUnavailable:
         code = await _code(answer)
         if answer.status == 403:
             return StoreRefused(
-                f"The store refuses to {wish} ({code}): the server's credentials must be valid and have {rights}."
+                f"The store refuses to {action} ({code}): the server's credentials must be valid and have {rights}."
             )
         if 300 <= answer.status < 400:
             region = answer.headers.get("x-amz-bucket-region", "")
             hint = f"the bucket is in {region}: set ASSETLANE_S3_REGION" if region else "check the endpoint and region"
-            return StoreUnavailable(f"The store sends elsewhere to {wish} ({code}): {hint}.")
-        return StoreUnavailable(f"The store cannot {wish} ({code}).")
+            return StoreUnavailable(f"The store sends elsewhere to {action} ({code}): {hint}.")
+        return StoreUnavailable(f"The store cannot {action} ({code}).")
 
 
 def stored_object(headers: Mapping[str, str]) -> StoredObject:
@@ -257,6 +257,6 @@ async def _body(answer: aiohttp.ClientResponse, length_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _told(error: aiohttp.ClientConnectorCertificateError) -> str:
+def _described(error: aiohttp.ClientConnectorCertificateError) -> str:
     reason = error.certificate_error
     return f"{getattr(reason, 'verify_message', '') or type(reason).__name__}."

@@ -70,6 +70,10 @@ class CallAborted(aio.AbortError):
         super().__init__(message)
 
 
+class ReaderGone(aio.BaseError, ConnectionResetError):  # noqa: N818 - named as CallAborted is
+    """The reader of a response went away, or takes nothing any more: for gRPC's handlers and for aiohttp."""
+
+
 class WebContext:
     """What the interceptor and handlers use of gRPC's context, for a call over HTTP."""
 

@@ -1,8 +1,7 @@
 """Serves one request: who may send it, which call it is, and its answer in the protocol's own form."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +17,7 @@ from assetlane_server.rpc.refusals import (
     MethodUnknown,
 )
 from assetlane_server.rpc.web.access import WebAccess
-from assetlane_server.rpc.web.calls import CallAborted, Method, WebContext, seconds_given
+from assetlane_server.rpc.web.calls import CallAborted, Method, ReaderGone, WebContext, seconds_given
 from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
 from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
@@ -116,52 +115,27 @@ class Gateway:
         return _Call(method, protocol, ends_at, cors)
 
     async def _call(self, request: web.BaseRequest, call: "_Call") -> web.StreamResponse:
-        method, protocol = call.method, call.protocol
-        read = partial(protocol.read, request, method, self._limits.max_message_bytes)
-        context = WebContext(request.headers, read, _peer_of(request), call.ends_at)
-        del read  # it and its parts are not kept for the hours of a watch
+        context = _Context(request, call, self._limits)
+        handler, protocol = call.method.handler, call.protocol
         limit = asyncio.timeout_at(call.ends_at)
-        stream: web.StreamResponse | None = None
         try:
             async with limit:
-                if not method.is_stream:
-                    message = await method.handler.stream_unary(None, context)
-                    answer = protocol.unary(message, context.leading, context.trailers)
-                else:
-                    async with aclosing(method.handler.stream_stream(None, context)) as messages:
-                        async for message in messages:
-                            if stream is None:
-                                stream = await self._begin(request, call, context)
-                            await self._write(request, stream, protocol.message(message))
-                            del message  # else it stays in memory until the next one
-                    if stream is None:
-                        stream = await self._begin(request, call, context)
-                    await self._write(request, stream, protocol.end(context.trailers))
+                if call.method.is_stream:
+                    await handler.stream_stream(None, context)
+                    return await context.end(protocol.end(context.trailers))
+                message = await handler.stream_unary(None, context)
+                response = protocol.unary(message, context.leading, context.trailers)
         except CallAborted as aborted:
             failure = Failure.of(aborted)
         except TimeoutError:
             if not limit.expired():
                 raise
-            failure = Failure.of_refusal(DeadlinePassed(), method.path)
+            failure = Failure.of_refusal(DeadlinePassed(), call.method.path)
         else:
-            if stream is None:
-                return await self._send(request, answer, call.cors)
-            await self._finish(request, stream)
-            return stream
-        if stream is None:
-            return await self._send(request, protocol.failed(failure, context.leading), call.cors)
-        await self._write(request, stream, protocol.broken(failure))
-        await self._finish(request, stream)
-        return stream
-
-    async def _begin(self, request: web.BaseRequest, call: "_Call", context: WebContext) -> web.StreamResponse:
-        connection: Any = request.protocol  # one of server.py
-        connection.begin_stream()
-        response = web.StreamResponse(headers=call.protocol.stream_headers(context.leading))
-        response.headers.update(call.cors)
-        await response.prepare(request)
-        response.headers.clear()  # they are written, and a watch stays for hours
-        return response
+            return await self._send(request, response, call.cors)
+        if context.has_begun:
+            return await context.end(protocol.broken(failure))
+        return await self._send(request, protocol.failed(failure, context.leading), call.cors)
 
     async def _send(
         self, request: web.BaseRequest, response: web.Response, cors: Mapping[str, str] | None = None
@@ -170,29 +144,9 @@ class Gateway:
             response.headers.update(cors)
         if self.is_stopping:
             response.force_close()
-        await self._taken(request, response.prepare(request))
-        await self._finish(request, response)
+        await _taken(request, response.prepare(request), self._limits.stall_seconds)
+        await _taken(request, response.write_eof(), self._limits.stall_seconds)
         return response
-
-    async def _write(self, request: web.BaseRequest, response: web.StreamResponse, data: bytes) -> None:
-        if data:
-            await self._taken(request, response.write(data))
-
-    async def _finish(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        await self._taken(request, response.write_eof())
-
-    async def _taken(self, request: web.BaseRequest, writing: Any) -> None:
-        """Waits until the connection has taken what is written. Cuts off a reader that takes nothing any more."""
-        limit = asyncio.timeout(self._limits.stall_seconds)
-        try:
-            async with limit:
-                await writing
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the reader takes nothing any more") from None
 
     def _health(self, path: str) -> web.Response:
         if path == _LIVENESS:
@@ -210,6 +164,69 @@ class _Call:
     ends_at: float | None
     """The caller's deadline, by the clock of the event loop."""
     cors: Mapping[str, str]
+
+
+class _Context(WebContext):
+    """The context of a call, which writes the messages of a stream: its response begins with the first of them."""
+
+    __slots__ = ("_call", "_request", "_response", "_stall_seconds")
+
+    def __init__(self, request: web.BaseRequest, call: _Call, limits: GatewayLimits) -> None:
+        read = partial(call.protocol.read, request, call.method, limits.max_message_bytes)
+        super().__init__(request.headers, read, _peer_of(request), call.ends_at)
+        self._request = request
+        self._call = call
+        self._response: web.StreamResponse | None = None
+        self._stall_seconds = limits.stall_seconds
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the head of a stream's response was written."""
+        return self._response is not None
+
+    async def write(self, message: Any) -> None:
+        """Sends a message. Raises ReaderGone."""
+        try:
+            await self._send(self._response or await self._begin(), self._call.protocol.message(message))
+        except ReaderGone:
+            raise
+        except ConnectionError as error:
+            raise ReaderGone(str(error)) from error
+
+    async def end(self, data: bytes) -> web.StreamResponse:
+        """Sends what follows the last message, and ends the response."""
+        response = self._response or await self._begin()
+        await self._send(response, data)
+        await _taken(self._request, response.write_eof(), self._stall_seconds)
+        return response
+
+    async def _begin(self) -> web.StreamResponse:
+        connection: Any = self._request.protocol  # one of server.py
+        connection.begin_stream()
+        response = web.StreamResponse(headers=self._call.protocol.stream_headers(self.leading))
+        response.headers.update(self._call.cors)
+        await response.prepare(self._request)
+        response.headers.clear()  # they are written, and a watch stays for hours
+        self._response = response
+        return response
+
+    async def _send(self, response: web.StreamResponse, data: bytes) -> None:
+        if data:
+            await _taken(self._request, response.write(data), self._stall_seconds)
+
+
+async def _taken(request: web.BaseRequest, writing: Awaitable[object], stall_seconds: float) -> None:
+    """Waits until the connection has taken what is written. Cuts off a reader that takes nothing any more."""
+    limit = asyncio.timeout(stall_seconds)
+    try:
+        async with limit:
+            await writing
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        if request.transport is not None:
+            request.transport.abort()
+        raise ReaderGone("the reader takes nothing any more") from None
 
 
 def _refused(

@@ -99,9 +99,9 @@ public final class Conformance {
       case "complete_upload": {
         CompleteUploadRequest request = CompleteUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
         CompleteUploadResponse reply = lane.uploads(stub -> stub.completeUpload(request), Lane.COMPLETE_LIMIT);
-        Map<String, Object> told = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload())));
-        told.put("asset", reply.hasAsset() ? assetOf(reply.getAsset()) : null);
-        return told;
+        Map<String, Object> fields = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload())));
+        fields.put("asset", reply.hasAsset() ? assetOf(reply.getAsset()) : null);
+        return fields;
       }
       case "get_upload": {
         GetUploadRequest request = GetUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
@@ -136,41 +136,41 @@ public final class Conformance {
   }
 
   private Map<String, ?> requestUpload(JsonObject given) throws Exception {
-    RequestUploadRequest.Builder wish = RequestUploadRequest.newBuilder()
+    RequestUploadRequest.Builder builder = RequestUploadRequest.newBuilder()
         .setRequestId(text(given, "request_id"))
         .setUid(uid(given))
         .setFilePath(text(given, "file_path"))
         .setPartition(text(given, "partition"))
         .addVariants(Store.promise(Path.of(text(given, "file")), text(given, "content_type")));
     if (given.has("expiration_hours")) {
-      wish.setExpirationHours(given.get("expiration_hours").getAsDouble());
+      builder.setExpirationHours(given.get("expiration_hours").getAsDouble());
     }
     if (given.has("server_cuts")) {
-      wish.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
+      builder.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
     }
     if (given.has("issue_token")) {
-      wish.setIssueToken(TokenOptions.getDefaultInstance());
+      builder.setIssueToken(TokenOptions.getDefaultInstance());
     }
-    RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(wish.build()), Lane.CALL_LIMIT);
+    RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(builder.build()), Lane.CALL_LIMIT);
     targets.put(reply.getUpload().getUploadId(), reply.getWriteTargetsList());
-    Map<String, Object> told = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload()),
+    Map<String, Object> fields = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload()),
         "targets", reply.getWriteTargetsList().stream().map(WriteTarget::getVariant).toList()));
-    told.put("token", reply.hasToken() ? tokenOf(reply.getToken()) : null);
-    return told;
+    fields.put("token", reply.hasToken() ? tokenOf(reply.getToken()) : null);
+    return fields;
   }
 
   private CreateTokenRequest tokenRequest(JsonObject given) {
-    CreateTokenRequest.Builder wish = CreateTokenRequest.newBuilder();
+    CreateTokenRequest.Builder builder = CreateTokenRequest.newBuilder();
     if (given.has("upload_id")) {
-      wish.setUploadId(text(given, "upload_id"));
+      builder.setUploadId(text(given, "upload_id"));
     } else {
-      wish.setUid(uid(given)).setPartitions(
+      builder.setUid(uid(given)).setPartitions(
           PartitionScope.newBuilder().addAllRead(texts(given, "read")).addAllWrite(texts(given, "write")));
     }
     if (given.has("lifetime_s")) {
-      wish.setLifetime(Duration.newBuilder().setSeconds(given.get("lifetime_s").getAsLong()));
+      builder.setLifetime(Duration.newBuilder().setSeconds(given.get("lifetime_s").getAsLong()));
     }
-    return wish.build();
+    return builder.build();
   }
 
   private String uid(JsonObject given) {
@@ -247,14 +247,14 @@ public final class Conformance {
   }
 
   private static Map<String, ?> assetOf(Asset asset) {
-    Map<String, Object> told = new HashMap<>();
-    told.put("asset_id", asset.getAssetId());
-    told.put("partition", asset.getPartition());
-    told.put("file_path", asset.getFilePath());
-    told.put("expire_unix_s", asset.hasExpireTime() ? asset.getExpireTime().getSeconds() : null);
-    told.put("revision", asset.getRevision());
-    told.put("variants", asset.getVariantsList().stream().map(Conformance::variantOf).toList());
-    return told;
+    Map<String, Object> fields = new HashMap<>();
+    fields.put("asset_id", asset.getAssetId());
+    fields.put("partition", asset.getPartition());
+    fields.put("file_path", asset.getFilePath());
+    fields.put("expire_unix_s", asset.hasExpireTime() ? asset.getExpireTime().getSeconds() : null);
+    fields.put("revision", asset.getRevision());
+    fields.put("variants", asset.getVariantsList().stream().map(Conformance::variantOf).toList());
+    return fields;
   }
 
   private static Map<String, ?> variantOf(AssetVariant variant) {

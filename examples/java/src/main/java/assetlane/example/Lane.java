@@ -95,11 +95,11 @@ public final class Lane implements AutoCloseable {
   }
 
   /**
-   * Tells every status change of an upload after a revision, once and in order, and returns after the final one.
-   * Goes on by itself when the connection or the server is lost: the last revision told is all it takes.
+   * Passes on every status change of an upload after a revision, once and in order, and returns after the final one.
+   * Goes on by itself when the connection or the server is lost: the last revision seen is all it takes.
    * Interrupt the thread to stop it. Throws Refusal.
    */
-  public void watch(String uploadId, long afterRevision, Consumer<StatusEvent> tell) throws InterruptedException {
+  public void watch(String uploadId, long afterRevision, Consumer<StatusEvent> listener) throws InterruptedException {
     long seen = afterRevision;
     for (int failures = 0;; failures++) {
       WatchUploadRequest request =
@@ -112,7 +112,7 @@ public final class Lane implements AutoCloseable {
           if (event.hasStatus()) { // heartbeats, progress and kinds of a later server are not for us
             seen = event.getStatus().getUpload().getRevision();
             failures = 0;
-            tell.accept(event.getStatus());
+            listener.accept(event.getStatus());
           }
         }
         return;

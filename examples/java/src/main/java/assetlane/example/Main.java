@@ -65,15 +65,15 @@ public final class Main {
   private Asset bringIn(Path file) throws Exception {
     String guessed = URLConnection.guessContentTypeFromName(file.getFileName().toString());
     String contentType = guessed == null ? "application/octet-stream" : guessed;
-    RequestUploadRequest.Builder wish = RequestUploadRequest.newBuilder()
+    RequestUploadRequest.Builder builder = RequestUploadRequest.newBuilder()
         .setRequestId(UUID.randomUUID().toString()) // makes the call safe to repeat; keep it to go on after a crash
         .setUid(lane.uid())
         .setFilePath("examples/java/" + file.getFileName())
         .addVariants(Store.promise(file, contentType));
     if (contentType.startsWith("image/")) { // the server cuts pictures: no image library is wanted here
-      wish.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
+      builder.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
     }
-    RequestUploadRequest request = wish.build();
+    RequestUploadRequest request = builder.build();
     RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(request), Lane.CALL_LIMIT);
     String uploadId = reply.getUpload().getUploadId();
 
@@ -115,7 +115,7 @@ public final class Main {
       if (!refused.isStale()) {
         throw refused;
       }
-      // The same request id: the same upload, signed anew.
+      // The same request id: the same upload, signed again.
       for (WriteTarget fresh : lane.uploads(stub -> stub.requestUpload(request), Lane.CALL_LIMIT).getWriteTargetsList()) {
         if (fresh.getVariant().equals(target.getVariant())) {
           store.put(single(fresh), file);

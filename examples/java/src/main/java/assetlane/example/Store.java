@@ -18,14 +18,14 @@ import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
 import java.util.Set;
 
-/** Bytes to the store and back. No exception of its own tells a URL: whoever reads it could use it. */
+/** Bytes to the store and back. No exception of its own shows a URL: anybody who reads it could use it. */
 public final class Store {
   private static final int PUT_ATTEMPTS = 5;
   private static final Duration PUT_LIMIT = Duration.ofMinutes(15); // the life of a write URL
   private static final Duration READ_LIMIT = Duration.ofMinutes(5);
   private static final Set<Integer> WORTH_ANOTHER_TRY = Set.of(408, 409, 429);
 
-  /** HttpClient sets these itself and refuses to be told them; content-length is the body's, which was promised. */
+  /** HttpClient sets these itself and refuses to be given them; content-length is the body's, which was promised. */
   private static final Set<String> AUTOMATIC = Set.of("content-length", "host");
 
   private final HttpClient web = HttpClient.newBuilder()

@@ -38,7 +38,7 @@ STREAM_FAULTS: Final = (
 )
 
 
-class Storm:
+class FaultInjector:
     """Cuts, delays and silences connections, kills servers, breaks change streams. `faults` counts them.
 
     `fronts`: one proxy before each server. `balancers`: proxies whose upstreams are all servers.

@@ -26,7 +26,7 @@ _EXTRA: Final[dict[str, Any]] = {
 }
 
 
-def wishes(count: int) -> list[RequestUploadRequest]:
+def picture_requests(count: int) -> list[RequestUploadRequest]:
     """Returns requests of as many users, alike but for their ids; nobody has sent them before."""
     extra = Struct()
     extra.update(_EXTRA)
@@ -54,11 +54,11 @@ def wishes(count: int) -> list[RequestUploadRequest]:
     )
     requests = []
     for number in secrets.SystemRandom().sample(range(_USERS), count):
-        wish = RequestUploadRequest()
-        wish.CopyFrom(request)
-        wish.uid = f"user-{number:06}"
-        wish.partition = f"user/{wish.uid}"
-        wish.session_id = f"session-{number:06}"
-        wish.request_id = secrets.token_hex(12)
-        requests.append(wish)
+        one = RequestUploadRequest()
+        one.CopyFrom(request)
+        one.uid = f"user-{number:06}"
+        one.partition = f"user/{one.uid}"
+        one.session_id = f"session-{number:06}"
+        one.request_id = secrets.token_hex(12)
+        requests.append(one)
     return requests

@@ -12,7 +12,7 @@ from tests.web_gateway.channels import TRAILERS, outcome
 Metadata = tuple[tuple[str, str], ...]
 
 
-class Door(Protocol):
+class ServerCaller(Protocol):
     """Makes calls of one server, one at a time."""
 
     def first_answer(self, method: MethodDescriptor, request: bytes, metadata: Metadata, limit_s: float) -> bytes:
@@ -24,7 +24,7 @@ class Door(Protocol):
         ...
 
 
-class GrpcDoor:
+class GrpcCaller:
     """See Door: the gRPC port."""
 
     def __init__(self, target: str) -> None:
@@ -47,7 +47,7 @@ class GrpcDoor:
         self._channel.close()
 
 
-class WebDoor:
+class WebCaller:
     """See Door: the web gateway. A connection is kept, but for the streams that are left."""
 
     def __init__(self, url: str) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 from assetlane_server.model.upload import Upload
 
 
-class Rationing(Protocol):
+class UploadQuotas(Protocol):
     """Keeps owners and partitions within their quotas."""
 
     async def insert_upload(self, upload: Upload) -> Upload:

@@ -11,7 +11,7 @@ from assetlane.v1.upload_service_pb2 import CompleteUploadRequest
 
 
 @dataclass
-class Shelf:
+class AssetFactory:
     """Brings assets in."""
 
     stubs: Stubs

@@ -1,4 +1,4 @@
-"""Every writing RPC as an errand: what is there before, the call, and what is to be there after."""
+"""Every writing RPC as a scenario: what is there before, the call, and what is to be there after."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ import aiohttp
 import grpc
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import Told, put, request_for
+from tests.journeys.lanes import RpcFailure, put, request_for
 from tests.pictures import gradient
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, RefreshAssetRequest
@@ -36,8 +36,8 @@ IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + len(PICTURE)
 HOUR: Final = timedelta(hours=1)
 
 
-class Workshop:
-    """What errands are prepared and looked at with: a server that is well, plain HTTP, the keys to both stores."""
+class CallSite:
+    """What scenarios are prepared and looked at with: a server that is well, plain HTTP, the keys to both stores."""
 
     def __init__(
         self, well: Stubs, web: aiohttp.ClientSession, bucket: Bucket, database: "AsyncIOMotorDatabase[dict[str, Any]]"
@@ -118,12 +118,12 @@ def _film_parts(upload_id: str) -> SignPartsRequest:
     return SignPartsRequest(upload_id=upload_id, variant="original", parts=[promise])
 
 
-Prepare = Callable[[Workshop, str], Awaitable[str]]
+Prepare = Callable[[CallSite, str], Awaitable[str]]
 Call = Callable[[Stubs, str, str], Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Scenario:
     """One writing RPC in one situation. `call` returns what the answer says, for one to compare."""
 
     name: str
@@ -133,53 +133,53 @@ class Errand:
     """How many objects of it are in the bucket once the sweeper has passed."""
 
 
-async def _nothing(workshop: Workshop, request_id: str) -> str:
+async def _nothing(site: CallSite, request_id: str) -> str:
     return ""
 
 
-async def _requested(workshop: Workshop, request_id: str) -> str:
-    return (await workshop.request(request_id))[0]
+async def _requested(site: CallSite, request_id: str) -> str:
+    return (await site.request(request_id))[0]
 
 
-async def _half_put(workshop: Workshop, request_id: str) -> str:
-    upload_id, targets = await workshop.request(request_id)
-    await workshop.put(targets[:1])
+async def _half_put(site: CallSite, request_id: str) -> str:
+    upload_id, targets = await site.request(request_id)
+    await site.put(targets[:1])
     return upload_id
 
 
-async def _put(workshop: Workshop, request_id: str) -> str:
-    return await workshop.uploaded(request_id)
+async def _put(site: CallSite, request_id: str) -> str:
+    return await site.uploaded(request_id)
 
 
-async def _replaced(workshop: Workshop, request_id: str) -> str:
-    upload_id, targets = await workshop.request(request_id)
-    await workshop.put(targets)
-    await workshop.bucket.replace(targets[0].single_put.url, b"other", "text/html")
+async def _replaced(site: CallSite, request_id: str) -> str:
+    upload_id, targets = await site.request(request_id)
+    await site.put(targets)
+    await site.bucket.replace(targets[0].single_put.url, b"other", "text/html")
     return upload_id
 
 
-async def _mislabelled(workshop: Workshop, request_id: str) -> str:
-    return await workshop.uploaded(request_id, "image/png")
+async def _mislabelled(site: CallSite, request_id: str) -> str:
+    return await site.uploaded(request_id, "image/png")
 
 
-async def _picture(workshop: Workshop, request_id: str) -> str:
-    return await workshop.picture(request_id, PICTURE)
+async def _picture(site: CallSite, request_id: str) -> str:
+    return await site.picture(request_id, PICTURE)
 
 
-async def _broken_picture(workshop: Workshop, request_id: str) -> str:
-    return await workshop.picture(request_id, PICTURE[:1000])
+async def _broken_picture(site: CallSite, request_id: str) -> str:
+    return await site.picture(request_id, PICTURE[:1000])
 
 
-async def _completed(workshop: Workshop, request_id: str) -> str:
-    return await workshop.completed(request_id)
+async def _completed(site: CallSite, request_id: str) -> str:
+    return await site.completed(request_id)
 
 
-async def _film(workshop: Workshop, request_id: str) -> str:
-    return await workshop.film(request_id)
+async def _film(site: CallSite, request_id: str) -> str:
+    return await site.film(request_id)
 
 
-async def _film_put(workshop: Workshop, request_id: str) -> str:
-    return await workshop.put_film(request_id)
+async def _film_put(site: CallSite, request_id: str) -> str:
+    return await site.put_film(request_id)
 
 
 async def _request_film(stubs: Stubs, upload_id: str, request_id: str) -> str:
@@ -224,38 +224,38 @@ def _status(status: UploadStatus.ValueType) -> str:
     return UploadStatus.Name(status).removeprefix(STATUS_PREFIX)
 
 
-ERRANDS: Final = (
-    Errand("RequestUpload", _nothing, _request, 0),
-    Errand("RequestUpload again", _requested, _request, 0),
-    Errand("CompleteUpload", _put, _complete, 2),
-    Errand("CompleteUpload again", _completed, _complete, 2),
-    Errand("CompleteUpload with a variant missing", _half_put, _complete, 1),
-    Errand("CompleteUpload of wrong bytes", _replaced, _complete, 0),
-    Errand("CompleteUpload of a mislabelled picture", _mislabelled, _complete, 0),
-    Errand("CompleteUpload with cuts from the server", _picture, _complete, 4),
-    Errand("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 1),
-    Errand("CancelUpload", _requested, _cancel, 0),
-    Errand("CancelUpload after the PUTs", _put, _cancel, 0),
-    Errand("RequestUpload in parts", _nothing, _request_film, 0),
-    Errand("RequestUpload in parts again", _film, _request_film, 0),
-    Errand("SignParts", _film, _sign, 0),
-    Errand("CompleteUpload in parts", _film_put, _complete, 1),
-    Errand("CompleteUpload with a part missing", _film, _complete, 0),
-    Errand("CancelUpload in parts", _film_put, _cancel, 0),
-    Errand("RefreshAsset", _completed, _refresh, 2),
-    Errand("DeleteAsset", _completed, _delete, 0),
+SCENARIOS: Final = (
+    Scenario("RequestUpload", _nothing, _request, 0),
+    Scenario("RequestUpload again", _requested, _request, 0),
+    Scenario("CompleteUpload", _put, _complete, 2),
+    Scenario("CompleteUpload again", _completed, _complete, 2),
+    Scenario("CompleteUpload with a variant missing", _half_put, _complete, 1),
+    Scenario("CompleteUpload of wrong bytes", _replaced, _complete, 0),
+    Scenario("CompleteUpload of a mislabelled picture", _mislabelled, _complete, 0),
+    Scenario("CompleteUpload with cuts from the server", _picture, _complete, 4),
+    Scenario("CompleteUpload with cuts of a broken picture", _broken_picture, _complete, 1),
+    Scenario("CancelUpload", _requested, _cancel, 0),
+    Scenario("CancelUpload after the PUTs", _put, _cancel, 0),
+    Scenario("RequestUpload in parts", _nothing, _request_film, 0),
+    Scenario("RequestUpload in parts again", _film, _request_film, 0),
+    Scenario("SignParts", _film, _sign, 0),
+    Scenario("CompleteUpload in parts", _film_put, _complete, 1),
+    Scenario("CompleteUpload with a part missing", _film, _complete, 0),
+    Scenario("CancelUpload in parts", _film_put, _cancel, 0),
+    Scenario("RefreshAsset", _completed, _refresh, 2),
+    Scenario("DeleteAsset", _completed, _delete, 0),
 )
 
 # Answers after which a caller calls again; anything else is an answer to keep.
 PASSING: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
-async def answer_of(errand: Errand, stubs: Stubs, upload_id: str, request_id: str) -> str | None:
+async def answer_of(scenario: Scenario, stubs: Stubs, upload_id: str, request_id: str) -> str | None:
     """Calls once; returns the answer or the refusal in words, None if the caller has to call again."""
     try:
-        return await errand.call(stubs, upload_id, request_id)
+        return await scenario.call(stubs, upload_id, request_id)
     except grpc.aio.AioRpcError as error:
         if error.code() in PASSING:
             return None
-        told = Told(error)
-        return f"{told.code.name} {told.reason} {' '.join(sorted(told.subjects))}"
+        failure = RpcFailure(error)
+        return f"{failure.code.name} {failure.reason} {' '.join(sorted(failure.subjects))}"

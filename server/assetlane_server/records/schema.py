@@ -21,7 +21,7 @@ _PAUSE_S: Final = 0.1
 OLD_ASSETS: Final = "assets"  # version 0.1.0 kept its assets in a collection of their own
 
 
-class Form:
+class LedgerSchema:
     """The form of one ledger."""
 
     def __init__(self, database: Any, unavailable: Callable[[PyMongoError], LedgerUnavailable]) -> None:

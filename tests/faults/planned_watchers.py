@@ -3,29 +3,29 @@
 import asyncio
 from collections.abc import Sequence
 
-from tests.faults.doors import Doors
+from tests.faults.clients import ClientPool
 from tests.faults.histories import Histories
 from tests.faults.plan import WatcherPlan
 from tests.faults.verdict import Verdict
 from tests.faults.watchers import Watcher
 
 
-class Crowd:
+class PlannedWatchers:
     """The watchers of a plan."""
 
     def __init__(self, plans: Sequence[WatcherPlan], seed: int) -> None:
         self.watchers = [Watcher(plan, seed) for plan in plans]
 
-    async def watch(self, doors: Doors, upload_ids: Sequence["asyncio.Future[str]"]) -> None:
+    async def watch(self, clients: ClientPool, upload_ids: Sequence["asyncio.Future[str]"]) -> None:
         """Runs every watcher until it ends or is cancelled; that of an upload begins when its id is known."""
 
         async def watch(watcher: Watcher) -> None:
             number = watcher.plan.upload
             upload_id = "" if number is None else await asyncio.shield(upload_ids[number])
             if watcher.plan.is_thin:
-                await watcher.watch_thin(await doors.lane(), upload_id)
+                await watcher.watch_thin(await clients.lane(), upload_id)
             else:
-                await watcher.watch_bare(await doors.stub(is_narrow=watcher.plan.is_slow), upload_id)
+                await watcher.watch_bare(await clients.stub(is_narrow=watcher.plan.is_slow), upload_id)
 
         async with asyncio.TaskGroup() as tasks:
             for watcher in self.watchers:
@@ -45,7 +45,7 @@ class Crowd:
         """Judges every record."""
         return {watcher.plan: histories.verdict(watcher.plan, watcher.seen) for watcher in self.watchers}
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Returns who they are."""
         thin = sum(watcher.plan.is_thin for watcher in self.watchers)
         sessions = sum(watcher.plan.upload is None for watcher in self.watchers)

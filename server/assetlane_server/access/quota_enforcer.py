@@ -17,7 +17,7 @@ from assetlane_server.access.quotas import (
     shortage,
 )
 from assetlane_server.model.errors import CallRateExceeded, LedgerBusy, LedgerUnavailable, QuotaExceeded
-from assetlane_server.model.quotas import Balance, Claim, Ration
+from assetlane_server.model.quotas import Balance, Claim, QuotaLimit
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.access import Access
 from assetlane_server.ports.quota_records import QuotaRecords
@@ -56,8 +56,8 @@ class RatedCallers:
         return access
 
 
-class UploadRationing:
-    """See Rationing: stores a new upload when its accounts have room for it, and makes room when one ends.
+class QuotaEnforcer:
+    """See UploadQuotas: stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
     release, is found by `run`, and by every request that finds the account full.
@@ -79,12 +79,12 @@ class UploadRationing:
         self._now = now
 
     async def insert_upload(self, upload: Upload) -> Upload:
-        """See Rationing."""
+        """See UploadQuotas."""
         claim = claim_of(upload, self._now())
         claimed: list[str] = []
         try:
-            for subject, ration in self._quotas.of(upload):
-                await self._claim(subject, claim, ration)
+            for subject, quota in self._quotas.of(upload):
+                await self._claim(subject, claim, quota)
                 claimed.append(subject)
         except QuotaExceeded:
             for subject in claimed:
@@ -105,7 +105,7 @@ class UploadRationing:
         return stored
 
     async def release(self, upload: Upload) -> None:
-        """See Rationing."""
+        """See UploadQuotas."""
         await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
 
     async def run(self, interval: timedelta) -> None:
@@ -128,15 +128,15 @@ class UploadRationing:
                 await self._heal(balance.subject)
         return len(due)
 
-    async def _claim(self, subject: str, claim: Claim, ration: Ration) -> None:
-        if refusal := never_fits(subject, claim, ration):
+    async def _claim(self, subject: str, claim: Claim, quota: QuotaLimit) -> None:
+        if refusal := never_fits(subject, claim, quota):
             raise refusal
         sweep_time = claim.time + self._lease
-        balance = await self._accounts.claim(subject, claim, ration, sweep_time)
+        balance = await self._accounts.claim(subject, claim, quota, sweep_time)
         if balance is not None and await self._may_look(balance) and await self._heal(subject):
-            balance = await self._accounts.claim(subject, claim, ration, sweep_time)
+            balance = await self._accounts.claim(subject, claim, quota, sweep_time)
         if balance is not None:
-            raise shortage(balance, claim, ration)
+            raise shortage(balance, claim, quota)
 
     async def _may_look(self, balance: Balance) -> bool:
         """Returns whether nobody, on no server, has looked at the account for a while: then it is our turn."""

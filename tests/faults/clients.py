@@ -30,7 +30,7 @@ CHANNEL_OPTIONS: Final = (
 NARROW: Final = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
 
 
-class Doors:
+class ClientPool:
     """Hands out thin clients and bare stubs, each for some watches, on `targets` in turn.
 
     `resources` closes them.
@@ -80,7 +80,7 @@ class LostWatches(logging.Handler):
 
 @contextmanager
 def counted_lost_watches() -> Iterator[LostWatches]:
-    """Counts as long as the block lasts: a thin client tells nobody but its log."""
+    """Counts as long as the block lasts: a thin client reports it only in its log."""
     logger, handler = logging.getLogger("assetlane.watching"), LostWatches()
     level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
