@@ -234,4 +234,5 @@ async def test_a_token_is_sent_from_either_place(server: LaneServer, tmp_path: P
         assert (await ran(server.target, *options, "ls", "public", cwd=tmp_path)).code == 0
         assert server.metadata[-1]["authorization"] == f"Bearer {token}"
     missing = await ran(server.target, "--token-file", "none", "ls", "public", cwd=tmp_path)
-    assert (missing.code, missing.err) == (1, "assetlane: No such file or directory: none\n")
+    fault = "The token file none cannot be read: No such file or directory. [TOKEN_UNREADABLE]"
+    assert (missing.code, missing.err) == (1, f"assetlane: {fault}\n")
