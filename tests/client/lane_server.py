@@ -248,12 +248,12 @@ class _Faults(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _watch(self, name: str, handle: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def _watch(self, name: str, handle: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         lane = self._lane
 
-        async def watch(requests: Any, context: Any) -> AsyncIterator[Any]:
-            seen = _SeenCall(lane, name, context)
+        async def watch(requests: Any, context: Any) -> None:
             fault = self._next_fault(name)
+            seen = _SeenCall(lane, name, context, fault)
             if fault is not None and not fault.after:
                 await seen.read()
                 await fault.abort(context)
@@ -261,15 +261,9 @@ class _Faults(grpc.aio.ServerInterceptor):
             try:
                 if name == "WatchAssets" and lane.asset_streams:
                     await seen.read()
-                    events = _script(lane.asset_streams.popleft(), context)
+                    await _send(lane.asset_streams.popleft(), context)
                 else:
-                    events = handle(requests, seen)
-                sent = 0
-                async for event in events:
-                    if fault is not None and sent == fault.after:
-                        await fault.abort(context)
-                    yield event
-                    sent += 1
+                    await handle(requests, seen)
             finally:
                 lane.open_watches -= 1
                 lane.watch_closed.set()
@@ -282,12 +276,14 @@ class _Faults(grpc.aio.ServerInterceptor):
 
 
 class _SeenCall:
-    """gRPC's context of a call, which records the request when it is read."""
+    """gRPC's context of a call, which records the request when it is read, and breaks a watch off where a fault is."""
 
-    def __init__(self, lane: LaneServer, name: str, context: Any) -> None:
+    def __init__(self, lane: LaneServer, name: str, context: Any, fault: Fault | None = None) -> None:
         self._lane = lane
         self._name = name
         self._context = context
+        self._fault = fault
+        self._written = 0
         lane.metadata.append(dict(context.invocation_metadata()))
 
     async def read(self) -> Any:
@@ -305,15 +301,22 @@ class _SeenCall:
                 self._lane.watch_opened.set()
         return request
 
+    async def write(self, event: Message) -> None:
+        """Sends an event of a watch."""
+        if self._fault is not None and self._written == self._fault.after:
+            await self._fault.abort(self._context)
+        await self._context.write(event)
+        self._written += 1
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
 
-async def _script(events: Sequence[Message | Fault], context: Any) -> AsyncIterator[Message]:
+async def _send(events: Sequence[Message | Fault], context: Any) -> None:
     for event in events:
         if isinstance(event, Fault):
             await event.abort(context)
-        yield event
+        await context.write(event)
     await asyncio.Event().wait()
 
 
