@@ -184,7 +184,7 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
     assert (tmp_path / "beach.jpg").read_bytes() == jpeg
     second = await ran(server.target, "get", asset.asset_id, cwd=tmp_path)
     assert (second.code, second.out) == (1, "")
-    assert "choose one with -o" in second.err
+    assert "give another with -o" in second.err
     small = await ran(server.target, "get", asset.asset_id, "--variant", "small", cwd=tmp_path)
     assert small.out == "beach-small.jpg\n"
     named = await ran(server.target, "get", asset.asset_id, "-o", tmp_path / "x.jpg")
