@@ -31,13 +31,13 @@ NOT_OURS = re.compile(
 
 
 # What is built or installed, not written.
-NOT_WRITTEN = frozenset({"node_modules", "target", "dist", "build", "__pycache__"})
+NOT_WRITTEN = re.compile(r"\.(?!ci$)|(?:node_modules|target|build|__pycache__)$|dist(?:-|$)")
 
 
 def _files(*endings: str) -> list[Path]:
     found = []
     for folder, inner, files in os.walk(ROOT):
-        inner[:] = [name for name in inner if name == ".ci" or not (name.startswith(".") or name in NOT_WRITTEN)]
+        inner[:] = [name for name in inner if not NOT_WRITTEN.match(name)]
         paths = [Path(folder, name) for name in files if str(Path(folder, name)).endswith(endings)]
         found += [path for path in paths if not NOT_OURS.search(str(path.relative_to(ROOT))) and path != Path(__file__)]
     return sorted(found)
