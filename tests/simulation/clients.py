@@ -700,6 +700,8 @@ class UploadWatcher(Watcher):
         await self._sending.opened.wait()
         if self._sending.upload_id:
             await super().run()
+        else:
+            self._is_over = True  # its request was given up
 
     def _begin(self, server: SimServer) -> AsyncGenerator[Any]:
         return server.upload_watches.watch_upload(self._sending.upload_id, self._sent, self._person)
