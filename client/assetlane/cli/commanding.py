@@ -98,6 +98,11 @@ class Commands(TyperGroup):
         return params
 
 
+def error_lines(line: str) -> list[str]:
+    """Returns a line of an error as it is printed: on a terminal broken between words, unless it is indented."""
+    return wrapped(line, width(sys.stderr)) if sys.stderr.isatty() and not line.startswith(" ") else [line]
+
+
 @contextmanager
 def _broken_between_words() -> Iterator[None]:
     """Breaks the sentence about wrong usage between words, on a terminal."""
@@ -105,8 +110,8 @@ def _broken_between_words() -> Iterator[None]:
         yield
     except Exception as error:
         format_message = getattr(error, "format_message", None)  # of click's errors, and of those of typer's own click
-        if format_message is not None and sys.stderr.isatty():
-            text = "\n".join(wrapped(f"{ERROR}{format_message()}", width(sys.stderr)))
+        if format_message is not None:
+            text = "\n".join(error_lines(f"{ERROR}{format_message()}"))
             error.format_message = lambda: text.removeprefix(ERROR)  # type: ignore[attr-defined]
         raise
 

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-from assetlane.cli.commanding import Command, Commands, examples
-from assetlane.cli.output import width
-from assetlane.cli.tables import wrapped
+from assetlane.cli.commanding import Command, Commands, error_lines, examples
 from assetlane.version import __version__
 from assetlane_server.command.keys import keys
 from assetlane_server.config.sources import SETTINGS_FILE
@@ -484,8 +482,7 @@ def _fail(message: str) -> NoReturn:
         are_settings = all(line.startswith("ASSETLANE_") for line in lines)
         message = "\n  ".join(("the settings are wrong:" if are_settings else "", *lines))
     for line in f"assetlane-server: {message}".split("\n"):
-        is_broken = sys.stderr.isatty() and not line.startswith(" ")
-        sys.stderr.write("".join(f"{part}\n" for part in (wrapped(line, width(sys.stderr)) if is_broken else [line])))
+        sys.stderr.write("".join(f"{part}\n" for part in error_lines(line)))
     if {"ASSETLANE_MONGO_URI: is required", "ASSETLANE_S3_BUCKET: is required"} <= set(lines):
         sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)
