@@ -210,7 +210,7 @@ class Connection:
             )
             raise Unauthenticated(message, reason="TOKEN_MALFORMED")
         if (size_bytes := len(token.encode())) > MAX_METADATA_BYTES - _OTHER_METADATA_BYTES:
-            message = f"the token has {size_bytes:,} bytes, gRPC does not carry it and servers read at most 16,384"
+            message = f"The token has {size_bytes:,} bytes, too long for a call: is it the right file?"
             raise Unauthenticated(message, reason="TOKEN_TOO_LARGE")
         return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
 

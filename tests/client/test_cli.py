@@ -184,7 +184,7 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
     assert (tmp_path / "beach.jpg").read_bytes() == jpeg
     second = await ran(server.target, "get", asset.asset_id, cwd=tmp_path)
     assert (second.code, second.out) == (1, "")
-    assert "choose one with -o" in second.err
+    assert "give another with -o" in second.err
     small = await ran(server.target, "get", asset.asset_id, "--variant", "small", cwd=tmp_path)
     assert small.out == "beach-small.jpg\n"
     named = await ran(server.target, "get", asset.asset_id, "-o", tmp_path / "x.jpg")
@@ -234,4 +234,5 @@ async def test_a_token_is_sent_from_either_place(server: LaneServer, tmp_path: P
         assert (await ran(server.target, *options, "ls", "public", cwd=tmp_path)).code == 0
         assert server.metadata[-1]["authorization"] == f"Bearer {token}"
     missing = await ran(server.target, "--token-file", "none", "ls", "public", cwd=tmp_path)
-    assert (missing.code, missing.err) == (1, "assetlane: No such file or directory: none\n")
+    fault = "The token file none cannot be read: No such file or directory. [TOKEN_UNREADABLE]"
+    assert (missing.code, missing.err) == (1, f"assetlane: {fault}\n")

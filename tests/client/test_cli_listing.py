@@ -136,7 +136,7 @@ async def test_what_is_gone_is_said_to_be(server: LaneServer, shelf: list[Asset]
     first = await ran(server.target, "rm", gone)
     assert (first.code, first.out) == (0, f"deleted {gone}\n")
     again = await ran(server.target, "rm", gone, shelf[1].asset_id)
-    assert (again.code, again.lines) == (0, [f"was deleted before: {gone}", f"deleted {shelf[1].asset_id}"])
+    assert (again.code, again.lines) == (0, [f"already deleted: {gone}", f"deleted {shelf[1].asset_id}"])
 
 
 async def test_a_path_is_deleted_where_it_is_of_one_asset_alone(

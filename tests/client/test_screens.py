@@ -186,7 +186,8 @@ async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset],
     await seen("get-no-variant", server.target, "get", "notes.txt", "--variant", "small", cwd=tmp_path, code=1)
     await seen("open", server.target, "open", PATHS[1], also=(store,), more={"BROWSER": "true"})
     await seen("open-no-browser", server.target, "open", PATHS[1], also=(store,), more={"BROWSER": "false"}, code=1)
-    await seen("refresh", server.target, "refresh", text.asset_id, public.asset_id, "none", code=1)
+    await seen("refresh", server.target, "refresh", text.asset_id, public.asset_id)
+    await seen("refresh-some-fail", server.target, "refresh", text.asset_id, "none", code=1)
 
 
 async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
@@ -237,6 +238,7 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "garbage.token").write_text("two words")
     (tmp_path / "empty.token").write_text("\n")
     (tmp_path / "good.token").write_text("a.b.c")
+    (tmp_path / "large.token").write_text("x" * 20_000)
     return tmp_path
 
 
@@ -254,6 +256,9 @@ async def test_connection_errors(server: LaneServer, files: Path) -> None:
         await seen("error-unknown-authority", secure, "--ca-file", "others.pem", "ls", cwd=files, code=1)
         await seen("error-no-authority-file", secure, "--ca-file", "none.pem", "ls", cwd=files, code=1)
         await seen("error-not-assetlane", plain, "ls", code=1)
+        await seen("error-no-certificate", secure, "--ca-file", "garbage.token", "ls", cwd=files, code=1)
+    async with grpc_server(tls(OURS.signed("old", lifetime=-timedelta(hours=1)))) as secure:
+        await seen("error-certificate-expired", secure, "--ca-file", "ours.pem", "ls", cwd=files, code=1)
     elsewhere = OURS.signed("elsewhere", names=("elsewhere.example",))
     async with grpc_server(tls(elsewhere)) as secure:
         await seen("error-other-name", secure, "--ca-file", "ours.pem", "ls", cwd=files, code=1)
@@ -275,7 +280,8 @@ async def test_token_errors(server: LaneServer, files: Path) -> None:
         server.faults["ListAssets"].extend([fault] * 12)
         await seen(f"error-token-{name}", server.target, "ls", "public", code=1)
         server.faults["ListAssets"].clear()
-    for name in ("garbage", "empty", "no"):
+    await seen("error-token-no-own", server.target, "--uid", "", "--token-file", "no.token", "ls", cwd=files, code=1)
+    for name in ("garbage", "empty", "no", "large"):
         words = ("--token-file", f"{name}.token", "ls", "public")
         await seen(f"error-token-{name}", server.target, *words, cwd=files, code=1)
     far = "127.0.0.1:11111"

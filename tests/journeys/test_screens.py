@@ -1,18 +1,22 @@
 """What the commands print beside a real server and its stores, on 80 and 120 columns, beside kept pictures in text."""
 
+import asyncio
 import os
 import re
 import secrets
 import signal
 import socket
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.commands import COMMAND
+from tests.commands import COMMAND, finished
 from tests.faults.server_process import environment_for
 from tests.journeys.backends import backends_server
 from tests.servers import served
@@ -23,6 +27,9 @@ from assetlane_server.composition.app import object_store
 from assetlane_server.config.settings import PREFIX, Settings
 from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.rings import SECRET_BYTES, Ring
+from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.uploads.rings import change_ring
 
 SCREENS = Path(__file__).parent / "screens"
 SERVER = (sys.executable, "-m", "assetlane_server")
@@ -64,36 +71,35 @@ def cleaner(replacements: Mapping[str, str]) -> Callable[[str], str]:
 
 
 class Screens:
-    """Runs commands at both widths, and compares what is seen with what is kept."""
+    """Runs commands in a terminal of one width, and compares what is seen with what is kept."""
 
-    def __init__(self, environment: Mapping[str, str], replacements: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self, columns: int, environment: Mapping[str, str], replacements: Mapping[str, str], cwd: Path
+    ) -> None:
+        self.columns = columns
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         self.environment = {**inherited, **environment}
         self.replacements = dict(replacements)
         self.cwd = cwd
 
-    async def seen(
-        self,
-        name: str,
-        command: tuple[str, ...],
-        *words: str,
-        columns: tuple[int, ...] = WIDTHS,
-        code: int = 0,
-        until: str = "",
-    ) -> None:
+    async def seen(self, name: str, command: tuple[str, ...], *words: str, code: int = 0, until: str = "") -> None:
         """Runs a command to its end, or with `until` to Ctrl-C once it shows this."""
         shown = " ".join(("assetlane-server" if command == SERVER else "assetlane", *words))
-        for width in columns:
-            terminal = await Terminal.started(
-                [*command, *words], width, self.environment, cwd=self.cwd, clean=cleaner(self.replacements)
-            )
-            if until:
-                await terminal.shows(until)
-                terminal.process.send_signal(signal.SIGINT)
-            result = await terminal.ended()
-            assert result.code == code, str(result)
-            assert "Traceback" not in str(result)
-            keep(SCREENS, name, width, cleaner(self.replacements)(f"$ {shown}\n") + str(result))
+        clean = cleaner(self.replacements)
+        terminal = await Terminal.started([*command, *words], self.columns, self.environment, cwd=self.cwd, clean=clean)
+        if until:
+            await terminal.shows(until)
+            terminal.process.send_signal(signal.SIGINT)
+        result = await terminal.ended()
+        assert result.code == code, str(result)
+        assert "Traceback" not in str(result)
+        keep(SCREENS, name, self.columns, clean(f"$ {shown}\n") + str(result))
+
+
+@pytest.fixture(params=WIDTHS)
+def columns(request: pytest.FixtureRequest) -> int:
+    """Gives the width of the terminal: each test is made of steps that happen once in its stores."""
+    return int(request.param)
 
 
 def of_stack(stack: StackAddress) -> dict[str, str]:
@@ -103,7 +109,7 @@ def of_stack(stack: StackAddress) -> dict[str, str]:
 
 
 @pytest.fixture
-async def screens(settings: Settings, stack: StackAddress, tmp_path: Path) -> AsyncIterator[Screens]:
+async def screens(settings: Settings, stack: StackAddress, tmp_path: Path, columns: int) -> AsyncIterator[Screens]:
     """The server's command, with a database and a bucket of this test's own."""
     bucket, port = f"my-bucket-{secrets.token_hex(6)}", free_port()
     given = {"s3_bucket": bucket, "listen": f"127.0.0.1:{port}", "store_probe": "quick"}
@@ -114,7 +120,7 @@ async def screens(settings: Settings, stack: StackAddress, tmp_path: Path) -> As
         f"127.0.0.1:{port}": "127.0.0.1:50151",
         settings.mongo_database: "assetlane_test_" + "0" * (len(settings.mongo_database) - 15),
     }
-    yield Screens(environment, replacements, tmp_path)
+    yield Screens(columns, environment, replacements, tmp_path)
     async with object_store(settings.model_copy(update={"s3_bucket": bucket})) as store:
         with suppress(StoreUnavailable):  # it was never made
             await store.connection.ask(lambda client, name: client.delete_bucket(Bucket=name))
@@ -122,18 +128,18 @@ async def screens(settings: Settings, stack: StackAddress, tmp_path: Path) -> As
 
 async def test_setup_doctor_serve_and_reconcile(screens: Screens) -> None:
     """As an operator runs them one after the other, on stores that hold nothing yet."""
-    narrow, _ = WIDTHS
-    await screens.seen("serve-no-bucket", SERVER, "serve", columns=(narrow,), code=1)
-    await screens.seen("doctor-no-bucket", SERVER, "doctor", columns=(narrow,), code=1)
-    await screens.seen("setup", SERVER, "setup", columns=(narrow,))
+    await screens.seen("migrate", SERVER, "migrate")
+    await screens.seen("serve-no-bucket", SERVER, "serve", code=1)
+    await screens.seen("doctor-no-bucket", SERVER, "doctor", code=1)
+    await screens.seen("setup", SERVER, "setup")
     await screens.seen("setup-again", SERVER, "setup")
     await screens.seen("serve", SERVER, "serve", until="serving on")
     await screens.seen("doctor", SERVER, "doctor")
     await screens.seen("reconcile", SERVER, "reconcile")
-    await screens.seen("erase", SERVER, "erase", "ann", columns=(narrow,))
+    await screens.seen("erase", SERVER, "erase", "ann")
     screens.environment["ASSETLANE_MONGO_URI"] = "mongodb://127.0.0.1:11111/?serverSelectionTimeoutMS=200"
-    await screens.seen("serve-no-mongodb", SERVER, "serve", columns=(narrow,), code=1)
-    await screens.seen("doctor-no-mongodb", SERVER, "doctor", columns=(narrow,), code=1)
+    await screens.seen("serve-no-mongodb", SERVER, "serve", code=1)
+    await screens.seen("doctor-no-mongodb", SERVER, "doctor", code=1)
 
 
 async def test_a_port_that_is_taken(screens: Screens, settings: Settings) -> None:
@@ -143,6 +149,7 @@ async def test_a_port_that_is_taken(screens: Screens, settings: Settings) -> Non
         other.listen()
         port = other.getsockname()[1]
         taken = Screens(
+            screens.columns,
             {
                 **screens.environment,
                 "ASSETLANE_LISTEN": f"127.0.0.1:{port}",
@@ -155,16 +162,35 @@ async def test_a_port_that_is_taken(screens: Screens, settings: Settings) -> Non
         await taken.seen("serve-port-taken", SERVER, "serve", code=1)
 
 
-async def test_keys(screens: Screens) -> None:
+async def key_ids(screens: Screens) -> list[str]:
+    """Returns the ids of all keys, oldest first."""
+    listed = await finished(
+        await asyncio.create_subprocess_exec(
+            *SERVER, "keys", "list", stdout=PIPE, stderr=PIPE, env=screens.environment, cwd=screens.cwd
+        )
+    )
+    return [line.split("\t")[1] for line in listed.lines]
+
+
+async def test_keys(screens: Screens, settings: Settings) -> None:
     """A ring that is begun, rotated and dropped."""
-    narrow, wide = WIDTHS
-    await screens.seen("keys-none", SERVER, "keys", "list", columns=(narrow,))
-    await screens.seen("keys-add", SERVER, "keys", "add", "clinic", columns=(narrow,))
-    await screens.seen("keys-add-second", SERVER, "keys", "add", "clinic", columns=(wide,))
-    await screens.seen("keys-list", SERVER, "keys", "list")
-    await screens.seen("keys-drop", SERVER, "keys", "drop", "clinic", columns=(narrow,))
-    await screens.seen("keys-drop-again", SERVER, "keys", "drop", "clinic", columns=(narrow,), code=1)
-    await screens.seen("keys-bad-name", SERVER, "keys", "add", "My Clinic", columns=(wide,), code=2)
+    await screens.seen("keys-none", SERVER, "keys", "list")
+    await screens.seen("keys-add", SERVER, "keys", "add", "clinic")
+    (first,) = await key_ids(screens)
+    await screens.seen("keys-retire-last", SERVER, "keys", "retire", "clinic", first, code=1)
+    await screens.seen("keys-add-second", SERVER, "keys", "add", "clinic")
+    await screens.seen("keys-list", SERVER, "keys", "list")  # the second is in use half a minute later
+    _, second = await key_ids(screens)
+    await screens.seen("keys-drop-key", SERVER, "keys", "drop", "clinic", second)
+    await screens.seen("keys-drop", SERVER, "keys", "drop", "clinic")
+    await screens.seen("keys-drop-again", SERVER, "keys", "drop", "clinic", code=1)
+    await screens.seen("keys-bad-name", SERVER, "keys", "add", "My Clinic", code=2)
+    uri = settings.mongo_uri.get_secret_value()
+    async with MongoRecords.open(uri, settings.mongo_database, call_timeout=timedelta(seconds=30)) as records:
+        for key, hours in (("k20261101-a1b2c3", 3), ("k20261102-a1b2c3", 2)):  # both in use by now
+            begun, secret = datetime.now(UTC) - timedelta(hours=hours), secrets.token_bytes(SECRET_BYTES)
+            await change_ring(records.rings, "studio", partial(Ring.with_key, key_id=key, secret=secret, now=begun))
+    await screens.seen("keys-retire", SERVER, "keys", "retire", "studio", "k20261101-a1b2c3")
 
 
 LOCAL_PLACES = (
@@ -175,57 +201,55 @@ LOCAL_PLACES = (
 )
 
 
-async def test_local(tmp_path: Path) -> None:
+async def test_local(tmp_path: Path, columns: int) -> None:
     """The first thing that anybody sees."""
     port = free_port()
-    for width in WIDTHS:
-        words = ["local", "--dir", str(tmp_path / "data"), "--listen", f"127.0.0.1:{port}"]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-        terminal = await Terminal.started([*SERVER, *words], width, inherited, cwd=tmp_path)
-        await terminal.shows("hello.txt")
-        terminal.process.send_signal(signal.SIGINT)
-        result = await terminal.ended()
-        assert result.code == 0, str(result)
-        places = {
-            found[1]: stands_for
-            for before, stands_for in LOCAL_PLACES
-            if (found := re.search(rf"{before}(127\.0\.0\.1:\d+)", terminal.text()))
-        }
-        # As it is in a clone, where both are shorter.
-        text = terminal.text().replace(f"{tmp_path}/data", ".assetlane")
-        text = text.replace(str(Path(sys.executable).with_name("assetlane")), ".venv/bin/assetlane")
-        lines = drawn(cleaner(places)(text), width)
-        keep(SCREENS, "local", width, "\n".join(("$ assetlane-server local", *lines, "[0]", "")))
+    words = ["local", "--dir", str(tmp_path / "data"), "--listen", f"127.0.0.1:{port}"]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    terminal = await Terminal.started([*SERVER, *words], columns, inherited, cwd=tmp_path)
+    await terminal.shows("hello.txt")
+    terminal.process.send_signal(signal.SIGINT)
+    result = await terminal.ended()
+    assert result.code == 0, str(result)
+    places = {
+        found[1]: stands_for
+        for before, stands_for in LOCAL_PLACES
+        if (found := re.search(rf"{before}(127\.0\.0\.1:\d+)", terminal.text()))
+    }
+    # As it is in a clone, where both are shorter.
+    text = terminal.text().replace(f"{tmp_path}/data", ".assetlane")
+    text = text.replace(str(Path(sys.executable).with_name("assetlane")), ".venv/bin/assetlane")
+    lines = drawn(cleaner(places)(text), columns)
+    keep(SCREENS, "local", columns, "\n".join(("$ assetlane-server local", *lines, "[0]", "")))
 
 
-async def test_the_client_beside_a_real_server(settings: Settings, stack: StackAddress, tmp_path: Path) -> None:
+async def test_the_client_beside_a_real_server(
+    settings: Settings, stack: StackAddress, tmp_path: Path, columns: int
+) -> None:
     """Its own words: an upload, a file, what is gone, what is too late."""
-    narrow, _ = WIDTHS
     (tmp_path / "notes.txt").write_text("hello\n")
     async with served(settings) as target, Client(target, uid="ann") as lane:
         replacements = {**of_stack(stack), target: "127.0.0.1:50151"}
-        mine = Screens({"ASSETLANE_TARGET": target, "ASSETLANE_UID": "ann"}, replacements, tmp_path)
+        mine = Screens(columns, {"ASSETLANE_TARGET": target, "ASSETLANE_UID": "ann"}, replacements, tmp_path)
         asset = await lane.upload(b"hello", file_path="albums/notes.txt")
-        for width in WIDTHS:
-            await mine.seen("get-file", COMMAND, "get", asset.asset_id, "-o", f"copy-{width}.txt", columns=(width,))
+        await mine.seen("get-file", COMMAND, "get", asset.asset_id, "-o", "copy.txt")
         await mine.seen("get-missing", COMMAND, "get", ID, code=1)
         await mine.seen("cancel-too-late", COMMAND, "cancel", asset.asset_id, code=1)
-        await mine.seen("rm", COMMAND, "rm", "albums/notes.txt", columns=(narrow,))
+        await mine.seen("rm", COMMAND, "rm", "albums/notes.txt")
         await mine.seen("rm-gone", COMMAND, "rm", asset.asset_id)
         await mine.seen("rm-never-there", COMMAND, "rm", ID, code=1)
         await mine.seen("token-not-needed", COMMAND, "token", "create", "--upload", asset.asset_id, code=1)
 
 
 async def test_a_cancel_and_a_token(
-    settings: Settings, stack: StackAddress, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, stack: StackAddress, web: aiohttp.ClientSession, tmp_path: Path, columns: int
 ) -> None:
     """By a back end, for its user; by the user, who may not make one."""
-    narrow, _ = WIDTHS
     async with backends_server(settings, web, tmp_path) as there:
         for name, subject in (("backend", "clinic-backend"), ("ann", "ann")):
             (tmp_path / f"{name}.token").write_text(there.issuer.token(subject, lifetime_s=3.5 * 3600))
         replacements = {**of_stack(stack), there.target: "127.0.0.1:50151"}
-        mine = Screens({"ASSETLANE_TARGET": there.target}, replacements, tmp_path)
+        mine = Screens(columns, {"ASSETLANE_TARGET": there.target}, replacements, tmp_path)
         upload_id = (await there.user("ann").upload()).upload.upload_id
         backend = ("--token-file", "backend.token", "--act-for", "ann")
         await mine.seen("status-back-end", COMMAND, *backend, "status")
@@ -235,5 +259,5 @@ async def test_a_cancel_and_a_token(
         await mine.seen("token-no-user", COMMAND, *backend[:2], "token", "create", "--read", "user/ann", code=2)
         await mine.seen("token-of-a-user", COMMAND, "--token-file", "ann.token", "token", "create", "--upload",
                         upload_id, code=1)  # fmt: skip
-        await mine.seen("cancel", COMMAND, *backend, "cancel", upload_id, columns=(narrow,))
+        await mine.seen("cancel", COMMAND, *backend, "cancel", upload_id)
         await mine.seen("ls-for-nobody", COMMAND, *backend[:2], "ls", code=1)

@@ -27,8 +27,8 @@ from assetlane.v1.upload_service_pb2_grpc import UploadServiceServicer, UploadSe
 from assetlane_server.access.identity import MAX_TOKEN_BYTES, Anonymous
 from assetlane_server.model.errors import TokenMissing, TokenTooLarge
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.rpc.asset_servicer import AssetServicer
-from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.limits import PROBE_STREAMS_PER_CONNECTION, Limits
 from assetlane_server.rpc.server import MAX_METADATA_BYTES, RpcServer, server_options, serving
 from assetlane_server.rpc.upload_servicer import UploadServicer

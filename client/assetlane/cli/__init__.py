@@ -21,4 +21,11 @@ def main() -> None:
         from assetlane.version import install_command
 
         sys.exit(f"assetlane: the command line is an extra, install it with: {install_command('cli')}")
-    app(prog_name="assetlane")
+    from assetlane.cli.output import complain
+    from assetlane.errors import AssetlaneError
+
+    try:
+        app(prog_name="assetlane")
+    except AssetlaneError as error:  # before a call was made, such as a token file that cannot be read
+        complain(error)
+        sys.exit(1)

@@ -4,10 +4,19 @@ Needs typer, which the extras `cli` and `server` bring.
 """
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from assetlane.cli.output import width
+from assetlane.cli.tables import wrapped
+from assetlane.cli.values import read_plainly
+
+ERROR = "Error: "  # what is printed before its sentence
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
@@ -15,37 +24,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object per 
 _RANGE = re.compile(r"; [x\d.<=>]*x[\d.<=>]*(?=\])|\s*\[[x\d.<=>]*x[\d.<=>]*\]")  # `[x>=0]`: the error says it
 
 
-# What typer says of a value that it refuses, and what it means.
-_WORDS = (
-    (re.compile(r"Input should be greater than or equal to (\S+)"), r"must be at least \1"),
-    (re.compile(r"Input should be less than or equal to (\S+)"), r"must be at most \1"),
-    (re.compile(r"Input should be greater than (\S+)"), r"must be more than \1"),
-    (re.compile(r"Input should be less than (\S+)"), r"must be less than \1"),
-    (re.compile(r"Input should be a valid integer.*"), "must be a whole number"),
-    (re.compile(r"Input should be a valid number.*"), "must be a number"),
-    (re.compile(r"Input should be a valid boolean.*"), "must be true or false"),
-    (re.compile(r"Input should be ('.+)"), r"must be \1"),
-    (re.compile(r"Value error, (.+?)\.?"), r"\1"),
-)
-
-
-def _plainly(message: str) -> str:
-    for words, ours in _WORDS:
-        if (match := words.fullmatch(message)) is not None:
-            return match.expand(ours)
-    return message
-
-
 class Command(TyperCommand):
     """A command whose help names arguments as people type them, without types and ranges."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Reads the command's words; what is wrong with them is said in our own."""
-        try:
-            return super().make_context(*args, **kwargs)
-        except typer.BadParameter as error:
-            error.message = _plainly(error.message)
-            raise
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Returns the options and arguments."""
+        params = super().get_params(ctx)
+        read_plainly(params)
+        return params
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Returns what stands behind the command's name in the line of usage."""
@@ -82,12 +68,14 @@ class Commands(TyperGroup):
     order: tuple[str, ...] = ()
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Reads the options before the command; what is wrong with them is said in our own words."""
-        try:
+        """Reads the options before the command."""
+        with _broken_between_words():
             return super().make_context(*args, **kwargs)
-        except typer.BadParameter as error:
-            error.message = _plainly(error.message)
-            raise
+
+    def invoke(self, ctx: Any) -> Any:
+        """Reads the command's words, and runs it."""
+        with _broken_between_words():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the options without ranges, then the commands."""
@@ -103,10 +91,24 @@ class Commands(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
         """Returns the options; those about completion have a line of their own."""
         params = super().get_params(ctx)
+        read_plainly(params)
         for param in params:
             if param.name in ("install_completion", "show_completion"):
                 param.hidden = True  # type: ignore[attr-defined]
         return params
+
+
+@contextmanager
+def _broken_between_words() -> Iterator[None]:
+    """Breaks the sentence about wrong usage between words, on a terminal."""
+    try:
+        yield
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # of click's errors, and of those of typer's own click
+        if format_message is not None and sys.stderr.isatty():
+            text = "\n".join(wrapped(f"{ERROR}{format_message()}", width(sys.stderr)))
+            error.format_message = lambda: text.removeprefix(ERROR)  # type: ignore[attr-defined]
+        raise
 
 
 def examples(command: str, *lines: str) -> str:

@@ -357,7 +357,7 @@ def rm(context: typer.Context, assets: AssetNames) -> None:
                 complain(error, named)
             else:
                 path = "" if asset_id == named else f"  {named}"
-                say(f"{'deleted' if was_there else 'was deleted before:'} {asset_id}{path}")
+                say(f"{'deleted' if was_there else 'already deleted:'} {asset_id}{path}")
         return FAILED if failed else 0
 
     run(context, work)
@@ -421,7 +421,7 @@ def _free_name(asset: "Asset", variant: str) -> Path:
         name = f"{PurePosixPath(name).stem}-{variant}{guessed_ending(kinds[0] if kinds else '')}"
     path = Path(name)
     if path.exists():
-        raise FileExistsError(17, "there is a file of that name, choose one with -o", name)
+        raise FileExistsError(17, "there is a file of this name already, give another with -o", name)
     return path
 
 

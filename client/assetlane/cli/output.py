@@ -1,11 +1,13 @@
 """What the command line says: results on stdout, everything else on stderr."""
 
+import os
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from assetlane.cli import tables
 from assetlane.errors import AssetlaneError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from assetlane import progress
 
 NAME_CELLS = 20  # of a file's name beside its bar
+FACT_CELLS = 11  # of a fact's name before it
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 
 # What helps on the command line, where the server's sentence is for every kind of caller.
@@ -64,8 +67,11 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def width() -> int:
-    """Returns how many columns the terminal has."""
+def width(stream: TextIO | None = None) -> int:
+    """Returns how many columns the terminal has, that of standard output unless another is named."""
+    if stream is not None and "COLUMNS" not in os.environ:
+        with suppress(OSError, ValueError):  # no terminal, or no file at all
+            return os.get_terminal_size(stream.fileno()).columns or 80
     return shutil.get_terminal_size().columns
 
 
@@ -91,9 +97,19 @@ def say_row(cells: Sequence[str]) -> None:
     say("\t".join(cell.replace("\t", " ") for cell in cells))
 
 
+def say_fact(name: str, fact: str) -> None:
+    """Prints a fact behind its name, on a terminal broken between words."""
+    line = printable(f"{name + ':':<{FACT_CELLS}}{fact}")
+    for part in tables.wrapped(line, width(), FACT_CELLS) if is_terminal() else [line]:
+        _put(part)
+
+
 def note(line: str) -> None:
-    """Prints one line for people."""
-    _put(printable(line), on_stderr=True)
+    """Prints one line for people, on a terminal broken between words. An indented one, such as a command, is not."""
+    line = printable(line)
+    is_broken = sys.stderr.isatty() and not line.startswith(" ")
+    for part in tables.wrapped(line, width(sys.stderr)) if is_broken else [line]:
+        _put(part, on_stderr=True)
 
 
 def complain(error: BaseException, about: str = "") -> None:
@@ -111,7 +127,7 @@ def complain(error: BaseException, about: str = "") -> None:
 def _described(error: BaseException, about: str = "") -> str:
     if isinstance(error, OSError) and error.strerror:
         is_said = not error.filename or str(error.filename) == about
-        return error.strerror if is_said else f"{error.strerror}: {error.filename}"
+        return error.strerror if is_said else f"{error.filename}: {error.strerror}"
     kind = type(error).__name__
     if isinstance(error, AssetlaneError):
         return str(error) or kind

@@ -1,7 +1,6 @@
 """One run of a command: connects, works, and turns what goes wrong into a line and an exit code."""
 
 import asyncio
-import errno
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable
@@ -14,6 +13,7 @@ import typer
 
 from assetlane.cli.identity import Claims, claims_of, login_name
 from assetlane.cli.output import complain, note
+from assetlane.errors import AssetlaneError
 
 if TYPE_CHECKING:
     import grpc
@@ -44,7 +44,7 @@ class Connection:
         return bool(self.token) or self.token_file is not None
 
     def claims(self) -> Claims:
-        """Returns what the token says of itself. Raises OSError when it cannot be read."""
+        """Returns what the token says of itself. Raises FileUnreadable when it cannot be read."""
         if self.token_file is not None:
             return claims_of(_token_in(self.token_file))
         return claims_of(self.token)
@@ -64,13 +64,25 @@ class Tls:
     key_file: Path | None = None
 
     def credentials(self) -> "grpc.ChannelCredentials":
-        """Returns what a channel takes. Raises OSError when a file cannot be read."""
+        """Returns what a channel takes. Raises FileUnreadable when a file cannot be read."""
         import grpc
 
-        ca, key, cert = (
-            None if file is None else file.read_bytes() for file in (self.ca_file, self.key_file, self.cert_file)
+        return grpc.ssl_channel_credentials(
+            _contents("CA file", self.ca_file),
+            _contents("client key file", self.key_file),
+            _contents("client certificate file", self.cert_file),
         )
-        return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+class FileUnreadable(AssetlaneError):  # noqa: N818 - as the other errors
+    """A file that an option or a variable names cannot be read, or does not hold what it should."""
+
+
+def _contents(what: str, file: Path | None) -> bytes | None:
+    try:
+        return None if file is None else file.read_bytes()
+    except OSError as error:
+        raise FileUnreadable(f"The {what} {file} cannot be read: {error.strerror}.", reason="FILE_UNREADABLE") from None
 
 
 async def read_token(file: Path) -> str:
@@ -81,15 +93,19 @@ async def read_token(file: Path) -> str:
 def _token_in(file: Path) -> str:
     try:
         token = file.read_text().strip()
+    except OSError as error:
+        fault = f"The token file {file} cannot be read: {error.strerror}."
     except UnicodeDecodeError:
-        raise OSError(errno.EINVAL, "there is no token in it, but something that is not text", str(file)) from None
-    if not token:
-        raise OSError(errno.EINVAL, "there is no token in it", str(file))
-    return token
+        fault = f"The token file {file} holds no token, but something that is not text."
+    else:
+        if token:
+            return token
+        fault = f"The token file {file} is empty: there is no token in it."
+    raise FileUnreadable(fault, reason="TOKEN_UNREADABLE")
 
 
 def client_of(connection: Connection, *, session_id: str | None = None) -> "Client":
-    """Returns a client that is not open yet. Raises AssetlaneError, and OSError when a file cannot be read."""
+    """Returns a client that is not open yet. Raises AssetlaneError, also when a file cannot be read."""
     from assetlane.client import Client
     from assetlane.diagnosis import is_loopback
     from assetlane.errors import Unauthenticated
@@ -135,8 +151,6 @@ def _code(
     session_id: str | None,
     on_interrupt: Callable[[], Iterable[str]],
 ) -> int:
-    from assetlane.errors import AssetlaneError
-
     async def connected() -> int:
         async with client_of(connection, session_id=session_id) as lane:
             return await work(lane)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from assetlane.cli.commanding import Command, examples
-from assetlane.cli.output import say, spanned
-from assetlane.cli.session import FAILED, Connection, client_of
+from assetlane.cli.output import say, say_fact, spanned
+from assetlane.cli.session import FAILED, Connection, FileUnreadable, client_of
 from assetlane.version import __version__
 
 app = typer.Typer()
@@ -38,8 +38,8 @@ def status(
     faults: dict[str, str] = {}
     try:
         facts["partition"] = connection.own_partition()
-    except OSError as error:
-        faults = {"reason": "TOKEN_UNREADABLE", "message": f"{error.strerror}: {error.filename}"}
+    except FileUnreadable as error:
+        faults = {"reason": error.reason, "message": str(error)}
 
     if not faults:
         faults = asyncio.run(_asked(connection, facts))
@@ -49,9 +49,9 @@ def status(
     else:
         for name in ("command", "server", "tls", "identity", "partition"):
             if facts[name]:
-                say(f"{name + ':':<11}{facts[name]}")
+                say_fact(name, facts[name])
         answers = f"no. {faults['message']} [{faults['reason']}]" if faults else f"yes, in {facts['milliseconds']} ms"
-        say(f"answers:   {answers}")
+        say_fact("answers", answers)
     if faults:
         raise typer.Exit(FAILED)
 
@@ -70,8 +70,8 @@ def _identity(connection: Connection) -> str:
         return f"{connection.uid}, without a token" if connection.uid else "nobody: no token and no --uid"
     try:
         claims = connection.claims()
-    except OSError:
-        return f"unknown: {where} cannot be read"
+    except FileUnreadable:
+        return "unknown"
     who = connection.uid or claims.subject or "unknown"
     if claims.subject not in ("", who):
         who = f"{claims.subject}, acting for {who}"
@@ -93,6 +93,4 @@ async def _asked(connection: Connection, facts: dict[str, Any]) -> dict[str, str
             facts["milliseconds"] = round(1000 * (time.monotonic() - began))
     except AssetlaneError as error:
         return {"reason": error.reason, "message": str(error)}
-    except OSError as error:
-        return {"reason": "FILE_UNREADABLE", "message": f"{error.strerror}: {error.filename}"}
     return {}

@@ -1,4 +1,4 @@
-"""Tables that fit a terminal of any width: one row, one line. Pure."""
+"""Tables and sentences that fit a terminal of any width. Pure."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -39,6 +39,18 @@ def shortened(text: str, width: int) -> str:
             break
         beginning += letter
     return f"{beginning}…{ending}"
+
+
+def wrapped(text: str, width: int, indent: int = 2) -> list[str]:
+    """Returns the lines of a text, broken at blanks, all but the first indented. A longer word stays whole."""
+    first, *words = text.split(" ")
+    lines = [first]
+    for word in words:
+        if cells(lines[-1]) + 1 + cells(word) <= width or not lines[-1].strip():
+            lines[-1] += f" {word}"
+        elif word:  # of several blanks the break takes all
+            lines.append(" " * indent + word)
+    return [line.rstrip() for line in lines]
 
 
 def table(

@@ -103,7 +103,7 @@ def _extra(text: str) -> dict[str, Any] | None:
         "upload photo.jpg",
         "upload photo.jpg --public --url",
         "upload holiday/ --to albums/2026 --partition team/42",
-        "upload holiday/ --resume            continue where Ctrl-C stopped it",
+        "upload holiday/ --resume        continue where Ctrl-C stopped it",
         "upload - --file-path dump.sql.gz < dump.sql.gz",
     ),
 )

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from assetlane.v1.asset_service_pb2 import WatchAssetsResponse
     from assetlane.v1.upload_service_pb2 import ProgressEvent, StatusEvent
 
+CHANGE_CELLS = len("REFRESHED")
+SIZE_CELLS = len("999.9 kB")
+
 app = typer.Typer()
 
 
@@ -170,12 +173,12 @@ def _asset_line(event: "WatchAssetsResponse") -> str:
     if event.HasField("synced"):
         return "SYNCED"
     if event.HasField("deleted"):
-        return f"DELETED  {event.deleted.asset_id}"
+        return f"{'DELETED':<{CHANGE_CELLS if is_terminal() else 0}}  {event.deleted.asset_id}"
     asset = event.asset.asset
     original = asset.variants[0]
     change = named(AssetChange.DESCRIPTOR, event.asset.change, "ASSET_CHANGE_")
-    words = [change, asset.asset_id, counted(original.size_bytes)]
+    size = counted(original.size_bytes)
     if not is_terminal():
-        return "  ".join((*words, original.content_type, asset.file_path))
-    begun = f"{'  '.join(words)}  "
+        return f"{change}  {asset.asset_id}  {size}  {original.content_type}  {asset.file_path}"
+    begun = f"{change:<{CHANGE_CELLS}}  {asset.asset_id}  {size:>{SIZE_CELLS}}  "
     return begun + shortened(asset.file_path, max(width() - cells(begun), LEAST_CELLS))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
+from typing_extensions import override
 
 from assetlane_server.access.callers import ServiceAccess, UserAccess
 from assetlane_server.access.keyring import Keyring
@@ -27,6 +28,7 @@ from assetlane_server.model.errors import (
     TokenTooLarge,
 )
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.uploads.access import UNRESTRICTED
 
 MAX_TOKEN_BYTES = 16 * 1024
@@ -41,16 +43,17 @@ _LAST_SECOND = (_LAST_INSTANT - _EPOCH).total_seconds()
 _log = logging.getLogger(__name__)
 
 
-class Anonymous:
-    """See Authenticator: everybody may do all. For a server that only this machine reaches."""
+class Anonymous(Authenticator):
+    """Everybody may do all. For a server that only this machine reaches."""
 
+    @override
     async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
-        """See Authenticator. A token is not looked at."""
+        """A token is not looked at."""
         return UNRESTRICTED
 
 
-class TokenAuthenticator:
-    """See Authenticator: who has no good token is refused. A verified token is remembered until it expires.
+class TokenAuthenticator(Authenticator):
+    """Who has no good token is refused. A verified token is remembered until it expires.
 
     Without a keyring callers are known by their certificates, and by scoped tokens: every other token is refused.
     """
@@ -87,8 +90,8 @@ class TokenAuthenticator:
             }
         )
 
+    @override
     async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
-        """See Authenticator."""
         names = tuple(certificate_names)
         if not authorization and names:
             service = self._policy.current().service_of("", {}, names)

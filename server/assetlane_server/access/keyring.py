@@ -124,7 +124,7 @@ class Keyring:
             self._read_at = self._clock()
         known = self._keys
         if known is None or _names(keys) != _names(known):
-            _log.info("tokens are verified with %d keys", len(keys.keys))
+            _log.info("tokens are verified with %d %s", len(keys.keys), "key" if len(keys.keys) == 1 else "keys")
             self.generation += 1
         if keys.unusable != (() if known is None else known.unusable):
             for fault in keys.unusable[:_MOST_WARNINGS]:

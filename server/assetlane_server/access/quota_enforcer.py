@@ -5,7 +5,8 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+
+from typing_extensions import override
 
 from assetlane_server.access.quotas import (
     LOOK_INTERVAL,
@@ -20,7 +21,9 @@ from assetlane_server.model.errors import CallRateExceeded, LedgerBusy, LedgerUn
 from assetlane_server.model.quotas import Balance, Claim, QuotaLimit
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.ports.quota_records import QuotaRecords
+from assetlane_server.ports.upload_quotas import UploadQuotas
 from assetlane_server.ports.upload_records import UploadRecords
 
 _log = logging.getLogger(__name__)
@@ -29,24 +32,17 @@ _BATCH = 100  # accounts looked at in one go
 _READ_AT_ONCE = 1000  # uploads
 
 
-class Gatekeeper(Protocol):
-    """Finds out who calls; see rpc.call.Authenticator."""
+class RatedCallers(Authenticator):
+    """Counts each call that another authenticator lets in, and refuses those beyond the caller's rate."""
 
-    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
-        """Returns what the caller may do."""
-        ...
-
-
-class RatedCallers:
-    """See Gatekeeper: in front of another one's answer, which it takes a call from."""
-
-    def __init__(self, gatekeeper: Gatekeeper, rate: CallRate) -> None:
-        self._gatekeeper = gatekeeper
+    def __init__(self, authenticator: Authenticator, rate: CallRate) -> None:
+        self._authenticator = authenticator
         self._rate = rate
 
+    @override
     async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
-        """See Gatekeeper. Raises CallRateExceeded too."""
-        access = await self._gatekeeper.access_of(authorization, certificate_names)
+        """Raises CallRateExceeded too."""
+        access = await self._authenticator.access_of(authorization, certificate_names)
         if access.caller is not None:
             try:
                 self._rate.take(access.caller, access.calls_per_second)
@@ -56,8 +52,8 @@ class RatedCallers:
         return access
 
 
-class QuotaEnforcer:
-    """See UploadQuotas: stores a new upload when its accounts have room for it, and makes room when one ends.
+class QuotaEnforcer(UploadQuotas):
+    """Stores a new upload when its accounts have room for it, and makes room when one ends.
 
     The claim comes first, then the upload. What a crash leaves between the two, or between an upload's end and the
     release, is found by `run`, and by every request that finds the account full.
@@ -78,8 +74,8 @@ class QuotaEnforcer:
         self._lease = lease
         self._now = now
 
+    @override
     async def insert_upload(self, upload: Upload) -> Upload:
-        """See UploadQuotas."""
         claim = claim_of(upload, self._now())
         claimed: list[str] = []
         try:
@@ -104,8 +100,8 @@ class QuotaEnforcer:
             await self._settle(claimed, claim, stored)
         return stored
 
+    @override
     async def release(self, upload: Upload) -> None:
-        """See UploadQuotas."""
         await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
 
     async def run(self, interval: timedelta) -> None:

@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingKey, RingsUnreadable
 from assetlane_server.model.rings import fault_in_ring_name as fault_in_name
 from assetlane_server.ports.ring_store import RingStore
@@ -32,16 +34,16 @@ class RingFiles(RingStore):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @override
     async def read_rings(self) -> Mapping[str, Ring]:
-        """See RingStore."""
         return await asyncio.to_thread(self._read)
 
+    @override
     async def write_ring(self, ring: Ring) -> bool:
-        """See RingStore."""
         return await asyncio.to_thread(self._write, ring)
 
+    @override
     async def drop_ring(self, name: str) -> bool:
-        """See RingStore."""
         return await asyncio.to_thread(self._drop, name)
 
     def _read(self) -> dict[str, Ring]:

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import jwt
+from typing_extensions import override
 
 from assetlane_server.access.callers import CREATE_TOKEN, CurrentPolicy, ServiceAccess, TokenAccess
 from assetlane_server.access.policy import Pattern, Service, pattern_of
@@ -40,6 +41,7 @@ from assetlane_server.model.scoped_tokens import (
 )
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.scoped_token_signer import ScopedTokenSigner
 
 TOKEN_TYPE = "scoped+jwt"  # noqa: S105 - of the header
 _ALGORITHM = "HS256"
@@ -50,7 +52,7 @@ _log = logging.getLogger(__name__)
 _jws = jwt.PyJWS()
 
 
-class ScopedTokens:
+class ScopedTokens(ScopedTokenSigner):
     """Signs and verifies them, with the rings and the policy of that moment."""
 
     def __init__(
@@ -67,8 +69,8 @@ class ScopedTokens:
         """Rises whenever the rings change: what older ones have verified counts no more."""
         return self._watched.generation
 
+    @override
     def check(self, lifetime: timedelta | None, access: Access, *, field: str) -> None:
-        """See ScopedTokenSigner."""
         service = _maker(access)
         if lifetime is not None:
             check_token_lifetime(field, lifetime, self._max_lifetime)
@@ -76,17 +78,17 @@ class ScopedTokens:
         access.check(CREATE_TOKEN)
         self._signing_key(service)
 
+    @override
     def for_upload(self, upload: Upload, lifetime: timedelta | None, access: Access) -> IssuedToken:
-        """See ScopedTokenSigner."""
         service = _maker(access)
         now = self._now()
         end = min(now + (self._max_lifetime if lifetime is None else lifetime), upload.expire_time)
         return self._signed(service, upload.uid, end, now, {"upload": upload.upload_id})
 
+    @override
     def for_partitions(
         self, uid: str, scope: PartitionScope, lifetime: timedelta | None, access: Access
     ) -> IssuedToken:
-        """See ScopedTokenSigner."""
         service = _maker(access)
         now = self._now()
         lists = {

@@ -107,4 +107,5 @@ class WatchedRings:
         if rings != self._rings:
             self._rings = rings
             self.generation += 1
-            _log.info("scoped tokens are verified with the keys of %d rings", len(rings))
+            kind = "ring" if len(rings) == 1 else "rings"
+            _log.info("scoped tokens are verified with the keys of %d %s", len(rings), kind)

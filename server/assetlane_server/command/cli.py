@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from assetlane.cli.commanding import Command, Commands, examples
+from assetlane.cli.output import width
+from assetlane.cli.tables import wrapped
 from assetlane.version import __version__
 from assetlane_server.command.keys import keys
 from assetlane_server.config.sources import SETTINGS_FILE
@@ -264,7 +266,7 @@ def local(
 )
 def version() -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(f"assetlane-server {__version__}")
 
 
 def _supervise(settings: "Settings") -> int:
@@ -481,7 +483,9 @@ def _fail(message: str) -> NoReturn:
     if len(lines) > 1:
         are_settings = all(line.startswith("ASSETLANE_") for line in lines)
         message = "\n  ".join(("the settings are wrong:" if are_settings else "", *lines))
-    sys.stderr.write(f"assetlane-server: {message}\n")
+    for line in f"assetlane-server: {message}".split("\n"):
+        is_broken = sys.stderr.isatty() and not line.startswith(" ")
+        sys.stderr.write("".join(f"{part}\n" for part in (wrapped(line, width(sys.stderr)) if is_broken else [line])))
     if {"ASSETLANE_MONGO_URI: is required", "ASSETLANE_S3_BUCKET: is required"} <= set(lines):
         sys.stderr.write("To try it without any settings: assetlane-server local\n")
     raise SystemExit(1)

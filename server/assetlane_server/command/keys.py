@@ -124,7 +124,7 @@ def retire(
 
     async def work(store: RingStore, now: datetime) -> None:
         await change_ring(store, ring, lambda one: one.retired(key, now))
-        typer.echo(f"Retired key {key} of ring {ring}. Drop it once its tokens have expired.")
+        typer.echo(f"Retired key {key} of ring {ring}.\nDrop it once its tokens have expired.")
 
     _with_store(work)
 
@@ -144,7 +144,7 @@ def drop(
         if key is None:
             if not await store.drop_ring(ring):
                 raise RingUnchanged(f"there is no ring {ring}")
-            typer.echo(f"Dropped ring {ring}: no token of its keys is accepted any more.")
+            typer.echo(f"Dropped ring {ring}: tokens of its keys are refused now.")
             typer.echo(f"To begin another: assetlane-server keys add {ring}")
             return
 
@@ -152,7 +152,7 @@ def drop(
             return one.dropped(key)
 
         await change_ring(store, ring, without)
-        typer.echo(f"Dropped key {key} of ring {ring}: no token that it signed is accepted any more.")
+        typer.echo(f"Dropped key {key} of ring {ring}: tokens that it signed are refused now.")
 
     _with_store(work)
 

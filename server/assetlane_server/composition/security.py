@@ -24,11 +24,11 @@ from assetlane_server.access.scoped import ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
 from assetlane_server.config.settings import IN_MONGODB, Settings
 from assetlane_server.model.errors import NotReady
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.ports.quota_records import QuotaRecords
 from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.ports.scoped_token_signer import ScopedTokenSigner
 from assetlane_server.ports.upload_records import UploadRecords
-from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.server import RPCS
 from assetlane_server.rpc.tls import Tls
 

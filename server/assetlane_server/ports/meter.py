@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, Protocol
 
+from typing_extensions import override
+
 from assetlane_server.model.upload import Upload
 
 Server = Literal["mongodb", "s3"]
@@ -48,38 +50,43 @@ class Meter(Protocol):
         ...
 
 
-class Unmetered:
+class Unmetered(Meter):
     """A Meter that nobody reads."""
 
+    @override
     def asking(self, server: Server, operation: str) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING
 
+    @override
     def moved(self, upload: Upload, *, after_revision: int) -> None:
-        """See Meter."""
+        pass
 
+    @override
     def skipped(self) -> None:
-        """See Meter."""
+        pass
 
+    @override
     def stream_lost(self) -> None:
-        """See Meter."""
+        pass
 
+    @override
     def delivered(self, delay_s: float) -> None:
-        """See Meter."""
+        pass
 
+    @override
     def sweeping(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING
 
+    @override
     def swept(self, kind: str, *, is_settled: bool) -> None:
-        """See Meter."""
+        pass
 
+    @override
     def waiting_to_cut(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING
 
+    @override
     def cutting(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING
 
 

@@ -21,11 +21,14 @@ from pymongo import ASCENDING, ReturnDocument
 from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+from typing_extensions import override
 
 from assetlane_server.model.errors import LedgerUnavailable, NotReady, UploadNotFound
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.owner_records import OwnerRecords
+from assetlane_server.ports.progress_records import ProgressRecords
 from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import (
@@ -61,7 +64,7 @@ _FIRST_WINDOW_S: Final = 60  # of changes read at once where a server reads whol
 _STATUSES: Final = tuple(status.value for status in Status)
 
 
-class MongoRecords:
+class MongoRecords(OwnerRecords, ProgressRecords):
     """UploadRecords, SweepRecords, AssetRecords, ProgressRecords and a hub's ChangeSource in one database.
 
     Open it with `MongoRecords.open`.
@@ -192,8 +195,8 @@ class MongoRecords:
 
     # Uploads
 
+    @override
     async def insert_upload(self, upload: Upload) -> Upload:
-        """See UploadRecords."""
         if not await self._writer.insert(upload_document(upload)):
             # Ours by id: the driver repeated a write whose answer was lost. Else the owner's earlier request.
             # One after the other: the embedded MongoDB has no index for an $or.
@@ -205,13 +208,13 @@ class MongoRecords:
             return stored
         return upload
 
+    @override
     async def advance_upload(self, upload: Upload, *, after_revision: int | None = None) -> bool:
-        """See UploadRecords."""
         before = upload.revision - 1 if after_revision is None else after_revision
         return await self._writer.update(upload_advance(upload, before))
 
+    @override
     async def renew_targets(self, upload: Upload) -> bool:
-        """See UploadRecords."""
         at_this_revision = {"_id": upload.upload_id, "revision": upload.revision}
         is_newest = await self._update(
             {**at_this_revision, "targets_signed_at": {"$lte": upload.targets_signed_at}},
@@ -223,53 +226,53 @@ class MongoRecords:
         )
         return is_newest or await self._find_one(at_this_revision) is not None
 
+    @override
     async def find_upload(self, upload_id: str) -> Upload | None:
-        """See UploadRecords."""
         return self._whole(await self._find_one({"_id": upload_id}))
 
+    @override
     async def find_requested(self, uid: str, request_id: str) -> Upload | None:
-        """See UploadRecords."""
         return self._whole(await self._find_one({"uid": uid, "request_key": request_id}))
 
+    @override
     async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
-        """See UploadRecords."""
         documents = await self._find({"_id": {"$in": list(upload_ids)}})
         return {document["_id"]: self._readable(document) for document in documents}
 
+    @override
     async def list_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], before_id: str, limit: int
     ) -> list[Upload]:
-        """See UploadRecords."""
         ids = Range(LOWEST_ID, before_id or HIGHEST_ID, -1)
         return await self._listed(_listing(uid, session_id, statuses), ids, limit)
 
+    @override
     async def scan_uploads(
         self, *, uid: str, session_id: str, statuses: Sequence[Status], after_id: str, limit: int
     ) -> list[Upload]:
-        """See UploadRecords."""
         ids = Range(after_id or LOWEST_ID, HIGHEST_ID, 1)
         return await self._listed(_listing(uid, session_id, statuses), ids, limit)
 
     # Assets
 
+    @override
     async def find_assets(self, asset_ids: Sequence[str]) -> dict[str, Asset]:
-        """See AssetRecords."""
         documents = await self._find({"_id": {"$in": list(asset_ids)}})
         return {asset.asset_id: asset for asset in _assets(self._all_readable(documents))}
 
+    @override
     async def list_assets(self, *, partition: str, before_id: str, limit: int) -> list[Asset]:
-        """See AssetRecords."""
         ids = Range(LOWEST_ID, before_id or HIGHEST_ID, -1)
         return list(_assets(await self._listed(Listing("listed_in", partition, (), {}), ids, limit)))
 
+    @override
     async def advance_asset(self, asset: Asset) -> bool:
-        """See AssetRecords."""
         return await self._writer.update(asset_advance(asset))
 
+    @override
     async def changed_assets(
         self, *, partition: str, since: LedgerTime, after: tuple[LedgerTime, str] | None, limit: int
     ) -> list[Asset]:
-        """See AssetRecords."""
         changed: list[Asset] = []
         async with aclosing(self._changed(partition, since, after, limit)) as pages:
             async for page in pages:
@@ -313,8 +316,8 @@ class MongoRecords:
 
     # The sweeper's work
 
+    @override
     async def uploads_to_sweep(self, *, until: datetime, limit: int) -> list[Upload]:
-        """See SweepRecords."""
         query: Document = {"sweep_time": {"$lte": until}}
         unreadable: list[str] = []
         while True:
@@ -327,8 +330,8 @@ class MongoRecords:
             query["_id"] = {"$nin": unreadable}
             limit *= 2
 
+    @override
     async def reschedule_upload(self, upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
-        """See SweepRecords."""
         query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
         update: Document = {"$set": {"is_swept": is_swept}}
         if sweep_time is None:
@@ -337,13 +340,13 @@ class MongoRecords:
             update["$set"]["sweep_time"] = sweep_time
         return await self._update(query, update)
 
+    @override
     async def erase_places(self, upload: Upload, sweep_time: datetime) -> bool:
-        """See SweepRecords."""
         query = {"_id": upload.upload_id, "sweep_time": upload.sweep_time}
         return await self._update(query, erasure_of_places(upload, sweep_time))
 
+    @override
     async def count_cut_timeout(self, upload_id: str) -> int:
-        """See SweepRecords."""
         with self._asking("update", self._uploads):
             document = await self._uploads.find_one_and_update(
                 {"_id": upload_id},
@@ -356,8 +359,8 @@ class MongoRecords:
         count: int = document["cut_timeouts"]
         return count
 
+    @override
     async def purge_upload(self, upload: Upload) -> bool:
-        """See SweepRecords."""
         with self._asking("delete", self._uploads):
             result = await self._uploads.delete_one({"_id": upload.upload_id, "sweep_time": upload.sweep_time})
         deleted: int = result.deleted_count
@@ -365,26 +368,27 @@ class MongoRecords:
 
     # An owner's right to be forgotten
 
+    @override
     async def erase_words(self, upload: Upload) -> bool:
-        """See OwnerRecords."""
         query = {"_id": upload.upload_id, "revision": upload.revision}
         return await self._update(query, erasure_of_words(upload))
 
+    @override
     async def unreadable_of(self, uid: str) -> list[str]:
-        """See OwnerRecords."""
         with self._asking("find", self._uploads):
             documents = self._uploads.find({"uid": uid})
             return [document["_id"] async for document in documents if self._readable(document) is None]
 
+    @override
     async def erase_progress(self, uid: str) -> None:
-        """See OwnerRecords."""
         with self._asking("delete", self._progress):
             await self._progress.delete_many({"uid": uid})
 
     # Progress
 
+    @override
     async def put_progress(self, progress: Progress) -> None:
-        """See ProgressRecords. A replacement, so that its change event carries all of it."""
+        """A replacement, so that its change event carries all of it."""
         document = progress_document(progress)
         # Two servers that report the first progress at once may meet: either is the newest.
         with self._asking("replace", self._progress), suppress(DuplicateKeyError):

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, Final, Protocol
 
 from pymongo import ASCENDING, DESCENDING
+from typing_extensions import override
 
 Document = dict[str, Any]
 Find = Callable[[Document, Document | None, int, int], Awaitable[list[Document]]]
@@ -67,14 +68,14 @@ def marks_of(upload_id: str, **listed_by: str) -> list[str]:
     ]
 
 
-class OrderedPages:
-    """See Pages: for a server that stops at the limit."""
+class OrderedPages(Pages):
+    """For a server that stops at the limit."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
 
+    @override
     async def read(self, listing: Listing, ids: Range, size: int) -> AsyncGenerator[list[Document]]:
-        """See Pages."""
         query: Document = {**({listing.field: listing.value} if listing.field else {}), **listing.also}
         if listing.statuses:
             query["status"] = {"$in": list(listing.statuses)}
@@ -87,14 +88,14 @@ class OrderedPages:
             ids = Range(last, ids.below, ids.order) if ids.order == ASCENDING else Range(ids.above, last, ids.order)
 
 
-class WindowPages:
-    """See Pages: for a server that reads whole ranges."""
+class WindowPages(Pages):
+    """For a server that reads whole ranges."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
 
+    @override
     async def read(self, listing: Listing, ids: Range, size: int) -> AsyncGenerator[list[Document]]:
-        """See Pages."""
         count = max(1, size // _MARK_INTERVAL)
         bounds: list[str] = []
         async for bound in self._bounds(listing, ids, len(_MARK_DIGITS) - 1):

@@ -12,16 +12,18 @@ from typing import Any
 
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from typing_extensions import override
 
 from assetlane_server.model.errors import MAX_ROUNDS, LedgerUnavailable, too_many_rounds
 from assetlane_server.model.quotas import Account, Balance, Claim, QuotaLimit
 from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.quota_records import QuotaRecords
 from assetlane_server.records.documents import Document
 
 _BALANCE = {"open_uploads": 1, "open_bytes": 1, "sweep_time": 1}
 
 
-class MongoQuotas:
+class MongoQuotas(QuotaRecords):
     """QuotaRecords in one collection. Opened by `MongoRecords`."""
 
     def __init__(
@@ -31,8 +33,8 @@ class MongoQuotas:
         self._unavailable = unavailable
         self._meter = meter
 
+    @override
     async def claim(self, subject: str, claim: Claim, quota: QuotaLimit, sweep_time: datetime) -> Balance | None:
-        """See QuotaRecords."""
         place = f"claims.{claim.key}"
         has_room: Document = {"_id": subject, place: {"$exists": False}, "open_uploads": {"$lt": quota.max_uploads}}
         if quota.max_bytes is not None:
@@ -68,8 +70,8 @@ class MongoQuotas:
                     return None
         raise too_many_rounds(f"The account {subject!r}")
 
+    @override
     async def settle_claim(self, subject: str, claim: Claim) -> None:
-        """See QuotaRecords."""
         place = f"claims.{claim.key}"
         async with self._asking("settle quotas"):
             await self._accounts.update_one(
@@ -77,8 +79,8 @@ class MongoQuotas:
                 {"$set": {f"{place}.upload_ids": list(claim.upload_ids)}},
             )
 
+    @override
     async def release(self, subject: str, claim: Claim, *, only_as_of: datetime | None = None) -> bool:
-        """See QuotaRecords."""
         place = f"claims.{claim.key}"
         is_there = {place: {"$exists": True}} if only_as_of is None else {f"{place}.time": only_as_of}
         async with self._asking("release quotas"):
@@ -89,20 +91,20 @@ class MongoQuotas:
         matched: int = result.matched_count
         return matched == 1
 
+    @override
     async def find_account(self, subject: str) -> Account | None:
-        """See QuotaRecords."""
         async with self._asking("find quotas"):
             document = await self._accounts.find_one({"_id": subject})
         return None if document is None else _account_of(document)
 
+    @override
     async def accounts_to_sweep(self, *, until: datetime, limit: int) -> list[Balance]:
-        """See QuotaRecords."""
         due = self._accounts.find({"sweep_time": {"$lte": until}}, _BALANCE, limit=limit)
         async with self._asking("list quotas"):
             return [_balance_of(document) for document in await due.sort("sweep_time", ASCENDING).to_list(None)]
 
+    @override
     async def reschedule_account(self, balance: Balance, sweep_time: datetime) -> bool:
-        """See QuotaRecords."""
         async with self._asking("reschedule quotas"):
             result = await self._accounts.update_one(
                 {"_id": balance.subject, "sweep_time": balance.sweep_time}, {"$set": {"sweep_time": sweep_time}}
@@ -110,13 +112,13 @@ class MongoQuotas:
         matched: int = result.matched_count
         return matched == 1
 
+    @override
     async def close_account(self, subject: str) -> None:
-        """See QuotaRecords."""
         async with self._asking("delete quotas"):
             await self._accounts.delete_one({"_id": subject, "open_uploads": 0})
 
+    @override
     async def remove_account(self, subject: str) -> None:
-        """See QuotaRecords."""
         async with self._asking("delete quotas"):
             await self._accounts.delete_one({"_id": subject})
 

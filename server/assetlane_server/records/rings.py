@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError, PyMongoError
+from typing_extensions import override
 
 from assetlane_server.model.errors import LedgerUnavailable
 from assetlane_server.model.rings import SECRET_BYTES, Ring, RingKey, RingsUnreadable, fault_in_ring_name
@@ -23,8 +24,8 @@ class MongoRings(RingStore):
         self._rings = rings
         self._unavailable = unavailable
 
+    @override
     async def read_rings(self) -> Mapping[str, Ring]:
-        """See RingStore."""
         try:
             documents = await self._rings.find({}).to_list(_MAX_RINGS + 1)
         except PyMongoError as error:
@@ -34,8 +35,8 @@ class MongoRings(RingStore):
         rings = [_ring_of(document) for document in documents]
         return {ring.name: ring for ring in rings}
 
+    @override
     async def write_ring(self, ring: Ring) -> bool:
-        """See RingStore."""
         document = {"keys": [_key_document(key) for key in ring.keys], "revision": ring.revision}
         try:
             if ring.revision == 1:
@@ -48,8 +49,8 @@ class MongoRings(RingStore):
             raise self._unavailable(error) from error
         return bool(result.matched_count)
 
+    @override
     async def drop_ring(self, name: str) -> bool:
-        """See RingStore."""
         try:
             return bool((await self._rings.delete_one({"_id": name})).deleted_count)
         except PyMongoError as error:

@@ -2,25 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from assetlane_server.model.errors import TokenInvalid
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.rpc.observation import Metadata
 
 _HEADER = "authorization"
-
-
-class Authenticator(Protocol):
-    """Finds out who calls."""
-
-    async def access_of(self, authorization: str | None, certificate_names: Sequence[str] = ()) -> Access:
-        """Returns what the sender of this `authorization` metadata may do; None: there was none.
-
-        `certificate_names` are those of the certificate that the client has proved to own: its common name and its
-        subject alternative names. Raises TokenRefused, KeysUnavailable.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

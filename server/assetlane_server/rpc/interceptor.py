@@ -11,8 +11,9 @@ from grpc import aio
 
 from assetlane_server.model.errors import MessageLate, MessageMalformed, Refusal, TokenExpired
 from assetlane_server.ports.access import Access
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
-from assetlane_server.rpc.call import Authenticator, Call, admitted, certificate_names
+from assetlane_server.rpc.call import Call, admitted, certificate_names
 from assetlane_server.rpc.errors import answer_to
 from assetlane_server.rpc.limits import MAX_PROBE_BYTES, Limits
 from assetlane_server.rpc.observation import REQUEST_ID, CallObserver, ObservedCall

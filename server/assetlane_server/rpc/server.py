@@ -15,10 +15,10 @@ from assetlane.v1.access_service_pb2_grpc import add_AccessServiceServicer_to_se
 from assetlane.v1.asset_service_pb2_grpc import add_AssetServiceServicer_to_server
 from assetlane.v1.upload_service_pb2_grpc import add_UploadServiceServicer_to_server
 from assetlane_server.model.errors import NotReady
+from assetlane_server.ports.authenticator import Authenticator
 from assetlane_server.rpc.access_servicer import AccessServicer
 from assetlane_server.rpc.asset_servicer import AssetServicer
 from assetlane_server.rpc.auditing import NO_AUDIT, Auditor
-from assetlane_server.rpc.call import Authenticator
 from assetlane_server.rpc.health import HealthServicer
 from assetlane_server.rpc.interceptor import RefusalInterceptor
 from assetlane_server.rpc.limits import Limits

@@ -8,12 +8,13 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import grpc
+from typing_extensions import override
 
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.errors import PictureRefused
 from assetlane_server.model.upload import Status, Upload
 from assetlane_server.ports.access import Access
-from assetlane_server.ports.meter import Server
+from assetlane_server.ports.meter import Meter, Server
 from assetlane_server.telemetry.calls import CallFacts, enter, request_id_of
 from assetlane_server.telemetry.line_budget import LineBudget
 from assetlane_server.telemetry.metrics import Metrics
@@ -61,7 +62,7 @@ class Tracer(Protocol):
         ...
 
 
-class Instruments:
+class Instruments(Meter):
     """A Meter and a CallObserver. Without metrics and a tracer it still logs."""
 
     def __init__(self, metrics: Metrics | None, tracer: Tracer | None, *, logs_all_calls: bool = False) -> None:
@@ -82,15 +83,15 @@ class Instruments:
 
     # Meter
 
+    @override
     def asking(self, server: Server, operation: str) -> AbstractContextManager[object]:
-        """See Meter."""
         if self._metrics is None and self._tracer is None:
             return _NOTHING
         span = None if self._tracer is None else self._tracer.asking(server, operation)
         return _Asking(self._metrics, span, server, operation)
 
+    @override
     def moved(self, upload: Upload, *, after_revision: int) -> None:
-        """See Meter."""
         for then in upload.after(after_revision):
             self._changed(then)
 
@@ -109,36 +110,36 @@ class Instruments:
                 facts["reason"] = change.reason
             _uploads_log.log(level, "upload %s", change.status.lower(), extra=facts | {"revision": change.revision})
 
+    @override
     def skipped(self) -> None:
-        """See Meter."""
         if self._metrics is not None:
             self._metrics.records_skipped.inc()
 
+    @override
     def stream_lost(self) -> None:
-        """See Meter."""
         if self._metrics is not None:
             self._metrics.hub_restarts.inc()
 
+    @override
     def delivered(self, delay_s: float) -> None:
-        """See Meter."""
         if self._metrics is not None:
             self._metrics.hub_delivery_seconds.observe(delay_s)
 
+    @override
     def sweeping(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING if self._metrics is None else _Timing(self._metrics.sweep_seconds)
 
+    @override
     def swept(self, kind: str, *, is_settled: bool) -> None:
-        """See Meter."""
         if self._metrics is not None:
             self._metrics.swept.labels(kind, "ok" if is_settled else "failed").inc()
 
+    @override
     def waiting_to_cut(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING if self._metrics is None else self._metrics.cuts_waiting.track_inprogress()
 
+    @override
     def cutting(self) -> AbstractContextManager[object]:
-        """See Meter."""
         return _NOTHING if self._metrics is None else _Timing(self._metrics.cut_seconds)
 
 

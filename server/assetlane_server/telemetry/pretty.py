@@ -18,6 +18,7 @@ _COLORS: Final[Mapping[str, str]] = {
 }
 # Known from the line itself, or of no use to somebody who looks at one process.
 _LEFT_OUT: Final = frozenset({"time", "level", "event", "pid", "exception", "stack"})
+_CALM: Final = frozenset({"debug", "info"})  # of these it does not help to know which module it was
 _PLAIN: Final = re.compile(r"[^\s\"'=]+")
 
 
@@ -68,7 +69,7 @@ def _time_of_day(instant: str) -> str:
 
 def _fields(event: Mapping[str, Any]) -> Iterator[str]:
     for name, value in event.items():
-        if name not in _LEFT_OUT:
+        if name not in _LEFT_OUT and not (name == "logger" and event.get("level") in _CALM):
             text = value if isinstance(value, str) else repr(value)
             yield f"{name}={text if _PLAIN.fullmatch(text) and text.isprintable() else repr(text)}"
 

@@ -189,8 +189,7 @@ export class Outbox {
     while (!running.stop.signal.aborted) {
       const entry = await this.database.get("entries", id);
       if (!entry || entry.failure) return; // another tab has sent or removed it
-      // A closed browser costs one part at most: with several under way, each of them would be sent again.
-      const options: UploadOptions = { partsAtOnce: 1, ...entry.options, requestId: entry.requestId, onProgress: (progress) => onProgress?.(entry, progress) };
+      const options: UploadOptions = { ...entry.options, requestId: entry.requestId, onProgress: (progress) => onProgress?.(entry, progress) };
       // The same bytes promised after a restart: a newer browser may encode cuts differently.
       const keep = async (prepared: Prepared) => this.#update(id, { prepared });
       running.task = this.client.uploadPrepared(entry.file, options, entry.prepared, keep);

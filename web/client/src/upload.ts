@@ -62,7 +62,7 @@ export interface UploadOptions extends PrepareOptions {
   readonly requestId?: string | undefined;
   /**
    * How many parts of the file are under way at once, within the client's `parallel`: what an interruption costs at
-   * most. Default: 4, in the outbox 1.
+   * most. Default: 1 with a `requestId`, so that a closed browser costs one part; else 4.
    */
   readonly partsAtOnce?: number | undefined;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
@@ -111,7 +111,7 @@ export class UploadTask {
     private prepared?: Prepared,
     private readonly onPrepared?: (prepared: Prepared) => Promise<void>,
   ) {
-    const { partsAtOnce = PARTS_AT_ONCE } = options;
+    const { partsAtOnce = options.requestId === undefined ? PARTS_AT_ONCE : 1 } = options;
     if (!Number.isInteger(partsAtOnce) || partsAtOnce < 1) throw new RangeError(`partsAtOnce is at least 1, not ${partsAtOnce}`);
     this.#partsAtOnce = partsAtOnce;
     this.requestId = options.requestId ?? uuid();

@@ -100,7 +100,13 @@ describe("an upload", () => {
     expect(Object.fromEntries(server.stored)).toEqual({ "original/1": "aaaa", "original/2": "bbbb", "original/3": "cc" });
   });
 
-  test.each([1, 2])("has %i parts under way at once where that is asked for", async (partsAtOnce) => {
+  test.each([
+    [{ partsAtOnce: 1 }, 1],
+    [{ partsAtOnce: 2 }, 2],
+    [{ requestId: "r1" }, 1], // meant to go on after an interruption, which costs one part
+    [{ requestId: "r1", partsAtOnce: 3 }, 3],
+    [{}, 4],
+  ])("with %j has %i parts under way at once", async (options, expected) => {
     const server = new FakeServer();
     const { send } = server;
     let underWay = 0;
@@ -111,8 +117,9 @@ describe("an upload", () => {
       return send(...args).finally(() => (underWay -= 1));
     };
     server.partCount = 6;
-    await new UploadTask(server, bytes("aaaabbbbccccddddeeeef"), { partsAtOnce }).asset;
-    expect([server.puts.length, most]).toEqual([6, partsAtOnce]);
+    Object.assign(server, { slots: new Semaphore(8) });
+    await new UploadTask(server, bytes("aaaabbbbccccddddeeeef"), options).asset;
+    expect([server.puts.length, most]).toEqual([6, expected]);
   });
 
   test("refuses a number of parts that sends nothing", () => {

@@ -12,6 +12,8 @@ import type { Source } from "./urls.ts";
 /** How far beyond the window tiles are made. */
 const AHEAD_PX = 700;
 const MOST_TILES = 160;
+/** New tiles beyond the window in one frame: a long jump would make a hundred at once, and the page would stand still. */
+const MOST_NEW = 8;
 
 export class Grid {
   readonly element = h("ul", { class: "grid", "aria-label": "Assets" });
@@ -22,6 +24,8 @@ export class Grid {
   #active = "";
   #hasChosen = false;
   readonly #tiles = new Map<string, Tile>();
+  /** Where each tile is, so that what stays as it is costs a frame nothing. */
+  readonly #places = new WeakMap<Tile, string>();
   readonly #headings = new Map<string, HTMLLIElement>();
   readonly #draw = eachFrame(() => this.#drawNow());
 
@@ -135,11 +139,15 @@ export class Grid {
       }
     }
     let before: Element | null = this.element.firstElementChild;
+    let newBeyond = 0;
     for (const [key, row, box] of wanted) {
+      const isBeyond = top + row.top > scrollY + innerHeight || top + row.top + row.height < scrollY;
+      if (box && isBeyond && !this.#tiles.has(key) && ++newBeyond > MOST_NEW) continue; // in the next frame
       const element = box ? this.#tileAt(key, row, box) : this.#headingAt(key, row);
       if (element !== before) this.element.insertBefore(element, before);
       else before = before.nextElementSibling;
     }
+    if (newBeyond > MOST_NEW) this.#draw();
   }
 
   #indexOf(assetId: string): number {
@@ -168,12 +176,15 @@ export class Grid {
       this.#tiles.set(assetId, tile);
     }
     const { element } = tile;
+    const reached = assetId === this.#active ? "0" : "-1";
+    const place = [box.left, row.top, box.width, row.height, box.index, this.#assets.length, reached].join();
+    if (this.#places.get(tile) === place) return element;
+    this.#places.set(tile, place);
     element.style.transform = `translate(${box.left}px, ${row.top}px)`;
     element.style.width = `${box.width}px`;
     element.style.height = `${row.height}px`;
     element.setAttribute("aria-posinset", String(box.index + 1));
     element.setAttribute("aria-setsize", String(this.#assets.length));
-    const reached = assetId === this.#active ? "0" : "-1";
     for (const button of element.querySelectorAll(".tile-open, .tile-play")) button.setAttribute("tabindex", reached);
     return element;
   }

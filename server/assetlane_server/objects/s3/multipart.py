@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
 from assetlane_server.model.presigned import PresignedRequest
@@ -25,6 +27,7 @@ from assetlane_server.model.upload import VariantPromise
 from assetlane_server.objects.s3.connection import S3Connection
 from assetlane_server.objects.s3.headers import CHECKSUM_SHA256, CONTENT_LENGTH
 from assetlane_server.objects.s3.signing import RequestSigner
+from assetlane_server.ports.multipart_store import MultipartStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,7 +53,7 @@ class MultipartTrial:
     refuses_small_parts: bool
 
 
-class S3Multiparts:
+class S3Multiparts(MultipartStore):
     """A MultipartStore in the store's bucket."""
 
     def __init__(self, connection: S3Connection, signer: RequestSigner) -> None:
@@ -85,8 +88,8 @@ class S3Multiparts:
             )
         return self._lists_folders
 
+    @override
     async def open(self, promise: VariantPromise) -> str:
-        """See MultipartStore."""
         options: Any = {
             "ContentType": promise.content_type,
             "ContentDisposition": promise.content_disposition,
@@ -101,6 +104,7 @@ class S3Multiparts:
 
         return await self._connection.call("open a multipart upload", "s3:PutObject", call)
 
+    @override
     def presign_part(
         self,
         promise: VariantPromise,
@@ -109,13 +113,13 @@ class S3Multiparts:
         signed_at: datetime,
         lifetime: timedelta,
     ) -> PresignedRequest:
-        """See MultipartStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        """Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         headers = part_headers(promise, part)
         query = {"partNumber": str(part.part_number), "uploadId": multipart_id}
         return self._signer.presign("PUT", promise.key, signed_at, lifetime, headers, query)
 
+    @override
     async def list_parts(self, key: str, multipart_id: str, *, after: int, limit: int) -> PartPage | None:
-        """See MultipartStore."""
 
         def call(client: "S3Client", bucket: str) -> PartPage | None:
             try:
@@ -132,8 +136,9 @@ class S3Multiparts:
 
         return await self._connection.call("list parts", "s3:ListMultipartUploadParts", call)
 
+    @override
     async def complete(self, promise: VariantPromise, multipart_id: str, parts: Sequence[StoredPart]) -> str:
-        """See MultipartStore. The condition is `if-none-match: *`, as of every PUT."""
+        """The condition is `if-none-match: *`, as of every PUT."""
         listed: Any = [
             {"PartNumber": part.part_number, "ETag": f'"{part.etag}"'}
             | ({"ChecksumSHA256": base64.b64encode(part.sha256).decode()} if part.sha256 else {})
@@ -161,16 +166,17 @@ class S3Multiparts:
 
         return await self._connection.call("put an object together", "s3:PutObject", call, calls=_COMPLETE_CALLS)
 
+    @override
     async def abort(self, key: str, multipart_id: str) -> None:
-        """See MultipartStore."""
 
         def call(client: "S3Client", bucket: str) -> None:
             _abort(client, bucket, key, multipart_id)
 
         await self._connection.call("abort a multipart upload", "s3:AbortMultipartUpload", call)
 
+    @override
     async def list_open(self, prefix: str, after: str) -> OpenMultipartPage:
-        """See MultipartStore. Where the store does not list by a folder, all that is open in the bucket is read."""
+        """Where the store does not list by a folder, all that is open in the bucket is read."""
         if self._lists_folders is False and prefix.endswith("/"):
             return await self._list_open("", prefix, after)
         page = await self._list_open(prefix, prefix, after)
