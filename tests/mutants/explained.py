@@ -3,7 +3,9 @@
 from typing import Final
 
 # Not caught: what makes it harmless, or where else it is tested.
-EXPLAINED: Final[dict[str, str]] = {}
+EXPLAINED: Final[dict[str, str]] = {
+    "cuts-of-a-lost-race-are-left": "its scene alone finds it, in the 100 schedules that every run begins with",
+}
 
 # No promise was broken by these, so nothing could catch them. Each made room for a change that does break one.
 REPLACED: Final[dict[str, tuple[str, str]]] = {  # name: what made it harmless, and the mutant in its place
