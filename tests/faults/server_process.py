@@ -52,7 +52,11 @@ def environment_for(
         **settings,
         **changes,
     }
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    # What is accepted of the store that the tests run on holds for every server.
+    accepted = PREFIX + "ACCEPT_"
+    inherited = {
+        name: value for name, value in os.environ.items() if name.startswith(accepted) or not name.startswith(PREFIX)
+    }
     return inherited | {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
 
