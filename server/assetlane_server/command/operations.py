@@ -10,6 +10,7 @@ from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.doctor.examination import examine
 from assetlane_server.doctor.finding import Finding, failed
 from assetlane_server.model.errors import InvalidRequest, NotReady, Refusal
+from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.records.migration import MigrationReport
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.erasure import Erasure
@@ -31,12 +32,7 @@ async def examination(environment: Mapping[str, str]) -> AsyncIterator[Finding]:
 @asynccontextmanager
 async def reconciling(settings: Settings) -> AsyncIterator[Reconciler]:
     """Opens ledger and bucket to be compared. Raises NotReady, also when one of them fails on the way."""
-    limit = timedelta(seconds=settings.mongo_timeout_seconds)
-    uri = settings.mongo_uri.get_secret_value()
-    async with (
-        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
-        object_store(settings) as store,
-    ):
+    async with _ledger_and_bucket(settings) as (records, store):
         try:
             yield Reconciler(uploads=records, assets=records, store=store, prefix=settings.key_prefix, now=utc_now)
         except Refusal as error:
@@ -56,12 +52,7 @@ def migration(settings: Settings) -> AsyncIterator[MigrationReport]:
 @asynccontextmanager
 async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
     """Opens ledger and bucket to erase from. Raises NotReady, also when one of them fails on the way."""
-    limit = timedelta(seconds=settings.mongo_timeout_seconds)
-    uri = settings.mongo_uri.get_secret_value()
-    async with (
-        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
-        object_store(settings) as store,
-    ):
+    async with _ledger_and_bucket(settings) as (records, store):
         changes = StatusChanges(records, quota_enforcer(settings, records, records.quotas, records.clock.utc))
         try:
             yield Erasure(records=records, accounts=records.quotas, changes=changes, store=store, now=utc_now)
@@ -70,3 +61,14 @@ async def erasing(settings: Settings) -> AsyncIterator[Erasure]:
         except* Refusal as refusals:
             reasons = "; ".join(str(one) for one in refusals.exceptions)
             raise NotReady(f"not everything could be erased, run it again: {reasons}") from refusals
+
+
+@asynccontextmanager
+async def _ledger_and_bucket(settings: Settings) -> AsyncIterator[tuple[MongoRecords, S3ObjectStore]]:
+    limit = timedelta(seconds=settings.mongo_timeout_seconds)
+    uri = settings.mongo_uri.get_secret_value()
+    async with (
+        MongoRecords.open(uri, settings.mongo_database, call_timeout=limit) as records,
+        object_store(settings) as store,
+    ):
+        yield records, store
