@@ -54,15 +54,10 @@ class Unrestricted:
 UNRESTRICTED = Unrestricted()
 
 
-def owns(access: Access, upload: Upload) -> bool:
-    """Returns whether the caller is the upload's owner or may act for it: nobody else may see the upload."""
-    return access.may_handle(upload)
-
-
 async def owned_upload(uploads: UploadRecords, upload_id: str, access: Access) -> Upload:
     """Returns one upload of the caller's. Raises InvalidRequest, UploadNotFound, also for somebody else's."""
     upload = await uploads.find_upload(required("upload_id", upload_id))
-    if upload is None or not owns(access, upload):
+    if upload is None or not access.may_handle(upload):
         raise UploadNotFound(upload_id)
     return upload
 

@@ -14,7 +14,6 @@ from assetlane_server.model.upload import Status, Upload
 from assetlane_server.ports.access import Access
 from assetlane_server.ports.change_hub import ChangeHub
 from assetlane_server.ports.upload_records import UploadRecords
-from assetlane_server.uploads.access import owns
 
 # An id is older than the record that has it by the quotas' claims and the writer's queue, never by minutes; and ids
 # of two servers differ by the accuracy of LedgerClock. So once an id was sent, no upload appears that is so much older.
@@ -47,7 +46,7 @@ class UploadWatches:
         # read wakes the mailbox, whatever changed before it is in the history that was read.
         async with self._hub.watch_upload(upload_id) as mailbox:
             upload = await self._hub.read_upload(upload_id)
-            if upload is None or not owns(access, upload):
+            if upload is None or not access.may_handle(upload):
                 raise UploadNotFound(upload_id)
             if after_revision > upload.revision:
                 raise RevisionAhead(after_revision, upload.revision)
@@ -59,7 +58,7 @@ class UploadWatches:
                     if isinstance(item, Progress):
                         yield item
                     else:
-                        if not owns(access, item):  # a right was taken away meanwhile
+                        if not access.may_handle(item):  # a right was taken away meanwhile
                             raise UploadNotFound(upload_id)
                         for change in item.after(sent):
                             yield change
@@ -101,7 +100,7 @@ class UploadWatches:
                         if position.has_sent(item.upload_id):
                             yield item
                             silent_since = clock()
-                    elif owns(access, item):  # of a service caller's session others may have uploads too
+                    elif access.may_handle(item):  # of a service caller's session others may have uploads too
                         for change in position.unsent(item):
                             yield change
                             silent_since = clock()
@@ -124,7 +123,7 @@ class UploadWatches:
     ) -> AsyncGenerator[Upload]:
         async with aclosing(self._to_catch_up_on(session_id, access.uid or "", position)) as uploads:
             async for upload in uploads:
-                if not owns(access, upload):
+                if not access.may_handle(upload):
                     position.forget(upload.upload_id)
                     continue
                 if (asked := named.get(upload.upload_id, 0)) > upload.revision:

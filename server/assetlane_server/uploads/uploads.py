@@ -11,7 +11,7 @@ from assetlane_server.model.upload import Status, Upload
 from assetlane_server.ports.access import Access
 from assetlane_server.ports.object_store import ObjectStore
 from assetlane_server.ports.upload_records import UploadRecords
-from assetlane_server.uploads.access import owned_upload, owns
+from assetlane_server.uploads.access import owned_upload
 from assetlane_server.uploads.clean_up import clean_up
 from assetlane_server.uploads.progress import ProgressReporter
 from assetlane_server.uploads.status_changes import StatusChanges
@@ -78,7 +78,7 @@ class Uploads:
             )
             for upload in uploads[:limit]:
                 before_id = upload.upload_id
-                if owns(access, upload):
+                if access.may_handle(upload):
                     page.append(upload)
                     if len(page) == limit:
                         break
