@@ -79,7 +79,7 @@ def dashboard() -> list[str]:
 def rules() -> list[dict[str, Any]]:
     """Returns the alert rules."""
     parsed = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
-    return [rule for group in parsed["groups"] for rule in group["parsed"]]
+    return [rule for group in parsed["groups"] for rule in group["rules"]]
 
 
 def nodes(node: Any) -> Iterator[Any]:
