@@ -41,11 +41,13 @@ class Connection:
         """Swallows everything from now on, the end of a side too: each takes the other for silent."""
         self.is_half_open = True
 
-    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool = False) -> None:
         """Carries one direction until its source ends."""
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._hold()
+                if is_answer:
+                    await self._proxy.answer_may_pass()
                 if not self.is_half_open:
                     sink.write(data)
                     await sink.drain()
@@ -58,7 +60,7 @@ class Connection:
     async def pump_back(self, upstream: asyncio.StreamReader, caller: asyncio.StreamWriter) -> None:
         """Carries the answers until the upstream ends."""
         try:
-            await self.pump(upstream, caller)
+            await self.pump(upstream, caller, is_answer=True)
         finally:
             self.upstream_has_ended.set()
 
@@ -86,9 +88,14 @@ class Proxy:
         """How long every chunk waits before it goes on, in either direction."""
         self.chunks_held = 0
         """How many chunks wait at this moment."""
+        self.answers_pass = asyncio.Event()
+        """While it is cleared, no answer goes on to its caller. Set it before the proxy ends."""
+        self.answers_pass.set()
         self.port = 0
         self._connections: set[Connection] = set()
         self._turn = 0
+        self._answers_held = 0
+        self._held = asyncio.Condition()
         self._none_left = asyncio.Event()
         self._none_left.set()
 
@@ -101,6 +108,21 @@ class Proxy:
     def connections(self) -> tuple[Connection, ...]:
         """The connections that still carry something."""
         return tuple(connection for connection in self._connections if not connection.is_half_open)
+
+    async def answer_may_pass(self) -> None:
+        """Waits while answers are held back."""
+        if self.answers_pass.is_set():
+            return
+        async with self._held:
+            self._answers_held += 1
+            self._held.notify_all()
+        await self.answers_pass.wait()
+        self._answers_held -= 1
+
+    async def holds_answers(self, count: int) -> None:
+        """Returns when so many answers are held back."""
+        async with self._held:
+            await self._held.wait_for(lambda: self._answers_held >= count)
 
     def cut(self) -> int:
         """Cuts every connection, half-open ones too; returns how many."""
