@@ -5,7 +5,7 @@ import hashlib
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
@@ -15,6 +15,7 @@ from tests.simulation.auditor import Auditor
 from tests.simulation.mongo import SimDatabase, SimMongo
 from tests.simulation.network import FAULT, Faults, Link, Observer
 from tests.simulation.store import SimStore, StoreClient, png
+from typing_extensions import override
 
 from assetlane_server.access.quota_enforcer import QuotaEnforcer
 from assetlane_server.access.quotas import Quotas
@@ -26,7 +27,7 @@ from assetlane_server.model.ids import _DIGITS
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import LedgerTime, Status, Upload
-from assetlane_server.ports.meter import Server as Outside
+from assetlane_server.ports.meter import Meter
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.hub import Hub
 from assetlane_server.records.mongo import MongoRecords
@@ -49,7 +50,6 @@ TERMS: Final = Terms(
     multipart_part_bytes=16 * MIB,
     can_cut=lambda content_type: content_type == "image/png",
 )
-_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class ConnectionLost(Exception):  # noqa: N818 - what happened
@@ -377,7 +377,7 @@ class SimPicture:
         return [status == 200 for status in statuses]
 
 
-class SimMeter:
+class SimMeter(Meter):
     """A Meter that notes which situations were reached."""
 
     def __init__(self, observer: Observer, movers: dict[str, str], name: str) -> None:
@@ -385,12 +385,8 @@ class SimMeter:
         self._movers = movers
         self._name = name
 
-    def asking(self, server: Outside, operation: str) -> AbstractContextManager[object]:
-        """See Meter."""
-        return _NOTHING
-
+    @override
     def moved(self, upload: Upload, *, after_revision: int) -> None:
-        """See Meter."""
         for then in upload.after(after_revision):
             self._moved(then)
 
@@ -405,29 +401,14 @@ class SimMeter:
         elif upload.status in (Status.EXPIRED, Status.CANCELLED):
             self._observer.reach(f"an upload is {upload.status}")
 
+    @override
     def skipped(self) -> None:
-        """See Meter."""
         self._observer.reach("a record of a newer version was skipped")
 
+    @override
     def stream_lost(self) -> None:
-        """See Meter."""
         self._observer.reach("a hub opened its change stream again")
 
-    def delivered(self, delay_s: float) -> None:
-        """See Meter."""
-
-    def sweeping(self) -> AbstractContextManager[object]:
-        """See Meter."""
-        return _NOTHING
-
+    @override
     def swept(self, kind: str, *, is_settled: bool) -> None:
-        """See Meter."""
         self._observer.reach(f"a sweeper {'settled' if is_settled else 'could not settle'} {kind}")
-
-    def waiting_to_cut(self) -> AbstractContextManager[object]:
-        """See Meter."""
-        return _NOTHING
-
-    def cutting(self) -> AbstractContextManager[object]:
-        """See Meter."""
-        return _NOTHING
