@@ -79,7 +79,7 @@ async def renewed_at_the_end(world: "World") -> None:
     for server in world.servers[:1]:
         server.links[0].slow_s = _SLOW_WRITE_S
     await world.all_of([device.request(), other.complete() if is_sent else other.cancel()])
-    await world.skip(document["targets_expire_time"] + timedelta(seconds=10) - world.utc())
+    await world.skip(document.get("targets_expire_time", world.utc()) + timedelta(seconds=10) - world.utc())
     await world.all_of([*world.sweeps(), device.send()])
 
 

@@ -328,7 +328,7 @@ class World:
                     "status": status,
                     "revision": revision,
                     "route": route,
-                    "sweep_time": max(now, document["targets_expire_time"]) + timedelta(seconds=5),
+                    "sweep_time": max(now, document.get("targets_expire_time", now)) + timedelta(seconds=5),
                     "of_a_newer_version": {"asked": "a reviewer"},
                 },
                 "$push": {"history": {"$each": [entry]}},
