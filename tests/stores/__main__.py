@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import EVERY_TEST
 from tests.stores.servers import STORES, OtherStore, StoreMissing, running
 
 from assetlane_server.composition.app import set_up_bucket
@@ -62,6 +63,9 @@ async def tested(store: OtherStore, arguments: list[str]) -> Outcome:
                     }
                     for step in await set_up_bucket(settings_from(variables), allow_public_policy=True):
                         print(f"{store.name}  setup  {step.name}: {step.outcome}", flush=True)
+                    # No server starts where not everybody can read the public prefix.
+                    tests = settings_from({**variables, "ASSETLANE_KEY_PREFIX": EVERY_TEST})
+                    await set_up_bucket(tests, allow_public_policy=True)
                     return await run(store, variables, arguments, installed_s)
             finally:
                 await stack.kill()
