@@ -209,6 +209,8 @@ class World:
 
     def kill_at_work(self) -> None:
         """Every server dies that has a request under way."""
+        if self.is_ending:
+            return  # what asks for the last sweeps would wait for ever
         for number, server in enumerate(self.servers):
             if not server.is_idle:
                 self._kill(number)
