@@ -4,7 +4,6 @@ Needs typer, which the extras `cli` and `server` bring.
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -12,8 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
-from assetlane.cli.output import width
-from assetlane.cli.tables import wrapped
+from assetlane.cli.output import error_lines as error_lines  # for both commands
 from assetlane.cli.values import read_plainly
 
 ERROR = "Error: "  # what is printed before its sentence
@@ -96,11 +94,6 @@ class Commands(TyperGroup):
             if param.name in ("install_completion", "show_completion"):
                 param.hidden = True  # type: ignore[attr-defined]
         return params
-
-
-def error_lines(line: str) -> list[str]:
-    """Returns a line of an error as it is printed: on a terminal broken between words, unless it is indented."""
-    return wrapped(line, width(sys.stderr)) if sys.stderr.isatty() and not line.startswith(" ") else [line]
 
 
 @contextmanager

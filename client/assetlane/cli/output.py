@@ -106,10 +106,14 @@ def say_fact(name: str, fact: str) -> None:
 
 def note(line: str) -> None:
     """Prints one line for people, on a terminal broken between words. An indented one, such as a command, is not."""
-    line = printable(line)
-    is_broken = sys.stderr.isatty() and not line.startswith(" ")
-    for part in tables.wrapped(line, width(sys.stderr)) if is_broken else [line]:
+    for part in error_lines(printable(line)):
         _put(part, on_stderr=True)
+
+
+def error_lines(line: str) -> list[str]:
+    """Returns a line as it is printed to standard error: on a terminal broken between words, unless it is indented."""
+    is_broken = sys.stderr.isatty() and not line.startswith(" ")
+    return tables.wrapped(line, width(sys.stderr)) if is_broken else [line]
 
 
 def complain(error: BaseException, about: str = "") -> None:
