@@ -16,7 +16,7 @@ from assetlane_server.access.quotas import (
     claim_of,
     forfeited,
     never_fits,
-    ration_of,
+    quota_of,
     shortage,
 )
 from assetlane_server.model.errors import CallRateExceeded, TooManyBytes, TooManyUploads
@@ -32,8 +32,8 @@ def test_an_upload_counts_for_its_owner_and_where_its_asset_goes() -> None:
     assert Quotas(some, other).of(upload) == (("uid:7f3a", some), ("partition:public", other))
     assert Quotas(None, other).of(upload) == (("partition:public", other),)
     assert Quotas().is_empty
-    assert ration_of(None, None) is None
-    assert ration_of(None, 7) == QuotaLimit(10_000, 7)
+    assert quota_of(None, None) is None
+    assert quota_of(None, 7) == QuotaLimit(10_000, 7)
 
 
 def test_a_repeat_claims_the_same_and_another_request_does_not() -> None:

@@ -33,12 +33,12 @@ class Quotas:
         return self.of_uid is None and self.of_partition is None
 
     def of(self, upload: Upload) -> tuple[tuple[str, QuotaLimit], ...]:
-        """Returns the accounts that an upload counts in, with their rations: its owner's, and where its asset goes."""
+        """Returns the accounts that an upload counts in, with their limits: its owner's, and where its asset goes."""
         named = ((f"uid:{upload.uid}", self.of_uid), (f"partition:{upload.asset_partition}", self.of_partition))
         return tuple((subject, quota) for subject, quota in named if quota is not None)
 
 
-def ration_of(max_uploads: int | None, max_bytes: int | None) -> QuotaLimit | None:
+def quota_of(max_uploads: int | None, max_bytes: int | None) -> QuotaLimit | None:
     """Returns what two settings mean, None where neither is set."""
     if max_uploads is None and max_bytes is None:
         return None

@@ -18,7 +18,7 @@ from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
 from assetlane_server.access.policy import DEFAULT_POLICY, Policy, check_rpcs, policy_of
 from assetlane_server.access.quota_enforcer import QuotaEnforcer, RatedCallers
-from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, ration_of
+from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, quota_of
 from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.access.scoped import ScopedTokens
 from assetlane_server.access.watched import WatchedPolicy, WatchedRings
@@ -149,8 +149,8 @@ def quota_enforcer(
 ) -> QuotaEnforcer | None:
     """Returns what keeps to the quotas of the settings, None where there are none."""
     quotas = Quotas(
-        ration_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
-        ration_of(settings.quota_partition_uploads, settings.quota_partition_bytes),
+        quota_of(settings.quota_uid_uploads, settings.quota_uid_bytes),
+        quota_of(settings.quota_partition_uploads, settings.quota_partition_bytes),
     )
     if quotas.is_empty:
         return None

@@ -6,15 +6,12 @@ All of it is part of every signature (`content-disposition`, `cache-control`), s
 import re
 import unicodedata
 from dataclasses import replace
-from functools import lru_cache
-from typing import Final
 from urllib.parse import quote
 
 from assetlane_server.model.extensions import ending_of
 from assetlane_server.model.media_types import essence
 from assetlane_server.model.upload import ORIGINAL, Upload, VariantPromise
 
-_CLEANED_NAMES: Final = 64  # remembered: all variants of an upload, and its request and its watch, have the same
 MAX_NAME_BYTES = 255  # of UTF-8, as file systems have it; AWS keeps 2 KB of headers in all
 
 # What browsers show without running anything of it, each named in full: `image/*` would let `image/svg+xml` in,
@@ -111,7 +108,6 @@ def served(upload: Upload, promise: VariantPromise) -> VariantPromise:
     )
 
 
-@lru_cache(_CLEANED_NAMES)
 def _cleaned(name: str) -> str:
     safe = "".join(["_" if unicodedata.category(one) == "Cc" or one in "/\\" else one for one in name])
     safe = _BLANKS.sub(" ", _UNSEEN.sub("_", safe)).strip()

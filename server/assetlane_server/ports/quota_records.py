@@ -10,7 +10,7 @@ class QuotaRecords(Protocol):
     """What is open, counted across all servers; durable as UploadRecords. Each method is one atomic change."""
 
     async def claim(self, subject: str, claim: Claim, quota: QuotaLimit, sweep_time: datetime) -> Balance | None:
-        """Adds a claim if the account stays within its ration, which one alone does; else returns its balance.
+        """Adds a claim if the account stays within its quota, which one alone does; else returns its balance.
 
         A key that is in the account already counts once: its claim takes on the ids and the time, also in an
         account that is full. `sweep_time` is stored if the account's own is later or unset.
