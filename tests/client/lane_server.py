@@ -14,7 +14,7 @@ import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from tests.client.object_store import ObjectStore, StoreBehindHttp
+from tests.client.object_store import ObjectStore
 from tests.memory.ledger import MemoryLedger
 from tests.memory.site import NoCutter
 from tests.records.hubs import running
@@ -103,12 +103,11 @@ class LaneServer:
         self.ledger = ledger
         self._ids = itertools.count(1)
         signer = TokenSigner(b"k" * 32)
-        objects = StoreBehindHttp(store)
         self._cases = use_cases(
             records=ledger,
             changes=StatusChanges(ledger, None),
-            store=objects,
-            server_cuts=ServerCuts(cutter=NoCutter(), store=objects, records=ledger, at_once=1, now=_now),
+            store=store.behind,
+            server_cuts=ServerCuts(cutter=NoCutter(), store=store.behind, records=ledger, at_once=1, now=_now),
             terms=Terms(can_cut=can_cut),
             signer=signer,
             new_id=self._new_id,

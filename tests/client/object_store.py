@@ -51,8 +51,11 @@ class ObjectStore:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     signatures: set[str] = field(default_factory=lambda: {SIGNATURE})
     keeps_bodies: bool = True
-    objects: MemoryObjectStore = field(default_factory=MemoryObjectStore)
     damages: bool = False  # while it does, the server sees that other bytes arrived
+    behind: "StoreBehindHttp" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.behind = StoreBehindHttp(self)
 
     @classmethod
     @asynccontextmanager
@@ -96,14 +99,14 @@ class ObjectStore:
 
     def place(self, key: str, body: bytes, headers: Mapping[str, str]) -> None:
         """Stores an object, as a PUT with these headers did (their names in lower case)."""
-        self._keep(key, len(body), body, headers)
+        self._keep(key, len(body), hashlib.sha256(body).digest(), body, headers)
 
     def clear(self) -> None:
         """Forgets every object."""
         self.sizes.clear()
         self.hashes.clear()
         self.bodies.clear()
-        self.objects.objects.clear()
+        self.behind.objects.clear()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request by the script, otherwise as a store would."""
@@ -138,13 +141,13 @@ class ObjectStore:
             if self.keeps_bodies:
                 kept += chunk
         seen.sha256 = digest.digest()
-        self._keep(key, seen.size_bytes, bytes(kept), {name.lower(): value for name, value in seen.headers})
-        self.hashes[key] = seen.sha256
+        headers = {name.lower(): value for name, value in seen.headers}
+        self._keep(key, seen.size_bytes, seen.sha256, bytes(kept), headers)
 
-    def _keep(self, key: str, size_bytes: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self.sizes[key], self.hashes[key], self.bodies[key] = size_bytes, hashlib.sha256(body).digest(), body
+    def _keep(self, key: str, size_bytes: int, sha256: bytes, body: bytes, headers: Mapping[str, str]) -> None:
+        self.sizes[key], self.hashes[key], self.bodies[key] = size_bytes, sha256, body
         promised = base64.b64decode(headers.get("x-amz-checksum-sha256", ""))
-        self.objects.store(key, body, headers, hashlib.sha256(b"other bytes").digest() if self.damages else promised)
+        self.behind.store(key, body, headers, hashlib.sha256(b"other bytes").digest() if self.damages else promised)
 
     async def _give(self, request: web.Request, key: str) -> web.StreamResponse:
         body = self.bodies[key]
@@ -178,8 +181,7 @@ class StoreBehindHttp(MemoryObjectStore):
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__()
-        self.objects = store.objects.objects
-        self._store = store
+        self._front = store
 
     def presign(
         self,
@@ -194,8 +196,8 @@ class StoreBehindHttp(MemoryObjectStore):
         request = super().presign(method, key, signed_at, lifetime, headers, query)
         shown = {name: value for name, value in query.items() if name == "response-content-disposition"}
         words = urlencode({**shown, "X-Amz-Signature": SIGNATURE})
-        return SignedRequest(method, f"{self._store.url}/{quote(key)}?{words}", headers, request.expire_time)
+        return SignedRequest(method, f"{self._front.url}/{quote(key)}?{words}", headers, request.expire_time)
 
     def public_url(self, key: str) -> str:
         """See MemoryObjectStore."""
-        return f"{self._store.url}/{quote(key)}"
+        return f"{self._front.url}/{quote(key)}"

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tests.leaks import leaks
+from tests.servers import accepted
 
 from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress, guard
@@ -49,14 +50,11 @@ def environment_for(
         "s3_access_key_id": stack.s3_access_key_id,
         "s3_secret_access_key": stack.s3_secret_access_key,
         "store_probe": "quick",
+        **accepted(),
         **settings,
         **changes,
     }
-    # What is accepted of the store that the tests run on holds for every server.
-    accepted = PREFIX + "ACCEPT_"
-    inherited = {
-        name: value for name, value in os.environ.items() if name.startswith(accepted) or not name.startswith(PREFIX)
-    }
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     return inherited | {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
 
