@@ -15,6 +15,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from assetlane.backoff import Backoff
 from assetlane.digests import digest_for
 from assetlane.errors import ContentMismatch, StoreRefused, StoreUnavailable
+from assetlane.files import closing
 from assetlane.sources import CHUNK_BYTES
 from assetlane.transfer import (
     ATTEMPTS,
@@ -55,7 +56,7 @@ async def fetch(
     """
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
-        async with aiofiles.open(part, "xb") as file:
+        async with closing(aiofiles.open(part, "xb")) as file:
             download = _Download(session, _FileSink(file), size_bytes, part_size_bytes, on_received, stall)
             await _repeated(download, url, renew, attempts)
         download.check(sha256)
