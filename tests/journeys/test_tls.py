@@ -15,6 +15,7 @@ from tests.access.tokens import Issuer
 from tests.commands import finished, ran, started
 from tests.journeys.guarded import guarded
 from tests.journeys.lanes import request_for
+from tests.refusals import raises
 from tests.servers import served
 
 from assetlane import Client
@@ -164,7 +165,7 @@ async def test_files_that_do_not_fit_keep_a_server_from_starting(
     secure = secured(settings, tmp_path, Authority().signed("one"))
     Authority().signed("two").put(tmp_path, "other")
     (tmp_path / broken).write_bytes((tmp_path / broken.replace("server", "other")).read_bytes())
-    with pytest.raises(NotReady, match="ASSETLANE_TLS_KEY_FILE"):
+    with raises(NotReady, reason="KEY_OF_ANOTHER_CERTIFICATE", setting="ASSETLANE_TLS_KEY_FILE"):
         async with served(secure):
             pytest.fail("it serves")
 

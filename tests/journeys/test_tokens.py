@@ -15,6 +15,7 @@ from tests.access.tokens import Issuer, key_set
 from tests.conftest import Figures
 from tests.journeys.guarded import guarded, guarded_server
 from tests.journeys.lanes import RpcFailure, request_for
+from tests.refusals import raises
 from tests.servers import served
 
 from assetlane import Client, TokenExpired, Unauthenticated
@@ -199,9 +200,9 @@ async def test_keys_turn_under_a_server_that_goes_on(
                 assert await late.refusal("ListUploads", request) is None
 
 
-@pytest.mark.parametrize("content", [None, b"too short"])
+@pytest.mark.parametrize(("content", "reason"), [(None, "FILE_UNREADABLE"), (b"too short", "SECRET_TOO_SHORT")])
 async def test_a_server_without_its_key_file_does_not_start(
-    settings: Settings, tmp_path: Path, content: bytes | None
+    settings: Settings, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     """A file is the operator's own."""
     guard = guarded(settings, tmp_path, Issuer())
@@ -209,7 +210,7 @@ async def test_a_server_without_its_key_file_does_not_start(
     guard.jwt_key_file.unlink()
     if content is not None:
         guard.jwt_key_file.write_bytes(content)
-    with pytest.raises(NotReady, match="ASSETLANE_JWT_KEY_FILE") as refused:
+    with raises(NotReady, reason=reason, setting="ASSETLANE_JWT_KEY_FILE") as refused:
         async with served(guard):
             pytest.fail("it serves")
     assert "too short" not in str(refused.value)
@@ -220,7 +221,7 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
     guard = guarded(settings, tmp_path, Issuer())
     assert guard.policy_file is not None
     guard.policy_file.write_text('read = ["{uid}"]\nwrite = []')
-    with pytest.raises(NotReady, match=r"ASSETLANE_POLICY_FILE: .*first part"):
+    with raises(NotReady, reason="FIRST_PART_OPEN", setting="ASSETLANE_POLICY_FILE"):
         async with served(guard):
             pytest.fail("it serves")
 

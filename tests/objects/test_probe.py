@@ -14,6 +14,7 @@ from aiohttp import web
 from tests.objects.altered import Alteration, Answer, altered, overwriting
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SETTINGS, settings_of
+from tests.refusals import raises
 
 from assetlane_server.composition.app import utc_now
 from assetlane_server.local import StackAddress
@@ -207,7 +208,8 @@ async def test_each_weakness_is_found_and_no_other(
 async def test_a_server_refuses_to_start_on_a_store_that_overwrites(stack: StackAddress, key_prefix: str) -> None:
     """The sentence names the setting that accepts it."""
     async with store_with(stack, overwriting) as store:
-        with pytest.raises(NotReady, match="ASSETLANE_ACCEPT_OVERWRITES=true"):
+        setting = "ASSETLANE_ACCEPT_OVERWRITES"
+        with raises(NotReady, reason="STORE_TOO_WEAK", setting=setting, names=[f"{setting}=true"]):
             await check_store(store, key_prefix, PRIVATE, utc_now)
 
 
@@ -252,7 +254,7 @@ async def test_each_grave_weakness_needs_the_setting_that_accepts_it(
                 await check_store(store, key_prefix, terms, utc_now)
                 assert [record.levelname for record in caplog.records if "probe" in record.name] == ["WARNING"]
             else:
-                with pytest.raises(NotReady, match=setting):
+                with raises(NotReady, reason="STORE_TOO_WEAK", setting=setting.partition("=")[0], names=[setting]):
                     await check_store(store, key_prefix, terms, utc_now)
         assert await keys_left(store, key_prefix) == []
 
@@ -261,10 +263,8 @@ async def test_a_bucket_whose_public_prefix_is_closed_starts_no_server(stack: St
     """Until `setup` has run, or the operator wants no public assets; nothing is left of the question."""
     prefix = f"closed-{key_prefix}"  # the run's policy does not cover it
     async with S3ObjectStore.open(settings_of(stack)) as store:
-        with pytest.raises(NotReady, match="assetlane-server setup") as refused:
+        with raises(NotReady, reason="STORE_REFUSED", names=["ASSETLANE_PUBLIC_ASSETS=false", f"{prefix}public/"]):
             await check_store(store, prefix, PUBLIC, utc_now)
-        assert "ASSETLANE_PUBLIC_ASSETS=false" in str(refused.value)
-        assert f"{prefix}public/" in str(refused.value)
         await check_store(store, prefix, PRIVATE, utc_now)
         await set_up(store.connection, BucketPlan(prefix=prefix))
         await check_store(store, prefix, PUBLIC, utc_now)
@@ -295,7 +295,7 @@ async def test_a_cdn_that_shows_nothing_stops_the_start_only_with_the_stores_own
         S3ObjectStore.open(replace(settings_of(stack), public_base_url=cdn)) as store,
     ):
         if is_final:
-            with pytest.raises(NotReady, match="ASSETLANE_PUBLIC_BASE_URL"):
+            with raises(NotReady, reason="STORE_REFUSED", names=["ASSETLANE_PUBLIC_BASE_URL"]):
                 await check_store(store, key_prefix, terms, utc_now)
         else:
             await check_store(store, key_prefix, terms, utc_now)
@@ -315,7 +315,7 @@ def refusing(status: int, body: str) -> Callable[[web.Request], Any]:
 @pytest.mark.parametrize(
     ("status", "code", "names"),
     [
-        (404, "NoSuchBucket", "assetlane-server setup"),
+        (404, "NoSuchBucket", "ASSETLANE_S3_BUCKET"),
         (403, "AccessDenied", "s3:PutObject"),
         (403, "InvalidAccessKeyId", "ASSETLANE_S3_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", "ASSETLANE_S3_SECRET_ACCESS_KEY"),
@@ -330,7 +330,7 @@ async def test_a_fault_that_stays_stops_the_start_with_one_sentence(status: int,
     """It names the store's word and what to correct."""
     answer = refusing(status, f"<Error><Code>{code}</Code></Error>")
     async with http_server(answer) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
-        with pytest.raises(NotReady, match=names) as refused:
+        with raises(NotReady, reason="STORE_REFUSED", names=[names]) as refused:
             await check_store(store, "app/", PUBLIC, utc_now)
 
     message = str(refused.value)
@@ -379,7 +379,7 @@ async def test_a_store_that_refuses_what_is_right_is_reported_with_its_own_word(
         return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
 
     async with http_server(refuse) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
-        with pytest.raises(StoreUnavailable, match="403 AccessDenied"):
+        with raises(StoreUnavailable, limits=[403], names=["AccessDenied"]):
             await probe_store(store, "", utc_now)
 
 

@@ -294,7 +294,7 @@ async def check_store(store: S3ObjectStore, prefix: str, terms: StoreTerms, now:
     faults = [outcome for outcome in (capabilities, *outcomes) if isinstance(outcome, BaseException)]
     for fault in faults:
         if isinstance(fault, StoreRefused):
-            raise NotReady(f"The object store cannot be used: {fault}") from fault
+            raise NotReady(f"The object store cannot be used: {fault}", reason="STORE_REFUSED") from fault
         if not isinstance(fault, StoreUnavailable):
             raise fault
     if faults:
@@ -311,8 +311,12 @@ def _judge(weaknesses: Sequence[Weakness], terms: StoreTerms) -> None:
     if refused:
         first = refused[0]
         detail = first.detail.replace("The store", "The object store", 1).rstrip(".")
-        settings = " and ".join(sorted({weakness.accepting for weakness in refused}))
-        raise NotReady(f"{detail}. {first.instead.rstrip('.')}, or accept it with {settings}.")
+        accepting = sorted({weakness.accepting for weakness in refused})
+        raise NotReady(
+            f"{detail}. {first.instead.rstrip('.')}, or accept it with {' and '.join(accepting)}.",
+            reason="STORE_TOO_WEAK",
+            settings=[setting.partition("=")[0] for setting in accepting],
+        )
 
 
 async def check_public_prefix(

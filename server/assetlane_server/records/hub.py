@@ -18,7 +18,7 @@ from itertools import islice
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
-from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.errors import LedgerUnavailable, RecordNotReadable, ShuttingDown
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -207,7 +207,7 @@ class Hub:
         """See ChangeHub."""
         is_there, upload = await self._upload_reading.read(upload_id)
         if is_there and upload is None:
-            raise LedgerUnavailable(f"Record {upload_id} cannot be read by this version: update the server.")
+            raise RecordNotReadable(upload_id)
         return upload
 
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:

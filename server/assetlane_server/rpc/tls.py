@@ -99,7 +99,8 @@ def _ssl_context(material: Material) -> ssl.SSLContext:
         try:
             context.load_cert_chain(chain, key)
         except ssl.SSLError as error:
-            raise NotReady(f"ASSETLANE_TLS_CERT_FILE: OpenSSL does not take it: {error.reason}") from error
+            fault = f"OpenSSL does not take it: {error.reason}"
+            raise NotReady.of_setting("ASSETLANE_TLS_CERT_FILE", "CERTIFICATE_UNUSABLE", fault) from error
     if material.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=material.client_ca.decode())

@@ -19,7 +19,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import CredentialsExpired, StoreRefused, StoreUnavailable
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.headers import foreign_headers
 from assetlane_server.objects.s3.settings import Route
@@ -198,7 +198,7 @@ class ObjectReader:
         # Signed for each attempt: credentials and the clock may have moved on.
         now, credentials = datetime.now(UTC), self._credentials()
         if credentials.expire_time is not None and credentials.expire_time <= now:
-            raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            raise CredentialsExpired
         signed = self._presigner.signed_headers(method, key, credentials, now, headers)
         url = URL(self._presigner.url(key), encoded=True)
         async with self._session.request(
