@@ -248,7 +248,7 @@ async def test_operations_of_quotas_are_counted(settings: Settings, caplog: pyte
     async with server(settings, quota_uid_uploads=3, metrics_listen=HERE) as stubs:
         reply = await stubs.uploads.RequestUpload(request_for())
         await stubs.uploads.CancelUpload(uploads.CancelUploadRequest(upload_id=reply.upload.upload_id))
-        (address,) = addresses(caplog.text)
+        (address,) = addresses(caplog)
         found = await scraped(address)
     for operation in ("claim quotas", "release quotas"):
         assert found.value("assetlane_mongodb_call_seconds_count", operation=operation, outcome="ok") == 1

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.log_events import logged
 from tests.objects.altered import Alteration, Answer, altered, overwriting
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SETTINGS, settings_of
-from tests.refusals import raises
+from tests.refusals import numbers_in, raises
 
 from assetlane_server.composition.app import utc_now
 from assetlane_server.local import StackAddress
@@ -220,7 +221,7 @@ async def test_overwrites_that_were_accepted_are_a_warning(
     async with store_with(stack, overwriting) as store:
         with caplog.at_level(logging.WARNING):
             await check_store(store, key_prefix, replace(PRIVATE, accept_overwrites=True), utc_now)
-    assert ["second PUT" in message for message in caplog.messages] == [True]
+    assert [record.weakness for record in logged(caplog, "STORE_WEAKNESS")] == ["overwrites"]
 
 
 async def test_a_header_that_is_taken_and_not_obeyed_is_no_weakness(stack: StackAddress, key_prefix: str) -> None:
@@ -299,7 +300,8 @@ async def test_a_cdn_that_shows_nothing_stops_the_start_only_with_the_stores_own
                 await check_store(store, key_prefix, terms, utc_now)
         else:
             await check_store(store, key_prefix, terms, utc_now)
-            assert [str(status) in message for message in caplog.messages if "could not be probed" in message] == [True]
+            (warning,) = logged(caplog, "STORE_NOT_PROBED")
+            assert status in numbers_in(warning.getMessage())
 
 
 def refusing(status: int, body: str) -> Callable[[web.Request], Any]:
@@ -355,7 +357,7 @@ async def test_an_outage_keeps_no_server_from_starting(
     answer = refusing(status, body)
     async with http_server(answer) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
         await check_store(store, "app/", PUBLIC, utc_now)
-    assert any("could not be probed" in message for message in caplog.messages)
+    assert logged(caplog, "STORE_NOT_PROBED") != []
 
 
 @pytest.mark.parametrize("silence", [nothing_listening, never_answering])
@@ -369,7 +371,7 @@ async def test_a_store_that_does_not_answer_keeps_no_server_from_starting(
     ):
         async with asyncio.timeout(60):
             await check_store(store, "", PUBLIC, utc_now)
-    assert any("could not be probed" in message for message in caplog.messages)
+    assert logged(caplog, "STORE_NOT_PROBED") != []
 
 
 async def test_a_store_that_refuses_what_is_right_is_reported_with_its_own_word() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiohttp import web
+from tests.log_events import seen
 from tests.objects.servers import CredentialsSource, http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS, settings_of
 from tests.refusals import raises
@@ -252,7 +253,7 @@ async def test_a_failed_renewal_keeps_the_credentials_at_hand(
     async with store_with(source, no_credentials) as store:
         source.broken = True
         with caplog.at_level(logging.WARNING, "assetlane_server.objects.s3.connection"):
-            await until(lambda: "could not be renewed" in caplog.text)
+            await seen(caplog, "CREDENTIALS_NOT_RENEWED")
 
         assert store.presign_get("key", datetime.now(UTC), timedelta(minutes=1)).url
         assert SECRET not in caplog.text

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pytest
 from pymongo.errors import AutoReconnect
+from tests.log_events import logged
 from tests.records.hubs import LIMIT
 from tests.records.old_ledger import Collections, Document, read, restore
 from tests.records.stores import drop, mongo
@@ -221,7 +222,7 @@ async def test_damaged_uploads_are_left_and_counted(
         ids.add((await ledger["uploads"].find_one_and_update({"request_id": request_id}, how))["_id"])
     report = await migrated(stack, database_name)
     assert report.unreadable == len(damage)
-    assert {one for one in ids if any(one in message for message in caplog.messages)} == ids
+    assert {one.record.split()[-1] for one in logged(caplog, "RECORD_LEFT")} == ids
     async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT) as records:
         found = await records.list_uploads(uid="ann", session_id="", statuses=(), before_id="", limit=100)
         assert found

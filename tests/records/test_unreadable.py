@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.log_events import logged
 from tests.records.hubs import LIMIT, initialized, running, status_of_next
 from tests.records.ledgers import opened
 from tests.records.stores import mongo
@@ -59,8 +60,8 @@ async def test_lists_and_reads_leave_it_out(
     assert [one.upload_id for one in await records.read_uploads([broken.upload_id, *sound])] == sound
     with pytest.raises(RecordNotReadable):
         await records.find_upload(broken.upload_id)
-    skipped = [one for one in caplog.messages if broken.upload_id in one and "is skipped" in one]
-    assert len(skipped) == 1
+    skipped = [one.record for one in logged(caplog, "RECORD_SKIPPED")]
+    assert skipped == [f"record {broken.upload_id}"]
 
 
 async def test_an_erasure_reports_what_it_could_not_read(records: MongoRecords) -> None:

@@ -45,7 +45,8 @@ class Observability:
             return
         refresh = lambda: metrics.hub_silence_seconds.set(silence_seconds())  # noqa: E731 - mypy wants it bound here
         async with exposed(metrics, listen, refresh=refresh, is_serving=is_serving) as address:
-            _log.info("metrics on http://%s/metrics", address)
+            more = {"event_code": "METRICS_SERVED", "listen": address}
+            _log.info("metrics on http://%s/metrics", address, extra=more)
             yield
 
 

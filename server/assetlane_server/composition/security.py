@@ -74,7 +74,11 @@ async def security(settings: Settings, now: Callable[[], datetime], mongo_rings:
             if keyring is not None:
                 await _load(keyring, settings)
         elif not settings.is_loopback:
-            _log.warning("anybody who reaches %s may read, write and delete everything", settings.beyond_loopback)
+            _log.warning(
+                "anybody who reaches %s may read, write and delete everything",
+                settings.beyond_loopback,
+                extra={"event_code": "OPEN_TO_ALL", "listen": settings.beyond_loopback},
+            )
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and settings.has_identity and not settings.is_loopback:

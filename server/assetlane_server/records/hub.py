@@ -265,7 +265,7 @@ class Hub:
                 if not self._closed.is_set():
                     self._live.clear()
                     self._meter.stream_lost()
-                _log.warning("change stream lost, reopening it: %s", error)
+                _log.warning("change stream lost, reopening it: %s", error, extra={"event_code": "STREAM_LOST"})
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
@@ -331,7 +331,9 @@ class Hub:
             try:
                 uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
-                _log.warning("what is watched could not be read, trying again: %s", error)
+                _log.warning(
+                    "what is watched could not be read, trying again: %s", error, extra={"event_code": "READING_FAILED"}
+                )
                 self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()

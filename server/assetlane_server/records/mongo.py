@@ -430,7 +430,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         self._meter.skipped()
         if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
             self._skipped.add(record_id)
-            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error)
+            more = {"event_code": "RECORD_SKIPPED", "record": record_id}
+            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error, extra=more)
 
     # What a document says
 

@@ -72,7 +72,11 @@ class Tls:
         except NotReady as error:
             # Once for each fault, not every ten seconds. Between two writes the files may not fit each other.
             if str(error) != self._last_fault:
-                _log.warning("the new certificate is no good, the one before stays: %s", error)
+                _log.warning(
+                    "the new certificate is no good, the one before stays: %s",
+                    error,
+                    extra={"event_code": "CERTIFICATE_REFUSED"},
+                )
             self._last_fault = str(error)
             return
         self._last_fault = ""

@@ -134,6 +134,7 @@ class S3Connection:
                     "S3 credentials could not be renewed (%s): those at hand end at %s",
                     type(error).__name__,
                     self.credentials.expire_time,
+                    extra={"event_code": "CREDENTIALS_NOT_RENEWED"},
                 )
 
 
