@@ -489,6 +489,7 @@ class Client:
     ) -> Path:
         """Fetches a variant into the file `to`, which appears complete and checked or not at all.
 
+        A device or a pipe, such as /dev/null, is written to as `download_into` does it.
         Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
         """
         return await self._downloads.download(asset, variant, to=to, on_received=on_received)

@@ -1,7 +1,9 @@
 """What a user can ask of the client."""
 
 import asyncio
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -377,6 +379,49 @@ async def test_a_download_of_other_bytes_is_refused(lane: Client, store: ObjectS
         await lane.download(asset, to=tmp_path / "a.txt")
     assert refused.value.reason == "CONTENT_MISMATCH"
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
+
+
+async def test_a_download_replaces_what_a_link_points_to(lane: Client, tmp_path: Path) -> None:
+    """The link stays, also one that points to nothing yet."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    (tmp_path / "old.txt").write_bytes(b"old")
+    for name, target in (("link", "old.txt"), ("dangling", "new.txt")):
+        (tmp_path / name).symlink_to(target)
+        assert await lane.download(asset, to=tmp_path / name) == tmp_path / name
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_bytes() == b"hello"
+    assert len(list(tmp_path.iterdir())) == 4  # noqa: ASYNC240
+
+
+async def test_a_download_is_written_to_a_pipe_or_a_device_and_never_put_in_its_place(
+    lane: Client, tmp_path: Path
+) -> None:
+    """`-o /dev/null` as root must leave the device, and a pipe gets the bytes."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    async with asyncio.timeout(20):
+        assert await lane.download(asset, to=pipe) == pipe
+        assert await reading == b"hello"
+    assert pipe.is_fifo()
+    assert await lane.download(asset, to="/dev/null") == Path("/dev/null")
+    assert await asyncio.to_thread(Path("/dev/null").is_char_device)
+    with pytest.raises(OSError) as full:  # noqa: PT011 - errno says which
+        await lane.download(asset, to="/dev/full")
+    assert full.value.errno == errno.ENOSPC
+
+
+async def test_a_download_to_a_folder_is_refused_before_a_byte_is_fetched(
+    lane: Client, store: ObjectStore, tmp_path: Path
+) -> None:
+    """The error names the folder."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    store.seen.clear()
+    with pytest.raises(IsADirectoryError) as refused:
+        await lane.download(asset, to=tmp_path)
+    assert refused.value.filename == str(tmp_path)
+    assert store.seen == []
 
 
 async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneServer) -> None:
