@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.log_events import seen
 from tests.records.hubs import LIMIT, initialized, running, status_of_next
 from tests.records.stores import drop, mongo
 from tests.records.wire import STANDALONE, answering
@@ -125,9 +126,7 @@ async def test_watchers_outlive_a_dropped_collection(
         await hub.opened()
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
-        async with asyncio.timeout(LIMIT.total_seconds()):
-            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
-                await asyncio.sleep(0.01)
+        await seen(caplog, "STREAM_LOST")
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):
             while (delivery := await box.next(LIMIT)).missed_since is None:  # what the hub opened before was lost

@@ -18,7 +18,7 @@ from itertools import islice
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
-from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.errors import LedgerUnavailable, RecordNotReadable, ShuttingDown
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -213,7 +213,7 @@ class Hub:
         """See ChangeHub."""
         is_there, upload = await self._upload_reading.read(upload_id)
         if is_there and upload is None:
-            raise LedgerUnavailable(f"Record {upload_id} cannot be read by this version: update the server.")
+            raise RecordNotReadable(upload_id)
         return upload
 
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
@@ -271,7 +271,7 @@ class Hub:
                 if not self._closed.is_set():
                     self._live.clear()
                     self._meter.stream_lost()
-                _log.warning("change stream lost, reopening it: %s", error)
+                _log.warning("change stream lost, reopening it: %s", error, extra={"event_code": "STREAM_LOST"})
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
@@ -344,7 +344,9 @@ class Hub:
             try:
                 uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
-                _log.warning("what is watched could not be read, trying again: %s", error)
+                _log.warning(
+                    "what is watched could not be read, trying again: %s", error, extra={"event_code": "READING_FAILED"}
+                )
                 self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()

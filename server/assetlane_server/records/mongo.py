@@ -25,7 +25,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from typing_extensions import override
 
-from assetlane_server.model.errors import LedgerUnavailable, NotReady, UploadNotFound
+from assetlane_server.model.errors import LedgerUnavailable, NotReady, RecordNotReadable, UploadNotFound
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -443,7 +443,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         self._meter.skipped()
         if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
             self._skipped.add(record_id)
-            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error)
+            more = {"event_code": "RECORD_SKIPPED", "record": record_id}
+            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error, extra=more)
 
     # What a document says
 
@@ -462,7 +463,7 @@ class MongoRecords(OwnerRecords, ProgressRecords):
             return None
         upload = self._readable(document)
         if upload is None:
-            raise LedgerUnavailable(f"Record {document['_id']} cannot be read by this version: update the server.")
+            raise RecordNotReadable(document["_id"])
         return upload
 
     # The calls that all others are made of

@@ -206,7 +206,11 @@ class SeenCall:
         if self._span is not None:
             self._end_span(self._span, code, reason)
         if is_logged and (self._refusals is None or code not in _MANY or self._refusals.allows(reason or code.name)):
-            more: dict[str, object] = {"code": code.name, "duration_ms": round(seconds * 1000, 3)}
+            more: dict[str, object] = {
+                "event_code": "CALL_ENDED",
+                "code": code.name,
+                "duration_ms": round(seconds * 1000, 3),
+            }
             if reason:
                 more["reason"] = reason
             _calls_log.log(level, "call ended", extra=more)

@@ -19,7 +19,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import CredentialsExpired, StoreRefused, StoreUnavailable
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.headers import foreign_headers
 from assetlane_server.objects.s3.settings import Route
@@ -204,7 +204,7 @@ class ObjectReader:
         # For each attempt: credentials and the clock may have moved on.
         now, credentials = datetime.now(UTC), self._credentials()
         if credentials.expire_time is not None and credentials.expire_time <= now:
-            raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+            raise CredentialsExpired
         return self._presigner.signed_headers(method, key, credentials, now, headers)
 
     async def _refusal(self, answer: aiohttp.ClientResponse, action: str, rights: str) -> StoreUnavailable:
