@@ -49,8 +49,20 @@ class RequestSigner:
 
         Raises CredentialsExpired when temporary credentials ended before `signed_at`.
         """
+        start, lifetime = self.life(signed_at, lifetime)
+        return self.presign_life(method, key, start, lifetime, headers, query)
+
+    def presign_life(
+        self,
+        method: str,
+        key: str,
+        start: datetime,
+        lifetime: timedelta,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query: Mapping[str, str] = MappingProxyType({}),
+    ) -> PresignedRequest:
+        """Signs a request as `presign` does; `start` and `lifetime` are what `life` has returned."""
         if method == "PUT":
             check_signed_headers(headers)
-        start, lifetime = self.life(signed_at, lifetime)
         url = self._presigner.presign(method, key, self._credentials(), start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)
