@@ -344,9 +344,7 @@ class Hub:
             try:
                 uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
-                _log.warning(
-                    "what is watched could not be read, trying again: %s", error, extra={"event_code": "READING_FAILED"}
-                )
+                _log.warning("what is watched will be read again: %s", error, extra={"event_code": "READING_FAILED"})
                 self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()
