@@ -14,6 +14,7 @@ from aiofiles.threadpool.binary import AsyncBufferedReader
 
 from assetlane.backoff import Backoff
 from assetlane.errors import ObjectExists, StoreRefused, StoreUnavailable
+from assetlane.files import closing
 from assetlane.sources import Source, chunks
 from assetlane.v1.upload_pb2 import PresignedRequest
 
@@ -106,7 +107,7 @@ async def put(
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     failed, renewals = attempts, 0
     async with AsyncExitStack() as stack:
-        file = await stack.enter_async_context(aiofiles.open(source.path, "rb")) if source.path else None
+        file = await stack.enter_async_context(closing(aiofiles.open(source.path, "rb"))) if source.path else None
         while True:
             body = _Body(source, file, on_sent, stall)
             answer, trouble = await _sent(session, target, body)

@@ -77,6 +77,29 @@ async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(server: LaneSer
     assert "notes.txt" in drawn
 
 
+@pytest.mark.parametrize("columns", [40, 64, 80])
+async def test_bars_take_one_line_each_on_a_narrow_terminal(
+    server: LaneServer, files: tuple[Path, Path], columns: int
+) -> None:
+    """Rate, time left and the bar itself go where there is no room for them; name, share and status stay."""
+    terminal, end = pty.openpty()
+    try:
+        more = {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "upload", *map(str, files), stdout=PIPE, stderr=end, env=environment(server.target) | more
+        )
+        assert (await finished(process)).code == 0
+        drawn = os.read(terminal, 1 << 20).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r") for line in drawn.split("\n")]
+    assert any("notes.txt" in line for line in lines)
+    assert all(len(piece) <= columns for line in lines for piece in line.split("\r"))
+    # A column that is too narrow for its content goes on in a line that begins with the name's cells, empty.
+    assert not any(line.startswith(" " * 21) for line in lines)
+
+
 async def test_one_bad_file_does_not_stop_the_others(
     server: LaneServer, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -92,6 +115,18 @@ async def test_one_bad_file_does_not_stop_the_others(
     assert "a pipe, a socket or a device" in errors[0]
     assert "missing.txt: No such file or directory" in errors[1]
     assert result.err.splitlines()[-1].startswith("2 uploaded, 2 failed (")
+
+
+async def test_an_error_names_its_file_whatever_the_file_is_called(server: LaneServer, tmp_path: Path) -> None:
+    """The words of a sentence, such as `pipe` and `a`, are names of files too."""
+    names = ("pipe", "a", "1", "not.a.file", "device, not a")
+    for name in names:
+        os.mkfifo(tmp_path / name)
+    result = await ran(server.target, "upload", *(str(tmp_path / name) for name in names), cwd=tmp_path)
+    assert result.code == 1
+    result = await ran(server.target, "upload", *names, cwd=tmp_path)
+    lines = [line for line in result.err.splitlines() if line.startswith("assetlane:")]
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(names)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from detangle import SimLoop
 from tests.simulation.auditor import Auditor
-from tests.simulation.mongo import SimDatabase, SimMongo
+from tests.simulation.mongo import SimDatabase, SimMongo, taken_event
 from tests.simulation.network import FAULT, Faults, Link, Observer
 from tests.simulation.store import SimStore, StoreClient, png
 from typing_extensions import override
@@ -57,7 +57,7 @@ class ConnectionLost(Exception):  # noqa: N818 - what happened
 
 
 @dataclass
-class Surroundings:
+class Environment:
     """What a server finds when it starts."""
 
     loop: SimLoop
@@ -75,7 +75,7 @@ class Surroundings:
 class SimServer:
     """A process that takes calls and watches until it is killed."""
 
-    def __init__(self, around: Surroundings, name: str, ahead: timedelta) -> None:
+    def __init__(self, around: Environment, name: str, ahead: timedelta) -> None:
         self.name = name
         self.ahead = ahead  # of the true time
         self.is_alive = True
@@ -90,6 +90,7 @@ class SimServer:
             database,  # type: ignore[arg-type]  # what Motor is elsewhere
             meter,
             batch_writes=BATCH_WRITES,
+            take_events=taken_event,
         )
         records.clock = LedgerClock(around.monotonic)
         stamp = around.mongo.stamp()
@@ -328,7 +329,7 @@ class SimWatch(Generic[T]):
 class SimCutter:
     """See PictureCutter: its cuts are labels too, and it has all the ways to fail."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Environment) -> None:
         self._around = around
 
     @asynccontextmanager

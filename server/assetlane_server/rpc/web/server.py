@@ -95,7 +95,8 @@ async def web_serving(gateway: Gateway, terms: WebTerms, tls: Tls | None) -> Asy
             connections, host.strip("[]"), int(port), backlog=_BACKLOG, reuse_port=terms.shares_port or None, **options
         )
     except OSError as error:
-        raise NotReady(f"ASSETLANE_WEB_LISTEN: cannot listen on {terms.listen}: {error.strerror or error}") from error
+        fault = f"cannot listen on {terms.listen}: {error.strerror or error}"
+        raise NotReady.of_setting("ASSETLANE_WEB_LISTEN", "CANNOT_LISTEN", fault) from error
     server = WebServer(gateway, connections, listener, listener.sockets[0].getsockname()[1])
     try:
         yield server
