@@ -18,13 +18,15 @@ from bench.load import each
 from bench.picture_requests import picture_requests
 from bench.processes import ServerProcess, server_process
 from bench.stores import NOTES, stores, variables
-from bench.watches import OPENING_AT_A_TIME, watches
+from bench.watches import watches
+from bench.web_floor import AIOHTTP, ASYNCIO
 
 ROUNDS: Final = 8
 CALLS: Final = 400
 IN_FLIGHT: Final = 16
 WATCHES: Final = 1000
-FIRST_WATCHES: Final = 100  # what a process loads and reserves for the first of them is not what one more costs
+OPENING_AT_A_TIME: Final = 500  # each waits for its first heartbeat
+FIRST_WATCHES: Final = 1000  # these fill what the start of the process has left free, which would hide what one costs
 LIMIT_S: Final = 60.0
 PATH: Final = "/assetlane.v1.UploadService/"
 NATIVE: Final = "gRPC port"
@@ -46,6 +48,10 @@ async def measure() -> Finding:
             native_kib = await _native_watch_kib(server)
         async with _served(address, "web-watches") as (server, url):
             web_kib = await _web_watch_kib(server, url)
+    floors_kib = {}
+    for kind in (AIOHTTP, ASYNCIO):
+        async with server_process(["bench.web_floor", kind], {}) as server:
+            floors_kib[kind] = await _web_watch_kib(server, f"http://{server.target}")
     figures = [Figure(f"{NATIVE}: server CPU of one GetUpload", costs[NATIVE], "µs")]
     goal = Goal(Bound.AT_MOST, 1.1, Measure.RATIO)
     for way in WAYS[1:]:
@@ -58,12 +64,14 @@ async def measure() -> Finding:
             "web gateway: memory of an idle watch", web_kib, "KiB", Peer(NATIVE, native_kib), Goal(Bound.AT_MOST, 16)
         )
     )
+    bare = {AIOHTTP: "bare aiohttp: memory of a stream that waits", ASYNCIO: "bare asyncio: memory of one"}
+    figures += [Figure(bare[kind], kib, "KiB") for kind, kib in floors_kib.items()]
     notes = (
         f"One server process, {IN_FLIGHT} calls in flight, {ROUNDS} interleaved rounds of {CALLS} calls; the sums.",
         "Client and server share the machine; server CPU is that of the whole process.",
         (
-            f"{WATCHES:,} watches of sessions in which nothing happens, after the first {FIRST_WATCHES}; "
-            "through the gateway each has a connection."
+            f"{WATCHES:,} watches of sessions in which nothing happens, after the first {FIRST_WATCHES:,}; "
+            "through the gateway each has a connection. The bare ones send one event and wait, on the same event loop."
         ),
         *NOTES,
     )

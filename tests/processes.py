@@ -2,20 +2,20 @@
 
 import asyncio
 import os
-import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psutil
 from tests.leaks import leaks
+from tests.log_events import events_of
 from tests.servers import LIMIT_S, accepted
 
 from assetlane_server.config.settings import PREFIX
 from assetlane_server.local import StackAddress
 
-_ADDRESS = re.compile(r"serving on (127\.0\.0\.1:\d+)")
 LOOK_S = 0.02
 
 
@@ -32,13 +32,16 @@ class Command:
         while line := await self.process.stderr.readline():
             self.log += line.decode()
 
-    async def serves(self, sign: str = "serving on") -> str:
-        """Returns its target once it has reported it."""
-        await until(lambda: sign in self.log or self.process.returncode is not None)
-        assert sign in self.log, self.log
-        found = _ADDRESS.search(self.log)
-        assert found is not None
-        return found.group(1)
+    async def serves(self, sign: str = "SERVING") -> str:
+        """Returns its target once it has logged this event."""
+        await until(lambda: bool(self.events(sign)) or self.process.returncode is not None)
+        assert self.events(sign), self.log
+        target: str = self.events("SERVING")[0]["listen"]
+        return target
+
+    def events(self, code: str) -> list[dict[str, Any]]:
+        """Returns the lines of its log with this code."""
+        return events_of(self.log, code)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to this one process."""

@@ -138,6 +138,33 @@ def test_the_check_covers_every_part() -> None:
     assert covered >= {"bench", "client", "deploy", "docs", "examples", "protos", "server", "tests", "web", "README.md"}
 
 
+def matched_texts(source: str) -> list[int]:
+    """Returns the lines of a test in which an error or a warning is recognised by its words."""
+    calls = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return [
+        call.lineno
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("raises", "warns", "RaisesGroup", "RaisesExc")
+        and any(keyword.arg == "match" for keyword in call.keywords)
+    ]
+
+
+TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_match_reasons_and_never_texts(path: Path) -> None:
+    """Class, reason, field, setting and limit are asserted by `tests.refusals.raises`; the words may change."""
+    assert matched_texts(path.read_text()) == []
+
+
+def test_the_check_finds_a_matched_text() -> None:
+    """A regular expression that happens to have the name is left alone."""
+    source = "with pytest.raises(ValueError, match='no'):\n    re.compile(match='a')\n"
+    assert matched_texts(source) == [1]
+
+
 @pytest.mark.parametrize("name", ["told", "_told_of_uri", "wishes", "on_leash_end", "ReportDesk", "test_it_is_told"])
 def test_the_check_finds_names(name: str) -> None:
     """Of a variable, whichever word of it is refused."""

@@ -20,7 +20,7 @@ from assetlane.batch import UploadItem, UploadOptions, UploadOutcome, attempted,
 from assetlane.calls import Connection, Token
 from assetlane.cut_sizes import STANDARD_OPTIONS, CutOptions, CutSize
 from assetlane.downloads import Downloads
-from assetlane.errors import InvalidArgument
+from assetlane.errors import ClientUnusable, InvalidArgument
 from assetlane.progress import OnProgress
 from assetlane.spooling import Origin, name_of, readable_again
 from assetlane.upload_calls import UploadCalls
@@ -122,7 +122,8 @@ class Client:
 
     def _check_open(self) -> "_Opened":
         if self._opened is None:
-            raise RuntimeError("the client is not open: use it as `async with Client(target) as lane:`")
+            message = "the client is not open: use it as `async with Client(target) as client:`"
+            raise ClientUnusable(message, reason="CLIENT_NOT_OPEN")
         return self._opened
 
     @property
@@ -488,6 +489,7 @@ class Client:
     ) -> Path:
         """Fetches a variant into the file `to`, which appears complete and checked or not at all.
 
+        A device or a pipe, such as /dev/null, is written to as `download_into` does it.
         Raises NotFound when there is no such variant, TransferFailed, OSError when it cannot be written.
         """
         return await self._downloads.download(asset, variant, to=to, on_received=on_received)

@@ -1,5 +1,6 @@
 """Read URLs of assets, and their bytes."""
 
+import asyncio
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -52,8 +53,15 @@ class Downloads:
         to: str | os.PathLike[str],
         on_received: Callable[[int], None] | None = None,
     ) -> Path:
-        """Fetches a variant into the file `to`, which appears complete and checked or not at all."""
+        """Fetches a variant into the file `to`, which appears complete and checked or not at all.
+
+        A device or a pipe, such as /dev/null, is written to as `download_into` does it.
+        """
         path = Path(to)
+        if await asyncio.to_thread(_is_device_or_pipe, path):
+            with await asyncio.to_thread(path.open, "wb") as file:
+                await self.download_into(asset, file, variant, on_received=on_received)
+            return path
         wanted, renew = self._wanted(asset, variant)
         from assetlane.retrieval import fetch
 
@@ -102,6 +110,10 @@ class Downloads:
             part_size_bytes=stored.part_size_bytes if stored.parts_sha256 else 0,
         )
         return expected, renewed if asset.HasField("expire_time") else None
+
+
+def _is_device_or_pipe(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 class _Expected(TypedDict):

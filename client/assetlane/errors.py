@@ -27,6 +27,20 @@ class AssetlaneError(Exception):
         self.reason = reason
 
 
+class ClientUnusable(RuntimeError):
+    """The client cannot be used like this: a mistake of the program, not of the server.
+
+    Reasons: CLIENT_NOT_OPEN (it is used outside `async with`), CLIENT_CLOSED, CLIENT_FORKED (it was opened before the
+    process was forked), CLIENT_CALLED_BACK (a callback of the client calls it, and would wait for itself).
+    """
+
+    reason: str
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class CallFailed(AssetlaneError):
     """The server answered a call with an error, or could not be asked.
 

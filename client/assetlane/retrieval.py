@@ -1,6 +1,8 @@
 """Fetches an object from its read URL into a file: streamed, resumed, checked, all or nothing."""
 
 import asyncio
+import errno
+import os
 import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -49,11 +51,12 @@ async def fetch(
 ) -> None:
     """Fetches `url` to `to`, with constant memory; `to` appears complete and checked, or not at all.
 
-    A lost connection is resumed where it broke; a refused signature is renewed once through `renew`.
-    With `part_size_bytes`, `sha256` is that over the SHA-256s of parts of this size.
+    Of a link, what it points to is replaced. A lost connection is resumed where it broke; a refused signature is
+    renewed once through `renew`. With `part_size_bytes`, `sha256` is that over the SHA-256s of parts of this size.
     Raises StoreRefused, StoreUnavailable, ContentMismatch (other bytes than `size_bytes` and `sha256` say),
     and OSError when the file cannot be written. No error contains the URL.
     """
+    to = await asyncio.to_thread(_replaceable, to)
     part = to.with_name(f".{to.name}.{secrets.token_hex(4)}.part")
     try:
         async with closing(aiofiles.open(part, "xb")) as file:
@@ -99,6 +102,14 @@ class _Sink(Protocol):
 
     async def restart(self) -> None:
         """Expects all of it again, from the first byte."""
+
+
+def _replaceable(to: Path) -> Path:
+    """Returns the path that a new file may replace: what a link points to, however many links there are."""
+    place = to.resolve() if to.is_symlink() else to
+    if place.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(to))
+    return place
 
 
 class _FileSink:

@@ -10,7 +10,7 @@ collector, to end a watch.
 
 A client may be used from any number of threads at once. It opens itself with the first call, so that a module may
 hold one; it closes at the end of a `with` block, with `close()`, or when the program ends. A process that was forked
-from one with an open client cannot use that client: each call raises RuntimeError and says so.
+from one with an open client cannot use that client: each call raises ClientUnusable and says so.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ import grpc
 
 from assetlane import client as asynchronous
 from assetlane.client import CALL_TIMEOUT, COMPLETE_TIMEOUT, DEFAULT_TARGET
-from assetlane.errors import Unavailable
+from assetlane.errors import ClientUnusable, Unavailable
 from assetlane.progress import Progress
 from assetlane.v1.upload_service_pb2 import ProgressEvent, StatusEvent
 
@@ -82,7 +82,8 @@ class _Driver:
         """
         if self.is_here:
             work.close()
-            raise RuntimeError("a callback of the client must not call it: it would wait for itself")
+            message = "a callback of the client must not call it: it would wait for itself"
+            raise ClientUnusable(message, reason="CLIENT_CALLED_BACK")
         outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
         if not self._hand_over(work, outcome):
             raise _closed()
@@ -223,7 +224,7 @@ class Client:
     Takes what `assetlane.Client` takes; where `token` is a function, it is an ordinary one that returns the
     current token, called in a thread of its own. `on_progress` is called in another thread too, one call at a time.
 
-    Raises RuntimeError when it is used after `close()`, in a process forked after it was opened, or in a callback
+    Raises ClientUnusable when it is used after `close()`, in a process forked after it was opened, or in a callback
     that runs in its own thread (`on_received`).
     """
 
@@ -283,16 +284,17 @@ class Client:
         if driver is None:
             with self._lock:
                 if self._is_closed:
-                    raise RuntimeError("the client is closed: make another one")
+                    raise ClientUnusable("the client is closed: make another one", reason="CLIENT_CLOSED")
                 driver = self._driver
                 if driver is None:
                     driver = self._driver = _Driver(self._make)
                     # When nobody holds the client any more, and when the program ends.
                     weakref.finalize(self, driver.close)
         if driver.pid != os.getpid():
-            raise RuntimeError(
+            raise ClientUnusable(
                 f"this client was opened in process {driver.pid}, and its thread and connections did not come along"
-                " through the fork: make a client in each process, or open none before the fork"
+                " through the fork: make a client in each process, or open none before the fork",
+                reason="CLIENT_FORKED",
             )
         return driver
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from tests.access.tokens import Issuer, key_set
+from tests.refusals import raises
 
 from assetlane_server.access.keyring import MAX_BYTES, Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_jwks
@@ -37,7 +38,7 @@ class Source:
         self.readings += 1
         await self.may_answer.wait()
         if self.content is None:
-            raise ReadingFailed("it is away")
+            raise ReadingFailed("NO_ANSWER", "it is away")
         return self.content
 
 
@@ -134,33 +135,33 @@ async def test_a_set_is_fetched() -> None:
         assert await url_reading(session, url)() == content
 
 
-def bad_answers() -> Iterator[tuple[web.StreamResponse, str]]:
+def bad_answers() -> Iterator[tuple[web.StreamResponse, str, int]]:
     """Answers that are not a key set's."""
-    yield web.Response(status=503), "answers 503"
-    yield web.Response(status=302, headers={"location": "http://127.0.0.1:1/"}), "answers 302"
-    yield web.Response(body=b"x" * (MAX_BYTES + 1)), "more than"
+    yield web.Response(status=503), "HTTP_STATUS", 503
+    yield web.Response(status=302, headers={"location": "http://127.0.0.1:1/"}), "HTTP_STATUS", 302
+    yield web.Response(body=b"x" * (MAX_BYTES + 1)), "TOO_LARGE", MAX_BYTES
 
 
 @pytest.mark.parametrize("case", range(3))
 async def test_a_bad_answer_is_reported(case: int) -> None:
     """Also a redirect: the place to trust is the one that was named; and one that never ends is not read to the end."""
-    answer, message = list(bad_answers())[case]
+    answer, reason, number = list(bad_answers())[case]
     async with issuing(answer) as url, aiohttp.ClientSession() as session:
-        with pytest.raises(ReadingFailed, match=message):
+        with raises(ReadingFailed, reason=reason, limits=[number]):
             await url_reading(session, url)()
 
 
 async def test_nobody_answers() -> None:
     """A name of the kind of error, no trace."""
     async with aiohttp.ClientSession() as session:
-        with pytest.raises(ReadingFailed, match="cannot be fetched"):
+        with raises(ReadingFailed, reason="FETCH_FAILED"):
             await url_reading(session, "http://127.0.0.1:1/keys")()
 
 
 async def test_a_file_is_read(tmp_path: Path) -> None:
     """Off the loop; a missing one is reported."""
     path = tmp_path / "keys"
-    with pytest.raises(ReadingFailed, match="No such file"):
+    with raises(ReadingFailed, reason="FILE_UNREADABLE", names=[str(path)]):
         await file_reading(path)()
     path.write_bytes(b"x")
     assert await file_reading(path)() == b"x"

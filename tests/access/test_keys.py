@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.access.tokens import Issuer, key_set
+from tests.refusals import raises
 
-from assetlane_server.access.keys import KeysUnusable, keys_of_file, keys_of_jwks
+from assetlane_server.access.keys import MIN_RSA_BITS, MIN_SECRET_BYTES, KeysUnusable, keys_of_file, keys_of_jwks
 
 
 def pem(public_key: Any) -> bytes:
@@ -36,44 +37,49 @@ def test_white_space_around_a_secret_does_not_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason", "limits"),
     [
-        (b"", "0 bytes"),
-        (b"short\n", "5 bytes"),
-        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----\n", "not a public key"),
-        (pem(rsa.generate_private_key(65537, 1024).public_key()), "1024 bits"),  # noqa: S505 - too short on purpose
-        (pem(ec.generate_private_key(ec.SECP384R1()).public_key()), "P-256"),
-        (Issuer("ES256").key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "private key"),
+        (b"", "SECRET_TOO_SHORT", [0, MIN_SECRET_BYTES]),
+        (b"short\n", "SECRET_TOO_SHORT", [5, MIN_SECRET_BYTES]),
+        (b"-----BEGIN PUBLIC KEY-----\nnonsense\n-----END PUBLIC KEY-----\n", "NOT_A_PUBLIC_KEY", []),
+        (
+            pem(rsa.generate_private_key(65537, 1024).public_key()),  # noqa: S505 - too short on purpose
+            "KEY_TOO_SHORT",
+            [1024, MIN_RSA_BITS],
+        ),
+        (pem(ec.generate_private_key(ec.SECP384R1()).public_key()), "KEY_TYPE_UNKNOWN", []),
+        (Issuer("ES256").key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "PRIVATE_KEY", []),
     ],
 )
-def test_a_file_without_a_usable_key_is_refused(content: bytes, message: str) -> None:
+def test_a_file_without_a_usable_key_is_refused(content: bytes, reason: str, limits: list[int]) -> None:
     """With a reason, and without the content."""
-    with pytest.raises(KeysUnusable, match=message) as refused:
+    with raises(KeysUnusable, reason=reason, limits=limits) as refused:
         keys_of_file(content)
     assert "short" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "reason"),
     [
-        ({"alg": "RS256"}, "another algorithm"),
-        ({"use": "enc"}, "not for signatures"),
-        ({"key_ops": ["sign"]}, "not for signatures"),
-        ({"kty": "EC", "crv": "P-384"}, "type"),
-        ({"kty": "none"}, "type"),
-        ({"x": "AAAA"}, "malformed"),
-        ({"d": "AAAA"}, "private key"),
-        ({"kid": 7}, "no text"),
+        ({"alg": "RS256"}, "ALGORITHM_MISMATCH"),
+        ({"use": "enc"}, "NOT_FOR_SIGNATURES"),
+        ({"key_ops": ["sign"]}, "NOT_FOR_SIGNATURES"),
+        ({"kty": "EC", "crv": "P-384"}, "TYPE_UNKNOWN"),
+        ({"kty": "none"}, "TYPE_UNKNOWN"),
+        ({"x": "AAAA"}, "MALFORMED"),
+        ({"d": "AAAA"}, "PRIVATE_KEY"),
+        ({"kid": 7}, "NAME_NOT_TEXT"),
     ],
 )
-def test_a_key_of_a_set_that_cannot_verify_is_reported_and_left_out(changes: dict[str, Any], message: str) -> None:
+def test_a_key_of_a_set_that_cannot_verify_is_reported_and_left_out(changes: dict[str, Any], reason: str) -> None:
     """The others of the set count all the same."""
     odd = {**Issuer("ES256", "odd").jwk, **changes}
     keys = keys_of_jwks(json.dumps({"keys": [odd, Issuer("EdDSA").jwk]}).encode(), allows_secrets=True)
     assert [key.algorithm for key in keys.keys] == ["EdDSA"]
-    assert message in keys.unusable[0]
-    with pytest.raises(KeysUnusable, match="no usable key"):
+    assert [one.reason for one in keys.unusable] == [reason]
+    with raises(KeysUnusable, reason="NO_USABLE_KEY") as refused:
         keys_of_jwks(json.dumps({"keys": [odd]}).encode(), allows_secrets=True)
+    assert [one.reason for one in refused.value.unusable] == [reason]
 
 
 NULLS = dict.fromkeys(["use", "alg", "kid", "key_ops", "x5c", "x5t", "d", "k", "n", "e", "ext", "anything"])
@@ -90,14 +96,16 @@ def test_a_member_that_is_null_counts_as_absent(algorithm: str) -> None:
     keys = keys_of_jwks(json.dumps({"keys": [nameless]}).encode(), allows_secrets=True)
     assert [key.kid for key in keys.keys] == [""]
     required = {**issuer.jwk, "kty": None}
-    with pytest.raises(KeysUnusable, match="type"):
+    with raises(KeysUnusable, reason="NO_USABLE_KEY") as refused:
         keys_of_jwks(json.dumps({"keys": [required]}).encode(), allows_secrets=True)
+    assert [one.reason for one in refused.value.unusable] == ["TYPE_UNKNOWN"]
 
 
 def test_a_secret_counts_only_where_nobody_else_reads_it() -> None:
     """A set behind a URL is public, or may be."""
-    with pytest.raises(KeysUnusable, match="others can read"):
+    with raises(KeysUnusable, reason="NO_USABLE_KEY") as refused:
         keys_of_jwks(key_set(Issuer("HS256")), allows_secrets=False)
+    assert [one.reason for one in refused.value.unusable] == ["SECRET_EXPOSED"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"keys": 1}', b'{"keys": ["x"]}', b'{"keys": []}', b"\xff"])

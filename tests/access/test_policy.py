@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import raises
 
 from assetlane_server.access.callers import UserAccess
-from assetlane_server.access.policy import DEFAULT_POLICY, pattern_of, policy_of
-from assetlane_server.model.errors import NotReady
+from assetlane_server.access.policy import DEFAULT_POLICY, PolicyFault, pattern_of, policy_of
 from assetlane_server.model.paths import fault_in_path
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -81,24 +81,26 @@ def test_a_pattern_matches_part_by_part(pattern: str, partition: str, matches: b
 )  # fmt: skip
 def test_a_pattern_that_is_none_is_refused(pattern: str) -> None:
     """With the pattern in the sentence; the start of a server is the time to report it."""
-    with pytest.raises(NotReady, match="pattern"):
+    with pytest.raises(PolicyFault) as refused:
         pattern_of(pattern)
+    assert refused.value.subject == pattern
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "reason", "subject"),
     [
-        ("read = ", "not TOML"),
-        ("read = []", "no list `write`"),
-        ("read = []\nwrite = []\nadmin = []", "'admin'"),
-        ("read = 'public'\nwrite = []", "`read`"),
-        ("read = []\nwrite = [1]", "`write`"),
+        ("read = ", "POLICY_MALFORMED", ""),
+        ("read = []", "KEY_MISSING", "write"),
+        ("read = []\nwrite = []\nadmin = []", "KEY_UNKNOWN", "admin"),
+        ("read = 'public'\nwrite = []", "VALUE_INVALID", "read"),
+        ("read = []\nwrite = [1]", "VALUE_INVALID", "write"),
     ],
 )
-def test_a_policy_that_is_none_is_refused(text: str, message: str) -> None:
+def test_a_policy_that_is_none_is_refused(text: str, reason: str, subject: str) -> None:
     """Naming what is wrong: a list that is left out by mistake must not lock everybody out, or in."""
-    with pytest.raises(NotReady, match=message):
+    with raises(PolicyFault, reason=reason) as refused:
         policy_of(text)
+    assert refused.value.subject == subject
 
 
 NASTY = st.one_of(

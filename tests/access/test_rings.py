@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.refusals import raises
 
 from assetlane_server.access.ring_files import RingFiles, ring_document
 from assetlane_server.model.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged
@@ -30,16 +31,16 @@ def test_the_first_key_signs_at_once_and_the_next_one_after_a_while() -> None:
 def test_the_last_key_that_signs_is_not_retired() -> None:
     """One that waits does not count: between the two nobody could make a token."""
     ring = Ring("clinic").with_key("a", SECRET, NOW).with_key("b", SECRET, NOW)
-    with pytest.raises(RingUnchanged, match="no other key"):
+    with raises(RingUnchanged, reason="LAST_KEY_IN_USE"):
         ring.retired("a", NOW)
     later = NOW + WAIT
     ring = ring.retired("a", later)
     assert [key.state(later) for key in ring.keys] == ["retired", "in use"]
-    for key_id, message in (("a", "retired already"), ("b", "no other key"), ("c", "has no key")):
-        with pytest.raises(RingUnchanged, match=message):
+    for key_id, reason in (("a", "KEY_RETIRED"), ("b", "LAST_KEY_IN_USE"), ("c", "KEY_UNKNOWN")):
+        with raises(RingUnchanged, reason=reason):
             ring.retired(key_id, later)
     assert [key.key_id for key in ring.dropped("a").keys] == ["b"]
-    with pytest.raises(RingUnchanged, match="has no key"):
+    with raises(RingUnchanged, reason="KEY_UNKNOWN"):
         ring.dropped("c")
 
 
@@ -48,7 +49,7 @@ def test_a_ring_does_not_grow_for_ever() -> None:
     ring = Ring("clinic")
     for number in range(MAX_KEYS):
         ring = ring.with_key(f"k{number}", SECRET, NOW)
-    with pytest.raises(RingUnchanged, match="drop retired ones first"):
+    with raises(RingUnchanged, reason="RING_FULL", limits=[MAX_KEYS]):
         ring.with_key("more", SECRET, NOW)
 
 
@@ -104,8 +105,9 @@ async def test_a_file_that_is_no_ring_is_reported_by_its_name(tmp_path: Path, co
     rings = await files.read_rings()
     assert rings["lab"] == lab
     assert rings["clinic"].keys == ()
-    with pytest.raises(RingsUnreadable, match=r"ring clinic: .*drop the ring") as refused:
+    with pytest.raises(RingsUnreadable) as refused:
         await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))
+    assert refused.value.ring == "clinic"
     assert "c2hvcnQ" not in str(refused.value)
     assert await files.drop_ring("clinic")
     assert (await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))).revision == 1
@@ -114,5 +116,5 @@ async def test_a_file_that_is_no_ring_is_reported_by_its_name(tmp_path: Path, co
 async def test_what_the_system_refuses_is_reported(tmp_path: Path) -> None:
     """A folder that is a file."""
     (tmp_path / "rings").write_text("x")
-    with pytest.raises(RingsUnreadable, match="cannot be read or written"):
+    with raises(RingsUnreadable, names=[str(tmp_path / "rings")]):
         await change_ring(RingFiles(tmp_path / "rings"), "clinic", lambda one: one.with_key("a", SECRET, NOW))

@@ -94,6 +94,18 @@ async def test_one_bad_file_does_not_stop_the_others(
     assert result.err.splitlines()[-1].startswith("2 uploaded, 2 failed (")
 
 
+async def test_an_error_names_its_file_whatever_the_file_is_called(server: LaneServer, tmp_path: Path) -> None:
+    """The words of a sentence, such as `pipe` and `a`, are names of files too."""
+    names = ("pipe", "a", "1", "not.a.file", "device, not a")
+    for name in names:
+        os.mkfifo(tmp_path / name)
+    result = await ran(server.target, "upload", *(str(tmp_path / name) for name in names), cwd=tmp_path)
+    assert result.code == 1
+    result = await ran(server.target, "upload", *names, cwd=tmp_path)
+    lines = [line for line in result.err.splitlines() if line.startswith("assetlane:")]
+    assert sorted(line.split(": ")[1] for line in lines) == sorted(names)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

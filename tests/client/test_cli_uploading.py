@@ -9,6 +9,7 @@ import pytest
 from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
 from tests.commands import finished, ran, started
+from tests.refusals import raises
 
 from assetlane import Asset, Client, PreconditionFailed, UploadStatus
 from assetlane.cli import resuming
@@ -151,7 +152,6 @@ async def test_a_file_without_room_for_another_attempt_says_what_to_do(
 
     path = tmp_path / "a.txt"
     path.write_text("a")
-    with pytest.raises(PreconditionFailed, match="upload it without --resume") as refused:
+    with raises(PreconditionFailed, reason="ATTEMPTS_EXHAUSTED", names=["--resume"]):
         await resuming.resumed(cast("Client", Deleted()), Item(path, "a.txt"), {}, None, attempts=3)
-    assert refused.value.reason == "ATTEMPTS_EXHAUSTED"
     assert len(set(asked)) == 3

@@ -1,7 +1,9 @@
 """What a user can ask of the client."""
 
 import asyncio
+import errno
 import hashlib
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,10 +14,12 @@ import pytest
 from google.rpc import error_details_pb2
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from tests.refusals import raises
 
 from assetlane import (
     AssetlaneError,
     Client,
+    ClientUnusable,
     ContentMismatch,
     CutSize,
     ImageRefused,
@@ -71,7 +75,7 @@ async def test_a_files_name_is_normalised(lane: Client, tmp_path: Path) -> None:
     assert (await lane.upload(path)).file_path == "caf\u00e9.txt"
     odd = tmp_path / "caf\udce9.txt"
     odd.write_bytes(b"hello")
-    with pytest.raises(InvalidArgument, match="not UTF-8"):
+    with raises(InvalidArgument, field="file_path"):
         await lane.upload(odd)
 
 
@@ -87,9 +91,8 @@ async def test_a_guessed_type_gives_way_to_what_the_picture_is(lane: Client, jpe
     """A JPEG named .png is stored as the JPEG it is; a caller who insists is contradicted."""
     asset = await lane.upload(jpeg, file_path="a.png")
     assert asset.variants[0].content_type == "image/jpeg"
-    with pytest.raises(ImageRefused, match="image/jpeg") as refused:
+    with raises(ImageRefused, reason="IMAGE_MISLABELLED", names=["image/jpeg"]):
         await lane.upload(jpeg, file_path="a.png", content_type="image/png")
-    assert refused.value.reason == "IMAGE_MISLABELLED"
 
 
 async def test_nothing_at_all_is_uploaded_too(lane: Client, store: ObjectStore) -> None:
@@ -126,10 +129,12 @@ async def test_what_progress_raises_ends_the_upload(lane: Client, server: LaneSe
 
     def broken(step: Progress) -> None:
         if step.variant:
-            raise LookupError("mine")
+            raise mine
 
-    with pytest.raises(LookupError, match="mine"):
+    mine = LookupError("mine")
+    with pytest.raises(LookupError) as raised:
         await lane.upload(jpeg, file_path="a.jpg", on_progress=broken)
+    assert raised.value is mine
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
@@ -147,8 +152,9 @@ async def test_a_refusal_of_the_store_cancels_the_upload(lane: Client, server: L
     """A permanent error leaves nothing behind."""
     store.script.append(400)
     store.code = "BadDigest"
-    with pytest.raises(StoreRefused, match="BadDigest"):
+    with raises(StoreRefused, names=["BadDigest"]) as refused:
         await lane.upload(b"hello", file_path="a.txt")
+    assert refused.value.code == "BadDigest"
     assert [upload.status for upload in server.uploads.values()] == [CANCELLED]
 
 
@@ -278,9 +284,8 @@ async def test_what_grpc_itself_refuses_is_tried_again_a_few_times(lane: Client,
 async def test_a_token_that_grpc_does_not_carry_is_refused_before_it_is_sent(server: LaneServer) -> None:
     """With its size. One that is only too large for the server is the server's to refuse, as another one may not."""
     async with Client(server.target, token="x" * 64 * 1024) as lane:
-        with pytest.raises(Unauthenticated, match="65,536 bytes") as refused:
+        with raises(Unauthenticated, reason="TOKEN_TOO_LARGE", limits=[65_536]):
             await lane.get_asset("A1")
-        assert refused.value.reason == "TOKEN_TOO_LARGE"
         with pytest.raises(Unauthenticated):
             await anext(lane.watch_upload("U1"))
     assert server.metadata == []
@@ -346,7 +351,7 @@ async def test_a_read_url_is_refreshed_when_it_is_about_to_expire(lane: Client, 
     (refresh,) = server.called("RefreshAsset")
     assert refresh.if_expires_within.ToTimedelta() == timedelta(minutes=1)
     assert asset.expire_time.ToDatetime(UTC) > datetime.now(UTC) + timedelta(hours=23)
-    with pytest.raises(NotFound, match="only original"):
+    with raises(NotFound, names=["original"]):
         await lane.read_url(asset, "small")
 
 
@@ -376,6 +381,49 @@ async def test_a_download_of_other_bytes_is_refused(lane: Client, store: ObjectS
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
 
 
+async def test_a_download_replaces_what_a_link_points_to(lane: Client, tmp_path: Path) -> None:
+    """The link stays, also one that points to nothing yet."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    (tmp_path / "old.txt").write_bytes(b"old")
+    for name, target in (("link", "old.txt"), ("dangling", "new.txt")):
+        (tmp_path / name).symlink_to(target)
+        assert await lane.download(asset, to=tmp_path / name) == tmp_path / name
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_bytes() == b"hello"
+    assert len(list(tmp_path.iterdir())) == 4  # noqa: ASYNC240
+
+
+async def test_a_download_is_written_to_a_pipe_or_a_device_and_never_put_in_its_place(
+    lane: Client, tmp_path: Path
+) -> None:
+    """`-o /dev/null` as root must leave the device, and a pipe gets the bytes."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = asyncio.create_task(asyncio.to_thread(pipe.read_bytes))
+    async with asyncio.timeout(20):
+        assert await lane.download(asset, to=pipe) == pipe
+        assert await reading == b"hello"
+    assert pipe.is_fifo()
+    assert await lane.download(asset, to="/dev/null") == Path("/dev/null")
+    assert await asyncio.to_thread(Path("/dev/null").is_char_device)
+    with pytest.raises(OSError) as full:  # noqa: PT011 - errno says which
+        await lane.download(asset, to="/dev/full")
+    assert full.value.errno == errno.ENOSPC
+
+
+async def test_a_download_to_a_folder_is_refused_before_a_byte_is_fetched(
+    lane: Client, store: ObjectStore, tmp_path: Path
+) -> None:
+    """The error names the folder."""
+    asset = await lane.upload(b"hello", file_path="a.txt")
+    store.seen.clear()
+    with pytest.raises(IsADirectoryError) as refused:
+        await lane.download(asset, to=tmp_path)
+    assert refused.value.filename == str(tmp_path)
+    assert store.seen == []
+
+
 async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneServer) -> None:
     """One result for each id, however many; a missing asset does not spoil the others."""
     asset = await lane.upload(b"hello", file_path="a.txt")
@@ -388,7 +436,7 @@ async def test_many_assets_are_refreshed_in_batches(lane: Client, server: LaneSe
 
 async def test_a_client_that_is_not_open_says_so() -> None:
     """Without `async with` it raises an error that says so."""
-    with pytest.raises(RuntimeError, match="async with Client"):
+    with raises(ClientUnusable, reason="CLIENT_NOT_OPEN"):
         await Client().get_asset("A1")
 
 

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.refusals import raises
 
 from assetlane.spooling import IN_MEMORY_BYTES, spooled
 
@@ -64,12 +65,14 @@ async def test_a_silent_pipe_holds_nobody_up() -> None:
 
 async def test_what_reading_raises_is_raised() -> None:
     """A text file, and one that fails."""
-    with pytest.raises(TypeError, match="binary mode"):
+    with raises(TypeError, names=["open(name,"]):
         await read(io.StringIO("text"))
 
     class Broken:
         def read(self, size: int) -> bytes:
-            raise OSError(5, "the disk is gone")
+            raise fault
 
-    with pytest.raises(OSError, match="the disk is gone"):
+    fault = OSError(5, "the disk is gone")
+    with pytest.raises(OSError) as raised:  # noqa: PT011 - it is that very error
         await read(Broken())
+    assert raised.value is fault

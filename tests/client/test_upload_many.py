@@ -14,6 +14,7 @@ import pytest
 from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
 from tests.commands import ran
+from tests.refusals import raises
 
 from assetlane import Client, InvalidArgument, PermissionDenied, StoreRefused, UploadItem, UploadOptions, UploadStatus
 from assetlane.batch import Origin, attempted
@@ -96,12 +97,12 @@ async def test_whatever_is_wrong_with_one_the_others_go_in(lane: Client, server:
 async def test_a_name_that_is_not_utf_8_is_named_readably(lane: Client, tmp_path: Path) -> None:
     """With its bytes escaped, and what to do; another `file_path` brings the file in."""
     path = odd_file(tmp_path, b"caf\xe9.txt")
-    with pytest.raises(InvalidArgument, match=r"caf\\xe9.txt is not UTF-8: rename the file") as refused:
+    with raises(InvalidArgument, field="file_path", names=[r"caf\xe9.txt"]) as refused:
         await lane.upload(path)
     assert list(refused.value.fields) == ["file_path"]
     assert str(refused.value).isprintable()
     assert (await lane.upload(path, file_path="café.txt")).file_path == "café.txt"
-    with pytest.raises(InvalidArgument, match="title"):
+    with raises(InvalidArgument, field="title"):
         await lane.upload(path, file_path="a.txt", title="\udce9")
 
 
@@ -172,12 +173,14 @@ async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
 
     def items() -> Iterator[UploadItem]:
         yield UploadItem(b"a", file_path="a.txt")
-        raise LookupError("no more")
+        raise fault
 
+    fault = LookupError("no more")
     outcomes = lane.upload_many(items())
     assert (await anext(outcomes)).result().file_path == "a.txt"
-    with pytest.raises(LookupError, match="no more"):
+    with pytest.raises(LookupError) as raised:
         await anext(outcomes)
+    assert raised.value is fault
 
 
 async def test_who_stops_early_leaves_nothing_behind(lane: Client, server: LaneServer, store: ObjectStore) -> None:
@@ -239,30 +242,30 @@ async def test_work_that_cancels_itself_is_an_error_like_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "options", "message"),
+    ("items", "options", "names"),
     [
-        ("a.txt", {}, "several items"),
-        (b"a", {}, "several items"),
-        (["a.txt"], {"file_path": "a"}, "file_path is for one upload"),
-        (["a.txt"], {"request_id": "a"}, "request_id is for one upload"),
-        (["a.txt"], {"titel": "a"}, "no option titel"),
+        ("a.txt", {}, ["upload_many"]),
+        (b"a", {}, ["upload_many"]),
+        (["a.txt"], {"file_path": "a"}, ["file_path", "UploadItem"]),
+        (["a.txt"], {"request_id": "a"}, ["request_id", "UploadItem"]),
+        (["a.txt"], {"titel": "a"}, ["titel"]),
     ],
 )
 async def test_options_that_cannot_be_are_a_mistake(
-    lane: Client, items: Any, options: dict[str, Any], message: str
+    lane: Client, items: Any, options: dict[str, Any], names: list[str]
 ) -> None:
     """Said at once, not once for each item."""
-    with pytest.raises(TypeError, match=message):
+    with raises(TypeError, names=names):
         await anext(lane.upload_many(items, **options))
 
 
 async def test_at_least_one_is_under_way(lane: Client) -> None:
     """Zero at a time would never end."""
-    with pytest.raises(ValueError, match="at least 1"):
+    with raises(ValueError, limits=[1, 0], names=["concurrency"]):
         await anext(lane.upload_many(["a"], concurrency=0))
-    with pytest.raises(TypeError, match="no option titel"):
+    with raises(TypeError, names=["titel"]):
         UploadItem("a.txt", **cast("Any", {"titel": "a"}))
-    with pytest.raises(TypeError, match="not int"):
+    with raises(TypeError, names=["int"]):
         UploadItem(cast("Any", 1))
 
 

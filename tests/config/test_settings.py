@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.refusals import raises
 
 from assetlane_server.config.settings import Settings, default_hosts, settings_from
-from assetlane_server.model.errors import NotReady
+from assetlane_server.model.errors import NotReady, SettingsInvalid
 
 LEAST = {"ASSETLANE_MONGO_URI": "mongodb://127.0.0.1", "ASSETLANE_S3_BUCKET": "bucket"}
 
@@ -96,56 +97,62 @@ def test_beyond_loopback_it_takes_proof_or_an_explicit_word(changes: dict[str, s
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "reason"),
     [
-        {"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_JWT_JWKS": "b"},
-        {"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_ALLOW_ANONYMOUS": "true"},
+        ({"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_JWT_JWKS": "b"}, "SETTINGS_EXCLUDE_EACH_OTHER"),
+        ({"ASSETLANE_JWT_KEY_FILE": "a", "ASSETLANE_ALLOW_ANONYMOUS": "true"}, "SETTING_MEANS_NOTHING"),
     ],
 )
-def test_what_contradicts_itself_is_refused(changes: dict[str, str]) -> None:
+def test_what_contradicts_itself_is_refused(changes: dict[str, str], reason: str) -> None:
     """Before anybody believes that either of them holds."""
-    with pytest.raises(NotReady, match=r"ASSETLANE_JWT_JWKS|ASSETLANE_ALLOW_ANONYMOUS"):
+    with raises(SettingsInvalid, reason=reason, setting=list(changes)[-1]):
         settings_from({**LEAST, **changes})
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("settings", "reason", "names"),
     [
-        ({"METRICS_LISTEN": "9464"}, "must look like"),
-        ({"METRICS_LISTEN": "127.0.0.1:65535", "WORKERS": "2"}, "a port for each worker"),
-        ({"METRICS_LISTEN": "127.0.0.1:50150", "WORKERS": "2"}, "lies among the ports"),
-        ({"LOG_FORMAT": "xml"}, "auto"),
+        ({"METRICS_LISTEN": "9464"}, "NOT_AN_ADDRESS", []),
+        ({"METRICS_LISTEN": "127.0.0.1:65535", "WORKERS": "2"}, "PORT_TOO_HIGH", []),
+        ({"METRICS_LISTEN": "127.0.0.1:50150", "WORKERS": "2"}, "PORT_TAKEN", ["ASSETLANE_LISTEN"]),
+        ({"LOG_FORMAT": "xml"}, "SETTING_MALFORMED", ["auto", "json", "pretty"]),
     ],
 )
-def test_metrics_have_a_port_per_worker_and_none_of_the_servers(settings: dict[str, str], reason: str) -> None:
+def test_metrics_have_a_port_per_worker_and_none_of_the_servers(
+    settings: dict[str, str], reason: str, names: list[str]
+) -> None:
     """Reported before anything starts."""
-    with pytest.raises(NotReady, match=reason):
+    with raises(SettingsInvalid, reason=reason, setting=f"ASSETLANE_{next(iter(settings))}", names=names):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
 
 
 @pytest.mark.parametrize(
-    ("settings", "reason"),
+    ("settings", "setting", "reason"),
     [
-        ({"WEB_LISTEN": "50152"}, "ASSETLANE_WEB_LISTEN: must look like"),
-        ({"WEB_LISTEN": "127.0.0.1:50151"}, "ASSETLANE_WEB_LISTEN needs a port of its own"),
-        ({"WEB_LISTEN": "127.0.0.1:9465", "METRICS_LISTEN": "127.0.0.1:9464", "WORKERS": "2"}, "lies among the ports"),
-        ({"WEB_LISTEN": "10.0.0.7:50152"}, "ASSETLANE_WEB_LISTEN must be a loopback address"),
-        ({"WEB_LISTEN": "0.0.0.0:50152", "ALLOW_ANONYMOUS": "true"}, "ASSETLANE_WEB_HOSTS must list the names"),
-        ({"WEB_ORIGINS": "https://app.example"}, "ASSETLANE_WEB_ORIGINS needs ASSETLANE_WEB_LISTEN"),
-        ({"WEB_HOSTS": "files.example"}, "ASSETLANE_WEB_HOSTS needs ASSETLANE_WEB_LISTEN"),
+        ({"WEB_LISTEN": "50152"}, "WEB_LISTEN", "NOT_AN_ADDRESS"),
+        ({"WEB_LISTEN": "127.0.0.1:50151"}, "WEB_LISTEN", "PORT_TAKEN"),
+        (
+            {"WEB_LISTEN": "127.0.0.1:9465", "METRICS_LISTEN": "127.0.0.1:9464", "WORKERS": "2"},
+            "WEB_LISTEN",
+            "PORT_TAKEN",
+        ),
+        ({"WEB_LISTEN": "10.0.0.7:50152"}, "WEB_LISTEN", "NOT_LOOPBACK"),
+        ({"WEB_LISTEN": "0.0.0.0:50152", "ALLOW_ANONYMOUS": "true"}, "WEB_HOSTS", "HOSTS_MISSING"),
+        ({"WEB_ORIGINS": "https://app.example"}, "WEB_ORIGINS", "SETTING_NEEDS_ANOTHER"),
+        ({"WEB_HOSTS": "files.example"}, "WEB_HOSTS", "SETTING_NEEDS_ANOTHER"),
         *(
-            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_ORIGINS": origin}, "is no origin")
+            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_ORIGINS": origin}, "WEB_ORIGINS", "NOT_AN_ORIGIN")
             for origin in ("*", "app.example", "https://app.example/", "https://*.app.example", "null", "https://a b")
         ),
         *(
-            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_HOSTS": host}, "is no host")
+            ({"WEB_LISTEN": "127.0.0.1:50152", "WEB_HOSTS": host}, "WEB_HOSTS", "NOT_A_HOST")
             for host in ("*", "files.example:443", "https://files.example", "a b", "files.example/x")
         ),
     ],
 )
-def test_a_web_port_is_whole_or_refused(settings: dict[str, str], reason: str) -> None:
+def test_a_web_port_is_whole_or_refused(settings: dict[str, str], setting: str, reason: str) -> None:
     """Reported before anything starts."""
-    with pytest.raises(NotReady, match=reason):
+    with raises(SettingsInvalid, reason=reason, setting=f"ASSETLANE_{setting}"):
         settings_from({**LEAST, **{f"ASSETLANE_{name}": value for name, value in settings.items()}})
 
 
@@ -179,7 +186,7 @@ def test_only_the_environment_that_is_given_counts(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ASSETLANE_MONGO_URI", "mongodb://elsewhere")
     assert settings_from(LEAST).max_calls == Settings.model_fields["max_calls"].default
     assert settings_from(LEAST).mongo_uri.get_secret_value() == LEAST["ASSETLANE_MONGO_URI"]
-    with pytest.raises(NotReady, match="ASSETLANE_MONGO_URI: is required"):
+    with raises(SettingsInvalid, reason="SETTING_MISSING", setting="ASSETLANE_MONGO_URI"):
         settings_from({name: value for name, value in LEAST.items() if name != "ASSETLANE_MONGO_URI"})
     assert settings_from({**LEAST, "ASSETLANE_MAX_CALLS": "8"}).max_calls == 8
 
@@ -209,7 +216,7 @@ def test_keys_are_fetched_in_the_clear_from_this_machine_only(source: str, is_go
         settings = settings_from({**LEAST, "ASSETLANE_JWT_JWKS": source})
         assert settings.has_jwks_url == ("://" in source)
     else:
-        with pytest.raises(NotReady, match="ASSETLANE_JWT_JWKS: must be a file or an https URL"):
+        with raises(SettingsInvalid, reason="NOT_A_FILE_OR_HTTPS_URL", setting="ASSETLANE_JWT_JWKS"):
             settings_from({**LEAST, "ASSETLANE_JWT_JWKS": source})
 
 
@@ -229,7 +236,13 @@ def test_the_largest_object_follows_from_the_number_of_parts() -> None:
     assert (thousand.max_upload_bytes, thousand.multipart_max_parts) == (5_368_709_120_000, 1000)
     fits = {**LEAST, "ASSETLANE_MULTIPART_MAX_PARTS": "1000", "ASSETLANE_MAX_UPLOAD_BYTES": "5368709120000"}
     assert settings_from(fits).terms.max_upload_bytes == 5_368_709_120_000
-    with pytest.raises(NotReady, match=r"ASSETLANE_MULTIPART_MAX_PARTS \(1,000\).*5,368,709,120,000"):
+    parts, largest = 1_000, 5_368_709_120_000
+    with raises(
+        SettingsInvalid,
+        reason="SETTING_OUT_OF_RANGE",
+        setting="ASSETLANE_MULTIPART_MAX_PARTS",
+        limits=[parts, largest],
+    ):
         settings_from({**fits, "ASSETLANE_MAX_UPLOAD_BYTES": "5368709120001"})
 
 

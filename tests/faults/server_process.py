@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from tests.leaks import leaks
+from tests.log_events import events_of
 from tests.servers import accepted
 
 from assetlane_server.config.settings import PREFIX
@@ -25,7 +26,6 @@ KILL_LIMIT_S: Final = 10.0
 PROBE_INTERVAL_S: Final = 0.02
 # Not gRPC's own errors: it logs one when a caller vanishes in the middle of a message.
 OUR_ERRORS: Final = re.compile(r"^.*\"level\": \"(?:error|critical)\".*\"logger\": \"assetlane_server.*$", re.MULTILINE)
-SERVING: Final = re.compile(r"serving on 127\.0\.0\.1:(\d+)(?:\"|$)", re.MULTILINE)
 
 
 def environment_for(
@@ -123,8 +123,8 @@ class ServerProcess:
             async with asyncio.timeout(START_LIMIT_S):
                 self._pid = int(await self._guard.stdout.readline() or 0) or None
                 while self.is_running:
-                    if found := SERVING.search(self._log_since(offset)):
-                        self.port = int(found[1])
+                    if serving := events_of(self._log_since(offset), "SERVING"):
+                        self.port = int(serving[0]["listen"].rpartition(":")[2])
                         return
                     await asyncio.sleep(PROBE_INTERVAL_S)
         await self.kill()
@@ -154,11 +154,16 @@ class ServerProcess:
             log.seek(offset)
             return log.read()
 
-    async def wait_for_log(self, text: str, limit_s: float) -> None:
-        """Returns when its log holds this text. Raises TimeoutError."""
+    def events(self, code: str) -> list[dict[str, Any]]:
+        """Returns the lines of its log with this code."""
+        return events_of(self.log, code)
+
+    async def logs(self, code: str, limit_s: float) -> list[dict[str, Any]]:
+        """Returns the lines with this code as soon as there is one. Raises TimeoutError."""
         async with asyncio.timeout(limit_s):
-            while text not in self.log:  # noqa: ASYNC110 - only the log shows it
+            while not (found := self.events(code)):  # noqa: ASYNC110 - only the log shows it
                 await asyncio.sleep(PROBE_INTERVAL_S)
+        return found
 
 
 @asynccontextmanager

@@ -87,7 +87,7 @@ async def test_no_watcher_misses_a_change_whatever_goes_wrong(
             except TimeoutError:
                 report("not every watcher caught up")
             watching.cancel()
-        streams_lost = sum(server.log.count("reopening it") for server in servers)
+        streams_lost = sum(len(server.events("STREAM_LOST")) for server in servers)
         errors = [error for server in servers for error in server.errors]
 
     verdicts = planned_watchers.verdicts(histories)

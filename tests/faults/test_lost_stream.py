@@ -7,6 +7,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from tests.log_events import seen
 from tests.records.hubs import LIMIT, initialized, running, status_of_next
 from tests.records.stores import drop, failing
 from tests.uploads.samples import NOW
@@ -39,9 +40,7 @@ async def test_what_changed_while_the_stream_was_lost_is_delivered(
             async with failing(stack.mongo_uri, app_name, ["getMore", "aggregate"], **how):
                 await records.advance_upload(upload.uploaded(NOW))
                 late = await records.insert_upload(initialized())
-                async with asyncio.timeout(LIMIT.total_seconds()):
-                    while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
-                        await asyncio.sleep(0.01)
+                await seen(caplog, "STREAM_LOST")
             async with asyncio.timeout(LIMIT.total_seconds()):
                 # The news of the insert may still have been on its way.
                 while await status_of_next(box) is not Status.UPLOADED:
@@ -64,13 +63,9 @@ async def test_what_could_not_be_read_is_read_again(
     async with opening as records, watching as watched, running(watched) as hub:
         upload = await records.insert_upload(initialized())
         async with hub.watch_upload(upload.upload_id) as box, hub.watch_session("phone", "") as session:
-            async with (
-                failing(stack.mongo_uri, app_name, ["find"], errorCode=50),
-                asyncio.timeout(LIMIT.total_seconds()),
-            ):
+            async with failing(stack.mongo_uri, app_name, ["find"], errorCode=50):
                 await records.advance_upload(upload.uploaded(NOW))
-                while "could not be read" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
-                    await asyncio.sleep(0.01)
+                await seen(caplog, "READING_FAILED")
             async with asyncio.timeout(LIMIT.total_seconds()):
                 for mailbox in (box, session):
                     while await status_of_next(mailbox) is not Status.UPLOADED:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import signal
 from pathlib import Path
 from typing import Any, Final
@@ -36,15 +35,14 @@ async def test_an_outage_of_mongodb_makes_a_server_unready_and_kills_nothing(
         grpc.aio.insecure_channel(server.target) as channel,
         aiohttp.ClientSession() as web,
     ):
-        found = re.search(r"metrics on (http://[\d.:]+)/metrics", server.log)
-        assert found is not None
+        (metrics,) = server.events("METRICS_SERVED")
         health: Any = HealthStub(channel)
 
         async def probed() -> dict[str, object]:
             """Returns what four probes answer."""
             answers: dict[str, object] = {}
             for name in ("livez", "readyz"):
-                async with web.get(f"{found[1]}/{name}") as response:
+                async with web.get(f"http://{metrics['listen']}/{name}") as response:
                     answers[f"/{name}"] = response.status
                 answer = await health.Check(HealthCheckRequest(service=name), timeout=LIMIT_S)
                 answers[name] = HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -223,7 +223,7 @@ async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterat
                 while not store.chunks_held:  # noqa: ASYNC110 - the proxy signals nothing
                     await asyncio.sleep(0.01)
             server.terminate()
-            await server.wait_for_log("draining", PROMPTLY_S)
+            await server.logs("DRAINING", PROMPTLY_S)
             yield Stuck(server, completing, store)
 
 

@@ -1,18 +1,20 @@
 """Metrics as Prometheus reads them."""
 
-import re
 from dataclasses import dataclass
 
 import aiohttp
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.log_events import events_of, logged
 
-_ADDRESS = re.compile(r"metrics on (http://127\.0\.0\.1:\d+)/metrics")
 HERE = "127.0.0.1:0"
 
 
-def addresses(log: str) -> list[str]:
-    """Returns where metrics are, from the log that names it."""
-    return _ADDRESS.findall(log)
+def addresses(log: str | pytest.LogCaptureFixture) -> list[str]:
+    """Returns where metrics are: each server has logged it, this process or one with a log in JSON."""
+    if isinstance(log, str):
+        return [f"http://{line['listen']}" for line in events_of(log, "METRICS_SERVED")]
+    return [f"http://{record.listen}" for record in logged(log, "METRICS_SERVED")]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from tests.faults.server_process import environment_for, server_process
 from tests.journeys.backends import add_rings, backends_server, with_services
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import Person
+from tests.refusals import raises
 from tests.servers import served
 
 from assetlane.v1 import asset_service_pb2 as assets
@@ -183,6 +184,6 @@ class Crowd:
 
 async def test_a_server_that_cannot_write_its_audit_log_does_not_start(settings: Settings, tmp_path: Path) -> None:
     """Naming the setting."""
-    with pytest.raises(NotReady, match=r"ASSETLANE_AUDIT_FILE: .*No such file"):
+    with raises(NotReady, reason="FILE_UNWRITABLE", setting="ASSETLANE_AUDIT_FILE", names=["audit.jsonl"]):
         async with served(settings.model_copy(update={"audit_file": tmp_path / "missing" / "audit.jsonl"})):
             pytest.fail("it serves")

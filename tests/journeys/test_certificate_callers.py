@@ -11,6 +11,7 @@ from tests.journeys.backends import add_rings, with_services
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import Person
 from tests.journeys.lanes import request_for
+from tests.refusals import raises
 from tests.servers import served
 
 from assetlane.v1.access_service_pb2 import CreateTokenRequest, PartitionScope
@@ -77,23 +78,23 @@ async def test_a_server_without_an_issuer_knows_its_back_ends_by_certificate(
 
 
 @pytest.mark.parametrize(
-    ("policy", "message"),
+    ("policy", "reason"),
     [
-        ("read = []\nwrite = []\n", "it names no service"),
-        (ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'subject = "scanner"'), "known by a token"),
+        ("read = []\nwrite = []\n", "POLICY_WITHOUT_SERVICES"),
+        (ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'subject = "scanner"'), "SERVICE_NEEDS_TOKENS"),
         (
             ONLY_CERTIFICATES.replace('certificate = "scanner.example"', 'certificate = "s"\nclaim = { azp = "s" }'),
-            "known by a token",
+            "SERVICE_NEEDS_TOKENS",
         ),
     ],
 )
-def test_without_an_issuer_a_policy_for_tokens_is_refused(tmp_path: Path, policy: str, message: str) -> None:
+def test_without_an_issuer_a_policy_for_tokens_is_refused(tmp_path: Path, policy: str, reason: str) -> None:
     """Nobody could be what it names."""
     file = tmp_path / "policy.toml"
     file.write_text(policy)
     given = {"mongo_uri": "mongodb://127.0.0.1", "s3_bucket": "bucket", "policy_file": file}
     tls = {"tls_cert_file": file, "tls_key_file": file, "tls_client_ca_file": file}
-    with pytest.raises(NotReady, match=message):
+    with raises(NotReady, reason=reason, setting="ASSETLANE_POLICY_FILE"):
         read_policy(settings_from({}, **given, **tls))
 
 

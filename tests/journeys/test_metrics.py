@@ -57,7 +57,7 @@ async def test_every_call_upload_and_outside_operation_is_counted(
     """One upload, one call that is refused, one watch: exact numbers."""
     caplog.set_level("INFO")
     async with served(metered(settings)) as target, grpc.aio.insecure_channel(target) as channel:
-        stubs, (address,) = Stubs.on(channel), addresses(caplog.text)
+        stubs, (address,) = Stubs.on(channel), addresses(caplog)
         reply = await stubs.uploads.RequestUpload(request_for())
         upload_id = reply.upload.upload_id
         watch = stubs.uploads.WatchUpload(WatchUploadRequest(upload_id=upload_id))
@@ -108,7 +108,7 @@ async def test_no_metric_says_who_or_what(
     """Neither a user nor an upload is a label: they would be without number, and Prometheus has no policy."""
     caplog.set_level("INFO")
     async with served(metered(settings)) as target, grpc.aio.insecure_channel(target) as channel:
-        stubs, (address,) = Stubs.on(channel), addresses(caplog.text)
+        stubs, (address,) = Stubs.on(channel), addresses(caplog)
         reply = await stubs.uploads.RequestUpload(request_for(uid="secret-person", session_id="secret-phone"))
         with pytest.raises(grpc.aio.AioRpcError):
             await stubs.uploads.GetUpload(GetUploadRequest(upload_id="secret-id"))
@@ -128,7 +128,7 @@ async def test_callers_without_a_token_and_those_who_hang_up_are_counted(
         served(guarded(metered(settings), tmp_path, issuer)) as target,
         grpc.aio.insecure_channel(target) as channel,
     ):
-        stubs, (address,) = Stubs.on(channel), addresses(caplog.text)
+        stubs, (address,) = Stubs.on(channel), addresses(caplog)
         with pytest.raises(grpc.aio.AioRpcError):
             await stubs.uploads.ListUploads(ListUploadsRequest())
         metadata = (("authorization", f"Bearer {issuer.token()}"),)
@@ -146,7 +146,7 @@ async def test_cuts_are_timed_and_refused_ones_counted_by_reason(
     """A picture, and one that only looks like one."""
     caplog.set_level("INFO")
     async with served(metered(settings)) as target, grpc.aio.insecure_channel(target) as channel:
-        stubs, (address,) = Stubs.on(channel), addresses(caplog.text)
+        stubs, (address,) = Stubs.on(channel), addresses(caplog)
         await completed(stubs, web, picture())
         broken = await completed(stubs, web, picture()[:600], plan=REQUIRED)
         found = await scraped(address)
@@ -170,7 +170,7 @@ async def test_what_the_sweeper_settles_is_counted_by_kind(
     ) as records:
         await records.insert_upload(abandoned)
     async with served(metered(settings, sweep_seconds=0.05)):
-        (address,) = addresses(caplog.text)
+        (address,) = addresses(caplog)
         found = await once(address, lambda found: found.value("assetlane_swept_total") > 0)
     assert found.value("assetlane_swept_total", kind="pending", outcome="ok") == 1
     assert found.value("assetlane_sweep_seconds_count", outcome="ok") >= 1
@@ -190,7 +190,7 @@ async def test_a_lost_change_stream_and_a_ledger_that_fails_are_counted(
         mongo_uri=f"{stack.mongo_uri}{separator}appName={name}", metrics_listen=HERE, mongo_timeout_seconds=2,
     )  # fmt: skip
     async with served(unreliable) as target, grpc.aio.insecure_channel(target) as channel:
-        (address,) = addresses(caplog.text)
+        (address,) = addresses(caplog)
         async with failing(stack.mongo_uri, name, ["getMore", "aggregate", "find"], errorCode=286):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await Stubs.on(channel).uploads.ListUploads(ListUploadsRequest(uid="7f3a"))
@@ -207,7 +207,7 @@ async def test_the_sums_over_all_workers_are_right_also_after_one_was_replaced(
     place = {"mongo_database": database_name, "key_prefix": key_prefix}
     await prepare_bucket(settings_for(stack, database_name, key_prefix))
     async with command(stack, "serve", "--workers", "2", metrics_listen=HERE, **place) as server:
-        target = await server.serves("2 workers serve")
+        target = await server.serves("WORKERS_SERVE")
         first, second = addresses(server.log)
         assert first != second
 

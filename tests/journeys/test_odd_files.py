@@ -10,6 +10,7 @@ from PIL import Image
 from tests.cases import CASES, case
 from tests.commands import ran
 from tests.journeys.lanes import get
+from tests.refusals import raises
 
 from assetlane import Client, MediaRefused
 
@@ -71,8 +72,8 @@ async def test_a_case_is_stored_as_it_should_be(
 
 async def test_required_cuts_leave_nothing_behind(target: str, lane: Client) -> None:
     """The refusal comes before the first call: no upload, no asset."""
-    for name in ("trunc_2bytes.jpg", "audio_only.mp4"):
-        with pytest.raises(MediaRefused, match="--no-cuts"):
+    for name, reason in (("trunc_2bytes.jpg", "IMAGE_BROKEN"), ("audio_only.mp4", "VIDEO_NO_TRACK")):
+        with raises(MediaRefused, reason=reason, names=["--no-cuts"]):
             await lane.upload(case(name), require_cuts=True)
         assert (await ran(target, "upload", case(name), "--require-cuts")).code == 1
     assert [upload async for upload in lane.list_uploads(uid="")] == []

@@ -12,6 +12,7 @@ import pytest
 from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import put, request_for
+from tests.refusals import raises
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest
@@ -265,7 +266,7 @@ async def test_with_the_wrong_ledger_nothing_is_deleted(bench: Bench, assets: As
     async with opened(wrong) as mistaken:
         reconciler = mistaken.reconciler()
         assert not await report_discrepancies(reconciler, False, ignore)
-        with pytest.raises(NotReady, match="ASSETLANE_MONGO_DATABASE"):
+        with raises(NotReady, reason="LEDGER_OF_ANOTHER_BUCKET", setting="ASSETLANE_MONGO_DATABASE"):
             await delete_orphans(reconciler, AGE, False, ignore)
         await mistaken.records._database.client.drop_database(wrong.mongo_database)
     assert await bench.keys() == before

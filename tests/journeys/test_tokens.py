@@ -15,6 +15,8 @@ from tests.access.tokens import Issuer, key_set
 from tests.conftest import Figures
 from tests.journeys.guarded import guarded, guarded_server
 from tests.journeys.lanes import RpcFailure, request_for
+from tests.log_events import logged
+from tests.refusals import raises
 from tests.servers import served
 
 from assetlane import Client, TokenExpired, Unauthenticated
@@ -199,9 +201,9 @@ async def test_keys_turn_under_a_server_that_goes_on(
                 assert await late.refusal("ListUploads", request) is None
 
 
-@pytest.mark.parametrize("content", [None, b"too short"])
+@pytest.mark.parametrize(("content", "reason"), [(None, "FILE_UNREADABLE"), (b"too short", "SECRET_TOO_SHORT")])
 async def test_a_server_without_its_key_file_does_not_start(
-    settings: Settings, tmp_path: Path, content: bytes | None
+    settings: Settings, tmp_path: Path, content: bytes | None, reason: str
 ) -> None:
     """A file is the operator's own."""
     guard = guarded(settings, tmp_path, Issuer())
@@ -209,7 +211,7 @@ async def test_a_server_without_its_key_file_does_not_start(
     guard.jwt_key_file.unlink()
     if content is not None:
         guard.jwt_key_file.write_bytes(content)
-    with pytest.raises(NotReady, match="ASSETLANE_JWT_KEY_FILE") as refused:
+    with raises(NotReady, reason=reason, setting="ASSETLANE_JWT_KEY_FILE") as refused:
         async with served(guard):
             pytest.fail("it serves")
     assert "too short" not in str(refused.value)
@@ -220,7 +222,7 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
     guard = guarded(settings, tmp_path, Issuer())
     assert guard.policy_file is not None
     guard.policy_file.write_text('read = ["{uid}"]\nwrite = []')
-    with pytest.raises(NotReady, match=r"ASSETLANE_POLICY_FILE: .*first part"):
+    with raises(NotReady, reason="FIRST_PART_OPEN", setting="ASSETLANE_POLICY_FILE"):
         async with served(guard):
             pytest.fail("it serves")
 
@@ -230,7 +232,9 @@ async def test_a_server_open_to_everybody_warns_of_it(settings: Settings, caplog
     wide = settings.model_copy(update={"listen": "0.0.0.0:0", "allow_anonymous": True})
     async with served(wide) as target, Client(target) as lane:
         assert [upload async for upload in lane.list_uploads()] == []
-    assert "anybody who reaches 0.0.0.0:0 may read, write and delete everything" in caplog.text
+    (warning,) = logged(caplog, "OPEN_TO_ALL")
+    assert (warning.levelname, warning.listen) == ("WARNING", "0.0.0.0:0")
+    assert "0.0.0.0:0" in warning.getMessage()
     caplog.clear()
     async with served(settings):
-        assert "anybody" not in caplog.text
+        assert logged(caplog, "OPEN_TO_ALL") == []

@@ -19,6 +19,7 @@ from tests.journeys.conftest import Stubs
 from tests.journeys.lanes import put, request_for
 from tests.processes import command
 from tests.records.stores import drop
+from tests.refusals import raises
 from tests.servers import LIMIT_S, served
 
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest, GetUploadRequest, WatchUploadRequest
@@ -180,5 +181,7 @@ def test_the_standard_variables_are_heard() -> None:
     assert wants_traces({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
     assert not wants_traces({**endpoint, "OTEL_SDK_DISABLED": "true"})
     assert not wants_traces({**endpoint, "OTEL_TRACES_EXPORTER": "none"})
-    with pytest.raises(NotReady, match="http/protobuf"):
+    with raises(
+        NotReady, reason="PROTOCOL_UNSUPPORTED", setting="OTEL_EXPORTER_OTLP_PROTOCOL", names=["http/protobuf"]
+    ):
         wants_traces({**endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})

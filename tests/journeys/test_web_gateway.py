@@ -39,7 +39,7 @@ async def test_workers_share_the_web_port_and_a_drain_ends_its_watches(
     """Both answer on one port; each watch ends with SHUTTING_DOWN, and status 0."""
     place = {"mongo_database": database_name, "key_prefix": key_prefix, "web_listen": "127.0.0.1:0"}
     async with command(stack, "serve", "--workers", str(WORKERS), **place, workers=1, log_calls="all") as run:
-        await run.serves(f"{WORKERS} workers serve")
+        await run.serves("WORKERS_SERVE")
         ports = set(re.findall(r"web gateway on 127\.0\.0\.1:(\d+)", run.log))
         assert len(ports) == 1
         url = f"http://127.0.0.1:{ports.pop()}"
@@ -53,7 +53,7 @@ async def test_workers_share_the_web_port_and_a_drain_ends_its_watches(
                     last = (await watch.content.read()).splitlines()[-1]
                 assert b'"SHUTTING_DOWN"' in last
         assert await run.ends() == 0
-        await until(lambda: run.log.count('"event": "stopped"') == WORKERS)
+        await until(lambda: len(run.events("STOPPED")) == WORKERS)
     await drop(stack.mongo_uri, database_name)
 
 

@@ -340,6 +340,11 @@ class MemoryFeed:
         self._is_lost = True
         self._has_events.set()
 
+    @property
+    def is_drained(self) -> bool:
+        """See ChangeFeed."""
+        return not self._events
+
     async def next(self) -> Change | None:
         """See ChangeFeed."""
         await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """Progress: what a report may say."""
 
 import pytest
+from tests.refusals import raises
 from tests.uploads.samples import NOW, requested
 
 from assetlane_server.model.errors import InvalidRequest
@@ -8,10 +9,10 @@ from assetlane_server.model.progress import progress_of
 
 
 @pytest.mark.parametrize(
-    ("sent", "limit"),
-    [({"large": 1}, "only original, small"), ({"small": 20_001}, "from 0 to 20,000"), ({"small": -1}, "from 0")],
+    ("sent", "limits", "names"),
+    [({"large": 1}, [], ["original", "small"]), ({"small": 20_001}, [0, 20_000], []), ({"small": -1}, [0, 20_000], [])],
 )
-def test_an_impossible_report_is_refused(sent: dict[str, int], limit: str) -> None:
+def test_an_impossible_report_is_refused(sent: dict[str, int], limits: list[int], names: list[str]) -> None:
     """The variant and its limit are named."""
-    with pytest.raises(InvalidRequest, match=limit):
+    with raises(InvalidRequest, field=f"sent_bytes[{next(iter(sent))!r}]", limits=limits, names=names):
         progress_of(requested(), sent, NOW)

@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import raises
 from tests.uploads.samples import ID
 
 from assetlane_server.model.errors import InvalidRequest, ResumeExpired
@@ -23,7 +24,7 @@ def test_a_token_holds_its_position_for_its_partition(listed_to: str) -> None:
     token = resume_token(SIGNER, "team/42", position)
     assert position_of(SIGNER, token, "team/42") == position
     for signer, partition in ((SIGNER, "team/43"), (TokenSigner(b"x" * 32), "team/42")):
-        with pytest.raises(InvalidRequest, match="resume_token"):
+        with raises(InvalidRequest, field="resume_token"):
             position_of(signer, token, partition)
 
 

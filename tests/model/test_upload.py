@@ -17,6 +17,7 @@ from assetlane_server.model.upload import (
     WORK_LEASE,
     Details,
     Failure,
+    InvalidTransition,
     Status,
     Upload,
     VariantPromise,
@@ -57,8 +58,9 @@ def test_every_walk_follows_the_state_table(walk: list[Status]) -> None:
     for status in walk:
         assert upload.may_become(status) == (status in LEADS_TO[upload.status])
         if not upload.may_become(status):
-            with pytest.raises(ValueError, match="cannot become"):
+            with pytest.raises(InvalidTransition) as refused:
                 move(upload, status)
+            assert (refused.value.source, refused.value.target) == (upload.status, status)
             continue
         moved = move(upload, status)
         assert moved.status is status

@@ -13,6 +13,7 @@ from aiohttp import web
 from botocore.config import Config
 from tests.objects.servers import http_server
 from tests.objects.settings import SETTINGS, settings_of
+from tests.refusals import raises
 
 from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import StoreUnavailable
@@ -372,7 +373,7 @@ async def test_a_store_in_trouble_is_no_outcome() -> None:
         http_server(answering(500, "InternalError")) as address,
         S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store,
     ):
-        with pytest.raises(StoreUnavailable, match="InternalError"):
+        with raises(StoreUnavailable, names=["InternalError"]):
             await set_up(store.connection, PLAN)
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.log_events import logged
 from tests.objects.altered import Alteration, Answer, altered, overwriting
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SETTINGS, settings_of
+from tests.refusals import numbers_in, raises
 
 from assetlane_server.composition.app import utc_now
 from assetlane_server.local import StackAddress
@@ -207,7 +209,8 @@ async def test_each_weakness_is_found_and_no_other(
 async def test_a_server_refuses_to_start_on_a_store_that_overwrites(stack: StackAddress, key_prefix: str) -> None:
     """The sentence names the setting that accepts it."""
     async with store_with(stack, overwriting) as store:
-        with pytest.raises(NotReady, match="ASSETLANE_ACCEPT_OVERWRITES=true"):
+        setting = "ASSETLANE_ACCEPT_OVERWRITES"
+        with raises(NotReady, reason="STORE_TOO_WEAK", setting=setting, names=[f"{setting}=true"]):
             await check_store(store, key_prefix, PRIVATE, utc_now)
 
 
@@ -218,7 +221,7 @@ async def test_overwrites_that_were_accepted_are_a_warning(
     async with store_with(stack, overwriting) as store:
         with caplog.at_level(logging.WARNING):
             await check_store(store, key_prefix, replace(PRIVATE, accept_overwrites=True), utc_now)
-    assert ["second PUT" in message for message in caplog.messages] == [True]
+    assert [record.weakness for record in logged(caplog, "STORE_WEAKNESS")] == ["overwrites"]
 
 
 async def test_a_header_that_is_taken_and_not_obeyed_is_no_weakness(stack: StackAddress, key_prefix: str) -> None:
@@ -252,7 +255,7 @@ async def test_each_grave_weakness_needs_the_setting_that_accepts_it(
                 await check_store(store, key_prefix, terms, utc_now)
                 assert [record.levelname for record in caplog.records if "probe" in record.name] == ["WARNING"]
             else:
-                with pytest.raises(NotReady, match=setting):
+                with raises(NotReady, reason="STORE_TOO_WEAK", setting=setting.partition("=")[0], names=[setting]):
                     await check_store(store, key_prefix, terms, utc_now)
         assert await keys_left(store, key_prefix) == []
 
@@ -261,10 +264,8 @@ async def test_a_bucket_whose_public_prefix_is_closed_starts_no_server(stack: St
     """Until `setup` has run, or the operator wants no public assets; nothing is left of the question."""
     prefix = f"closed-{key_prefix}"  # the run's policy does not cover it
     async with S3ObjectStore.open(settings_of(stack)) as store:
-        with pytest.raises(NotReady, match="assetlane-server setup") as refused:
+        with raises(NotReady, reason="STORE_REFUSED", names=["ASSETLANE_PUBLIC_ASSETS=false", f"{prefix}public/"]):
             await check_store(store, prefix, PUBLIC, utc_now)
-        assert "ASSETLANE_PUBLIC_ASSETS=false" in str(refused.value)
-        assert f"{prefix}public/" in str(refused.value)
         await check_store(store, prefix, PRIVATE, utc_now)
         await set_up(store.connection, BucketPlan(prefix=prefix))
         await check_store(store, prefix, PUBLIC, utc_now)
@@ -295,11 +296,12 @@ async def test_a_cdn_that_shows_nothing_stops_the_start_only_with_the_stores_own
         S3ObjectStore.open(replace(settings_of(stack), public_base_url=cdn)) as store,
     ):
         if is_final:
-            with pytest.raises(NotReady, match="ASSETLANE_PUBLIC_BASE_URL"):
+            with raises(NotReady, reason="STORE_REFUSED", names=["ASSETLANE_PUBLIC_BASE_URL"]):
                 await check_store(store, key_prefix, terms, utc_now)
         else:
             await check_store(store, key_prefix, terms, utc_now)
-            assert [str(status) in message for message in caplog.messages if "could not be probed" in message] == [True]
+            (warning,) = logged(caplog, "STORE_NOT_PROBED")
+            assert status in numbers_in(warning.getMessage())
 
 
 def refusing(status: int, body: str) -> Callable[[web.Request], Any]:
@@ -315,7 +317,7 @@ def refusing(status: int, body: str) -> Callable[[web.Request], Any]:
 @pytest.mark.parametrize(
     ("status", "code", "names"),
     [
-        (404, "NoSuchBucket", "assetlane-server setup"),
+        (404, "NoSuchBucket", "ASSETLANE_S3_BUCKET"),
         (403, "AccessDenied", "s3:PutObject"),
         (403, "InvalidAccessKeyId", "ASSETLANE_S3_ACCESS_KEY_ID"),
         (403, "SignatureDoesNotMatch", "ASSETLANE_S3_SECRET_ACCESS_KEY"),
@@ -330,7 +332,7 @@ async def test_a_fault_that_stays_stops_the_start_with_one_sentence(status: int,
     """It names the store's word and what to correct."""
     answer = refusing(status, f"<Error><Code>{code}</Code></Error>")
     async with http_server(answer) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
-        with pytest.raises(NotReady, match=names) as refused:
+        with raises(NotReady, reason="STORE_REFUSED", names=[names]) as refused:
             await check_store(store, "app/", PUBLIC, utc_now)
 
     message = str(refused.value)
@@ -355,7 +357,7 @@ async def test_an_outage_keeps_no_server_from_starting(
     answer = refusing(status, body)
     async with http_server(answer) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
         await check_store(store, "app/", PUBLIC, utc_now)
-    assert any("could not be probed" in message for message in caplog.messages)
+    assert logged(caplog, "STORE_NOT_PROBED") != []
 
 
 @pytest.mark.parametrize("silence", [nothing_listening, never_answering])
@@ -369,7 +371,7 @@ async def test_a_store_that_does_not_answer_keeps_no_server_from_starting(
     ):
         async with asyncio.timeout(60):
             await check_store(store, "", PUBLIC, utc_now)
-    assert any("could not be probed" in message for message in caplog.messages)
+    assert logged(caplog, "STORE_NOT_PROBED") != []
 
 
 async def test_a_store_that_refuses_what_is_right_is_reported_with_its_own_word() -> None:
@@ -379,7 +381,7 @@ async def test_a_store_that_refuses_what_is_right_is_reported_with_its_own_word(
         return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
 
     async with http_server(refuse) as address, S3ObjectStore.open(replace(SETTINGS, endpoint=address)) as store:
-        with pytest.raises(StoreUnavailable, match="403 AccessDenied"):
+        with raises(StoreUnavailable, limits=[403], names=["AccessDenied"]):
             await probe_store(store, "", utc_now)
 
 

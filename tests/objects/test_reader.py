@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from tests.access.certificates import Authority
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS
+from tests.refusals import raises
 
 from assetlane_server.model.errors import StoreUnavailable
 from assetlane_server.model.proof import StoredObject
@@ -87,9 +89,9 @@ async def test_a_store_in_trouble_for_long_is_unavailable_with_its_own_word() ->
     """A GET has a body that names the trouble; the address is in no text."""
     slow = status(503, "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
     async with reading(slow) as (s3, store):
-        with pytest.raises(StoreUnavailable, match=r"cannot read the start of an object \(SlowDown\)") as refusal:
+        with raises(StoreUnavailable, names=["SlowDown"]) as refusal:
             await s3.read_start("key", 16)
-        with pytest.raises(StoreUnavailable, match=r"cannot look at an object \(503\)"):
+        with raises(StoreUnavailable, limits=[503]):
             await s3.head("key")
     assert len(store.requests) == 6
     assert "127.0.0.1" not in str(refusal.value)
@@ -165,8 +167,9 @@ async def test_an_answer_that_makes_no_sense_is_no_proof(headers: dict[str, str]
         return response
 
     async with reading(answer) as (s3, _):
-        with pytest.raises(StoreUnavailable, match="reports no size of an object, or a SHA-256 that is none"):
+        with pytest.raises(StoreUnavailable) as refused:
             await s3.head("key")
+        assert isinstance(refused.value.__cause__, KeyError | ValueError), "of what the store sent"
 
 
 async def test_the_request_says_what_is_signed_and_asks_for_the_checksum() -> None:
@@ -281,8 +284,9 @@ async def test_the_store_is_trusted_by_the_bundle_that_boto3_uses(
     async with http_server(Store([found]).answer, context) as address:
         endpoint = address.replace("127.0.0.1", "localhost")
         async with S3ObjectStore.open(replace(SETTINGS, endpoint=endpoint)) as s3:
-            with pytest.raises(StoreUnavailable, match="certificate is not accepted"):
+            with pytest.raises(StoreUnavailable) as refused:
                 await s3.head("key")
+            assert isinstance(refused.value.__cause__, aiohttp.ClientConnectorCertificateError)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
         async with S3ObjectStore.open(replace(SETTINGS, endpoint=endpoint)) as s3:
             assert await s3.head("key") == StoredObject(7, "image/png")
@@ -301,6 +305,7 @@ async def test_the_proxy_of_the_environment_is_used_as_boto3_does(monkeypatch: p
         monkeypatch.setenv("no_proxy", "storage.invalid")
         monkeypatch.setenv("NO_PROXY", "storage.invalid")
         async with S3ObjectStore.open(replace(SETTINGS, endpoint="http://storage.invalid")) as s3:
-            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            with pytest.raises(StoreUnavailable) as refused:
                 await s3.head("key")
+            assert isinstance(refused.value.__cause__, aiohttp.ClientConnectorError)
     assert len(proxy.requests) == 1

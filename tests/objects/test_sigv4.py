@@ -14,6 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refusals import raises
 
 from assetlane_server.objects.s3.sigv4 import MAX_LIFETIME, Addressing, Credentials, Presigner
 
@@ -282,34 +283,34 @@ def test_the_fraction_of_a_second_does_not_change_the_url() -> None:
 def test_a_lifetime_that_is_not_1_to_604800_whole_seconds_is_refused(lifetime: timedelta) -> None:
     """Stores refuse such URLs later: better now."""
     presigner = Presigner("https://s3.example", "bucket", "eu-west-1")
-    with pytest.raises(ValueError, match="whole seconds"):
+    with raises(ValueError, limits=[1, 604_800]):
         presigner.presign("GET", "key", EXAMPLE, NOON, lifetime)
 
 
 def test_an_instant_without_a_time_zone_is_refused() -> None:
     """It would be read as local time."""
     presigner = Presigner("https://s3.example", "bucket", "eu-west-1")
-    with pytest.raises(ValueError, match="time zone"):
+    with raises(ValueError, names=["signed_at"]):
         presigner.presign("GET", "key", EXAMPLE, NOON.replace(tzinfo=None), MINUTE)
 
 
 def test_an_empty_key_is_refused() -> None:
     """A URL of the bucket itself is never meant."""
     presigner = Presigner("https://s3.example", "bucket", "eu-west-1")
-    with pytest.raises(ValueError, match="key"):
+    with raises(ValueError, names=["key"]):
         presigner.presign("GET", "", EXAMPLE, NOON, MINUTE)
 
 
 @pytest.mark.parametrize("endpoint", ["", "s3.example", "ftp://s3.example", "https://", "https://s3.example?x=1"])
 def test_an_endpoint_that_is_no_address_is_refused(endpoint: str) -> None:
     """A missing scheme would otherwise sign URLs of nowhere."""
-    with pytest.raises(ValueError, match="endpoint"):
+    with raises(ValueError, names=["endpoint"]):
         Presigner(endpoint, "bucket", "eu-west-1")
 
 
 def test_an_ip_address_has_no_virtual_hosts() -> None:
     """`bucket.127.0.0.1` is no address; boto3 would silently sign another one."""
-    with pytest.raises(ValueError, match="path addressing"):
+    with raises(ValueError, names=["http://127.0.0.1:8333"]):
         Presigner("http://127.0.0.1:8333", "bucket", "eu-west-1", "virtual")
 
 
@@ -353,7 +354,7 @@ def test_signed_headers_are_botocores(
 def test_headers_are_signed_for_a_key_at_an_instant() -> None:
     """Anything else would be another request."""
     presigner = Presigner("https://s3.eu-west-1.amazonaws.com", "bucket", "eu-west-1")
-    with pytest.raises(ValueError, match="a key is needed"):
+    with raises(ValueError, names=["key"]):
         presigner.signed_headers("HEAD", "", EXAMPLE, NOON)
-    with pytest.raises(ValueError, match="time zone"):
+    with raises(ValueError, names=["signed_at"]):
         presigner.signed_headers("HEAD", "key", EXAMPLE, NOON.replace(tzinfo=None))

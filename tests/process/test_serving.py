@@ -145,7 +145,7 @@ async def test_a_second_signal_ends_at_once(stack: StackAddress, place: dict[str
     ):
         completion = await held_completion(Stubs.on(channel), relay)
         server.signal(signal.SIGTERM)
-        await until(lambda: "draining" in server.log)
+        await until(lambda: bool(server.events("DRAINING")))
         server.signal(signal.SIGINT)
         assert await server.ends() == 130
         assert (await failure_of(completion)).code() is grpc.StatusCode.UNAVAILABLE
@@ -171,7 +171,7 @@ async def test_a_signal_before_it_serves_ends_it(stack: StackAddress) -> None:
         unreachable = f"mongodb://{nowhere.target}/?directConnection=true"
         patient = {"mongo_uri": unreachable, "mongo_timeout_seconds": 60, "log_level": "debug"}
         async with command(stack, "serve", **patient) as server:
-            await until(lambda: "signal handlers are set" in server.log)
+            await until(lambda: bool(server.events("SIGNALS_HANDLED")))
             server.signal(signal.SIGTERM)
             assert await server.ends() == 0
 

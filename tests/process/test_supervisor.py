@@ -21,7 +21,7 @@ from assetlane.v1.upload_service_pb2 import ListUploadsRequest, WatchUploadReque
 from assetlane_server.local import StackAddress
 
 WORKERS = 2
-ALL_SERVE = f"{WORKERS} workers serve"
+ALL_SERVE = "WORKERS_SERVE"
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ async def test_a_worker_that_dies_is_replaced(server: Command) -> None:
     target = await server.serves()
     victim, *others = server.workers()
     victim.kill()
-    await until(lambda: "is gone, another follows" in server.log)
-    await until(lambda: server.log.count('"serving on ') == WORKERS + 1)
+    await until(lambda: bool(server.events("WORKER_GONE")))
+    await until(lambda: len(server.events("SERVING")) == WORKERS + 1)
     now = server.workers()
     assert len(now) == WORKERS
     assert victim not in now
@@ -86,7 +86,9 @@ async def test_a_signal_to_a_worker_alone_replaces_it_in_order(server: Command) 
     victim = server.workers()[0]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         victim.send_signal(number)
-    await until(lambda: "another follows in 0.1 s: it ended with 0" in server.log)
+    await until(lambda: bool(server.events("WORKER_GONE")))
+    (gone,) = server.events("WORKER_GONE")
+    assert (gone["delay_s"], gone["exit_code"]) == (0.1, 0)
 
 
 async def test_sigterm_drains_all_workers(server: Command) -> None:
@@ -101,7 +103,7 @@ async def test_sigterm_drains_all_workers(server: Command) -> None:
         assert await watch.code() is grpc.StatusCode.UNAVAILABLE
     assert await server.ends() == 0
     assert not any(is_alive(worker) for worker in workers)
-    assert server.log.count('"event": "stopped"') == WORKERS
+    assert len(server.events("STOPPED")) == WORKERS
 
 
 async def test_a_second_signal_ends_all_workers_at_once(server: Command) -> None:
@@ -109,7 +111,7 @@ async def test_a_second_signal_ends_all_workers_at_once(server: Command) -> None
     workers = server.workers()
     workers[0].suspend()
     server.signal(signal.SIGINT)
-    await until(lambda: "stopping 2 workers" in server.log)
+    await until(lambda: bool(server.events("STOPPING_WORKERS")))
     server.signal(signal.SIGINT)
     assert await server.ends() == 130
     assert not any(is_alive(worker) for worker in workers)
@@ -121,7 +123,7 @@ async def test_no_worker_outlives_its_supervisor(server: Command) -> None:
     server.signal(signal.SIGKILL)
     assert await server.ends() == -signal.SIGKILL
     await until(lambda: not any(is_alive(worker) for worker in workers))
-    assert server.log.count("the supervisor is gone: draining") == WORKERS
+    assert len(server.events("DRAINING")) == WORKERS
 
 
 async def test_a_port_in_use_is_refused_in_one_sentence(stack: StackAddress) -> None:
@@ -151,9 +153,12 @@ async def test_a_worker_that_cannot_start_again_is_tried_again(
             upstreams, proxy.upstreams = proxy.upstreams, ()
             proxy.cut()
             server.workers()[0].kill()
-            await until(lambda: "another follows in 0.4 s: MongoDB cannot be used" in server.log)
+            await until(lambda: any(gone["delay_s"] == 0.4 for gone in server.events("WORKER_GONE")))
+            (gone,) = [gone for gone in server.events("WORKER_GONE") if gone["delay_s"] == 0.4]
+            assert gone["exit_code"] == 1, "it refused to start"
+            assert "MongoDB" in gone["event"]
             proxy.upstreams = upstreams
-            await until(lambda: server.log.count('"serving on ') == WORKERS + 1)
+            await until(lambda: len(server.events("SERVING")) == WORKERS + 1)
             server.signal(signal.SIGTERM)
             assert await server.ends() == 0
     await drop(stack.mongo_uri, database_name)

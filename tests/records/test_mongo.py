@@ -1,10 +1,13 @@
 """Opening the ledger: what is not as it must be is refused with a sentence that says what to fix."""
 
 import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.log_events import seen
 from tests.records.hubs import LIMIT, initialized, running, status_of_next
 from tests.records.stores import drop, mongo
 from tests.records.wire import STANDALONE, answering
@@ -13,7 +16,8 @@ from tests.uploads.samples import NOW
 from assetlane_server.local import StackAddress
 from assetlane_server.model.errors import NotReady
 from assetlane_server.model.upload import Status
-from assetlane_server.records.mongo import MongoRecords
+from assetlane_server.records.changes import RecordChange
+from assetlane_server.records.mongo import Event, MongoRecords
 
 SHORT = timedelta(seconds=1)
 REPLICA_SET = {"setName": "rs0", "hosts": ["127.0.0.1:1"], "logicalSessionTimeoutMinutes": 30}
@@ -122,9 +126,7 @@ async def test_watchers_outlive_a_dropped_collection(
         await hub.opened()
         async with mongo(stack.mongo_uri) as client:
             await client[database_name].drop_collection("uploads")
-        async with asyncio.timeout(LIMIT.total_seconds()):
-            while "reopening it" not in caplog.text:  # noqa: ASYNC110 - only the log shows it
-                await asyncio.sleep(0.01)
+        await seen(caplog, "STREAM_LOST")
         upload = await records.insert_upload(initialized())
         async with asyncio.timeout(LIMIT.total_seconds()):
             while (delivery := await box.next(LIMIT)).missed_since is None:  # what the hub opened before was lost
@@ -151,3 +153,54 @@ async def test_servers_that_start_at_once_share_one_key_and_one_mark(stack: Stac
     assert len(keys) == 1
     assert len(keys.pop()) == 32
     await drop(stack.mongo_uri, database_name)
+
+
+class Answers:
+    """Counts what the change stream of a ledger brings at a time."""
+
+    def __init__(self, records: MongoRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        self._take = records._take_events
+        monkeypatch.setattr(records, "_take_events", self._counted)
+
+    async def _counted(self, stream: Any, thread: Executor) -> Sequence[Event]:
+        events = await self._take(stream, thread)
+        self.sizes.append(len(events))
+        return events
+
+
+async def test_what_one_answer_of_the_stream_brings_is_taken_at_once(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In order, and each with its own instant: for every event a thread's work would be too much."""
+    answers = Answers(records, monkeypatch)
+    async with records.changes() as feed:
+        uploads = [await records.insert_upload(initialized()) for _ in range(30)]
+        seen: list[tuple[object, str]] = []
+        async with asyncio.timeout(LIMIT.total_seconds()):
+            while len(seen) < len(uploads):
+                if isinstance(change := await feed.next(), RecordChange):
+                    seen.append((feed.time, change.upload_id))
+    assert [upload_id for _, upload_id in seen] == [upload.upload_id for upload in uploads]
+    assert seen == sorted(seen, key=lambda one: one[0])  # type: ignore[arg-type, return-value]
+    assert max(answers.sizes) > len(uploads) / 2
+
+
+async def test_a_stream_that_nobody_watches_is_asked_less_often(
+    records: MongoRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever begins to watch then misses nothing, and the stream is followed at once again."""
+    answers = Answers(records, monkeypatch)
+    clock = asyncio.get_running_loop().time
+    async with running(records) as hub:
+        await hub.opened()
+        began = clock()
+        for _ in range(30):
+            upload = await records.insert_upload(initialized())
+        asked = sum(1 for size in answers.sizes if size)
+        assert asked <= (clock() - began) / 0.05 + 1
+        async with hub.watch_upload(upload.upload_id) as box:
+            await records.advance_upload(upload.cancelled(NOW))
+            while await status_of_next(box) is not Status.CANCELLED:
+                continue
+    assert sum(answers.sizes) >= 30

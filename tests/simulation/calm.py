@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from detangle import SimLoop
 from tests.simulation.auditor import Auditor
-from tests.simulation.mongo import Document, SimDatabase, SimMongo
+from tests.simulation.mongo import Document, SimDatabase, SimMongo, taken_event
 from tests.simulation.network import Faults, Link
 from tests.simulation.store import SimStore, StoreClient
 
@@ -73,7 +73,7 @@ def calm_records() -> MongoRecords:
     loop, auditor = cast(SimLoop, CalmLoop()), CalmAuditor()
     mongo = SimMongo(loop, time.time, auditor)
     link = Link(loop, Faults(), auditor, "a server")
-    records = MongoRecords(cast(Any, SimDatabase(mongo, link, Faults())))
+    records = MongoRecords(cast(Any, SimDatabase(mongo, link, Faults())), take_events=taken_event)
     stamp = mongo.stamp()
     records.clock.learn(cast(Any, (stamp.time << 32) | stamp.inc))
     return records

@@ -593,6 +593,7 @@ class Watcher:
         self._is_over = False
         self._read_at = world.utc()  # since then it has read quickly
         self.is_fickle = False  # it reads slowly, and hangs up after an event or two
+        self.pauses_s: list[float] = []  # how long it takes over its first events; after these it reads as ever
         self.server: SimServer | None = None  # where it watches
         self._watch: SimWatch[Any] | None = None
         self.resumptions = 0
@@ -636,6 +637,10 @@ class Watcher:
                     self._may_see(event)
                     self._take(event)
                     world.check_mailboxes(server)
+                    if self.pauses_s:
+                        await asyncio.sleep(self.pauses_s.pop(0))
+                        self._read_at = world.utc()
+                        continue
                     left -= 1
                     if world.is_ending:
                         continue  # it reads all that is left

@@ -47,7 +47,12 @@ KEPT: Final = (
     ),
     Finding(
         "a_listing_in_pieces",
-        "what-was-sent-is-forgotten-during-the-listing",
+        "what-was-sent-is-forgotten-too-early",
         "A watch that was resumed in its listing sent what had changed, and again when its listing came to it.",
+    ),
+    Finding(
+        "a_reader_that_misses_twice",
+        "what-was-sent-is-forgotten-too-early",
+        "A watch of a partition that lost its stream twice while its reader was slow sent an asset twice.",
     ),
 )

@@ -592,3 +592,9 @@ def _with(document: Document, path: str, value: Any) -> Document:
     else:
         copy[name] = value
     return copy
+
+
+async def taken_event(stream: SimStream, _thread: object) -> list[Document]:
+    """Takes the next event, if one came: no thread runs in a simulation."""
+    event = await stream.try_next()
+    return [] if event is None else [event]

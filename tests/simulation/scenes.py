@@ -179,6 +179,26 @@ async def slow_readers(world: "World") -> None:
         await (device.refresh, device.delete)[world.pick(2)]()
 
 
+async def a_reader_that_misses_twice(world: "World") -> None:
+    """While a watch reads slowly what it was sent, more happens and the stream is lost, twice."""
+    person = world.people[0]
+    world.use_heartbeat(timedelta(hours=1))
+    world.open(1, 0.0)
+    watcher = PartitionWatcher(world, person, _TEAM)
+    watcher.pauses_s = [100.0, 300.0]  # after SYNCED, and after the first asset
+    world.watch(watcher)
+    await asyncio.sleep(1.0)
+    # More than the connection takes at once: the watch has not read yet what it missed when more of it comes.
+    first, *_ = [await _completed(world, number, _SINGLE, _TEAM) for number in range(3)]
+    await asyncio.sleep(1.0)
+    world.lose_streams()
+    await asyncio.sleep(105.0)
+    await _completed(world, 3, _SINGLE, _TEAM)
+    world.lose_streams()
+    await asyncio.sleep(150.0)
+    await (first.refresh, first.delete)[world.pick(2)]()
+
+
 async def a_hub_that_cannot_read(world: "World") -> None:
     """A server hears of changes and cannot read them for minutes; its watch is cut off, and goes on elsewhere."""
     person = world.people[0]
@@ -295,6 +315,7 @@ SCENES: Final[dict[str, Callable[["World"], Awaitable[None]]]] = {
         a_burst,
         a_listing_in_pieces,
         slow_readers,
+        a_reader_that_misses_twice,
         a_hub_that_cannot_read,
         a_completion_that_is_joined,
         a_newer_version,

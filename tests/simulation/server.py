@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from detangle import SimLoop
 from tests.simulation.auditor import Auditor
-from tests.simulation.mongo import SimDatabase, SimMongo
+from tests.simulation.mongo import SimDatabase, SimMongo, taken_event
 from tests.simulation.network import FAULT, Faults, Link, Observer
 from tests.simulation.store import SimStore, StoreClient, png
 from typing_extensions import override
@@ -90,6 +90,7 @@ class SimServer:
             database,  # type: ignore[arg-type]  # what Motor is elsewhere
             meter,
             batch_writes=BATCH_WRITES,
+            take_events=taken_event,
         )
         records.clock = LedgerClock(around.monotonic)
         stamp = around.mongo.stamp()

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.log_events import logged
 
 from assetlane_server.model.errors import AuditUnavailable
 from assetlane_server.telemetry.audit import AuditLog
@@ -63,7 +64,7 @@ async def test_what_cannot_be_written_fails_where_that_is_wanted(
                 await log.write([{"n": 1}])
         else:
             await log.write([{"n": 1}])
-    assert caplog.text.count("cannot be written") == 1
+    assert len(logged(caplog, "AUDIT_UNWRITABLE")) == 1
     folder.mkdir()
     await log.write([{"n": 2}])
     assert records(folder / "audit.jsonl") == [{"n": 2}]

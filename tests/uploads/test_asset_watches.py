@@ -238,9 +238,10 @@ async def test_what_was_sent_long_ago_is_forgotten(scene: Scene) -> None:
     one = await scene.add()
     stored = (await scene.ledger.find_assets([one.asset_id]))[one.asset_id]
     assert state.of_change(stored)
-    state.is_sent_until(LedgerTime(scene.ledger.time + (119 << 32)))
+    state.is_sent_until(LedgerTime(scene.ledger.time + (1000 << 32)))
+    state.forget_before(LedgerTime(scene.ledger.time + (119 << 32)))
     assert len(state._revisions) == 1
-    state.is_sent_until(LedgerTime(scene.ledger.time + (121 << 32)))
+    state.forget_before(LedgerTime(scene.ledger.time + (121 << 32)))
     assert len(state._revisions) == 0
 
 

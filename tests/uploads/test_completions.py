@@ -7,6 +7,7 @@ import pytest
 from tests.memory.ledger import MemoryLedger
 from tests.memory.object_store import MemoryObjectStore
 from tests.memory.site import BYTES, Site
+from tests.refusals import raises
 from tests.uploads.samples import NOW
 
 from assetlane_server.model.errors import LedgerUnavailable, VariantsMissing, WrongStatus
@@ -101,7 +102,7 @@ async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
         await store.has_looked.wait()
         await site.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
         store.let.set()
-        with pytest.raises(WrongStatus, match="CANCELLED"):
+        with raises(WrongStatus, reason="UPLOAD_CANCELLED"):
             await completing
     assert await site.records.find_assets([upload.upload_id]) == {}
     assert not site.holds(upload)

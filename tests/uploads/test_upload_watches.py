@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.memory.ledger import MemoryLedger
 from tests.records.hubs import running
+from tests.refusals import raises
 from tests.uploads.samples import NOW, QUARTER, completed, requested
 from ulid import ULID
 
@@ -126,7 +127,7 @@ async def test_a_revision_that_is_not_reached_yet_is_refused(scene: Scene) -> No
     watches = UploadWatches(uploads=scene.ledger, hub=scene.hub, heartbeat=HEARTBEAT)
     with pytest.raises(RevisionAhead):
         await anext(watches.watch_upload(upload.upload_id, 3, UNRESTRICTED))
-    with pytest.raises(InvalidRequest, match=r"after_revisions\['x'\]"):
+    with raises(InvalidRequest, field="after_revisions['x']"):
         await anext(watches.watch_session("phone", {"x": -1}, UNRESTRICTED))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import gzip
 import json
 import struct
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import grpc
 import pytest
+from aiohttp import web
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from tests.conftest import Figures
@@ -175,6 +177,58 @@ async def test_a_closed_connection_frees_its_watch(
             await gateway.uploads.until_open(0)
         seconds.append(clock() - began)
     figures(f"a connection is closed: its watch is free after {max(seconds) * 1000:.1f} ms at most")
+
+
+async def test_a_waiting_watch_keeps_nothing_of_its_request(gateway: Served) -> None:
+    """Neither the request with its token nor the server's part for it: a hundred watches stay for hours."""
+    head = b"GET /v1/uploads/quiet:watch HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %b\r\n\r\n"
+    held = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(100)]
+    async with asyncio.timeout(LIMIT_S):
+        for _, writer in held:
+            writer.write(head % (b"x" * 4000))
+        for reader, _ in held:
+            assert b"connection: close" in (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"heartbeat" in await reader.readuntil(b"}\n\r\n")
+        kept = web.BaseRequest | web.RequestHandler
+        while [one for one in gc.get_objects() if isinstance(one, kept)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # the last of them is on its way out
+        assert (gateway.web.connections, gateway.uploads.open) == (100, 100)
+        gateway.uploads.ending.set()
+        for reader, writer in held:
+            last = await reader.read()
+            assert b"SHUTTING_DOWN" in last
+            assert last.endswith(b"\r\n0\r\n\r\n")
+            writer.close()
+        while gateway.web.connections:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_over_http_1_0_ends_with_its_connection(gateway: Served) -> None:
+    """It has no chunks."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /v1/uploads/three:watch HTTP/1.0\r\nhost: localhost\r\nconnection: keep-alive\r\n\r\n")
+    async with asyncio.timeout(LIMIT_S):
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"chunked" not in head.lower()
+    assert b"keep-alive" not in head.lower()
+    assert body == b'{"heartbeat": {}}\n' * 3
+
+
+async def test_a_request_sent_together_with_a_watch_is_dropped(gateway: Served) -> None:
+    """The watch goes on to its end, and says from its begin that its connection closes then."""
+    get = b"GET /v1/uploads/x HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    writer.write(b"GET /v1/uploads/quiet:watch HTTP/1.1\r\nhost: localhost\r\n\r\n" + get)
+    async with asyncio.timeout(LIMIT_S):
+        assert b"connection: close" in (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readuntil(b"}\n\r\n")
+        gateway.uploads.ending.set()
+        rest = await reader.read()
+    writer.close()
+    assert rest.count(b"SHUTTING_DOWN") == 1
+    assert b"HTTP/1.1" not in rest
+    assert len(gateway.uploads.requests) == 1
 
 
 async def test_health_is_answered_by_both_ways(gateway: Served, session: aiohttp.ClientSession) -> None:

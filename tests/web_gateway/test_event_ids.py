@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.refusals import raises
 from ulid import ULID
 
 from assetlane.v1 import upload_pb2
@@ -102,14 +103,14 @@ def test_of_many_uploads_the_oldest_that_ended_are_left_out_first() -> None:
 @pytest.mark.parametrize("last_id", ["x", "-1", "1.5", "9" * 40, "\udcff", "1,2", " 1"])
 def test_what_is_no_id_of_an_upload_is_refused(last_id: str) -> None:
     """By the header's name."""
-    with pytest.raises(FieldRefused, match="last-event-id"):
+    with raises(FieldRefused, field="last-event-id"):
         resumed(last_id, upload_id="u")
 
 
 @pytest.mark.parametrize("last_id", ["x", "1", "x:1", f"{'u' * 26}:1", f"{AN_ID}:", f"{AN_ID}:1,", f"{AN_ID}:{10**30}"])
 def test_what_is_no_id_of_a_session_is_refused(last_id: str) -> None:
     """Likewise."""
-    with pytest.raises(FieldRefused, match="last-event-id"):
+    with raises(FieldRefused, field="last-event-id"):
         resumed(last_id, session_id="s")
 
 

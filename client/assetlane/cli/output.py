@@ -119,8 +119,8 @@ def error_lines(line: str) -> list[str]:
 def complain(error: BaseException, about: str = "") -> None:
     """Prints an error as one line with its reason."""
     reason = getattr(error, "reason", "")
-    text = _described(error, about)
-    words = [f"{about}: " if about and about not in text else "", text]
+    text = _described(error)
+    words = [f"{about}: " if about and not _is_named(about, error, text) else "", text]
     if reason in _ADVICE:
         words.append(f" {_ADVICE[reason]}")
     if isinstance(reason, str) and reason:
@@ -128,10 +128,17 @@ def complain(error: BaseException, about: str = "") -> None:
     note("assetlane: " + "".join(words))
 
 
-def _described(error: BaseException, about: str = "") -> str:
+def _is_named(name: str, error: BaseException, text: str) -> bool:
+    """Returns whether an error names its file or id already. A word such as `pipe` may be the name of a file."""
     if isinstance(error, OSError) and error.strerror:
-        is_said = not error.filename or str(error.filename) == about
-        return error.strerror if is_said else f"{error.filename}: {error.strerror}"
+        return bool(error.filename) and name in str(error.filename)
+    is_a_word = name.isalpha() or not any(letter.isalpha() for letter in name)
+    return (f"'{name}'" if is_a_word else name) in text
+
+
+def _described(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     kind = type(error).__name__
     if isinstance(error, AssetlaneError):
         return str(error) or kind

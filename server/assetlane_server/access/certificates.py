@@ -43,9 +43,11 @@ def read_certificates(files: CertificateFiles) -> Certificates:
     try:
         key = load_pem_private_key(key_pem, None)
     except Exception as error:  # whatever the parser makes of it, a password that it wants included
-        raise NotReady("ASSETLANE_TLS_KEY_FILE: this is not a private key in PEM without a password") from error
+        fault = "this is not a private key in PEM without a password"
+        raise NotReady.of_setting("ASSETLANE_TLS_KEY_FILE", "KEY_UNUSABLE", fault) from error
     if _public_bytes(key) != _public_bytes(own):
-        raise NotReady("ASSETLANE_TLS_KEY_FILE: this key does not belong to the certificate in ASSETLANE_TLS_CERT_FILE")
+        fault = "this key does not belong to the certificate in ASSETLANE_TLS_CERT_FILE"
+        raise NotReady.of_setting("ASSETLANE_TLS_KEY_FILE", "KEY_OF_ANOTHER_CERTIFICATE", fault)
     return Certificates(
         chain=chain_pem,
         key=key_pem,
@@ -62,13 +64,14 @@ def current_certificates(files: CertificateFiles, now: Callable[[], datetime]) -
     found, instant = read_certificates(files), now()
     if found.expire_time <= instant:
         fault = f"the certificate expired on {found.expire_time:%Y-%m-%d %H:%M} UTC: renew it"
-        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {fault}")
+        raise NotReady.of_setting("ASSETLANE_TLS_CERT_FILE", "CERTIFICATE_EXPIRED", fault)
     if found.begin_time > instant:
         fault = f"the certificate is not valid before {found.begin_time:%Y-%m-%d %H:%M} UTC: look at the clock"
-        raise NotReady(f"ASSETLANE_TLS_CERT_FILE: {fault}")
+        raise NotReady.of_setting("ASSETLANE_TLS_CERT_FILE", "CERTIFICATE_NOT_YET_VALID", fault)
     if found.client_ca_expire_time is not None and found.client_ca_expire_time <= instant:
-        fault = f"every authority in it has expired, the last on {found.client_ca_expire_time:%Y-%m-%d %H:%M} UTC"
-        raise NotReady(f"ASSETLANE_TLS_CLIENT_CA_FILE: {fault}: no client could connect")
+        last = f"{found.client_ca_expire_time:%Y-%m-%d %H:%M} UTC"
+        fault = f"every authority in it has expired, the last on {last}: no client could connect"
+        raise NotReady.of_setting("ASSETLANE_TLS_CLIENT_CA_FILE", "AUTHORITIES_EXPIRED", fault)
     return found
 
 
@@ -76,14 +79,15 @@ def _content(setting: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise NotReady(f"{setting}: {path} cannot be read: {error.strerror or type(error).__name__}") from error
+        fault = f"{path} cannot be read: {error.strerror or type(error).__name__}"
+        raise NotReady.of_setting(setting, "FILE_UNREADABLE", fault) from error
 
 
 def _certificates(setting: str, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise NotReady(f"{setting}: there is no certificate in PEM in it") from error
+        raise NotReady.of_setting(setting, "NO_CERTIFICATE", "there is no certificate in PEM in it") from error
 
 
 def _public_bytes(holder: object) -> bytes:

@@ -24,7 +24,16 @@ Read = Callable[[], Awaitable[bytes]]
 
 
 class ReadingFailed(Exception):  # noqa: N818 - it says what happened
-    """The keys could not be read; the message says why."""
+    """The keys could not be read; the message says why.
+
+    Reasons: FILE_UNREADABLE, FETCH_FAILED, HTTP_STATUS (`status` has it), TOO_LARGE, NO_ANSWER, and those of
+    KeysUnusable.
+    """
+
+    def __init__(self, reason: str, message: str, *, status: int = 0) -> None:
+        self.reason = reason
+        self.status = status
+        super().__init__(message)
 
 
 def file_reading(path: Path) -> Read:
@@ -38,7 +47,8 @@ def file_reading(path: Path) -> Read:
         try:
             return _bounded(await asyncio.to_thread(read))
         except OSError as error:
-            raise ReadingFailed(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
+            fault = f"{path} cannot be read: {error.strerror or type(error).__name__}"
+            raise ReadingFailed("FILE_UNREADABLE", fault) from error
 
     return reading
 
@@ -51,10 +61,10 @@ def url_reading(session: aiohttp.ClientSession, url: str) -> Read:
         try:
             async with session.get(url, allow_redirects=False, timeout=limit) as response:
                 if response.status != 200:
-                    raise ReadingFailed(f"{url} answers {response.status}")
+                    raise ReadingFailed("HTTP_STATUS", f"{url} answers {response.status}", status=response.status)
                 chunks = [chunk async for chunk in _start_of(response.content)]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ReadingFailed(f"{url} cannot be fetched: {type(error).__name__}") from error
+            raise ReadingFailed("FETCH_FAILED", f"{url} cannot be fetched: {type(error).__name__}") from error
         return _bounded(b"".join(chunks))
 
     return reading
@@ -71,7 +81,7 @@ async def _start_of(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 
 def _bounded(content: bytes) -> bytes:
     if len(content) > MAX_BYTES:
-        raise ReadingFailed(f"there are more than {MAX_BYTES:,} bytes")
+        raise ReadingFailed("TOO_LARGE", f"there are more than {MAX_BYTES:,} bytes")
     return content
 
 
@@ -117,9 +127,9 @@ class Keyring:
             async with asyncio.timeout(2 * READ_LIMIT_S):
                 keys = self._parse(await self._read())
         except KeysUnusable as error:
-            raise ReadingFailed(str(error)) from error
+            raise ReadingFailed(error.reason, str(error)) from error
         except TimeoutError as error:
-            raise ReadingFailed(f"there was no answer within {2 * READ_LIMIT_S:g} s") from error
+            raise ReadingFailed("NO_ANSWER", f"there was no answer within {2 * READ_LIMIT_S:g} s") from error
         finally:
             self._read_at = self._clock()
         known = self._keys

@@ -5,7 +5,7 @@ was signed with a public key as if that were a secret, or not signed at all, mee
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,16 @@ _KINDS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): 
 
 
 class KeysUnusable(ValueError):  # noqa: N818 - it says what happened
-    """What was read holds no key to verify with; the message says why, and contains no key."""
+    """What was read holds no key to verify with; the message says why, and contains no key.
+
+    Reasons: SECRET_TOO_SHORT, PRIVATE_KEY, NOT_A_PUBLIC_KEY, KEY_TOO_SHORT, KEY_TYPE_UNKNOWN, NOT_A_KEY_SET,
+    NO_USABLE_KEY.
+    """
+
+    def __init__(self, reason: str, message: str, unusable: "Sequence[UnusableKey]" = ()) -> None:
+        self.reason = reason
+        self.unusable = tuple(unusable)  # of a set: why each of its keys is skipped
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +45,26 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusableKey:
+    """A key of a set that is skipped, and why.
+
+    Reasons: NOT_AN_OBJECT, TYPE_UNKNOWN, ALGORITHM_MISMATCH, NOT_FOR_SIGNATURES, NAME_NOT_TEXT, SECRET_EXPOSED,
+    PRIVATE_KEY, MALFORMED, SECRET_TOO_SHORT, and those of KeysUnusable.
+    """
+
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, slots=True)
 class KeySet:
     """The keys that count, and why others do not."""
 
     keys: tuple[Key, ...]
-    unusable: tuple[str, ...] = ()
+    unusable: tuple[UnusableKey, ...] = ()
 
     def candidates(self, kid: str, algorithm: str) -> tuple[Key, ...]:
         """Returns the keys that a token may have been signed with; `kid` is empty if it does not say."""
@@ -55,14 +79,16 @@ def keys_of_file(content: bytes) -> KeySet:
     if b"-----BEGIN" not in content:
         secret = content.strip()
         if len(secret) < MIN_SECRET_BYTES:
-            raise KeysUnusable(f"the secret has {len(secret)} bytes, it takes at least {MIN_SECRET_BYTES}")
+            fault = f"the secret has {len(secret)} bytes, it takes at least {MIN_SECRET_BYTES}"
+            raise KeysUnusable("SECRET_TOO_SHORT", fault)
         return KeySet((Key("", "HS256", secret),))
     if b"PRIVATE KEY-----" in content:
-        raise KeysUnusable("this is a private key: give the server the public one (openssl pkey -pubout)")
+        fault = "this is a private key: give the server the public one (openssl pkey -pubout)"
+        raise KeysUnusable("PRIVATE_KEY", fault)
     try:
         material = load_pem_public_key(content)
     except Exception as error:  # whatever the parser makes of it
-        raise KeysUnusable("this is not a public key in PEM") from error
+        raise KeysUnusable("NOT_A_PUBLIC_KEY", "this is not a public key in PEM") from error
     return KeySet((Key("", _algorithm_of(material), material),))
 
 
@@ -76,53 +102,55 @@ def keys_of_jwks(content: bytes, *, allows_secrets: bool) -> KeySet:
         entries: Iterable[Any] = document["keys"]
         found = [_usable(entry, allows_secrets) for entry in entries]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise KeysUnusable("this is not a JSON Web Key Set") from error
+        raise KeysUnusable("NOT_A_KEY_SET", "this is not a JSON Web Key Set") from error
     keys = tuple(one for one in found if isinstance(one, Key))
-    unusable = tuple(one for one in found if isinstance(one, str))
+    unusable = tuple(one for one in found if isinstance(one, UnusableKey))
     if not keys:
-        raise KeysUnusable("; ".join(["there is no usable key in the set", *unusable]))
+        faults = ["there is no usable key in the set", *map(str, unusable)]
+        raise KeysUnusable("NO_USABLE_KEY", "; ".join(faults), unusable)
     return KeySet(keys, unusable)
 
 
-def _usable(entry: Any, allows_secrets: bool) -> Key | str:
+def _usable(entry: Any, allows_secrets: bool) -> Key | UnusableKey:
     """Returns the key, or why it is none: one that is odd must not spoil the others.
 
     A member that is null counts as absent: some issuers write those that they do not use.
     """
     if not isinstance(entry, dict):
-        return "a key is no JSON object"
+        return UnusableKey("NOT_AN_OBJECT", "a key is no JSON object")
     entry = {member: value for member, value in entry.items() if value is not None}
     name = f"key {str(entry.get('kid', ''))[:64]!r}"
     try:
         if fault := next(_faults(entry, allows_secrets), None):
-            return f"{name} {fault}"
+            reason, text = fault
+            return UnusableKey(reason, f"{name} {text}")
         algorithm = _KINDS[_kind(entry)]
         material = jwt.PyJWK(entry, algorithm).key
         if algorithm != "HS256":
             _algorithm_of(material)
         elif len(material) < MIN_SECRET_BYTES:
-            return f"{name} is shorter than {MIN_SECRET_BYTES} bytes"
+            return UnusableKey("SECRET_TOO_SHORT", f"{name} is shorter than {MIN_SECRET_BYTES} bytes")
     except KeysUnusable as error:
-        return f"{name}: {error}"
+        return UnusableKey(error.reason, f"{name}: {error}")
     except Exception:  # whatever the libraries make of it
-        return f"{name} is malformed"
+        return UnusableKey("MALFORMED", f"{name} is malformed")
     return Key(entry.get("kid", ""), algorithm, material)
 
 
-def _faults(entry: Mapping[str, Any], allows_secrets: bool) -> Iterator[str]:
+def _faults(entry: Mapping[str, Any], allows_secrets: bool) -> Iterator[tuple[str, str]]:
     algorithm = _KINDS.get(_kind(entry))
     if algorithm is None:
-        yield "is of a type that is not used for RS256, ES256, EdDSA or HS256"
+        yield "TYPE_UNKNOWN", "is of a type that is not used for RS256, ES256, EdDSA or HS256"
     elif entry.get("alg", algorithm) != algorithm:
-        yield f"is for another algorithm than {algorithm}"
+        yield "ALGORITHM_MISMATCH", f"is for another algorithm than {algorithm}"
     if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
-        yield "is not for signatures"
+        yield "NOT_FOR_SIGNATURES", "is not for signatures"
     if not isinstance(entry.get("kid", ""), str):
-        yield "has a name that is no text"
+        yield "NAME_NOT_TEXT", "has a name that is no text"
     if entry.get("kty") == "oct" and not allows_secrets:
-        yield "is a secret that others can read"
+        yield "SECRET_EXPOSED", "is a secret that others can read"
     if entry.get("kty") != "oct" and "d" in entry:
-        yield "is a private key"
+        yield "PRIVATE_KEY", "is a private key"
 
 
 def _kind(entry: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -134,10 +162,11 @@ def _algorithm_of(material: object) -> str:
     match material:
         case RSAPublicKey():
             if material.key_size < MIN_RSA_BITS:
-                raise KeysUnusable(f"the RSA key has {material.key_size} bits, it takes at least {MIN_RSA_BITS}")
+                fault = f"the RSA key has {material.key_size} bits, it takes at least {MIN_RSA_BITS}"
+                raise KeysUnusable("KEY_TOO_SHORT", fault)
             return "RS256"
         case EllipticCurvePublicKey() if isinstance(material.curve, SECP256R1):
             return "ES256"
         case Ed25519PublicKey():
             return "EdDSA"
-    raise KeysUnusable("a public key must be RSA, EC on P-256 or Ed25519")
+    raise KeysUnusable("KEY_TYPE_UNKNOWN", "a public key must be RSA, EC on P-256 or Ed25519")

@@ -209,16 +209,29 @@ class Policy:
         return next((service for service in self.services if service.is_caller(subject, claims, names)), None)
 
 
+class PolicyFault(NotReady):
+    """The policy cannot be used.
+
+    `reason` is UPPER_SNAKE and stable; `subject` is the key, pattern or RPC of the policy that is wrong, if it is one.
+    """
+
+    def __init__(self, reason: str, subject: str, message: str) -> None:
+        super().__init__(message, reason=reason)
+        self.subject = subject
+
+
 def policy_of(text: str) -> Policy:
-    """Returns the policy of a file. Raises NotReady saying what is wrong with it."""
+    """Returns the policy of a file. Raises PolicyFault saying what is wrong with it."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise NotReady(f"the policy is not TOML: {error}") from error
+        raise PolicyFault("POLICY_MALFORMED", "", f"the policy is not TOML: {error}") from error
     if unknown := sorted(document.keys() - {*_LISTS, "service"}):
-        raise NotReady(f"the policy has {unknown[0]!r}: it knows `read`, `write` and `[[service]]`")
+        fault = f"the policy has {unknown[0]!r}: it knows `read`, `write` and `[[service]]`"
+        raise PolicyFault("KEY_UNKNOWN", unknown[0], fault)
     if missing := [name for name in _LISTS if name not in document]:
-        raise NotReady(f"the policy has no list `{missing[0]}`: say so with an empty one")
+        fault = f"the policy has no list `{missing[0]}`: say so with an empty one"
+        raise PolicyFault("KEY_MISSING", missing[0], fault)
     return Policy(
         read=_patterns("read", document["read"]),
         write=_patterns("write", document["write"]),
@@ -236,41 +249,46 @@ _SERVICE_KEYS = {f.name for f in fields(Service)} - {"claims"} | {"claim"}
 
 
 def _services(tables: object) -> Iterator[Service]:
-    """Yields the service callers of a policy. Raises NotReady naming the table and what is wrong with it."""
+    """Yields the service callers of a policy. Raises PolicyFault naming the table and what is wrong with it."""
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise NotReady("`service` of the policy must be tables: write `[[service]]`")
+        raise PolicyFault("VALUE_INVALID", "service", "`service` of the policy must be tables: write `[[service]]`")
     seen: set[str] = set()
     for number, table in enumerate(tables, 1):
         service = _service(f"the policy's service {table.get('name', number)!r}", table)
         if service.name in seen:
-            raise NotReady(f"the policy has two services named {service.name!r}")
+            raise PolicyFault("SERVICE_TWICE", service.name, f"the policy has two services named {service.name!r}")
         seen.add(service.name)
         yield service
 
 
 def _service(here: str, table: Mapping[str, Any]) -> Service:
     if unknown := sorted(table.keys() - _SERVICE_KEYS):
-        raise NotReady(f"{here} has {unknown[0]!r}: it knows {', '.join(sorted(_SERVICE_KEYS))}")
+        known = ", ".join(sorted(_SERVICE_KEYS))
+        raise PolicyFault("KEY_UNKNOWN", unknown[0], f"{here} has {unknown[0]!r}: it knows {known}")
     if missing := [key for key in ("name", "users", *_LISTS) if key not in table]:
-        raise NotReady(f"{here} has no `{missing[0]}`")
+        raise PolicyFault("KEY_MISSING", missing[0], f"{here} has no `{missing[0]}`")
     for key in ("name", "subject", "certificate"):
         if not isinstance(table.get(key, "x"), str) or not table.get(key, "x"):
-            raise NotReady(f"{here}: `{key}` must be a text that is not empty")
+            raise PolicyFault("VALUE_INVALID", key, f"{here}: `{key}` must be a text that is not empty")
     if fault := fault_in_ring_name(table["name"]):
-        raise NotReady(f"{here}: `name` {fault}")
+        raise PolicyFault("VALUE_INVALID", "name", f"{here}: `name` {fault}")
     claim = table.get("claim", {})
     if not isinstance(claim, dict) or not all(isinstance(value, str) and value for value in claim.values()):
-        raise NotReady(f"{here}: `claim` must be a table of texts, such as {{ azp = 'clinic' }}")
+        fault = f"{here}: `claim` must be a table of texts, such as {{ azp = 'clinic' }}"
+        raise PolicyFault("VALUE_INVALID", "claim", fault)
     if not (table.get("subject") or claim or table.get("certificate")):
-        raise NotReady(f"{here} has none of `subject`, `claim` and `certificate`: nobody could be it")
+        fault = f"{here} has none of `subject`, `claim` and `certificate`: nobody could be it"
+        raise PolicyFault("SERVICE_WITHOUT_PROOF", "", fault)
     users = _texts(here, "users", table)
     for user in users:
         if not user or _ANY in user[:-1]:
-            raise NotReady(f"{here}: `users` has {user!r}: write a uid, the start of one and `*`, or `*`")
+            fault = f"{here}: `users` has {user!r}: write a uid, the start of one and `*`, or `*`"
+            raise PolicyFault("VALUE_INVALID", "users", fault)
     for key in _LISTS:
         for pattern in _patterns(key, table[key]):
             if any(part.claim for part in pattern.parts):
-                raise NotReady(f"{here}: `{key}` names a claim: patterns of a service have texts, `{{uid}}`, `*`, `**`")
+                fault = f"{here}: `{key}` names a claim: patterns of a service have texts, `{{uid}}`, `*`, `**`"
+                raise PolicyFault("CLAIM_IN_SERVICE", key, fault)
     rpcs = _texts(here, "rpcs", table) if "rpcs" in table else None
     return Service(
         name=table["name"],
@@ -289,39 +307,41 @@ def _service(here: str, table: Mapping[str, Any]) -> Service:
 def _texts(here: str, key: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     texts = table[key]
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-        raise NotReady(f"{here}: `{key}` must be a list of texts, with one at least")
+        raise PolicyFault("VALUE_INVALID", key, f"{here}: `{key}` must be a list of texts, with one at least")
     return tuple(texts)
 
 
 def _positive(here: str, key: str, table: Mapping[str, Any], kind: Any) -> Any:
     value = table.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not 0 < value < 1e9):
-        raise NotReady(f"{here}: `{key}` must be a number above 0")
+        raise PolicyFault("VALUE_INVALID", key, f"{here}: `{key}` must be a number above 0")
     return value
 
 
 def check_rpcs(policy: Policy, known: Collection[str]) -> None:
-    """Raises NotReady for the name of an RPC that does not exist: a slip would take a right away."""
+    """Raises PolicyFault for the name of an RPC that does not exist: a slip would take a right away."""
     for service in policy.services:
         if service.rpcs is not None and (unknown := sorted(service.rpcs - set(known))):
-            raise NotReady(f"the policy's service {service.name!r} names the RPC {unknown[0]!r}, which does not exist")
+            fault = f"the policy's service {service.name!r} names the RPC {unknown[0]!r}, which does not exist"
+            raise PolicyFault("RPC_UNKNOWN", unknown[0], fault)
 
 
 def _patterns(name: str, texts: object) -> tuple[Pattern, ...]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise NotReady(f"`{name}` of the policy must be a list of patterns, each a text")
+        raise PolicyFault("VALUE_INVALID", name, f"`{name}` of the policy must be a list of patterns, each a text")
     return tuple(pattern_of(text) for text in texts)
 
 
 def pattern_of(text: str) -> Pattern:
-    """Returns the pattern that a text writes. Raises NotReady saying what is wrong with it."""
+    """Returns the pattern that a text writes. Raises PolicyFault saying what is wrong with it."""
     *names, last = _SLASH.split(text)
     has_rest = last == _REST
     if not has_rest:
         names.append(last)
     parts = tuple(_part(text, name) for name in names)
     if parts and (parts[0].is_uid or parts[0].claim):
-        raise NotReady(f"the policy's pattern {text!r} lets a token choose the first part: put a fixed one before it")
+        fault = f"the policy's pattern {text!r} lets a token choose the first part: put a fixed one before it"
+        raise PolicyFault("FIRST_PART_OPEN", text, fault)
     return Pattern(parts, has_rest)
 
 
@@ -335,7 +355,9 @@ def _part(pattern: str, name: str) -> Part:
     if fault is None and _RESERVED.search(name):
         fault = "mixes a text with `*`, `{` or `}`: a part is a text, `{uid}`, `{claim:NAME}`, `*`, or `**` at the end"
     if fault:
-        raise NotReady(f"the policy's pattern {pattern!r} has a part {name!r} that {fault}")
+        raise PolicyFault(
+            "PATTERN_INVALID", pattern, f"the policy's pattern {pattern!r} has a part {name!r} that {fault}"
+        )
     return Part(text=name)
 
 

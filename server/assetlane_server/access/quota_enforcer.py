@@ -102,7 +102,11 @@ class QuotaEnforcer(UploadQuotas):
 
     @override
     async def release(self, upload: Upload) -> None:
-        await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
+        try:
+            await self._release([subject for subject, _ in self._quotas.of(upload)], claim_of(upload, self._now()))
+        except LedgerUnavailable as error:
+            # The upload has ended anyway; the clean-up of quotas finds the claim.
+            _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)
 
     async def run(self, interval: timedelta) -> None:
         """Gives back what nobody gave back, every `interval`, half to one and a half times, until cancelled."""

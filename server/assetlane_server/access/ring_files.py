@@ -118,17 +118,17 @@ def ring_document(ring: Ring) -> dict[str, Any]:
 def ring_of(name: str, content: bytes) -> Ring:
     """Returns the ring of a file. Raises RingsUnreadable, which quotes nothing of the content."""
     if fault := fault_in_name(name):
-        raise RingsUnreadable(f"ring {name!r}: its name {fault}")
+        raise RingsUnreadable(f"ring {name!r}: its name {fault}", ring=name)
     try:
         document = json.loads(content)
         keys = tuple(_key_of(one) for one in document["keys"])
         revision = document["revision"]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RingsUnreadable(f"ring {name}: this is not a ring of keys ({type(error).__name__})") from error
+        raise RingsUnreadable(f"ring {name}: this is not a ring of keys ({type(error).__name__})", ring=name) from error
     if not isinstance(revision, int) or isinstance(revision, bool) or revision < 1:
-        raise RingsUnreadable(f"ring {name}: revision is not a number from 1")
+        raise RingsUnreadable(f"ring {name}: revision is not a number from 1", ring=name)
     if len(keys) > MAX_KEYS or len({key.key_id for key in keys}) != len(keys):
-        raise RingsUnreadable(f"ring {name}: it has more than {MAX_KEYS} keys, or one twice")
+        raise RingsUnreadable(f"ring {name}: it has more than {MAX_KEYS} keys, or one twice", ring=name)
     return Ring(name, keys, revision)
 
 
@@ -157,7 +157,7 @@ def _content(file: Path) -> bytes:
     with file.open("rb") as stream:
         content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise RingsUnreadable(f"ring {file.stem}: its file has more than {_MAX_BYTES:,} bytes")
+        raise RingsUnreadable(f"ring {file.stem}: its file has more than {_MAX_BYTES:,} bytes", ring=file.stem)
     return content
 
 

@@ -47,7 +47,11 @@ class WatchedPolicy:
             policy = await asyncio.to_thread(self._read)
         except NotReady as error:
             if str(error) != self._last_fault:
-                _log.warning("the new policy has a mistake, the previous one stays: %s", error)
+                _log.warning(
+                    "the new policy has a mistake, the previous one stays: %s",
+                    error,
+                    extra={"event_code": "POLICY_REFUSED"},
+                )
             self._last_fault = str(error)
             return
         self._last_fault = ""
@@ -101,7 +105,11 @@ class WatchedRings:
         self._last_fault = ""
         faults = frozenset(ring.fault for ring in rings.values() if ring.fault)
         for fault in sorted(faults - self._faults):
-            _log.warning("its keys read before stay, and those of other rings are not affected: %s", fault)
+            _log.warning(
+                "its keys read before stay, and those of other rings are not affected: %s",
+                fault,
+                extra={"event_code": "RING_REFUSED"},
+            )
         self._faults = faults
         rings = {name: self._rings.get(name, ring) if ring.fault else ring for name, ring in rings.items()}
         if rings != self._rings:

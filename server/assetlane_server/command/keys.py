@@ -143,7 +143,7 @@ def drop(
     async def work(store: RingStore, _now: datetime) -> None:
         if key is None:
             if not await store.drop_ring(ring):
-                raise RingUnchanged(f"there is no ring {ring}")
+                raise RingUnchanged("RING_UNKNOWN", f"there is no ring {ring}")
             typer.echo(f"Dropped ring {ring}: tokens of its keys are refused now.")
             typer.echo(f"To begin another: assetlane-server keys add {ring}")
             return

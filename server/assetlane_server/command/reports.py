@@ -80,7 +80,9 @@ async def delete_orphans(reconciler: Reconciler, age: timedelta, as_json: bool, 
     if not counts.belonging:
         raise NotReady(
             f"nothing was deleted: this ledger knows none of the {counts.objects:,} objects, so it is probably"
-            " another bucket's. Look at ASSETLANE_MONGO_DATABASE, ASSETLANE_S3_BUCKET and ASSETLANE_KEY_PREFIX."
+            " another bucket's. Look at ASSETLANE_MONGO_DATABASE, ASSETLANE_S3_BUCKET and ASSETLANE_KEY_PREFIX.",
+            reason="LEDGER_OF_ANOTHER_BUCKET",
+            settings=("ASSETLANE_MONGO_DATABASE", "ASSETLANE_S3_BUCKET", "ASSETLANE_KEY_PREFIX"),
         )
     count = size_bytes = 0
     async for deleted in reconciler.delete_orphans(age):

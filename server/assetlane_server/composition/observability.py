@@ -45,7 +45,8 @@ class Observability:
             return
         refresh = lambda: metrics.hub_silence_seconds.set(silence_seconds())  # noqa: E731 - mypy wants it bound here
         async with exposed(metrics, listen, refresh=refresh, is_serving=is_serving) as address:
-            _log.info("metrics on http://%s/metrics", address)
+            more = {"event_code": "METRICS_SERVED", "listen": address}
+            _log.info("metrics on http://%s/metrics", address, extra=more)
             yield
 
 
@@ -63,7 +64,9 @@ async def observability(
             except ImportError as error:
                 raise NotReady(
                     "OTEL_EXPORTER_OTLP_ENDPOINT asks for traces, and OpenTelemetry is not installed:"
-                    f" {install_command('otel')}, or unset it"
+                    f" {install_command('otel')}, or unset it",
+                    reason="OTEL_MISSING",
+                    settings=("OTEL_EXPORTER_OTLP_ENDPOINT",),
                 ) from error
             tracer = await resources.enter_async_context(tracing(spans))
             _log.info("traces are sent")
@@ -82,7 +85,7 @@ async def opened_audit_log(settings: Settings) -> AsyncIterator[AuditLog | None]
     except OSError as error:
         if settings.audit_required:
             fault = f"{settings.audit_file} cannot be written: {error.strerror or type(error).__name__}"
-            raise NotReady(f"ASSETLANE_AUDIT_FILE: {fault}") from error
+            raise NotReady.of_setting("ASSETLANE_AUDIT_FILE", "FILE_UNWRITABLE", fault) from error
     try:
         yield log
     finally:
@@ -97,7 +100,8 @@ def wants_traces(environment: Mapping[str, str]) -> bool:
         return False
     protocol = next((environment[name] for name in _PROTOCOLS if environment.get(name)), "http/protobuf")
     if protocol != "http/protobuf":
-        raise NotReady(f"OTEL_EXPORTER_OTLP_PROTOCOL: traces are sent as http/protobuf (port 4318), not as {protocol}")
+        fault = f"traces are sent as http/protobuf (port 4318), not as {protocol}"
+        raise NotReady.of_setting("OTEL_EXPORTER_OTLP_PROTOCOL", "PROTOCOL_UNSUPPORTED", fault)
     return True
 
 

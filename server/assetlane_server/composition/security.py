@@ -16,7 +16,7 @@ from assetlane_server.access.certificates import CertificateFiles, current_certi
 from assetlane_server.access.identity import Anonymous, TokenAuthenticator
 from assetlane_server.access.keyring import Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_file, keys_of_jwks
-from assetlane_server.access.policy import DEFAULT_POLICY, Policy, check_rpcs, policy_of
+from assetlane_server.access.policy import DEFAULT_POLICY, Policy, PolicyFault, check_rpcs, policy_of
 from assetlane_server.access.quota_enforcer import QuotaEnforcer, RatedCallers
 from assetlane_server.access.quotas import CallRate, Quotas, claim_lease, quota_of
 from assetlane_server.access.ring_files import RingFiles
@@ -74,7 +74,11 @@ async def security(settings: Settings, now: Callable[[], datetime], mongo_rings:
             if keyring is not None:
                 await _load(keyring, settings)
         elif not settings.is_loopback:
-            _log.warning("anybody who reaches %s may read, write and delete everything", settings.beyond_loopback)
+            _log.warning(
+                "anybody who reaches %s may read, write and delete everything",
+                settings.beyond_loopback,
+                extra={"event_code": "OPEN_TO_ALL", "listen": settings.beyond_loopback},
+            )
         files = certificate_files(settings)
         tls = None if files is None else await asyncio.to_thread(Tls, partial(current_certificates, files, now))
         if tls is None and settings.has_identity and not settings.is_loopback:
@@ -119,21 +123,23 @@ def read_policy(settings: Settings) -> Policy:
         check_rpcs(policy, RPCS)
     except OSError as error:
         fault = f"{settings.policy_file} cannot be read: {error.strerror or type(error).__name__}"
-        raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}") from error
-    except (NotReady, UnicodeDecodeError) as error:
-        raise NotReady(f"ASSETLANE_POLICY_FILE: {error}") from error
+        raise NotReady.of_setting("ASSETLANE_POLICY_FILE", "FILE_UNREADABLE", fault) from error
+    except UnicodeDecodeError as error:
+        raise NotReady.of_setting("ASSETLANE_POLICY_FILE", "POLICY_MALFORMED", str(error)) from error
+    except PolicyFault as error:
+        raise NotReady.of_setting("ASSETLANE_POLICY_FILE", error.reason, str(error)) from error
     if settings.tls_client_ca_file is None and (named := [one for one in policy.services if one.certificate]):
         fault = f"service {named[0].name!r} is known by its certificate: set ASSETLANE_TLS_CLIENT_CA_FILE"
-        raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
+        raise NotReady.of_setting("ASSETLANE_POLICY_FILE", "SERVICE_NEEDS_CERTIFICATES", fault)
     if not settings.has_token_keys:
         if by_token := [one for one in policy.services if one.subject or one.claims]:
             fault = (
                 f"service {by_token[0].name!r} is known by a token: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS"
             )
-            raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
+            raise NotReady.of_setting("ASSETLANE_POLICY_FILE", "SERVICE_NEEDS_TOKENS", fault)
         if not policy.services:
             fault = "it names no service, and without ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS nobody else is known"
-            raise NotReady(f"ASSETLANE_POLICY_FILE: {fault}")
+            raise NotReady.of_setting("ASSETLANE_POLICY_FILE", "POLICY_WITHOUT_SERVICES", fault)
     return policy
 
 
@@ -164,6 +170,6 @@ async def _load(keyring: Keyring, settings: Settings) -> None:
     except ReadingFailed as error:
         if not settings.has_jwks_url:
             name = "ASSETLANE_JWT_JWKS" if settings.jwt_key_file is None else "ASSETLANE_JWT_KEY_FILE"
-            raise NotReady(f"{name}: {error}") from error
+            raise NotReady.of_setting(name, error.reason, str(error)) from error
         # An issuer that is away for a while must not keep a restarted server away with it.
         _log.warning("ASSETLANE_JWT_JWKS: %s; calls answer KEYS_UNAVAILABLE until it can be read", error)

@@ -13,11 +13,12 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from assetlane_server.config import sources
 from assetlane_server.model.admission import Terms
-from assetlane_server.model.errors import NotReady
+from assetlane_server.model.errors import SettingFault, SettingsInvalid
 from assetlane_server.model.parts import (
     MAX_OBJECT_BYTES,
     MAX_PARTS,
@@ -290,21 +291,21 @@ class Settings(BaseSettings):
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
+            raise _fault("NOT_AN_URL", "must begin with http:// or https://")
         return value if value is None else value.rstrip("/")
 
     @field_validator("key_prefix")
     @classmethod
     def _is_prefix(cls, value: str) -> str:
         if value and (not value.endswith("/") or fault_in_path(value[:-1], 256)):
-            raise ValueError("must be empty, or a relative path that ends with one '/', at most 256 bytes")
+            raise _fault("NOT_A_PREFIX", "must be empty, or a relative path that ends with one '/', at most 256 bytes")
         return value
 
     @field_validator("s3_sse_kms_key_id")
     @classmethod
     def _is_header_value(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"[!-~]+", value):
-            raise ValueError("must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
+            raise _fault("NOT_A_KEY_NAME", "must be an id, ARN or alias of a key: visible ASCII characters, no blanks")
         return value
 
     @field_validator("web_origins")
@@ -312,9 +313,10 @@ class Settings(BaseSettings):
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(
+                raise _fault(
+                    "NOT_AN_ORIGIN",
                     f"{origin!r} is no origin: list each as scheme, host and port, such as https://app.example"
-                    " (no path, no wildcard)"
+                    " (no path, no wildcard)",
                 )
         return value
 
@@ -323,7 +325,10 @@ class Settings(BaseSettings):
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not _HOST.fullmatch(host):
-                raise ValueError(f"{host!r} is no host: list names or addresses without ports, such as files.example")
+                raise _fault(
+                    "NOT_A_HOST",
+                    f"{host!r} is no host: list names or addresses without ports, such as files.example",
+                )
         return tuple(host.strip("[]") for host in value)
 
     @field_validator("listen", "web_listen", "metrics_listen")
@@ -332,7 +337,7 @@ class Settings(BaseSettings):
         if value is not None:
             host, colon, port = value.rpartition(":")
             if not (host and colon and port.isdigit() and int(port) < 65_536):
-                raise ValueError("must look like 127.0.0.1:50151")
+                raise _fault("NOT_AN_ADDRESS", "must look like 127.0.0.1:50151")
         return value
 
     @field_validator("jwt_jwks")
@@ -345,39 +350,70 @@ class Settings(BaseSettings):
         scheme = scheme.lower()
         host = urlsplit(value).hostname
         if not host or (scheme != "https" and not (scheme == "http" and host in _LOOPBACK_HOSTS)):
-            raise ValueError("must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])")
+            raise _fault(
+                "NOT_A_FILE_OR_HTTPS_URL",
+                "must be a file or an https URL (http only for loopback: 127.0.0.1, localhost, [::1])",
+            )
         return f"{scheme}://{rest}"
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         if self.jwt_key_file is not None and self.jwt_jwks is not None:
-            raise ValueError("ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS exclude each other: set one")
+            raise _fault(
+                "SETTINGS_EXCLUDE_EACH_OTHER",
+                "ASSETLANE_JWT_KEY_FILE and ASSETLANE_JWT_JWKS exclude each other: set one",
+                "jwt_key_file",
+                "jwt_jwks",
+            )
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE go together: set both or neither")
+            raise _fault(
+                "SETTINGS_GO_TOGETHER",
+                "ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE go together: set both or neither",
+                "tls_cert_file",
+                "tls_key_file",
+            )
         if self.tls_client_ca_file is not None and self.tls_cert_file is None:
-            raise ValueError("ASSETLANE_TLS_CLIENT_CA_FILE needs ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE")
+            raise _fault(
+                "SETTING_NEEDS_ANOTHER",
+                "ASSETLANE_TLS_CLIENT_CA_FILE needs ASSETLANE_TLS_CERT_FILE and ASSETLANE_TLS_KEY_FILE",
+                "tls_client_ca_file",
+            )
         for name in ("jwt_issuer", "jwt_audience"):
             if getattr(self, name) is not None and not self.has_token_keys:
-                raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
+                raise _fault(
+                    "SETTING_NEEDS_ANOTHER",
+                    f"{PREFIX}{name.upper()} needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS",
+                    name,
+                )
         if self.has_identity:
             if self.allow_anonymous:
-                raise ValueError(
-                    "ASSETLANE_ALLOW_ANONYMOUS means nothing where callers have to prove who they are: unset it"
+                raise _fault(
+                    "SETTING_MEANS_NOTHING",
+                    "ASSETLANE_ALLOW_ANONYMOUS means nothing where callers have to prove who they are: unset it",
+                    "allow_anonymous",
                 )
             return self
         # Set in the belief that it protects.
         if self.policy_file is not None:
-            raise ValueError(
+            raise _fault(
+                "SETTING_NEEDS_ANOTHER",
                 "ASSETLANE_POLICY_FILE needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or, for back ends that are"
-                " known by their certificates alone, ASSETLANE_TLS_CLIENT_CA_FILE"
+                " known by their certificates alone, ASSETLANE_TLS_CLIENT_CA_FILE",
+                "policy_file",
             )
         if self.quota_calls_per_second is not None:
-            raise ValueError("ASSETLANE_QUOTA_CALLS_PER_SECOND needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS")
+            raise _fault(
+                "SETTING_NEEDS_ANOTHER",
+                "ASSETLANE_QUOTA_CALLS_PER_SECOND needs ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS",
+                "quota_calls_per_second",
+            )
         if not (self.is_loopback or self.allow_anonymous):
-            name = "ASSETLANE_WEB_LISTEN" if _is_on_loopback(self.listen) else "ASSETLANE_LISTEN"
-            raise ValueError(
-                f"{name} must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no token:"
-                " set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true"
+            name = "web_listen" if _is_on_loopback(self.listen) else "listen"
+            raise _fault(
+                "NOT_LOOPBACK",
+                f"{PREFIX}{name.upper()} must be a loopback address (127.0.0.1, localhost, [::1]) while callers need no"
+                " token: set ASSETLANE_JWT_KEY_FILE or ASSETLANE_JWT_JWKS, or ASSETLANE_ALLOW_ANONYMOUS=true",
+                name,
             )
         return self
 
@@ -386,15 +422,21 @@ class Settings(BaseSettings):
         if self.web_listen is None:
             for name in ("web_origins", "web_hosts"):
                 if getattr(self, name):
-                    raise ValueError(f"{PREFIX}{name.upper()} needs ASSETLANE_WEB_LISTEN")
+                    raise _fault("SETTING_NEEDS_ANOTHER", f"{PREFIX}{name.upper()} needs ASSETLANE_WEB_LISTEN", name)
             return self
         port = int(self.web_listen.rpartition(":")[2])
         if port and port == int(self.listen.rpartition(":")[2]):
-            raise ValueError("ASSETLANE_WEB_LISTEN needs a port of its own, another one than ASSETLANE_LISTEN has")
+            raise _fault(
+                "PORT_TAKEN",
+                "ASSETLANE_WEB_LISTEN needs a port of its own, another one than ASSETLANE_LISTEN has",
+                "web_listen",
+            )
         if not (self.web_hosts or default_hosts(self.web_listen)):
-            raise ValueError(
+            raise _fault(
+                "HOSTS_MISSING",
                 "ASSETLANE_WEB_HOSTS must list the names by which callers reach ASSETLANE_WEB_LISTEN, since it listens"
-                " on every address"
+                " on every address",
+                "web_hosts",
             )
         return self
 
@@ -403,29 +445,49 @@ class Settings(BaseSettings):
         if self.metrics_listen is not None:
             first = int(self.metrics_listen.rpartition(":")[2])
             if first and first + self.workers > 65_536:
-                raise ValueError("ASSETLANE_METRICS_LISTEN needs a port for each worker: choose a lower one")
+                raise _fault(
+                    "PORT_TOO_HIGH",
+                    "ASSETLANE_METRICS_LISTEN needs a port for each worker: choose a lower one",
+                    "metrics_listen",
+                )
             if first and first <= int(self.listen.rpartition(":")[2]) < first + self.workers:
-                raise ValueError("ASSETLANE_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN, one per worker")
+                raise _fault(
+                    "PORT_TAKEN",
+                    "ASSETLANE_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN, one per worker",
+                    "listen",
+                    "metrics_listen",
+                )
             web = 0 if self.web_listen is None else int(self.web_listen.rpartition(":")[2])
             if first and first <= web < first + self.workers:
-                raise ValueError("ASSETLANE_WEB_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN")
+                raise _fault(
+                    "PORT_TAKEN",
+                    "ASSETLANE_WEB_LISTEN lies among the ports of ASSETLANE_METRICS_LISTEN",
+                    "web_listen",
+                    "metrics_listen",
+                )
         return self
 
     @model_validator(mode="after")
     def _parts_suffice(self) -> Self:
         largest = largest_object(self.multipart_max_parts)
         if "max_upload_bytes" in self.model_fields_set and self.max_upload_bytes > largest:
-            raise ValueError(
+            raise _fault(
+                "SETTING_OUT_OF_RANGE",
                 f"ASSETLANE_MAX_UPLOAD_BYTES is {self.max_upload_bytes:,}, ASSETLANE_MULTIPART_MAX_PARTS"
-                f" ({self.multipart_max_parts:,}) of at most {MAX_SINGLE_PUT_BYTES:,} bytes allow {largest:,}"
+                f" ({self.multipart_max_parts:,}) of at most {MAX_SINGLE_PUT_BYTES:,} bytes allow {largest:,}",
+                "max_upload_bytes",
+                "multipart_max_parts",
             )
         return self
 
     @model_validator(mode="after")
     def _both_keys(self) -> Self:
         if (self.s3_access_key_id is None) != (self.s3_secret_access_key is None):
-            raise ValueError(
-                "ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY go together: set both or neither"
+            raise _fault(
+                "SETTINGS_GO_TOGETHER",
+                "ASSETLANE_S3_ACCESS_KEY_ID and ASSETLANE_S3_SECRET_ACCESS_KEY go together: set both or neither",
+                "s3_access_key_id",
+                "s3_secret_access_key",
             )
         return self
 
@@ -490,6 +552,12 @@ class Settings(BaseSettings):
         )
 
 
+def _fault(reason: str, message: str, *fields: str) -> PydanticCustomError:
+    """Returns the error of a validator; one of several fields names them."""
+    settings = tuple(f"{PREFIX}{field.upper()}" for field in fields)
+    return PydanticCustomError(reason, "{message}", {"message": message, "settings": settings})
+
+
 def _is_on_loopback(address: str) -> bool:
     return address.rpartition(":")[0] in _LOOPBACK
 
@@ -508,7 +576,7 @@ SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "Se
 def settings_from(environment: Mapping[str, str] = os.environ, **given: object) -> Settings:
     """Returns the settings; `given` ones (by field name) win over the environment, and that over the settings file.
 
-    Raises NotReady naming every setting that is unknown, missing or malformed.
+    Raises SettingsInvalid naming every setting that is unknown, missing or malformed.
     """
     found = sources.read_sources(environment, Settings.model_fields, SECRETS, CLIENTS)
     try:
@@ -516,12 +584,15 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
         settings._sources.update(found.sources)  # noqa: SLF001 - of our own class
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            field = str(fault["loc"][0]) if fault["loc"] else ""
-            name = f"{found.names.get(field, PREFIX + field.upper())}: " if field else ""
-            if fault["type"] == "missing" and any(one.startswith(f"{name[:-2]}_FILE: ") for one in found.faults):
-                continue  # it is given, in a file that cannot be read
-            found.faults.append(f"{name}{sources.phrase(fault)}")
-    faults = found.faults
-    if faults:
-        raise NotReady("\n".join(sorted(faults)))
+            reason, phrase = sources.reason_and_phrase(fault)
+            if fault["loc"]:
+                field = str(fault["loc"][0])
+                name = found.names.get(field, PREFIX + field.upper())
+                if fault["type"] == "missing" and any(one.settings == (f"{name}_FILE",) for one in found.faults):
+                    continue  # it is given, in a file that cannot be read
+                found.refuse(name, reason, phrase)
+            else:
+                found.faults.append(SettingFault(reason, fault.get("ctx", {}).get("settings", ()), phrase))
+    if found.faults:
+        raise SettingsInvalid(found.faults)
     return settings

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assetlane_server.model.errors import SettingFault
+
 PREFIX = "ASSETLANE_"
 SETTINGS_FILE = f"{PREFIX}SETTINGS_FILE"
 FROM_ENVIRONMENT, FROM_FILE, FROM_SECRET_FILE = "environment", "file", "secret file"
@@ -24,11 +26,15 @@ class FoundValues:
     values: dict[str, object] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[SettingFault] = field(default_factory=list)
 
     def take(self, name: str, value: object, source: str, called: str) -> None:
         """Notes a value, in place of an earlier one."""
         self.values[name], self.sources[name], self.names[name] = value, source, called
+
+    def refuse(self, setting: str, reason: str, fault: str) -> None:
+        """Notes what is wrong with a setting."""
+        self.faults.append(SettingFault(reason, (setting,), f"{setting}: {fault}"))
 
 
 def read_sources(
@@ -58,9 +64,9 @@ def _file_pairs(file: str, found: FoundValues) -> Iterator[tuple[str, str, objec
         text = _read(Path(file), MAX_SETTINGS_BYTES)
         table = tomllib.loads(text)
     except OSError as error:
-        found.faults.append(f"{SETTINGS_FILE}: {file} cannot be read: {error.strerror or error}")
+        found.refuse(SETTINGS_FILE, "FILE_UNREADABLE", f"{file} cannot be read: {error.strerror or error}")
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError among them
-        found.faults.append(f"{SETTINGS_FILE}: {file} is not TOML: {error}")
+        found.refuse(SETTINGS_FILE, "FILE_MALFORMED", f"{file} is not TOML: {error}")
     else:
         for name, value in table.items():
             yield f"{file}: {name}", name, value
@@ -79,9 +85,12 @@ def _take_all(
         is_secret_file = name not in fields and secret != name and secret in secrets
         field_name = secret if is_secret_file else name
         if field_name not in fields:
-            found.faults.append(f"{called}: there is no such setting")
+            found.refuse(called, "SETTING_UNKNOWN", "there is no such setting")
         elif field_name in taken:
-            found.faults.append(f"{called} and {taken[field_name]} exclude each other: set one")
+            both = (called, taken[field_name])
+            found.faults.append(
+                SettingFault("SETTINGS_EXCLUDE_EACH_OTHER", both, f"{' and '.join(both)} exclude each other: set one")
+            )
         elif is_secret_file:
             taken[field_name] = called
             if (text := _secret(called, str(value), found)) is not None:
@@ -96,13 +105,13 @@ def _secret(called: str, file: str, found: FoundValues) -> str | None:
     try:
         text = _read(Path(file), MAX_SECRET_BYTES).rstrip("\r\n")
     except OSError as error:
-        found.faults.append(f"{called}: {file} cannot be read: {error.strerror or error}")
+        found.refuse(called, "FILE_UNREADABLE", f"{file} cannot be read: {error.strerror or error}")
         return None
     except ValueError:
-        found.faults.append(f"{called}: {file} is not UTF-8 text, or longer than {MAX_SECRET_BYTES} bytes")
+        found.refuse(called, "FILE_MALFORMED", f"{file} is not UTF-8 text, or longer than {MAX_SECRET_BYTES} bytes")
         return None
     if not text:
-        found.faults.append(f"{called}: {file} is empty")
+        found.refuse(called, "FILE_EMPTY", f"{file} is empty")
         return None
     return text
 
@@ -115,33 +124,40 @@ def _read(file: Path, limit_bytes: int) -> str:
     return data.decode()
 
 
-def phrase(fault: Mapping[str, Any]) -> str:
-    """Returns what is wrong with a value: pydantic's error, in our words."""
+def reason_and_phrase(fault: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns what is wrong with a value: a stable reason, and pydantic's error in our words."""
     context: Mapping[str, Any] = fault.get("ctx") or {}
     match fault["type"]:
         case "missing":
-            return "is required"
-        case "value_error":
-            return str(fault["msg"]).removeprefix("Value error, ")
+            return "SETTING_MISSING", "is required"
+        case kind if kind.isupper():  # ours: `fault_of` in settings.py
+            return kind, str(fault["msg"])
+        case "greater_than_equal":
+            least = f"{context['ge']:g}" if context["ge"] < 1e6 else context["ge"]
+            return "SETTING_OUT_OF_RANGE", f"must be at least {least}"
+        case "greater_than":
+            return "SETTING_OUT_OF_RANGE", f"must be more than {context['gt']:g}"
+        case "less_than_equal":
+            return "SETTING_OUT_OF_RANGE", f"must be at most {context['le']}"
+        case "less_than":
+            return "SETTING_OUT_OF_RANGE", f"must be less than {context['lt']}"
+        case "string_too_short":
+            least = context["min_length"]
+            phrase = "must not be empty" if least == 1 else f"must have at least {least} characters"
+            return "SETTING_OUT_OF_RANGE", phrase
+        case "string_too_long":
+            return "SETTING_OUT_OF_RANGE", f"must have at most {context['max_length']} characters"
+    return "SETTING_MALFORMED", _malformed(fault["type"], context)
+
+
+def _malformed(kind: str, context: Mapping[str, Any]) -> str:
+    match kind:
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return "must be a whole number"
         case "float_parsing" | "float_type" | "finite_number":
             return "must be a number"
         case "bool_parsing" | "bool_type":
             return "must be true or false"
-        case "greater_than_equal":
-            return f"must be at least {context['ge']:g}" if context["ge"] < 1e6 else f"must be at least {context['ge']}"
-        case "greater_than":
-            return f"must be more than {context['gt']:g}"
-        case "less_than_equal":
-            return f"must be at most {context['le']}"
-        case "less_than":
-            return f"must be less than {context['lt']}"
-        case "string_too_short":
-            least = context["min_length"]
-            return "must not be empty" if least == 1 else f"must have at least {least} characters"
-        case "string_too_long":
-            return f"must have at most {context['max_length']} characters"
         case "string_pattern_mismatch":
             return f"must match {context['pattern']}"
         case "literal_error":

@@ -57,7 +57,9 @@ async def _identity(settings: Settings) -> Finding:
     kinds = ", ".join(sorted({key.algorithm for key in keys.keys}))
     detail = f"Tokens are verified with {len(keys.keys)} key{'s' * (len(keys.keys) != 1)} ({kinds})."
     if keys.unusable:
-        return warning(name, f"{detail} Not used: {'; '.join(keys.unusable)}.", "Tokens signed with those are refused.")
+        return warning(
+            name, f"{detail} Not used: {'; '.join(map(str, keys.unusable))}.", "Tokens signed with those are refused."
+        )
     if kinds == "HS256" and (exposure := _open_to_others(settings.jwt_key_file or Path(settings.jwt_jwks or ""))):
         return warning(name, f"{detail} {exposure}", "Anybody who reads it can make tokens: `chmod 600`.")
     return ok(name, detail)

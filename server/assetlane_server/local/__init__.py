@@ -6,6 +6,7 @@ For `make run`, `make demo` and the tests. Standard library only: the stores are
 from assetlane_server.local.errors import (
     DirectoryInUseError,
     LocalStackError,
+    NotRunningError,
     StoreFailedError,
     StoreMissingError,
 )
@@ -15,6 +16,7 @@ __all__ = [
     "DirectoryInUseError",
     "EmbeddedStack",
     "LocalStackError",
+    "NotRunningError",
     "StackAddress",
     "StoreFailedError",
     "StoreMissingError",

@@ -59,7 +59,8 @@ class DirectoryLock:
             os.close(fd)
             raise DirectoryInUseError(
                 f"{self._directory} is still in use by stores whose stack is gone: "
-                "end them (`weed`, `secantusd-py`) or choose another directory"
+                "end them (`weed`, `secantusd-py`) or choose another directory",
+                directory=self._directory,
             ) from error
         except BaseException:
             os.close(fd)
@@ -72,7 +73,8 @@ class DirectoryLock:
         if owner_pid is not None and is_alive(owner_pid):
             raise DirectoryInUseError(
                 f"{self._directory} is in use by the stack of process {owner_pid}: "
-                "stop that one or choose another directory"
+                "stop that one or choose another directory",
+                directory=self._directory,
             )
 
     def release(self) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from assetlane_server.local import guard
 from assetlane_server.local.directory import last_lines
-from assetlane_server.local.errors import StoreFailedError, StoreMissingError
+from assetlane_server.local.errors import LocalStackError, NotRunningError, StoreFailedError, StoreMissingError
 
 START_LIMIT_S: Final = 60.0
 STOP_LIMIT_S: Final = 8.0
@@ -62,9 +62,9 @@ class StoreProcess:
 
     @property
     def pid(self) -> int:
-        """The process id of the server itself. Raises StoreFailedError when it does not run."""
+        """The process id of the server itself. Raises NotRunningError when it does not run."""
         if self._pid is None or not self.is_running:
-            raise StoreFailedError(f"{self._launch.name} is not running")
+            raise NotRunningError(f"{self._launch.name} is not running")
         return self._pid
 
     @property
@@ -78,7 +78,7 @@ class StoreProcess:
         Raises StoreFailedError, and leaves nothing running, when it ends or does not answer within a minute.
         """
         if self.is_running:
-            raise StoreFailedError(f"{self._launch.name} is running already")
+            raise LocalStackError(f"{self._launch.name} is running already")
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 self._guard = self._spawn()
@@ -89,7 +89,7 @@ class StoreProcess:
                 self._check_alive()
         except TimeoutError as error:
             await self.kill()
-            raise StoreFailedError(self._report(f"did not answer within {START_LIMIT_S:.0f} s")) from error
+            raise self._failed(f"did not answer within {START_LIMIT_S:.0f} s") from error
         except BaseException:
             await self.kill()
             raise
@@ -142,11 +142,12 @@ class StoreProcess:
     def _check_alive(self) -> None:
         if not self.is_running:
             exit_code = self._guard.poll() if self._guard else None
-            raise StoreFailedError(self._report(f"ended with exit code {exit_code} before it answered"))
+            raise self._failed(f"ended with exit code {exit_code} before it answered")
 
-    def _report(self, what: str) -> str:
+    def _failed(self, what: str) -> StoreFailedError:
         log = self._launch.log
-        return f"{self._launch.name} {what}. The end of {log}:\n{last_lines(log)}"
+        message = f"{self._launch.name} {what}. The end of {log}:\n{last_lines(log)}"
+        return StoreFailedError(message, store=self._launch.name, log=log)
 
 
 def read_number(process: "subprocess.Popen[bytes]") -> int | None:

@@ -17,7 +17,7 @@ from assetlane_server.local.directory import (
     turn_log,
     write_private,
 )
-from assetlane_server.local.errors import LocalStackError, StoreFailedError
+from assetlane_server.local.errors import LocalStackError, NotRunningError, StoreFailedError
 from assetlane_server.local.mongo import mongo_launch, mongo_uri
 from assetlane_server.local.ports import LOOPBACK, PortBlock, claim_block
 from assetlane_server.local.process import GUARD_LIMIT_S, StoreProcess
@@ -155,7 +155,7 @@ class EmbeddedStack:
 
     def _running(self) -> RunningStores:
         if self._stores is None:
-            raise LocalStackError("the embedded stack is not running")
+            raise NotRunningError("the embedded stack is not running")
         return self._stores
 
 

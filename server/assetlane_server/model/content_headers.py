@@ -109,8 +109,11 @@ def served(upload: Upload, promise: VariantPromise) -> VariantPromise:
 
 
 def _cleaned(name: str) -> str:
-    safe = "".join(["_" if unicodedata.category(one) == "Cc" or one in "/\\" else one for one in name])
-    safe = _BLANKS.sub(" ", _UNSEEN.sub("_", safe)).strip()
+    safe = name.replace("/", "_").replace("\\", "_")
+    if not (safe.isascii() and safe.isprintable()):  # such a name holds none of these
+        safe = "".join(["_" if unicodedata.category(one) == "Cc" else one for one in safe])
+        safe = _UNSEEN.sub("_", safe)
+    safe = _BLANKS.sub(" ", safe).strip()
     return safe.rstrip(". ") or "file"
 
 

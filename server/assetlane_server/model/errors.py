@@ -259,6 +259,37 @@ class StoreUnavailable(Refusal):
     reason = "STORE_UNAVAILABLE"
 
 
+class CutDiffers(StoreUnavailable):
+    """The store holds another object than the cut that it has just taken."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(f"The store has another cut than it has taken: {difference}")
+
+
+class CredentialsMissing(StoreUnavailable):
+    """No S3 credentials are set, and boto3 finds no source of any."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No S3 credentials found: set an access key id and its secret, or give this process a role, "
+            "a profile or AWS_* variables as boto3 knows them."
+        )
+
+
+class CredentialsSourceFailed(StoreUnavailable):
+    """There is a source of S3 credentials, and it gives none."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(f"The source of S3 credentials gives none ({fault}).")
+
+
+class CredentialsExpired(StoreUnavailable):
+    """The server's S3 credentials have expired and are not renewed yet."""
+
+    def __init__(self) -> None:
+        super().__init__("The server's S3 credentials have expired and are not renewed yet.")
+
+
 class StoreRefused(StoreUnavailable):
     """The object store answered, and will answer the same until an operator corrects a right or a setting."""
 
@@ -267,6 +298,13 @@ class LedgerUnavailable(Refusal):
     """MongoDB did not answer, or not in time. Retry after a while."""
 
     reason = "LEDGER_UNAVAILABLE"
+
+
+class RecordNotReadable(LedgerUnavailable):
+    """The record is there, and this version cannot read it: a newer one wrote it, or it is damaged."""
+
+    def __init__(self, record_id: str) -> None:
+        super().__init__(f"Record {record_id} cannot be read by this version: update the server.")
 
 
 class LedgerBusy(LedgerUnavailable):
@@ -384,8 +422,43 @@ class ShuttingDown(Refusal):
 
 
 class NotReady(Exception):  # noqa: N818 - the name is what the operator needs to know
-    """Something outside is not as the server needs it; the message says how to fix it."""
+    """Something outside is not as the server needs it; the message says how to fix it.
+
+    `reason` is UPPER_SNAKE and stable; `settings` are the names of the settings to look at, as an operator writes them.
+    """
+
+    def __init__(self, message: str, *, reason: str = "NOT_READY", settings: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.settings = tuple(settings)
+
+    @classmethod
+    def of_setting(cls, setting: str, reason: str, fault: str) -> "NotReady":
+        """Returns the error for one setting: the message is its name and what is wrong with it."""
+        return cls(f"{setting}: {fault}", reason=reason, settings=(setting,))
+
+
+@dataclass(frozen=True, slots=True)
+class SettingFault:
+    """What is wrong with one setting, or with several that do not go together."""
+
+    reason: str  # UPPER_SNAKE and stable
+    settings: tuple[str, ...]  # their names where they were set: a variable, or file and name
+    message: str
+
+
+class SettingsInvalid(NotReady):
+    """Settings are unknown, missing, malformed or contradict each other. `faults` has each of them."""
+
+    def __init__(self, faults: Sequence[SettingFault]) -> None:
+        self.faults = tuple(sorted(faults, key=lambda fault: fault.message))
+        reason = self.faults[0].reason if len(self.faults) == 1 else "SETTINGS_INVALID"
+        settings = [name for fault in self.faults for name in fault.settings]
+        super().__init__("\n".join(fault.message for fault in self.faults), reason=reason, settings=settings)
 
 
 class LedgerIsOld(NotReady):
     """The ledger has the form of an older version."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="LEDGER_IS_OLD")

@@ -20,6 +20,10 @@ _BLANKS = " \t"
 _QUOTED_OR_SEPARATOR = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t]*;[ \t]*')
 
 
+class NotAMediaType(ValueError):  # noqa: N818 - it says what happened
+    """A text is not a media type; the message says which part or character is wrong, or which limit is exceeded."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaType:
     """A media type. Its text is the one form that is signed and stored."""
@@ -41,7 +45,7 @@ class MediaType:
 def parse_media_type(text: str) -> MediaType:
     """Returns the media type that a text names.
 
-    Raises ValueError saying which part is wrong and which character, or which limit it exceeds.
+    Raises NotAMediaType.
     """
     size_bytes = len(text.encode(errors="replace"))
     if size_bytes > MAX_CONTENT_TYPE_BYTES:
@@ -182,5 +186,5 @@ def _named(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-def _fault(reason: str) -> ValueError:
-    return ValueError(f"is not a media type: {reason}")
+def _fault(reason: str) -> NotAMediaType:
+    return NotAMediaType(f"is not a media type: {reason}")

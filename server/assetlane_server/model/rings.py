@@ -57,7 +57,8 @@ class Ring:
         Raises RingUnchanged when there are MAX_KEYS already.
         """
         if len(self.keys) >= MAX_KEYS:
-            raise RingUnchanged(f"ring {self.name} has {MAX_KEYS} keys, which is the limit: drop retired ones first")
+            fault = f"ring {self.name} has {MAX_KEYS} keys, which is the limit: drop retired ones first"
+            raise RingUnchanged("RING_FULL", fault)
         use_time = now if self.signing_key(now) is None else now + WAIT
         return self._changed((*self.keys, RingKey(key_id, secret, now, use_time)))
 
@@ -68,11 +69,12 @@ class Ring:
         """
         key = self._known(key_id)
         if key.retire_time is not None:
-            raise RingUnchanged(f"key {key_id} of ring {self.name} is retired already")
+            raise RingUnchanged("KEY_RETIRED", f"key {key_id} of ring {self.name} is retired already")
         rest = replace(self, keys=tuple(one for one in self.keys if one.key_id != key_id))
         if rest.signing_key(now) is None:
             raise RingUnchanged(
-                f"no other key of ring {self.name} is in use yet: add one, and retire {key_id} once that is"
+                "LAST_KEY_IN_USE",
+                f"no other key of ring {self.name} is in use yet: add one, and retire {key_id} once that is",
             )
         retired = replace(key, retire_time=now)
         return self._changed(tuple(retired if one.key_id == key_id else one for one in self.keys))
@@ -85,7 +87,7 @@ class Ring:
     def _known(self, key_id: str) -> RingKey:
         key = self.key(key_id)
         if key is None:
-            raise RingUnchanged(f"ring {self.name} has no key {key_id}")
+            raise RingUnchanged("KEY_UNKNOWN", f"ring {self.name} has no key {key_id}")
         return key
 
     def _changed(self, keys: tuple[RingKey, ...]) -> "Ring":
@@ -93,11 +95,22 @@ class Ring:
 
 
 class RingUnchanged(Exception):  # noqa: N818 - an answer to the operator
-    """The ring was left as it is; the message says why and what to do."""
+    """The ring was left as it is; the message says why and what to do.
+
+    Reasons: RING_UNKNOWN, RING_FULL, RING_CHANGED, KEY_UNKNOWN, KEY_RETIRED, LAST_KEY_IN_USE.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        super().__init__(message)
 
 
 class RingsUnreadable(Exception):  # noqa: N818 - an answer to the operator
-    """The rings could not be read or written; the message says why."""
+    """The rings could not be read or written; the message says why. `ring` is the one that is meant, empty for all."""
+
+    def __init__(self, message: str, *, ring: str = "") -> None:
+        self.ring = ring
+        super().__init__(message)
 
 
 def fault_in_ring_name(name: str) -> str:

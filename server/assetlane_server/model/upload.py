@@ -38,6 +38,15 @@ LedgerTime = NewType("LedgerTime", int)
 """An instant of the ledger's own clock, which no server's clock can shift: seconds since 1970 << 32, and a counter."""
 
 
+class InvalidTransition(ValueError):  # noqa: N818 - it says what happened
+    """An upload cannot go from its status to that one: `source` and `target` name them."""
+
+    def __init__(self, source: Status, target: Status) -> None:
+        super().__init__(f"an upload that is {source} cannot become {target}")
+        self.source = source
+        self.target = target
+
+
 @dataclass(frozen=True, slots=True)
 class StatusChange:
     """One entry of an upload's history."""
@@ -304,7 +313,7 @@ class Upload:
 
     def _moved(self, status: Status, now: datetime, reason: str = "", acted_by: str = "") -> "Upload":
         if not self.may_become(status):
-            raise ValueError(f"an upload that is {self.status} cannot become {status}")
+            raise InvalidTransition(self.status, status)
         # A clock that steps back must not make history run backwards.
         time = max(now, self.history[-1].time)
         change = StatusChange(self.revision + 1, status, time, reason, acted_by)

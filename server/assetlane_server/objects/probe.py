@@ -30,6 +30,7 @@ from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.objects.wire import Reply, Wire, open_wire
 
 _log = logging.getLogger(__name__)
+_NOT_PROBED = {"event_code": "STORE_NOT_PROBED"}
 
 _LIMIT = timedelta(seconds=8)  # of the probe at start-up as a whole; most stores take a tenth of a second
 _REQUEST_LIMIT = timedelta(seconds=10)  # of one request, when doctor asks
@@ -289,16 +290,17 @@ async def check_store(store: S3ObjectStore, prefix: str, terms: StoreTerms, now:
         async with asyncio.timeout(_LIMIT.total_seconds()):
             capabilities, *outcomes = await asyncio.gather(*asked, return_exceptions=True)
     except TimeoutError:
-        _log.warning("the store could not be probed within %g s: run `assetlane-server doctor`", _LIMIT.total_seconds())
+        text = "the store could not be probed within %g s: run `assetlane-server doctor`"
+        _log.warning(text, _LIMIT.total_seconds(), extra=_NOT_PROBED)
         return
     faults = [outcome for outcome in (capabilities, *outcomes) if isinstance(outcome, BaseException)]
     for fault in faults:
         if isinstance(fault, StoreRefused):
-            raise NotReady(f"The object store cannot be used: {fault}") from fault
+            raise NotReady(f"The object store cannot be used: {fault}", reason="STORE_REFUSED") from fault
         if not isinstance(fault, StoreUnavailable):
             raise fault
     if faults:
-        _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", faults[0])
+        _log.warning("the store could not be probed: %s Run `assetlane-server doctor`.", faults[0], extra=_NOT_PROBED)
     if isinstance(capabilities, StoreCapabilities):
         store.reports_sha256 = capabilities.reports_sha256
         _judge(capabilities.weaknesses(), terms)
@@ -306,13 +308,17 @@ async def check_store(store: S3ObjectStore, prefix: str, terms: StoreTerms, now:
 
 def _judge(weaknesses: Sequence[Weakness], terms: StoreTerms) -> None:
     for weakness in weaknesses:
-        _log.warning("%s", weakness.detail)
+        _log.warning("%s", weakness.detail, extra={"event_code": "STORE_WEAKNESS", "weakness": weakness.name})
     refused = [weakness for weakness in weaknesses if weakness.accepting and not terms.accepts(weakness)]
     if refused:
         first = refused[0]
         detail = first.detail.replace("The store", "The object store", 1).rstrip(".")
-        settings = " and ".join(sorted({weakness.accepting for weakness in refused}))
-        raise NotReady(f"{detail}. {first.instead.rstrip('.')}, or accept it with {settings}.")
+        accepting = sorted({weakness.accepting for weakness in refused})
+        raise NotReady(
+            f"{detail}. {first.instead.rstrip('.')}, or accept it with {' and '.join(accepting)}.",
+            reason="STORE_TOO_WEAK",
+            settings=[setting.partition("=")[0] for setting in accepting],
+        )
 
 
 async def check_public_prefix(

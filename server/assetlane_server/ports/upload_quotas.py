@@ -16,5 +16,8 @@ class UploadQuotas(Protocol):
         ...
 
     async def release(self, upload: Upload) -> None:
-        """Gives back what an upload has taken of its accounts; it has ended."""
+        """Gives back what an upload has taken of its accounts; it has ended.
+
+        Never fails: what cannot be given back now is logged, and given back by a later clean-up.
+        """
         ...

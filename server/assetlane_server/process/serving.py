@@ -43,7 +43,7 @@ async def serve(
             return
         stop.set()
         if is_ready:
-            _log.info("%s: draining for up to %g s", cause, settings.grace_seconds)
+            _log.info("%s: draining for up to %g s", cause, settings.grace_seconds, extra={"event_code": "DRAINING"})
         else:
             _log.info("%s: not starting", cause)
             task.cancel()
@@ -64,13 +64,14 @@ async def serve(
         loop.add_signal_handler(number, on_signal)
     if supervisor_fd is not None:
         loop.add_reader(supervisor_fd, on_supervisor_end, supervisor_fd)
-    _log.debug("signal handlers are set")
+    _log.debug("signal handlers are set", extra={"event_code": "SIGNALS_HANDLED"})
     with native_lines_logged():
         try:
             async with application(settings, shares_port=supervisor_fd is not None) as app:
                 is_ready = True
                 collect_garbage_less_often()
-                _log.info("serving on %s", settings.listen.rpartition(":")[0] + f":{app.port}")
+                listen = settings.listen.rpartition(":")[0] + f":{app.port}"
+                _log.info("serving on %s", listen, extra={"event_code": "SERVING", "listen": listen})
                 if settings.web_listen is not None:
                     _log.info("web gateway on %s", settings.web_listen.rpartition(":")[0] + f":{app.web_port}")
                 on_ready(app.port, app.web_port)
@@ -79,7 +80,7 @@ async def serve(
             if not stop.is_set():
                 raise
             task.uncancel()
-        _log.info("stopped")
+        _log.info("stopped", extra={"event_code": "STOPPED"})
 
 
 def raise_file_limit() -> None:

@@ -145,7 +145,7 @@ class Supervisor:
         worker.read_report()
         if not self._has_served and sum(one.is_ready for one in self._workers.values()) == self._count:
             self._has_served = True
-            _log.info("%d workers serve", self._count)
+            _log.info("%d workers serve", self._count, extra={"event_code": "WORKERS_SERVE"})
 
     def _take_signal(self) -> None:
         if self._is_stopping:
@@ -153,7 +153,11 @@ class Supervisor:
             self._status = SECOND_SIGNAL_STATUS
             self._kill()
         else:
-            _log.info("signal: stopping %d workers; a second one ends them at once", len(self._workers))
+            _log.info(
+                "signal: stopping %d workers; a second one ends them at once",
+                len(self._workers),
+                extra={"event_code": "STOPPING_WORKERS"},
+            )
             self._stop()
 
     def _reap(self) -> None:
@@ -188,7 +192,13 @@ class Supervisor:
         delay_s = min(_FIRST_BACKOFF_S * 2.0 ** min(self._failures[worker.number], 32), _LAST_BACKOFF_S)
         self._failures[worker.number] += 1
         self._due_at[worker.number] = time.monotonic() + delay_s
-        _log.error("worker %d is gone, another follows in %g s: %s", worker.number, delay_s, cause)
+        more = {
+            "event_code": "WORKER_GONE",
+            "worker": worker.number,
+            "exit_code": exit_code,
+            "delay_s": delay_s,
+        }
+        _log.error("worker %d is gone, another follows in %g s: %s", worker.number, delay_s, cause, extra=more)
 
     def _start_due(self) -> None:
         now = time.monotonic()

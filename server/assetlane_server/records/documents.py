@@ -58,6 +58,10 @@ class RecordUnreadable(Exception):  # noqa: N818 - a fact about a record
     """A document does not say what this version needs to know."""
 
 
+class NotEncodable(ValueError):  # noqa: N818 - a fact about a record
+    """A document holds what BSON cannot, or is larger than MongoDB takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One conditional update, and the id that its document has once it was made."""

@@ -18,7 +18,7 @@ from itertools import islice
 from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
-from assetlane_server.model.errors import LedgerUnavailable, ShuttingDown
+from assetlane_server.model.errors import LedgerUnavailable, RecordNotReadable, ShuttingDown
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -37,6 +37,7 @@ _MANY_SLOTS = 64  # of a mailbox for many records
 _LIVE_TIMEOUT_S = 10.0
 _FIRST_BACKOFF_S = 0.1
 _LAST_BACKOFF_S = 10.0
+_UNWATCHED_PAUSE_S = 0.05  # between two answers of the stream while nobody waits for them
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -50,6 +51,11 @@ class ChangeFeed(Protocol):
     @property
     def time(self) -> LedgerTime:
         """The ledger's time of the newest answer: every change until then has been returned by `next`."""
+        ...
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the next change has to be asked for: nothing is left of the newest answer."""
         ...
 
     async def next(self) -> Change | None:
@@ -207,7 +213,7 @@ class Hub:
         """See ChangeHub."""
         is_there, upload = await self._upload_reading.read(upload_id)
         if is_there and upload is None:
-            raise LedgerUnavailable(f"Record {upload_id} cannot be read by this version: update the server.")
+            raise RecordNotReadable(upload_id)
         return upload
 
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
@@ -265,7 +271,7 @@ class Hub:
                 if not self._closed.is_set():
                     self._live.clear()
                     self._meter.stream_lost()
-                _log.warning("change stream lost, reopening it: %s", error)
+                _log.warning("change stream lost, reopening it: %s", error, extra={"event_code": "STREAM_LOST"})
                 await self._pause(random.uniform(0, backoff_s))  # noqa: S311 - full jitter
                 backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
 
@@ -285,6 +291,9 @@ class Hub:
         if change is not None:
             self._take(change)
         self._hear(feed)
+        if change is not None and feed.is_drained and not self._is_watched:
+            # Each answer costs a thread's work, also for one change: let more of them come.
+            await asyncio.sleep(_UNWATCHED_PAUSE_S)
 
     def _hear(self, feed: ChangeFeed) -> None:
         self._heard_at = self._clock()
@@ -303,6 +312,10 @@ class Hub:
             case Progress():
                 for box in self._boxes_of(change.upload_id, _watched_as(change.session_id, change.uid)):
                     box.put_aside(change.upload_id, change)
+
+    @property
+    def _is_watched(self) -> bool:
+        return bool(self._upload_boxes or self._session_boxes or self._partition_boxes)
 
     def _reasons_to_read(self, upload_id: str) -> _Reasons:
         self._waiting_since = min(self._waiting_since, self._clock())
@@ -331,7 +344,9 @@ class Hub:
             try:
                 uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
-                _log.warning("what is watched could not be read, trying again: %s", error)
+                _log.warning(
+                    "what is watched could not be read, trying again: %s", error, extra={"event_code": "READING_FAILED"}
+                )
                 self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()

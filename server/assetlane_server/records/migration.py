@@ -146,7 +146,9 @@ class Migration:
 
     def _leave(self, kind: str, document: Document, damage: Exception) -> None:
         self.report.unreadable += 1
-        _log.warning("%s %s cannot be read and is left as it is: %s", kind, document["_id"], repr(damage))
+        record_id = document["_id"]
+        more = {"event_code": "RECORD_LEFT", "record": f"{kind} {record_id}"}
+        _log.warning("%s %s cannot be read and is left as it is: %s", kind, record_id, repr(damage), extra=more)
 
     async def _write(self, writes: Sequence[Any]) -> None:
         if not writes:

@@ -9,7 +9,9 @@ Motor runs each operation in a thread; every operation is bounded by the client'
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, Self, cast
@@ -23,7 +25,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from typing_extensions import override
 
-from assetlane_server.model.errors import LedgerUnavailable, NotReady, UploadNotFound
+from assetlane_server.model.errors import LedgerUnavailable, NotReady, RecordNotReadable, UploadNotFound
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -49,6 +51,7 @@ from assetlane_server.records.pages import HIGHEST_ID, LOWEST_ID, Listing, Order
 from assetlane_server.records.quotas import MongoQuotas
 from assetlane_server.records.rings import MongoRings
 from assetlane_server.records.schema import LedgerSchema
+from assetlane_server.records.shared_find import SharedFind
 from assetlane_server.records.survey import MongoSurvey
 from assetlane_server.records.writer import MOST_OPERATIONS, LedgerWriter
 
@@ -59,9 +62,13 @@ _STREAM_WAIT = timedelta(milliseconds=500)
 
 _CLOSE_LIMIT_S = 2.0
 _MOST_WAITING: Final = 2000  # writes: twice what the largest number of calls in flight is by default
+_MOST_EVENTS: Final = 200  # of the change stream that are taken at once
 _MOST_SKIPPED: Final = 10_000  # ids of records that cannot be read, each of which is logged once
 _FIRST_WINDOW_S: Final = 60  # of changes read at once where a server reads whole ranges; it is widened when short
 _STATUSES: Final = tuple(status.value for status in Status)
+
+Event = Mapping[str, Any]
+"""One event of a change stream."""
 
 
 class MongoRecords(OwnerRecords, ProgressRecords):
@@ -77,14 +84,20 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         *,
         reads_whole_ranges: bool = False,
         batch_writes: int = MOST_OPERATIONS,
+        take_events: "Callable[[Any, Executor], Awaitable[Sequence[Event]]] | None" = None,
     ) -> None:
-        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py; `batch_writes` is of the writer."""
+        """`reads_whole_ranges` is how the embedded MongoDB works, see pages.py; `batch_writes` is of the writer.
+
+        `take_events` waits for events of a change stream; empty: none came. Default: of Motor's.
+        """
         self._database = database
         self._meter = meter
         self._uploads = database["uploads"]
         self._reads_whole_ranges = reads_whole_ranges
         self._pages: Pages = WindowPages(self._by_id) if reads_whole_ranges else OrderedPages(self._by_id)
         self._skipped: set[str] = set()
+        self._take_events = take_events or _taken_events
+        self._single_reads = SharedFind(self._by_ids)
         self._writer = LedgerWriter(
             self._uploads,
             asking=self._metered,
@@ -228,7 +241,7 @@ class MongoRecords(OwnerRecords, ProgressRecords):
 
     @override
     async def find_upload(self, upload_id: str) -> Upload | None:
-        return self._whole(await self._find_one({"_id": upload_id}))
+        return self._whole(await self._single_reads.read(upload_id))
 
     @override
     async def find_requested(self, uid: str, request_id: str) -> Upload | None:
@@ -420,8 +433,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
                 stream: AsyncIOMotorChangeStream[Any] = self._database.watch(
                     PIPELINE, max_await_time_ms=_STREAM_WAIT // timedelta(milliseconds=1), session=session
                 )
-                async with stream:
-                    yield MongoChangeFeed(stream, session)
+                async with stream, _stream_thread() as thread:
+                    yield MongoChangeFeed(stream, session, lambda: self._take_events(stream, thread))
         except PyMongoError as error:
             raise _unavailable(error) from error
 
@@ -430,7 +443,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         self._meter.skipped()
         if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
             self._skipped.add(record_id)
-            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error)
+            more = {"event_code": "RECORD_SKIPPED", "record": record_id}
+            _log.warning("%s cannot be read by this version and is skipped: %s", record_id, error, extra=more)
 
     # What a document says
 
@@ -449,7 +463,7 @@ class MongoRecords(OwnerRecords, ProgressRecords):
             return None
         upload = self._readable(document)
         if upload is None:
-            raise LedgerUnavailable(f"Record {document['_id']} cannot be read by this version: update the server.")
+            raise RecordNotReadable(document["_id"])
         return upload
 
     # The calls that all others are made of
@@ -468,6 +482,12 @@ class MongoRecords(OwnerRecords, ProgressRecords):
             cursor = self._uploads.find(query, projection, limit=limit).sort("_id", order)
             documents: list[Document] = await cursor.to_list(None)
         return documents
+
+    async def _by_ids(self, upload_ids: Sequence[str]) -> dict[str, Document]:
+        if len(upload_ids) == 1:
+            document = await self._find_one({"_id": upload_ids[0]})
+            return {} if document is None else {upload_ids[0]: document}
+        return {document["_id"]: document for document in await self._find({"_id": {"$in": list(upload_ids)}})}
 
     async def _find_one(self, query: Document) -> Document | None:
         with self._asking("find", self._uploads):
@@ -504,23 +524,61 @@ class MongoRecords(OwnerRecords, ProgressRecords):
 class MongoChangeFeed:
     """See ChangeFeed."""
 
-    def __init__(self, stream: "AsyncIOMotorChangeStream[Any]", session: Any) -> None:
+    def __init__(
+        self,
+        stream: "AsyncIOMotorChangeStream[Any]",
+        session: Any,
+        take_events: Callable[[], Awaitable[Sequence[Event]]],
+    ) -> None:
         self._stream = stream
         self._session = session
+        self._take_events = take_events
+        self._taken: deque[Event] = deque()
         self.time = _ledger_time(session.operation_time)
+
+    @property
+    def is_drained(self) -> bool:
+        """See ChangeFeed."""
+        return not self._taken
 
     async def next(self) -> Change | None:
         """See ChangeFeed. Never cancel the wait (a thread would go on with it): it is short."""
-        event = await self._stream.try_next()
-        if event is None:
+        if not self._taken:
+            self._taken.extend(await self._take_events())
+        if not self._taken:
             # The driver goes on answering None, at once and for ever, when the stream has ended.
             if not cast("bool", self._stream.alive):  # a property that the stubs take for a method
                 raise LedgerUnavailable("The change stream ended.")
             self.time = _ledger_time(self._session.operation_time)
             return None
-        # Not the session's time: the driver may hold more events of the same answer.
+        event = self._taken.popleft()
+        # Not the session's time: there may be more events of the same answer.
         self.time = _ledger_time(event["clusterTime"])
         return change_of(event)
+
+
+@asynccontextmanager
+async def _stream_thread() -> AsyncIterator[Executor]:
+    pool = ThreadPoolExecutor(1, thread_name_prefix="change stream")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False)  # a wait for events ends by itself
+
+
+async def _taken_events(stream: "AsyncIOMotorChangeStream[Any]", thread: Executor) -> Sequence[Event]:
+    """Takes what one answer of the server brought: Motor's own way is a thread's work for each event of it."""
+
+    def take() -> list[Event]:
+        driver: Any = stream.delegate  # PyMongo's stream
+        event = driver.try_next()
+        events = [] if event is None else [event]
+        # PyMongo has no public way to ask whether the next event needs another answer.
+        while events and driver._cursor._has_next() and len(events) < _MOST_EVENTS:  # noqa: SLF001
+            events.append(driver.try_next())
+        return events
+
+    return await asyncio.get_running_loop().run_in_executor(thread, take)
 
 
 def _listing(uid: str, session_id: str, statuses: Sequence[Status]) -> Listing:

@@ -48,7 +48,8 @@ class LedgerSchema:
         if marker is not None and marker.get("schema") != SCHEMA:
             raise NotReady(
                 f"the ledger in the database {self._database.name!r} has the form {marker.get('schema')!r}, this"
-                f" version reads the form {SCHEMA}: install the version that wrote it, or a newer one."
+                f" version reads the form {SCHEMA}: install the version that wrote it, or a newer one.",
+                reason="LEDGER_IS_NEWER",
             )
 
     async def mark(self) -> None:

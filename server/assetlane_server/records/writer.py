@@ -31,7 +31,7 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
-from assetlane_server.records.documents import CHANGE_IDS, Change, Document, change_ids_of
+from assetlane_server.records.documents import CHANGE_IDS, Change, Document, NotEncodable, change_ids_of
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
 _AT_ONCE: Final = 2  # batches in progress: while one waits for MongoDB, the next one is prepared
@@ -95,13 +95,13 @@ class LedgerWriter:
         return len(self._waiting)
 
     async def insert(self, document: Document) -> bool:
-        """Stores a document; returns False if a unique key exists already. Raises LedgerBusy, ValueError."""
+        """Stores a document; returns False if a unique key exists already. Raises LedgerBusy, NotEncodable."""
         if len(self._waiting) >= self._max_waiting:
             raise LedgerBusy
         return await self._write(document["_id"], (_encoded(document),), None)
 
     async def update(self, change: Change) -> bool:
-        """Applies a change if its query still matches; returns whether it did. Raises ValueError."""
+        """Applies a change if its query still matches; returns whether it did. Raises NotEncodable."""
         parts = _encoded(change.query), _encoded(change.update)
         return await self._write(change.query["_id"], parts, change.change_id)
 
@@ -233,11 +233,11 @@ class LedgerWriter:
 
 
 def _encoded(document: Document) -> RawBSONDocument:
-    """Returns an encoded document. Raises ValueError when it cannot be encoded or is too large."""
+    """Returns an encoded document. Raises NotEncodable when BSON cannot hold it, or it is too large."""
     try:
         raw = encode(document)
     except (BSONError, OverflowError, UnicodeError) as error:
-        raise ValueError(f"a record cannot be encoded: {error}") from error
+        raise NotEncodable(f"a record cannot be encoded: {error}") from error
     if len(raw) > MAX_DOCUMENT_BYTES:
-        raise ValueError(f"a record would have {len(raw):,} bytes, MongoDB takes {MAX_DOCUMENT_BYTES:,}")
+        raise NotEncodable(f"a record would have {len(raw):,} bytes, MongoDB takes {MAX_DOCUMENT_BYTES:,}")
     return RawBSONDocument(raw)

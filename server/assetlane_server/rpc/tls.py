@@ -72,7 +72,11 @@ class Tls:
         except NotReady as error:
             # Once for each fault, not every ten seconds. Between two writes the files may not fit each other.
             if str(error) != self._last_fault:
-                _log.warning("the new certificate is no good, the one before stays: %s", error)
+                _log.warning(
+                    "the new certificate is no good, the one before stays: %s",
+                    error,
+                    extra={"event_code": "CERTIFICATE_REFUSED"},
+                )
             self._last_fault = str(error)
             return
         self._last_fault = ""
@@ -99,7 +103,8 @@ def _ssl_context(material: Material) -> ssl.SSLContext:
         try:
             context.load_cert_chain(chain, key)
         except ssl.SSLError as error:
-            raise NotReady(f"ASSETLANE_TLS_CERT_FILE: OpenSSL does not take it: {error.reason}") from error
+            fault = f"OpenSSL does not take it: {error.reason}"
+            raise NotReady.of_setting("ASSETLANE_TLS_CERT_FILE", "CERTIFICATE_UNUSABLE", fault) from error
     if material.client_ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=material.client_ca.decode())

@@ -109,7 +109,8 @@ class AuditLog:
         said = "" if fault is None else fault.strerror or type(fault).__name__
         if said and said != self._last_fault:
             outcome = "calls are refused until it can" if self._is_required else "calls go on unrecorded"
-            _log.error("the audit log %s cannot be written, %s: %s", self._path, outcome, said)
+            more = {"event_code": "AUDIT_UNWRITABLE"}
+            _log.error("the audit log %s cannot be written, %s: %s", self._path, outcome, said, extra=more)
         elif self._last_fault and not said:
             _log.warning("the audit log %s is written again", self._path)
         self._last_fault = said

@@ -59,7 +59,8 @@ async def exposed(
         try:
             server = await asyncio.get_running_loop().create_server(connections, host.strip("[]"), int(port))
         except OSError as error:
-            raise NotReady(f"ASSETLANE_METRICS_LISTEN: cannot listen on {listen}: {error.strerror or error}") from error
+            fault = f"cannot listen on {listen}: {error.strerror or error}"
+            raise NotReady.of_setting("ASSETLANE_METRICS_LISTEN", "CANNOT_LISTEN", fault) from error
         try:
             yield f"{host}:{server.sockets[0].getsockname()[1]}"
         finally:

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.errors import PictureRefused
-from assetlane_server.model.upload import Status, Upload
+from assetlane_server.model.upload import Status, StatusChange, Upload
 from assetlane_server.ports.access import Access
 from assetlane_server.ports.meter import Meter, Server
 from assetlane_server.telemetry.calls import CallFacts, enter, request_id_of
@@ -92,11 +92,11 @@ class Instruments(Meter):
 
     @override
     def moved(self, upload: Upload, *, after_revision: int) -> None:
-        for then in upload.after(after_revision):
-            self._changed(then)
+        for change in upload.history:
+            if change.revision > after_revision:
+                self._changed(upload, change)
 
-    def _changed(self, upload: Upload) -> None:
-        change = upload.history[-1]
+    def _changed(self, upload: Upload, change: StatusChange) -> None:
         if (metrics := self._metrics) is not None:
             metrics.uploads.labels(change.status, change.reason).inc()
             if change.status in (Status.INITIALIZED, Status.COMPLETED):
@@ -206,7 +206,11 @@ class SeenCall:
         if self._span is not None:
             self._end_span(self._span, code, reason)
         if is_logged and (self._refusals is None or code not in _MANY or self._refusals.allows(reason or code.name)):
-            more: dict[str, object] = {"code": code.name, "duration_ms": round(seconds * 1000, 3)}
+            more: dict[str, object] = {
+                "event_code": "CALL_ENDED",
+                "code": code.name,
+                "duration_ms": round(seconds * 1000, 3),
+            }
             if reason:
                 more["reason"] = reason
             _calls_log.log(level, "call ended", extra=more)

@@ -41,6 +41,6 @@ class LineBudget:
     def _close(self, reason: str) -> None:
         window = self._windows.pop(reason)
         if window.withheld:
-            more = {"reason": reason, "count": window.withheld}
+            more = {"event_code": "CALLS_NOT_LOGGED", "reason": reason, "count": window.withheld}
             text = "%d more calls ended with %s within %g s"
             self._log.warning(text, window.withheld, reason, self._window_s, extra=more)

@@ -18,7 +18,7 @@ from assetlane_server.ports.change_hub import ChangeHub
 from assetlane_server.uploads.access import check_may_read
 
 _PAGE: Final = 200  # assets read at once while a watch catches up
-_MOST_REMEMBERED: Final = 4096  # revisions; more than that within two minutes may be sent twice
+_MOST_REMEMBERED: Final = 4096  # revisions; what changes beyond that between two deliveries may be sent twice
 
 
 class AssetWatches:
@@ -73,6 +73,7 @@ class AssetWatches:
                                 has_sent = True
                                 yield news
                 events.is_sent_until(delivery.until)
+                events.forget_before(delivery.until)
                 if not has_sent:
                     yield events.heartbeat()
 
@@ -143,12 +144,16 @@ class _Events:
         return self._event(AssetEventKind.HEARTBEAT)
 
     def is_sent_until(self, instant: LedgerTime) -> None:
-        """Every change until that instant was sent; what was sent long before can come by no more."""
+        """Every change until that instant was sent."""
         if instant > self._position.sent_until:
             self._position = Position(instant, self._position.listed_to)
-        if self._position.listed_to:
-            return  # the listing is not over: it may come to what was sent as a change
-        bound = self._position.sent_until - 2 * VISIBLE_WITHIN
+
+    def forget_before(self, delivered_until: LedgerTime) -> None:
+        """Forgets what cannot come by again: no later delivery has a change from before the end of this one.
+
+        What was sent may be newer than the delivery, where it was read from the ledger: that says nothing of the next.
+        """
+        bound = delivered_until - 2 * VISIBLE_WITHIN
         while self._revisions:
             oldest = next(iter(self._revisions))
             if self._revisions[oldest][1] >= bound:

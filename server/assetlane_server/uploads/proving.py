@@ -53,10 +53,8 @@ class Prover:
                 return failure
             # Whether they are there now is for the store to say: another server may be at it too.
             objects = await self._objects(upload.variants)
-        found = [(one, objects[one.name]) for one in upload.variants if one.name in objects]
-        started = await asyncio.gather(*(self._with_start(one, evidence) for one, evidence in found))
-        objects = {one.name: evidence for (one, _), evidence in zip(found, started, strict=True)}
-        failure = broken_promise(upload.variants, objects, reports_sha256=self._store.reports_sha256)
+        started = await self._with_starts(upload.variants, objects)
+        failure = broken_promise(upload.variants, started, reports_sha256=self._store.reports_sha256)
         return failure or [objects[variant.name].stored for variant in upload.variants]
 
     async def _objects(self, variants: Sequence[VariantPromise]) -> dict[str, Evidence]:
@@ -100,13 +98,20 @@ class Prover:
         stored_now = await self._store.head(variant.key)
         return None if stored_now is None else Evidence(stored_now)
 
-    async def _with_start(self, variant: VariantPromise, evidence: Evidence) -> Evidence:
-        stored = evidence.stored
+    async def _with_starts(
+        self, variants: Sequence[VariantPromise], objects: Mapping[str, Evidence]
+    ) -> Mapping[str, Evidence]:
+        unread = [one for one in variants if one.name in objects and self._is_to_be_read(one, objects[one.name])]
+        if not unread:
+            return objects
+        starts = await asyncio.gather(*(self._store.read_start(one.key, SNIFFED_BYTES) for one in unread))
+        read = {one.name: Evidence(objects[one.name].stored, it) for one, it in zip(unread, starts, strict=True)}
+        return {**objects, **read}
+
+    def _is_to_be_read(self, variant: VariantPromise, evidence: Evidence) -> bool:
         # Another size breaks the promise already, and of an empty object there is nothing to read.
-        is_read = evidence.start is not None or stored.size_bytes != variant.size_bytes
-        if is_read or not self._has_signature(variant):
-            return evidence
-        return Evidence(stored, await self._store.read_start(variant.key, SNIFFED_BYTES))
+        is_known = evidence.start is not None or evidence.stored.size_bytes != variant.size_bytes
+        return not is_known and self._has_signature(variant)
 
     def _has_signature(self, variant: VariantPromise) -> bool:
         # An empty object has no first bytes, and those of many types show nothing.

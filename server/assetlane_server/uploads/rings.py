@@ -14,8 +14,8 @@ async def change_ring(store: RingStore, name: str, change: Callable[[Ring], Ring
     for _ in range(rounds):
         stored = (await store.read_rings()).get(name, Ring(name))
         if stored.fault:
-            raise RingsUnreadable(f"{stored.fault}: drop the ring and begin another")
+            raise RingsUnreadable(f"{stored.fault}: drop the ring and begin another", ring=name)
         ring = change(stored)
         if await store.write_ring(ring):
             return ring
-    raise RingUnchanged(f"ring {name} changed {rounds} times meanwhile: try again")
+    raise RingUnchanged("RING_CHANGED", f"ring {name} changed {rounds} times meanwhile: try again")

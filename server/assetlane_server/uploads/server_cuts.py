@@ -10,7 +10,13 @@ from datetime import datetime, timedelta
 from assetlane_server.concurrency.gathering import all_at_once
 from assetlane_server.model.content_headers import cache_control, content_disposition
 from assetlane_server.model.cut_plan import CutPlan, MadeCut, MadePicture
-from assetlane_server.model.errors import CuttingTimedOut, LedgerUnavailable, PictureRefused, StoreUnavailable
+from assetlane_server.model.errors import (
+    CutDiffers,
+    CuttingTimedOut,
+    LedgerUnavailable,
+    PictureRefused,
+    StoreUnavailable,
+)
 from assetlane_server.model.proof import StoredObject, difference
 from assetlane_server.model.upload import WORK_LEASE, Failure, Notice, Upload, VariantPromise
 from assetlane_server.ports.cut_picture import CutPicture
@@ -124,7 +130,7 @@ class ServerCuts:
             # What is there is an earlier attempt's: no URL that writes this key was ever given away.
             return replace(promise, size_bytes=found.size_bytes, sha256=found.sha256), found
         if fault := difference(promise, found, reports_sha256=self._store.reports_sha256):
-            raise StoreUnavailable(f"The store has another cut than it has taken: {fault.message}")
+            raise CutDiffers(fault.message)
         return promise, found
 
     @asynccontextmanager

@@ -1,15 +1,11 @@
 """Where the status changes of uploads become durable, and what follows from each of them."""
 
 import asyncio
-import logging
 
-from assetlane_server.model.errors import LedgerUnavailable
 from assetlane_server.model.upload import Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.upload_quotas import UploadQuotas
 from assetlane_server.ports.upload_records import UploadRecords
-
-_log = logging.getLogger(__name__)
 
 
 class StatusChanges:
@@ -38,7 +34,7 @@ class StatusChanges:
         self._meter.moved(upload, after_revision=before)
         if upload.status.is_final and self._quotas is not None:
             # Not cut short by a caller who hangs up: the next one who asks may need the room.
-            task = asyncio.create_task(self._release(self._quotas, upload), name=f"release {upload.upload_id}")
+            task = asyncio.create_task(self._quotas.release(upload), name=f"release {upload.upload_id}")
             self._releasing.add(task)
             task.add_done_callback(self._releasing.discard)
             await asyncio.shield(task)
@@ -48,10 +44,3 @@ class StatusChanges:
         """Waits for what is being given back; the caller bounds the wait."""
         if self._releasing:
             await asyncio.wait(set(self._releasing))
-
-    async def _release(self, upload_quotas: UploadQuotas, upload: Upload) -> None:
-        try:
-            await upload_quotas.release(upload)
-        except LedgerUnavailable as error:
-            # The upload has ended anyway; the clean-up of quotas finds the claim.
-            _log.warning("upload %s has ended and still counts: %s", upload.upload_id, error)

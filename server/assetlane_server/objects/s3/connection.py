@@ -21,7 +21,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import (
+    CredentialsMissing,
+    CredentialsSourceFailed,
+    StoreRefused,
+    StoreUnavailable,
+)
 from assetlane_server.objects.s3.settings import Route, S3Settings
 from assetlane_server.objects.s3.sigv4 import Credentials
 from assetlane_server.ports.meter import UNMETERED, Meter
@@ -129,6 +134,7 @@ class S3Connection:
                     "S3 credentials could not be renewed (%s): those at hand end at %s",
                     type(error).__name__,
                     self.credentials.expire_time,
+                    extra={"event_code": "CREDENTIALS_NOT_RENEWED"},
                 )
 
 
@@ -157,12 +163,9 @@ def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Cre
         source = signing.get_credentials()
         credentials = None if source is None else _frozen(source)
     except (BotoCoreError, ClientError, RuntimeError) as error:
-        raise StoreUnavailable(f"The source of S3 credentials gives none ({type(error).__name__}).") from error
+        raise CredentialsSourceFailed(type(error).__name__) from error
     if source is None or credentials is None:
-        raise StoreUnavailable(
-            "No S3 credentials found: set an access key id and its secret, or give this process a role, "
-            "a profile or AWS_* variables as boto3 knows them."
-        )
+        raise CredentialsMissing
     seconds = settings.call_timeout.total_seconds()
     client = calling.client(
         "s3",

@@ -49,4 +49,6 @@ def check_signed_headers(headers: Mapping[str, str]) -> None:
 def foreign_headers(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Returns the names of headers of an object that no write target asks for, sorted; `headers` are a HEAD's."""
     names = {name.lower() for name, value in headers.items() if value}
-    return tuple(sorted(name for name in names if name in _FOREIGN or name.startswith(_FOREIGN_PREFIX)))
+    foreign = names & _FOREIGN
+    foreign.update(name for name in names if name.startswith(_FOREIGN_PREFIX))
+    return tuple(sorted(foreign))

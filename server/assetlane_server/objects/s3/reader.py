@@ -19,7 +19,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import CredentialsExpired, StoreRefused, StoreUnavailable
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.headers import foreign_headers
 from assetlane_server.objects.s3.settings import Route
@@ -175,7 +175,13 @@ class ObjectReader:
         for retries in range(_ATTEMPTS):
             cause: Exception | None = None
             try:
-                async with self._request(method, key, headers) as answer:
+                async with self._session.request(
+                    method,
+                    self._url(key),
+                    headers=self._signed(method, key, headers),
+                    allow_redirects=False,
+                    proxy=self._proxy,
+                ) as answer:
                     if answer.status not in _TRANSIENT:
                         outcome = await read(answer)
                         self._quota.succeeded(retries)
@@ -191,20 +197,15 @@ class ObjectReader:
             await asyncio.sleep(random.random() * min(_BACKOFF_S * 2**retries, _MAX_BACKOFF_S))  # noqa: S311 - jitter
         raise AssertionError("every attempt returns, raises or is followed by another")
 
-    @asynccontextmanager
-    async def _request(
-        self, method: str, key: str, headers: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        # Signed for each attempt: credentials and the clock may have moved on.
+    def _url(self, key: str) -> URL:
+        return URL(self._presigner.url(key), encoded=True)
+
+    def _signed(self, method: str, key: str, headers: Mapping[str, str]) -> dict[str, str]:
+        # For each attempt: credentials and the clock may have moved on.
         now, credentials = datetime.now(UTC), self._credentials()
         if credentials.expire_time is not None and credentials.expire_time <= now:
-            raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
-        signed = self._presigner.signed_headers(method, key, credentials, now, headers)
-        url = URL(self._presigner.url(key), encoded=True)
-        async with self._session.request(
-            method, url, headers=signed, allow_redirects=False, proxy=self._proxy
-        ) as answer:
-            yield answer
+            raise CredentialsExpired
+        return self._presigner.signed_headers(method, key, credentials, now, headers)
 
     async def _refusal(self, answer: aiohttp.ClientResponse, action: str, rights: str) -> StoreUnavailable:
         code = await _code(answer)

@@ -26,7 +26,7 @@ class S3Settings:
 
     def __post_init__(self) -> None:
         if bool(self.access_key_id) != bool(self.secret_access_key):
-            raise ValueError("set both an access key id and its secret, or neither")
+            raise ValueError("set both access_key_id and secret_access_key, or neither")
         if self.public_base_url and not self.public_base_url.startswith(("https://", "http://")):
             raise ValueError(f"public_base_url is http(s)://…, not {self.public_base_url!r}")
 

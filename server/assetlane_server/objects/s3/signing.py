@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.errors import CredentialsExpired
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import whole_second
 from assetlane_server.objects.s3.headers import check_signed_headers
@@ -27,12 +27,12 @@ class RequestSigner:
     def life(self, signed_at: datetime, lifetime: timedelta) -> tuple[datetime, timedelta]:
         """Returns from when and for how long a URL lives: whole seconds, and no longer than the credentials.
 
-        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
+        Raises CredentialsExpired when temporary credentials ended before `signed_at`.
         """
         start = whole_second(signed_at)
         if (end := self._credentials().expire_time) is not None:
             if end - start < _SECOND:
-                raise StoreUnavailable("The server's S3 credentials have expired and are not renewed yet.")
+                raise CredentialsExpired
             lifetime = min(lifetime, end - start)
         return start, lifetime - lifetime % _SECOND
 
@@ -47,10 +47,22 @@ class RequestSigner:
     ) -> PresignedRequest:
         """Signs a request with exactly these headers and these parameters of S3's own in its query.
 
-        Raises StoreUnavailable when temporary credentials ended before `signed_at`.
+        Raises CredentialsExpired when temporary credentials ended before `signed_at`.
         """
+        start, lifetime = self.life(signed_at, lifetime)
+        return self.presign_life(method, key, start, lifetime, headers, query)
+
+    def presign_life(
+        self,
+        method: str,
+        key: str,
+        start: datetime,
+        lifetime: timedelta,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query: Mapping[str, str] = MappingProxyType({}),
+    ) -> PresignedRequest:
+        """Signs a request as `presign` does; `start` and `lifetime` are what `life` has returned."""
         if method == "PUT":
             check_signed_headers(headers)
-        start, lifetime = self.life(signed_at, lifetime)
         url = self._presigner.presign(method, key, self._credentials(), start, lifetime, headers, query)
         return PresignedRequest(method, url, headers, start + lifetime)

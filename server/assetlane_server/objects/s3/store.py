@@ -108,7 +108,7 @@ class S3ObjectStore:
         query = {"response-expires": _http_date(start + lifetime)}
         if content_disposition:
             query["response-content-disposition"] = content_disposition
-        return self.signer.presign("GET", key, start, lifetime, {}, query)
+        return self.signer.presign_life("GET", key, start, lifetime, query=query)
 
     def public_url(self, key: str) -> str:
         """See ObjectStore."""

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 from grpc import aio
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from assetlane_server.model.errors import Refusal
 from assetlane_server.rpc.observation import Metadata
@@ -22,6 +22,7 @@ Trailers: TypeAlias = tuple[tuple[str, str | bytes], ...]
 
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _GRPC_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 _CONNECT_TIMEOUT = re.compile(r"[0-9]{1,10}")
 
 
@@ -94,8 +95,12 @@ class WebContext:
         self.trailers: Trailers = ()
 
     def invocation_metadata(self) -> Metadata:
-        """Returns the headers of the request. They are not kept in this form: a watch stays for hours."""
+        """Returns the headers of the request, in a form that is not kept."""
         return metadata_of(self._headers)
+
+    def forget_headers(self) -> None:
+        """Lets go of the headers: a watch stays for hours, and who calls is known."""
+        self._headers = _NO_HEADERS
 
     def peer(self) -> str:
         """Returns where the connection comes from, with its port: each connection is a peer of its own."""

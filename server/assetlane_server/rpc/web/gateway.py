@@ -1,6 +1,7 @@
 """Serves one request: who may send it, which call it is, and its answer in the protocol's own form."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,9 @@ from assetlane_server.rpc.web.calls import CallAborted, Method, ReaderGone, WebC
 from assetlane_server.rpc.web.protocols import WebProtocol, protocol_for_refusal, protocol_of
 from assetlane_server.rpc.web.rest import REST_PREFIX, Binding, Routes, rest_failure
 from assetlane_server.rpc.web.statuses import Failure
+from assetlane_server.rpc.web.stream import StreamConnection
+
+_log = logging.getLogger(__name__)
 
 _LIVENESS = "/livez"
 _READINESS = "/readyz"
@@ -62,17 +66,24 @@ class Gateway:
         path = _path_of(request)
         if request.method in ("GET", "HEAD") and path in (_LIVENESS, _READINESS):
             return self._health(path)  # load balancers ask by address
-        self._in_flight += 1
-        self._idle.clear()
+        self._begin_one()
         try:
             call = self._admitted(request, path)
             if isinstance(call, web.Response):
                 return await self._send(request, call)
-            return await self._call(request, call)
+            response = await (self._stream(request, call) if call.method.is_stream else self._unary(request, call))
+            return response if isinstance(response, StreamHead) else await self._send(request, response, call.cors)
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self._end_one()
+
+    def _begin_one(self) -> None:
+        self._in_flight += 1
+        self._idle.clear()
+
+    def _end_one(self) -> None:
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Waits until no request is in flight."""
@@ -114,31 +125,47 @@ class Gateway:
         ends_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
         return _Call(method, protocol, ends_at, cors)
 
-    async def _call(self, request: web.BaseRequest, call: "_Call") -> web.StreamResponse:
-        context = _Context(request, call, self._limits)
-        handler, protocol = call.method.handler, call.protocol
-        limit = asyncio.timeout_at(call.ends_at)
+    async def _unary(self, request: web.BaseRequest, call: "_Call") -> web.Response:
+        context = WebContext(request.headers, self._reader(request, call), _peer_of(request), call.ends_at)
+        handling = call.method.handler.stream_unary(None, context)
+        message, failure = await _outcome(call.method.path, call.ends_at, handling)
+        if failure is not None:
+            return call.protocol.failed(failure, context.leading)
+        return call.protocol.unary(message, context.leading, context.trailers)
+
+    async def _stream(self, request: web.BaseRequest, call: "_Call") -> web.StreamResponse:
+        """Returns the head of a stream that has begun, or the whole response of one that failed before.
+
+        The stream has a task of its own, and goes on when nothing is left of the request.
+        """
+        began: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+        context = _StreamContext(request, self._reader(request, call), call, began, self._limits.stall_seconds)
+        task = asyncio.create_task(self._run(call.method, call.ends_at, context))
         try:
-            async with limit:
-                if call.method.is_stream:
-                    await handler.stream_stream(None, context)
-                    return await context.end(protocol.end(context.trailers))
-                message = await handler.stream_unary(None, context)
-                response = protocol.unary(message, context.leading, context.trailers)
-        except CallAborted as aborted:
-            failure = Failure.of(aborted)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            failure = Failure.of_refusal(DeadlinePassed(), call.method.path)
-        else:
-            return await self._send(request, response, call.cors)
-        if context.has_begun:
-            return await context.end(protocol.broken(failure))
-        return await self._send(request, protocol.failed(failure, context.leading), call.cors)
+            return await began
+        except asyncio.CancelledError:  # the connection is lost
+            task.cancel()
+            await asyncio.wait((task,))
+            raise
+
+    async def _run(self, method: Method, ends_at: float | None, context: "_StreamContext") -> None:
+        self._begin_one()
+        try:
+            _, failure = await _outcome(method.path, ends_at, method.handler.stream_stream(None, context))
+            await context.end(failure)
+        except ReaderGone:
+            pass  # and the interceptor has noted how the call ended
+        except Exception as error:
+            context.break_off(error)
+        finally:
+            context.settle()
+            self._end_one()
+
+    def _reader(self, request: web.BaseRequest, call: "_Call") -> Callable[[], Awaitable[Any]]:
+        return partial(call.protocol.read, request, call.method, self._limits.max_message_bytes)
 
     async def _send(
-        self, request: web.BaseRequest, response: web.Response, cors: Mapping[str, str] | None = None
+        self, request: web.BaseRequest, response: web.StreamResponse, cors: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
         if cors:
             response.headers.update(cors)
@@ -166,53 +193,101 @@ class _Call:
     cors: Mapping[str, str]
 
 
-class _Context(WebContext):
-    """The context of a call, which writes the messages of a stream: its response begins with the first of them."""
+class StreamHead(web.StreamResponse):
+    """The head of a stream's response. What follows goes past aiohttp, and so does the end."""
 
-    __slots__ = ("_call", "_request", "_response", "_stall_seconds")
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Does nothing: the stream goes on."""
 
-    def __init__(self, request: web.BaseRequest, call: _Call, limits: GatewayLimits) -> None:
-        read = partial(call.protocol.read, request, call.method, limits.max_message_bytes)
+
+class _StreamContext(WebContext):
+    """The context of a stream: its response begins with the first message, and nothing of the request is kept then."""
+
+    __slots__ = ("_began", "_cors", "_protocol", "_request", "_stall_seconds", "_stream")
+
+    def __init__(
+        self,
+        request: web.BaseRequest,
+        read: Callable[[], Awaitable[Any]],
+        call: _Call,
+        began: asyncio.Future[web.StreamResponse],
+        stall_seconds: float,
+    ) -> None:
         super().__init__(request.headers, read, _peer_of(request), call.ends_at)
-        self._request = request
-        self._call = call
-        self._response: web.StreamResponse | None = None
-        self._stall_seconds = limits.stall_seconds
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the head of a stream's response was written."""
-        return self._response is not None
+        self._request: web.BaseRequest | None = request
+        self._protocol = call.protocol
+        self._cors = call.cors
+        self._began: asyncio.Future[web.StreamResponse] | None = began
+        self._stream: StreamConnection | None = None
+        self._stall_seconds = stall_seconds
 
     async def write(self, message: Any) -> None:
         """Sends a message. Raises ReaderGone."""
+        data = self._protocol.message(message)
+        stream = self._stream or await self._begin()
+        await stream.send(data, self._stall_seconds)
+
+    async def end(self, failure: Failure | None) -> None:
+        """Ends the response, as one that failed before its first message where there was none. Raises ReaderGone."""
+        if failure is not None and self._stream is None:
+            self._respond(self._protocol.failed(failure, self.leading))
+            return
+        data = self._protocol.end(self.trailers) if failure is None else self._protocol.broken(failure)
+        stream = self._stream or await self._begin()
+        stream.end(data, self._stall_seconds)
+
+    def break_off(self, error: Exception) -> None:
+        """Ends what the gateway did not foresee."""
+        if self._began is not None and not self._began.done():
+            self._began.set_exception(error)  # it is logged where the response is sent
+            return
+        _log.error("the web gateway failed", exc_info=error)
+        if self._stream is not None:
+            self._stream.abort()
+
+    def settle(self) -> None:
+        """Makes sure that nobody waits for a response that does not come."""
+        if self._began is not None:
+            self._began.cancel()
+
+    async def _begin(self) -> StreamConnection:
+        request, task = self._request, asyncio.current_task()
+        if request is None or task is None:
+            raise ReaderGone("the connection is lost")
+        head = StreamHead(headers=self._protocol.stream_headers(self.leading))
+        head.headers.update(self._cors)
+        head.force_close()  # what it has of a connection does not come back
         try:
-            await self._send(self._response or await self._begin(), self._call.protocol.message(message))
-        except ReaderGone:
-            raise
+            await head.prepare(request)
         except ConnectionError as error:
             raise ReaderGone(str(error)) from error
+        connection: Any = request.protocol  # one of server.py
+        self._stream = connection.hand_over(task, is_chunked=hdrs.TRANSFER_ENCODING in head.headers)
+        self._respond(head)
+        self._request = None
+        self._cors = {}
+        self.leading = ()
+        self.forget_headers()
+        return self._stream
 
-    async def end(self, data: bytes) -> web.StreamResponse:
-        """Sends what follows the last message, and ends the response."""
-        response = self._response or await self._begin()
-        await self._send(response, data)
-        await _taken(self._request, response.write_eof(), self._stall_seconds)
-        return response
+    def _respond(self, response: web.StreamResponse) -> None:
+        if self._began is not None and not self._began.done():
+            self._began.set_result(response)
+        self._began = None
 
-    async def _begin(self) -> web.StreamResponse:
-        connection: Any = self._request.protocol  # one of server.py
-        connection.begin_stream()
-        response = web.StreamResponse(headers=self._call.protocol.stream_headers(self.leading))
-        response.headers.update(self._call.cors)
-        await response.prepare(self._request)
-        response.headers.clear()  # they are written, and a watch stays for hours
-        self._response = response
-        return response
 
-    async def _send(self, response: web.StreamResponse, data: bytes) -> None:
-        if data:
-            await _taken(self._request, response.write(data), self._stall_seconds)
+async def _outcome(path: str, ends_at: float | None, handling: Awaitable[Any]) -> tuple[Any, Failure | None]:
+    """Returns what a handler returns, and how it failed."""
+    limit = asyncio.timeout_at(ends_at)
+    try:
+        async with limit:
+            return await handling, None
+    except CallAborted as aborted:
+        return None, Failure.of(aborted)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return None, Failure.of_refusal(DeadlinePassed(), path)
 
 
 async def _taken(request: web.BaseRequest, writing: Awaitable[object], stall_seconds: float) -> None:

@@ -17,8 +17,10 @@ from assetlane_server.model.errors import NotReady
 from assetlane_server.rpc.refusals import HeadTooLarge, HttpMalformed
 from assetlane_server.rpc.tls import Tls
 from assetlane_server.rpc.web.access import WebAccess
+from assetlane_server.rpc.web.calls import ReaderGone
 from assetlane_server.rpc.web.gateway import Gateway, GatewayLimits
 from assetlane_server.rpc.web.statuses import Failure
+from assetlane_server.rpc.web.stream import StreamConnection, StreamTask
 
 # As the gRPC port's metadata: room for a token of 16 KiB that is too large, so that it is refused with a reason.
 MAX_HEAD_BYTES = 64 * 1024
@@ -65,7 +67,7 @@ class WebServer:
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections.connections)
+        return self._connections.count
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no new call, gives those in flight that long, then ends them."""
@@ -93,7 +95,8 @@ async def web_serving(gateway: Gateway, terms: WebTerms, tls: Tls | None) -> Asy
             connections, host.strip("[]"), int(port), backlog=_BACKLOG, reuse_port=terms.shares_port or None, **options
         )
     except OSError as error:
-        raise NotReady(f"ASSETLANE_WEB_LISTEN: cannot listen on {terms.listen}: {error.strerror or error}") from error
+        fault = f"cannot listen on {terms.listen}: {error.strerror or error}"
+        raise NotReady.of_setting("ASSETLANE_WEB_LISTEN", "CANNOT_LISTEN", fault) from error
     server = WebServer(gateway, connections, listener, listener.sockets[0].getsockname()[1])
     try:
         yield server
@@ -128,9 +131,17 @@ class _Connections(web.Server):
     def __init__(self, gateway: Gateway, terms: WebTerms) -> None:
         super().__init__(gateway.handle, handler_cancellation=True)
         self.terms = terms
+        self._streams: set[StreamConnection] = set()
+        self._no_stream = asyncio.Event()
+        self._no_stream.set()
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self)
+
+    @property
+    def count(self) -> int:
+        """How many connections are open, those of streams included."""
+        return len(self._connections) + len(self._streams)
 
     def close_idle(self) -> None:
         """Closes those that wait for a request."""
@@ -138,11 +149,40 @@ class _Connections(web.Server):
             if isinstance(connection, _Connection) and connection.is_waiting:
                 connection.close()
 
+    def taken_over(self, connection: "_Connection", stream: StreamConnection) -> None:
+        """Counts a connection as that of a stream from now on."""
+        del self._connections[connection]
+        self._streams.add(stream)
+        self._no_stream.clear()
+
+    def stream_lost(self, stream: StreamConnection) -> None:
+        """Counts it no more."""
+        self._streams.discard(stream)
+        if not self._streams:
+            self._no_stream.set()
+
+    async def shutdown(self, timeout: float | None = None) -> None:
+        """Ends what is left; what is being sent of streams that ended has that long to go out."""
+        tasks = [stream.task for stream in self._streams]
+        for stream in tuple(self._streams):
+            if not stream.is_ending:
+                stream.abort()
+        await super().shutdown(timeout)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._no_stream.wait()
+        except TimeoutError:
+            for stream in tuple(self._streams):
+                stream.abort()
+            await self._no_stream.wait()
+        if tasks:
+            await asyncio.wait(tasks)
+
 
 class _Connection(web.RequestHandler):
     """One connection: its head is limited in bytes and time, and a peer that vanished is noticed."""
 
-    __slots__ = ("_head_bytes", "_head_timer", "_is_streaming", "_terms")
+    __slots__ = ("_head_bytes", "_head_timer", "_terms")
 
     def __init__(self, connections: _Connections) -> None:
         super().__init__(
@@ -159,7 +199,6 @@ class _Connection(web.RequestHandler):
         self._terms = connections.terms
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._is_streaming = False
 
     @property
     def is_waiting(self) -> bool:
@@ -170,7 +209,7 @@ class _Connection(web.RequestHandler):
         """Takes a connection, or closes it when there are too many."""
         super().connection_made(transport)
         manager = self._manager
-        if manager is not None and len(manager.connections) > self._terms.max_connections:
+        if isinstance(manager, _Connections) and manager.count > self._terms.max_connections:
             self.force_close()
             return
         _notice_silence(transport.get_extra_info("socket"), self._terms.silent_seconds)
@@ -184,9 +223,7 @@ class _Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Takes in bytes; while they are a head, within its limits."""
         was_waiting = self.is_waiting
-        self._is_streaming = self._is_streaming and not was_waiting
         super().data_received(data)
-        self._cut_when_flooded()
         if not self.is_waiting:
             self._head_arrived()
         elif was_waiting:
@@ -196,16 +233,27 @@ class _Connection(web.RequestHandler):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse_head()
 
-    def begin_stream(self) -> None:
-        """A response of hours begins. Cuts off a client that has sent more meanwhile than is read ahead."""
-        self.keep_alive(True)  # else a timer of the idle time stays for as long as it had left
-        self._is_streaming = True
-        self._cut_when_flooded()
+    def hand_over(self, task: StreamTask, *, is_chunked: bool) -> StreamConnection:
+        """Gives the connection to a stream whose head is written, and keeps nothing of it. Raises ReaderGone.
 
-    def _cut_when_flooded(self) -> None:
-        # Nothing more is read, so nobody would notice that the client is gone: its watch would stay.
-        if self._is_streaming and self.transport is not None and not self.transport.is_reading():
+        A client that has sent more meanwhile than is read ahead is cut off.
+        """
+        transport, manager = self.transport, self._manager
+        if transport is None or not isinstance(manager, _Connections):
+            raise ReaderGone("the connection is lost")
+        if not transport.is_reading():
             self.force_close()
+            raise ReaderGone("the client sends on and on")
+        stream = StreamConnection(
+            transport, task, manager.stream_lost, is_chunked=is_chunked, is_paused=self.writing_paused
+        )
+        transport.set_protocol(stream)
+        manager.taken_over(self, stream)
+        self.keep_alive(False)  # and no timer holds it
+        self.close()  # there is no next request
+        self.transport = None
+        self._parser = None  # each refers to the other: it would stay until the garbage is collected
+        return stream
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
