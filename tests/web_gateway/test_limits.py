@@ -94,6 +94,13 @@ async def test_any_other_page_may_not(gateway: Served, session: aiohttp.ClientSe
         assert trailers.startswith(b"grpc-status: 7\r\n")
 
 
+async def test_two_origins_are_none(gateway: Served) -> None:
+    """Though the first of them is listed."""
+    head = f"GET /v1/uploads/x HTTP/1.1\r\nhost: localhost\r\norigin: {PAGE}\r\norigin: https://evil.example\r\n"
+    assert (await raw(gateway, f"{head}connection: close\r\n\r\n".encode())).split()[1] == b"403"
+    assert gateway.uploads.requests == []
+
+
 async def test_a_page_of_this_very_server_may_call(gateway: Served, session: aiohttp.ClientSession) -> None:
     """Its origin is the host that it calls."""
     for path in ("/v1/uploads/x", "/v1/uploads"):

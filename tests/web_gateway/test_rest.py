@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from tests.web_gateway.conftest import Served
+from tests.web_gateway.test_limits import raw
 from yarl import URL
 
 from assetlane.v1 import access_service_pb2, asset_service_pb2, upload_service_pb2
@@ -215,3 +216,26 @@ async def test_a_closed_curl_frees_its_watch(gateway: Served, session: aiohttp.C
     response.close()
     async with asyncio.timeout(LIMIT_S):
         await gateway.uploads.until_open(0)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (["TEXT/Event-Stream"], "text/event-stream"),
+        (["application/json", "text/event-stream"], "text/event-stream"),
+        (["*/*;q=0.1, text/event-stream ; q=0.9"], "text/event-stream"),
+        (["text/event-stream;q=0, application/x-ndjson"], "application/x-ndjson"),
+        (["text/event-stream;q=0.5, application/x-ndjson"], "application/x-ndjson"),
+        (["text/event-streams"], "application/x-ndjson"),
+        (["application/xml"], "application/x-ndjson"),
+        (["*/*", ";;q=,,"], "application/x-ndjson"),
+        ([], "application/x-ndjson"),
+    ],
+)
+async def test_what_a_client_accepts_decides_the_form_of_a_stream(
+    gateway: Served, accept: list[str], kind: str
+) -> None:
+    """In any case, on several lines, with weights; what is not understood leaves lines of JSON."""
+    lines = "".join(f"accept: {one}\r\n" for one in accept)
+    answer = await raw(gateway, f"GET /v1/uploads/three:watch HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n".encode())
+    assert f"content-type: {kind}\r\n" in answer.decode().lower()

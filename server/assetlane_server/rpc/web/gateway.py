@@ -101,7 +101,7 @@ class Gateway:
             self._access.check_host(hosts[0])
             if (authority := _authority_of(request)) is not None:
                 self._access.check_host(authority)
-            cors = self._access.headers_for(request.headers.get(hdrs.ORIGIN), hosts[0])
+            cors = self._access.headers_for(_joined(request, hdrs.ORIGIN), hosts[0])
             if request.method == "OPTIONS":
                 preflight = self._access.preflight_headers if cors else {"allow": "GET, POST, DELETE"}
                 return web.Response(status=204, headers=preflight | cors)
@@ -109,7 +109,7 @@ class Gateway:
                 raise ShuttingDown
             method = self._methods.get(path)
             if method is None:
-                rest = self._routes.find(request.method, path, request.headers.get(hdrs.ACCEPT, ""))
+                rest = self._routes.find(request.method, path, _joined(request, hdrs.ACCEPT) or "")
                 if rest is None:
                     raise MethodUnknown(path[:128])
                 method, protocol = rest.method, rest
@@ -321,6 +321,12 @@ def _refused(
     if isinstance(refusal, HttpMethodRefused):
         response.headers["allow"] = ", ".join(refusal.allowed)
     return response
+
+
+def _joined(request: web.BaseRequest, name: str) -> str | None:
+    """Returns a header's value; of several lines one, as if they were sent so (RFC 9110, 5.3). None without any."""
+    values = request.headers.getall(name, None)
+    return None if values is None else ", ".join(values)
 
 
 def _path_of(request: web.BaseRequest) -> str:

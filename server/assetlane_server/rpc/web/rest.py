@@ -30,6 +30,7 @@ _NDJSON = "application/x-ndjson"
 _SSE = "text/event-stream"
 _MAX_PARAMETERS = 200
 _VARIABLE = re.compile(r"\{([a-z_]+)\}")
+_WEIGHT = re.compile(r"(?:^|;)\s*q\s*=\s*([01](?:\.[0-9]{0,3})?)\s*(?:;|$)")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Their JSON is a text or a number, not an object.
 _WRITTEN_AS_TEXT = frozenset(("google.protobuf.Duration", "google.protobuf.Timestamp"))
@@ -99,7 +100,7 @@ class RestCall:
         self.method = method
         self._binding = binding
         self._fields = fields
-        self._is_sse = _SSE in accept
+        self._is_sse = _prefers_sse(accept)
         self._event_ids: EventIds | None = None
 
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Message:
@@ -180,6 +181,16 @@ def _headers(content_type: str, leading: Trailers, trailers: Trailers) -> CIMult
     headers = CIMultiDict((name, header_value(value)) for name, value in (*leading, *trailers))
     headers.update({**_HEADERS, "content-type": content_type})
     return headers
+
+
+def _prefers_sse(accept: str) -> bool:
+    """Returns whether a client takes server-sent events, and JSON not rather (RFC 9110, 12.5.1)."""
+    weights = dict.fromkeys((_SSE, _NDJSON, _JSON), 0.0)
+    for one in accept.lower().split(","):
+        kind, _, parameters = one.partition(";")
+        match = _WEIGHT.search(parameters)
+        weights[kind.strip()] = float(match[1]) if match is not None else 1.0
+    return weights[_SSE] > 0 and weights[_SSE] >= max(weights[_NDJSON], weights[_JSON])
 
 
 def _unescaped(name: str, value: str) -> str:
