@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from tests.client.object_store import ObjectStore
 from tests.memory.ledger import MemoryLedger
-from tests.memory.site import NoCutter
+from tests.memory.server import NoCutter
 from tests.records.hubs import running
 
 from assetlane.v1.asset_pb2 import Asset

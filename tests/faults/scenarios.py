@@ -36,7 +36,7 @@ IN_PARTS: Final[dict[str, Any]] = {"multipart_threshold_bytes": 1 + len(PICTURE)
 HOUR: Final = timedelta(hours=1)
 
 
-class CallSite:
+class ScenarioContext:
     """What scenarios are prepared and looked at with: a server that is well, plain HTTP, the keys to both stores."""
 
     def __init__(
@@ -118,7 +118,7 @@ def _film_parts(upload_id: str) -> SignPartsRequest:
     return SignPartsRequest(upload_id=upload_id, variant="original", parts=[promise])
 
 
-Prepare = Callable[[CallSite, str], Awaitable[str]]
+Prepare = Callable[[ScenarioContext, str], Awaitable[str]]
 Call = Callable[[Stubs, str, str], Awaitable[str]]
 
 
@@ -133,53 +133,53 @@ class Scenario:
     """How many objects of it are in the bucket once the sweeper has passed."""
 
 
-async def _nothing(site: CallSite, request_id: str) -> str:
+async def _nothing(context: ScenarioContext, request_id: str) -> str:
     return ""
 
 
-async def _requested(site: CallSite, request_id: str) -> str:
-    return (await site.request(request_id))[0]
+async def _requested(context: ScenarioContext, request_id: str) -> str:
+    return (await context.request(request_id))[0]
 
 
-async def _half_put(site: CallSite, request_id: str) -> str:
-    upload_id, targets = await site.request(request_id)
-    await site.put(targets[:1])
+async def _half_put(context: ScenarioContext, request_id: str) -> str:
+    upload_id, targets = await context.request(request_id)
+    await context.put(targets[:1])
     return upload_id
 
 
-async def _put(site: CallSite, request_id: str) -> str:
-    return await site.uploaded(request_id)
+async def _put(context: ScenarioContext, request_id: str) -> str:
+    return await context.uploaded(request_id)
 
 
-async def _replaced(site: CallSite, request_id: str) -> str:
-    upload_id, targets = await site.request(request_id)
-    await site.put(targets)
-    await site.bucket.replace(targets[0].single_put.url, b"other", "text/html")
+async def _replaced(context: ScenarioContext, request_id: str) -> str:
+    upload_id, targets = await context.request(request_id)
+    await context.put(targets)
+    await context.bucket.replace(targets[0].single_put.url, b"other", "text/html")
     return upload_id
 
 
-async def _mislabelled(site: CallSite, request_id: str) -> str:
-    return await site.uploaded(request_id, "image/png")
+async def _mislabelled(context: ScenarioContext, request_id: str) -> str:
+    return await context.uploaded(request_id, "image/png")
 
 
-async def _picture(site: CallSite, request_id: str) -> str:
-    return await site.picture(request_id, PICTURE)
+async def _picture(context: ScenarioContext, request_id: str) -> str:
+    return await context.picture(request_id, PICTURE)
 
 
-async def _broken_picture(site: CallSite, request_id: str) -> str:
-    return await site.picture(request_id, PICTURE[:1000])
+async def _broken_picture(context: ScenarioContext, request_id: str) -> str:
+    return await context.picture(request_id, PICTURE[:1000])
 
 
-async def _completed(site: CallSite, request_id: str) -> str:
-    return await site.completed(request_id)
+async def _completed(context: ScenarioContext, request_id: str) -> str:
+    return await context.completed(request_id)
 
 
-async def _film(site: CallSite, request_id: str) -> str:
-    return await site.film(request_id)
+async def _film(context: ScenarioContext, request_id: str) -> str:
+    return await context.film(request_id)
 
 
-async def _film_put(site: CallSite, request_id: str) -> str:
-    return await site.put_film(request_id)
+async def _film_put(context: ScenarioContext, request_id: str) -> str:
+    return await context.put_film(request_id)
 
 
 async def _request_film(stubs: Stubs, upload_id: str, request_id: str) -> str:

@@ -11,10 +11,10 @@ from typing import Final
 import aiohttp
 import pytest
 from tests.faults.conftest import Report
-from tests.faults.gate import Action, Decide, let_pass
-from tests.faults.gated_server import GatedServer, gated_server
+from tests.faults.fault_proxy import Action, Decide, let_pass
 from tests.faults.messages import Message
-from tests.faults.scenarios import IN_PARTS, SCENARIOS, CallSite, Scenario, answer_of
+from tests.faults.proxied_server import ProxiedServer, proxied_server
+from tests.faults.scenarios import IN_PARTS, SCENARIOS, Scenario, ScenarioContext, answer_of
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.records.stores import drop, mongo
@@ -57,8 +57,8 @@ class Outcome:
 class Interrupter:
     """Notes the boundaries of one scenario, and interrupts it at one of them."""
 
-    def __init__(self, server: GatedServer, boundary: Boundary | None = None, action: Action = Action.PASS) -> None:
-        self._gates = {"MongoDB": server.mongo, "S3": server.s3}
+    def __init__(self, server: ProxiedServer, boundary: Boundary | None = None, action: Action = Action.PASS) -> None:
+        self._proxies = {"MongoDB": server.mongo, "S3": server.s3}
         self._boundary = boundary
         self._action = action
         self._times: Counter[tuple[str, str]] = Counter()
@@ -66,24 +66,24 @@ class Interrupter:
 
     def set(self) -> None:
         """Watches from now on."""
-        for store, gate in self._gates.items():
-            gate.done.clear()
-            gate.decide = self._decider(store)
+        for store, proxy in self._proxies.items():
+            proxy.done.clear()
+            proxy.decide = self._decider(store)
 
     def lift(self) -> None:
         """Lets everything through again."""
-        for gate in self._gates.values():
-            gate.decide = let_pass
+        for proxy in self._proxies.values():
+            proxy.decide = let_pass
 
     async def wait_until_triggered(self) -> None:
         """Returns when the scenario was interrupted."""
         assert self._boundary is not None
-        await self._gates[self._boundary.store].done.wait()
+        await self._proxies[self._boundary.store].done.wait()
 
     async def deliver(self) -> None:
         """Lets the delayed request arrive after all."""
-        for gate in self._gates.values():
-            await gate.deliver()
+        for proxy in self._proxies.values():
+            await proxy.deliver()
 
     def _decider(self, store: str) -> Decide:
         def decide(message: Message) -> Action:
@@ -103,11 +103,11 @@ class Servers:
         self._tasks = tasks
         self._one_at_a_time = asyncio.Lock()
         self._ends: list[asyncio.Event] = []
-        self._ready: list[asyncio.Future[GatedServer]] = []
+        self._ready: list[asyncio.Future[ProxiedServer]] = []
         self._start()
         self._start()
 
-    async def current(self) -> GatedServer:
+    async def current(self) -> ProxiedServer:
         """Returns the one that runs."""
         return await self._ready[0]
 
@@ -123,23 +123,23 @@ class Servers:
             end.set()
 
     def _start(self) -> None:
-        ready: asyncio.Future[GatedServer] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[ProxiedServer] = asyncio.get_running_loop().create_future()
         end = asyncio.Event()
         self._ready.append(ready)
         self._ends.append(end)
         self._tasks.create_task(self._serve(ready, end))
 
-    async def _started(self, life: AsyncExitStack) -> GatedServer:
+    async def _started(self, life: AsyncExitStack) -> ProxiedServer:
         """Starts a server; again, as its supervisor would, when MongoDB did not answer it in time."""
         for _ in range(STARTS - 1):
             try:
-                return await life.enter_async_context(gated_server(*self._where, **IN_PARTS))
+                return await life.enter_async_context(proxied_server(*self._where, **IN_PARTS))
             except BaseExceptionGroup as group:
                 if group.split(NotReady)[1] is not None:
                     raise
-        return await life.enter_async_context(gated_server(*self._where, **IN_PARTS))
+        return await life.enter_async_context(proxied_server(*self._where, **IN_PARTS))
 
-    async def _serve(self, ready: "asyncio.Future[GatedServer]", end: asyncio.Event) -> None:
+    async def _serve(self, ready: "asyncio.Future[ProxiedServer]", end: asyncio.Event) -> None:
         async with AsyncExitStack() as life:
             async with self._one_at_a_time:  # SecantusDB hangs when two create the same indexes at once
                 server = await self._started(life)
@@ -150,8 +150,8 @@ class Servers:
 class ScenarioRunner:
     """Runs scenarios, each on fresh records."""
 
-    def __init__(self, site: CallSite, servers: Servers) -> None:
-        self._site = site
+    def __init__(self, context: ScenarioContext, servers: Servers) -> None:
+        self._site = context
         self._servers = servers
         self.upload_ids: dict[str, str] = {}
         """Of every run, by its request id."""
@@ -203,19 +203,19 @@ class ScenarioRunner:
 @asynccontextmanager
 async def opened_runner(
     stack: StackAddress, database_name: str, key_prefix: str
-) -> AsyncIterator[tuple[ScenarioRunner, CallSite]]:
+) -> AsyncIterator[tuple[ScenarioRunner, ScenarioContext]]:
     """Opens everything that scenarios need."""
     async with AsyncExitStack() as resources:
         bucket = Bucket(settings_for(stack, database_name, key_prefix))
         resources.callback(bucket.close)
         client = await resources.enter_async_context(mongo(stack.mongo_uri))
         web = await resources.enter_async_context(aiohttp.ClientSession())
-        well = await resources.enter_async_context(gated_server(stack, database_name, key_prefix, **IN_PARTS))
+        well = await resources.enter_async_context(proxied_server(stack, database_name, key_prefix, **IN_PARTS))
         tasks = await resources.enter_async_context(asyncio.TaskGroup())
         servers = Servers(stack, database_name, key_prefix, tasks)
         resources.callback(servers.end)
-        site = CallSite(well.stubs, web, bucket, client[database_name])
-        yield ScenarioRunner(site, servers), site
+        context = ScenarioContext(well.stubs, web, bucket, client[database_name])
+        yield ScenarioRunner(context, servers), context
     await drop(stack.mongo_uri, database_name)
 
 
@@ -229,7 +229,7 @@ async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
     differences: list[str] = []
     total = 0
     kept: dict[str, int] = {}
-    async with opened_runner(stack, database_name, key_prefix) as (runner, site):
+    async with opened_runner(stack, database_name, key_prefix) as (runner, context):
         for scenario in SCENARIOS:
             expected, boundaries = await runner.calm(scenario)
             assert expected.answer is not None, scenario.name
@@ -249,14 +249,14 @@ async def test_a_call_interrupted_anywhere_ends_as_if_it_had_not_been(
                             differences.append(f"{where}: {outcome}")
                 lines.append(f"    {boundary}: {2 * len(INTERRUPTIONS) - flaws} of {2 * len(INTERRUPTIONS)} the same")
         await settled(settings_for(stack, database_name, key_prefix), LATER)
-        keys = await site.bucket.keys()
+        keys = await context.bucket.keys()
         for request_id, count in kept.items():
             found = sum(f"/{runner.upload_ids[request_id]}/" in key for key in keys)
             if found != count:
                 differences.append(f"{request_id}: {found} objects instead of {count}")
         await settled(settings_for(stack, database_name, key_prefix), DEADLINE)
         # The next server may be in the middle of its probe.
-        left = [key for key in await site.bucket.open_multiparts() if "/probe/" not in key]
+        left = [key for key in await context.bucket.open_multiparts() if "/probe/" not in key]
         differences += [f"left behind: parts of {key}" for key in left]
     seconds = asyncio.get_running_loop().time() - began
     report("\n".join([f"{total} interruptions, {len(differences)} differences, {seconds:.0f} s", *lines, *differences]))

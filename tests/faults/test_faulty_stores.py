@@ -12,10 +12,10 @@ import grpc
 import pytest
 from tests.faults.callers import Caller, reason_of
 from tests.faults.conftest import Report
-from tests.faults.gate import Action, Decide
-from tests.faults.gated_server import gated_server
+from tests.faults.fault_proxy import Action, Decide
 from tests.faults.inventory import taken
 from tests.faults.messages import Message
+from tests.faults.proxied_server import proxied_server
 from tests.faults.scale import scaled
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
@@ -64,7 +64,7 @@ async def test_uploads_end_though_both_stores_fail_now_and_then(
     async with AsyncExitStack() as resources:
         resources.callback(bucket.close)
         web = await resources.enter_async_context(aiohttp.ClientSession())
-        server = await resources.enter_async_context(gated_server(stack, database_name, key_prefix, **quick))
+        server = await resources.enter_async_context(proxied_server(stack, database_name, key_prefix, **quick))
         caller = Caller(lambda: server.stubs, web, RETRIES)
         server.mongo.decide, server.s3.decide = failing(dice, MONGO_FAULTS), failing(dice, S3_FAULTS)
 
@@ -95,8 +95,8 @@ async def test_uploads_end_though_both_stores_fail_now_and_then(
                 tasks.create_task(lead(number, kind))
         seconds = asyncio.get_running_loop().time() - began
         actions = {
-            name: ", ".join(f"{count} {action.name}" for action, count in gate.actions.items())
-            for name, gate in (("MongoDB", server.mongo), ("S3", server.s3))
+            name: ", ".join(f"{count} {action.name}" for action, count in proxy.actions.items())
+            for name, proxy in (("MongoDB", server.mongo), ("S3", server.s3))
         }
         server.kill()
         await server.mongo.deliver()

@@ -70,7 +70,7 @@ T = TypeVar("T")
 numbers = st.integers(0, 3)
 
 
-class Site:
+class ServerUnderTest:
     """The use cases on real stores, with a clock that stands still until it is moved."""
 
     def __init__(
@@ -120,7 +120,7 @@ class Site:
             pass
 
     async def put(self, key: str, body: bytes) -> int:
-        """PUTs through a URL that the store takes for living: its clock stands where the world's does."""
+        """PUTs through a URL that the store takes for living: its clock stands where the cluster's does."""
         promise = VariantPromise(ORIGINAL, "text/plain", len(body), key=key)
         signed = self.store.presign_put(promise, utc_now(), LIFETIME)
         url = URL(signed.url, encoded=True)
@@ -128,14 +128,14 @@ class Site:
             return answer.status
 
 
-class World:
-    """A site in an event loop of its own, and the steps that were taken on it."""
+class Cluster:
+    """A server in an event loop of its own, and the steps that were taken on it."""
 
     def __init__(self, runner: asyncio.Runner, stack: StackAddress, database_name: str, key_prefix: str) -> None:
         self._runner = runner
         self._resources = AsyncExitStack()
         self._where = (stack.mongo_uri, database_name)
-        self.site = self.run(self._open(settings_for(stack, database_name, key_prefix)))
+        self.server = self.run(self._open(settings_for(stack, database_name, key_prefix)))
         self.steps: Counter[str] = Counter()
 
     def run(self, work: Awaitable[T]) -> T:
@@ -151,19 +151,19 @@ class World:
         self.run(self._resources.aclose())
         self.run(drop(*self._where))
 
-    async def _open(self, config: Settings) -> Site:
+    async def _open(self, config: Settings) -> ServerUnderTest:
         enter = self._resources.enter_async_context
         records = await enter(MongoRecords.open(*self._where, call_timeout=20 * SECOND))
         store = await enter(object_store(config))
-        site = Site(records, store, await enter(aiohttp.ClientSession()), config)
-        await site.restart()
-        return site
+        server = ServerUnderTest(records, store, await enter(aiohttp.ClientSession()), config)
+        await server.restart()
+        return server
 
 
 class LifeMachine(RuleBasedStateMachine):
-    """Drives a site and a model side by side."""
+    """Drives a server and a model side by side."""
 
-    world: ClassVar[World]
+    cluster: ClassVar[Cluster]
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,8 +174,8 @@ class LifeMachine(RuleBasedStateMachine):
 
     @property
     def now(self) -> datetime:
-        """The site's clock."""
-        return self.world.site.now_is
+        """The server's clock."""
+        return self.cluster.server.now_is
 
     def one(self, number: int) -> tuple[str, Life]:
         """Returns one of the uploads there are."""
@@ -186,13 +186,13 @@ class LifeMachine(RuleBasedStateMachine):
     def answer(self, work: Awaitable[T], describe: Callable[[T], str]) -> str:
         """Returns what a call answers, or the reason of its refusal."""
         try:
-            return describe(self.world.run(work))
+            return describe(self.cluster.run(work))
         except Refusal as refusal:
             return refusal.reason
 
     def step(self, name: str) -> None:
         """Counts a step."""
-        self.world.steps[name] += 1
+        self.cluster.steps[name] += 1
 
     @initialize()
     def begin(self) -> None:
@@ -228,7 +228,7 @@ class LifeMachine(RuleBasedStateMachine):
         request_id = "" if number is None else f"{self.round}-{number}"
         promise = VariantPromise(ORIGINAL, "text/plain", len(BODY))
         request = UploadRequest(uid="7f3a", file_path="a.txt", variants=(promise,), request_id=request_id)
-        upload, targets = self.world.run(self.world.site.requests.request_upload(request, UNRESTRICTED))
+        upload, targets = self.cluster.run(self.cluster.server.requests.request_upload(request, UNRESTRICTED))
         known = self.requested.get(request_id)
         if known is not None and self.lives[known].has_record:
             assert upload.upload_id == known
@@ -249,7 +249,7 @@ class LifeMachine(RuleBasedStateMachine):
         if not life.may_put(self.now):
             return
         self.step("PUT")
-        status = self.world.run(self.world.site.put(self.keys[upload_id], OTHER_BODY if is_other else BODY))
+        status = self.cluster.run(self.cluster.server.put(self.keys[upload_id], OTHER_BODY if is_other else BODY))
         assert status == life.put()
         if status == 200 and is_other:
             life.stored = Stored.OTHER
@@ -264,19 +264,21 @@ class LifeMachine(RuleBasedStateMachine):
             return upload.status
 
         expected = life.complete(self.now)
-        assert self.answer(self.world.site.completions.complete_upload(upload_id, UNRESTRICTED), describe) == expected
+        assert (
+            self.answer(self.cluster.server.completions.complete_upload(upload_id, UNRESTRICTED), describe) == expected
+        )
 
     def die_while_completing(self, number: int) -> None:
         """CompleteUpload on a server that dies in the middle of long work."""
         upload_id, life = self.one(number)
         if life.status == "INITIALIZED" and life.stored is Stored.PROMISED:
             self.step("CompleteUpload, killed")
-            self.world.run(self._die(upload_id))
+            self.cluster.run(self._die(upload_id))
             life.die_uploaded(self.now)
 
     async def _die(self, upload_id: str) -> None:
-        upload = (await self.world.site.uploads.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
-        assert await self.world.site.records.advance_upload(upload)
+        upload = (await self.cluster.server.uploads.get_upload(upload_id, UNRESTRICTED)).uploaded(self.now)
+        assert await self.cluster.server.records.advance_upload(upload)
 
     def cancel(self, number: int) -> None:
         """CancelUpload."""
@@ -284,7 +286,9 @@ class LifeMachine(RuleBasedStateMachine):
         upload_id, life = self.one(number)
         expected = life.cancel(self.now)
         assert (
-            self.answer(self.world.site.uploads.cancel_upload(upload_id, UNRESTRICTED), lambda upload: upload.status)
+            self.answer(
+                self.cluster.server.uploads.cancel_upload(upload_id, UNRESTRICTED), lambda upload: upload.status
+            )
             == expected
         )
 
@@ -293,7 +297,7 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("RefreshAsset")
         upload_id, life = self.one(number)
         expected = life.refresh(self.now)
-        work = self.world.site.assets.refresh_asset(upload_id, None, UNRESTRICTED)
+        work = self.cluster.server.assets.refresh_asset(upload_id, None, UNRESTRICTED)
         assert self.answer(work, lambda asset: asset.refresh_time.isoformat()) == expected
 
     def delete(self, number: int) -> None:
@@ -301,30 +305,37 @@ class LifeMachine(RuleBasedStateMachine):
         self.step("DeleteAsset")
         upload_id, life = self.one(number)
         expected = life.delete(self.now)
-        assert self.answer(self.world.site.assets.delete_asset(upload_id, UNRESTRICTED), lambda nothing: "") == expected
+        assert (
+            self.answer(self.cluster.server.assets.delete_asset(upload_id, UNRESTRICTED), lambda nothing: "")
+            == expected
+        )
 
     def pass_time(self, later: timedelta) -> None:
         """Time passes, then the sweepers look."""
         self.step("time")
-        self.world.site.now_is += later
-        self.world.run(self.world.site.sweep())
+        self.cluster.server.now_is += later
+        self.cluster.run(self.cluster.server.sweep())
         for life in self.lives.values():
             life.settle(self.now)
 
     def restart(self) -> None:
         """The server is another one."""
         self.step("restart")
-        self.world.run(self.world.site.restart())
+        self.cluster.run(self.cluster.server.restart())
 
     @invariant()
     def is_as_the_model_says(self) -> None:
         """Every record, every asset, every object."""
-        self.world.run(self._compare())
+        self.cluster.run(self._compare())
 
     async def _compare(self) -> None:
-        assets = await self.world.site.records.find_assets(list(self.lives))
-        uploads = await asyncio.gather(*(self.world.site.records.find_upload(upload_id) for upload_id in self.lives))
-        objects = await asyncio.gather(*(self.world.site.store.head(self.keys[upload_id]) for upload_id in self.lives))
+        assets = await self.cluster.server.records.find_assets(list(self.lives))
+        uploads = await asyncio.gather(
+            *(self.cluster.server.records.find_upload(upload_id) for upload_id in self.lives)
+        )
+        objects = await asyncio.gather(
+            *(self.cluster.server.store.head(self.keys[upload_id]) for upload_id in self.lives)
+        )
         for (upload_id, life), upload, found in zip(self.lives.items(), uploads, objects, strict=True):
             asset = assets.get(upload_id)
             assert (upload is not None) is life.has_record
@@ -350,10 +361,10 @@ def test_uploads_lead_the_lives_of_the_state_table(
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    with asyncio.Runner() as runner, closing(World(runner, stack, database_name, key_prefix)) as here:
+    with asyncio.Runner() as runner, closing(Cluster(runner, stack, database_name, key_prefix)) as here:
 
         class Machine(LifeMachine):
-            world = here
+            cluster = here
 
         try:
             run_state_machine_as_test(seeded(seed)(Machine), settings=limits)

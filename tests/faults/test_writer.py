@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.faults.conftest import Report
-from tests.faults.gate import Action, Gate, gated
+from tests.faults.fault_proxy import Action, FaultProxy, fault_proxy
 from tests.faults.messages import Message, MongoWire
 from tests.faults.proxy import LOOPBACK
 from tests.records.stores import drop
@@ -37,10 +37,10 @@ ACTIONS: Final = (Action.LOSE, Action.DELAY, Action.SWALLOW, Action.REFUSE, Acti
 
 @dataclass
 class Bench:
-    """A ledger behind a gate, and the same ledger past it."""
+    """A ledger behind a proxy, and the same ledger past it."""
 
-    gate: Gate
-    gated: MongoRecords
+    proxy: FaultProxy
+    behind: MongoRecords
     well: MongoRecords
 
 
@@ -49,14 +49,14 @@ async def opened(stack: StackAddress, database_name: str) -> AsyncIterator[Bench
     """Opens both ways to a ledger of the test's own."""
     mongo = urlsplit(stack.mongo_uri)
     if mongo.hostname != LOOPBACK or mongo.port is None:
-        pytest.skip("the gate understands only plain connections to a MongoDB on loopback")
-    async with gated(mongo.port, MongoWire()) as gate:
-        behind = mongo._replace(netloc=f"{LOOPBACK}:{gate.port}").geturl()
+        pytest.skip("the proxy understands only plain connections to a MongoDB on loopback")
+    async with fault_proxy(mongo.port, MongoWire()) as proxy:
+        behind = mongo._replace(netloc=f"{LOOPBACK}:{proxy.port}").geturl()
         async with (
             MongoRecords.open(stack.mongo_uri, database_name, call_timeout=timedelta(seconds=20)) as well,
             MongoRecords.open(behind, database_name, call_timeout=CALL_LIMIT) as records,
         ):
-            yield Bench(gate, records, well)
+            yield Bench(proxy, records, well)
     await drop(stack.mongo_uri, database_name)
 
 
@@ -149,14 +149,14 @@ async def test_a_batch_interrupted_anywhere_reports_no_falsehood(
                         left[0] -= 1
                         return action
 
-                    bench.gate.decide = decide
+                    bench.proxy.decide = decide
                     async with asyncio.timeout(LIMIT_S):
-                        outcomes = await batch.written(bench.gated)
-                    bench.gate.decide = lambda message: Action.PASS
-                    bench.gate.wake_drivers()
+                        outcomes = await batch.written(bench.behind)
+                    bench.proxy.decide = lambda message: Action.PASS
+                    bench.proxy.wake_drivers()
                     where = f"{command}, {action.name}, {'once' if is_once else 'every time'}"
                     found = await batch.flaws(bench.well, outcomes)
-                    await bench.gate.deliver()
+                    await bench.proxy.deliver()
                     async with asyncio.timeout(LIMIT_S):
                         found += await batch.repeated(bench.well, outcomes)
                     flaws += [f"{where}: {flaw}" for flaw in found]
@@ -179,14 +179,14 @@ async def test_a_server_that_is_killed_in_the_middle_of_a_batch_leaves_what_can_
         def decide(message: Message) -> Action:
             return action if message.name == command else Action.PASS
 
-        bench.gate.decide = decide
-        writing = asyncio.create_task(batch.written(bench.gated))
+        bench.proxy.decide = decide
+        writing = asyncio.create_task(batch.written(bench.behind))
         async with asyncio.timeout(LIMIT_S):
-            await bench.gate.done.wait()
-            bench.gate.shut()
+            await bench.proxy.done.wait()
+            bench.proxy.shut()
             outcomes = await writing
         assert not await batch.flaws(bench.well, outcomes)
-        await bench.gate.deliver()
+        await bench.proxy.deliver()
         assert not await batch.repeated(bench.well, outcomes)
 
 
@@ -200,14 +200,14 @@ async def test_many_callers_share_few_requests(stack: StackAddress, database_nam
             return Action.PASS
 
         batch = await Batch.prepared(bench.well)
-        bench.gate.decide = count
-        outcomes = await batch.written(bench.gated)
+        bench.proxy.decide = count
+        outcomes = await batch.written(bench.behind)
         assert Counter(outcomes) == {True: 2 * COUNT, False: COUNT}
         assert sum(seen.values()) <= 6
         counted = dict(seen)
         seen.clear()
         lone = replace(requested(request_id=""), upload_id=new_id()).initialized(NOW, QUARTER)
-        assert await bench.gated.insert_upload(lone) == lone
-        assert await bench.gated.advance_upload(completed(lone), after_revision=2)
+        assert await bench.behind.insert_upload(lone) == lone
+        assert await bench.behind.advance_upload(completed(lone), after_revision=2)
         assert seen == {"insert uploads": 1, "update uploads": 1}
     report(f"{3 * COUNT} writes at once: {counted}; two writes one after the other: {dict(seen)}")

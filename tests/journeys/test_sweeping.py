@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from PIL import Image
 from tests.journeys.lanes import BODY, put
-from tests.memory.site import NoCutter
+from tests.memory.server import NoCutter
 from yarl import URL
 
 from assetlane.v1.upload_pb2 import WriteTarget as WriteTargetMessage

@@ -189,7 +189,7 @@ async def test_what_one_answer_of_the_stream_brings_is_taken_at_once(
 async def test_a_stream_that_nobody_watches_is_asked_less_often(
     records: MongoRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever begins to watch then misses nothing, and the stream is followed at once again."""
+    """Anybody who begins to watch then misses nothing, and the stream is followed at once again."""
     answers = Answers(records, monkeypatch)
     clock = asyncio.get_running_loop().time
     async with running(records) as hub:

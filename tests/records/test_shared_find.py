@@ -88,7 +88,7 @@ async def test_an_answer_is_not_older_than_the_question() -> None:
     assert [document and document["n"] for document in await asyncio.gather(*early)] == [0, 0, 0]
 
 
-async def test_a_ledger_that_is_down_is_told_to_all_and_asked_again() -> None:
+async def test_all_who_ask_a_ledger_that_is_down_get_its_error_and_ask_again() -> None:
     """Each gets an error of its own; the next question is asked."""
     collection = Collection("first", "second", "a", "b")
     shared = SharedFind(collection.find)

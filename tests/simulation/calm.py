@@ -82,5 +82,5 @@ def calm_records() -> MongoRecords:
 def calm_store() -> StoreClient:
     """Returns the simulated object store."""
     loop, auditor = cast(SimLoop, CalmLoop()), CalmAuditor()
-    store = SimStore(loop, lambda: datetime.now(UTC), cast(Auditor, auditor))  # type: ignore[arg-type]  # as in world.py
+    store = SimStore(loop, lambda: datetime.now(UTC), cast(Auditor, auditor))  # type: ignore[arg-type]  # as in cluster.py
     return StoreClient(store, Link(loop, Faults(), auditor, "a server"))

@@ -36,7 +36,7 @@ from assetlane_server.model.tokens import TokenSigner
 from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload, VariantPromise
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.cluster import Cluster
 
 T = TypeVar("T")
 DATA: Final = "data"
@@ -125,35 +125,35 @@ class Sending:
 class Device:
     """Sends one thing, and does what else comes to its user's mind, perhaps at the same time on two servers."""
 
-    def __init__(self, world: "World", person: Person, sending: Sending) -> None:
-        self._world = world
+    def __init__(self, cluster: "Cluster", person: Person, sending: Sending) -> None:
+        self._cluster = cluster
         self._person = person
         self.sending = sending
 
     async def run(self) -> None:
         """Requests, sends, completes."""
-        world, sending = self._world, self.sending
-        await self._world.think()
+        cluster, sending = self._cluster, self.sending
+        await self._cluster.think()
         await self.request()
         sending.opened.set()
-        if not sending.upload_id or world.pick(8) == 7:
+        if not sending.upload_id or cluster.pick(8) == 7:
             return  # it vanishes
         for _ in range(2):
             if await self.send():
                 break
             await self.request()
-        if world.pick(6) == 5:
-            world.auditor.reach("a client vanished after its PUTs")
+        if cluster.pick(6) == 5:
+            cluster.auditor.reach("a client vanished after its PUTs")
             return
-        if world.pick(3) == 2:
+        if cluster.pick(3) == 2:
             await self._progress()
         await self.complete()
 
     async def interfere(self) -> None:
         """Does something else with the same upload or its asset, from another process of its user."""
-        world, sending = self._world, self.sending
+        cluster, sending = self._cluster, self.sending
         await sending.opened.wait()
-        deeds: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        actions: list[Callable[[], Coroutine[Any, Any, object]]] = [
             self.complete,
             self.delete,
             self.refresh,
@@ -168,14 +168,14 @@ class Device:
             self.list_all,
             self._pry,
         ]
-        for _ in range(1 + world.pick(3)):
-            await self._world.think()
+        for _ in range(1 + cluster.pick(3)):
+            await self._cluster.think()
             if not sending.upload_id:
                 continue
-            if world.pick(5) == 4:  # two at once, perhaps on two servers
-                await world.all_of([deeds[world.pick(len(deeds))]() for _ in range(2)])
+            if cluster.pick(5) == 4:  # two at once, perhaps on two servers
+                await cluster.all_of([actions[cluster.pick(len(actions))]() for _ in range(2)])
             else:
-                await deeds[world.pick(len(deeds))]()
+                await actions[cluster.pick(len(actions))]()
 
     # The calls
 
@@ -184,24 +184,24 @@ class Device:
         sending = self.sending
         if sending.upload_id and not sending.request.request_id:
             return  # it would be another upload
-        self._world.requests_running += 1
+        self._cluster.requests_running += 1
         try:
             await self._requested()
         finally:
-            self._world.requests_running -= 1
-        self._world.check_claims()
+            self._cluster.requests_running -= 1
+        self._cluster.check_claims()
 
     async def request_once(self) -> None:
         """Calls RequestUpload and does not repeat it."""
         try:
-            await self._world.server().call(
+            await self._cluster.server().call(
                 lambda server: server.requests.request_upload(self.sending.request, self._person)
             )
         except (*TRY_AGAIN, QuotaExceeded):
             return
 
     async def _requested(self) -> None:
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         known = sending.revision if sending.request.request_id else 0
         try:
             answer = await self._repeated(lambda server: server.requests.request_upload(sending.request, self._person))
@@ -236,19 +236,19 @@ class Device:
             if target.single_put is None:
                 are_sent &= await self._send_parts(target, body)
                 continue
-            headers = ("content-encoding",) if self._world.pick(12) == 11 else ()
+            headers = ("content-encoding",) if self._cluster.pick(12) == 11 else ()
             are_sent &= await self._put(lambda target=target: target.single_put, body, headers)  # type: ignore[misc]
         sending.is_sent |= are_sent and bool(sending.targets)
         return are_sent and bool(sending.targets)
 
     async def _put(self, request: Callable[[], Any], body: Body, headers: tuple[str, ...] = ()) -> bool:
-        world = self._world
+        cluster = self._cluster
         was_unclear = False
         for _ in range(3):
-            await world.think()
-            status = await send(world.store, world.faults, request(), body, headers)
+            await cluster.think()
+            status = await send(cluster.store, cluster.faults, request(), body, headers)
             if status == 412 and was_unclear:
-                world.auditor.reach("a PUT whose answer was lost met itself")
+                cluster.auditor.reach("a PUT whose answer was lost met itself")
             if status in (200, 412):
                 return True
             if status in (403, 404):
@@ -287,14 +287,14 @@ class Device:
         try:
             await self._repeated(lambda server: server.uploads.report_progress(sending.upload_id, sent, self._person))
         except (WrongStatus, UploadNotFound):
-            self._world.auditor.reach("progress was reported of an upload that has ended")
+            self._cluster.auditor.reach("progress was reported of an upload that has ended")
 
     async def complete(self) -> None:
         """Calls CompleteUpload."""
         await self._completed(lambda server: server.completions.complete_upload(self.sending.upload_id, self._person))
 
     async def _completed(self, call: Callable[[SimServer], Coroutine[Any, Any, Upload]]) -> None:
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         if not sending.upload_id:
             return
         was_sent = sending.is_sent
@@ -303,7 +303,7 @@ class Device:
         except VariantsMissing:
             auditor.reach("a completion found variants missing")
             auditor.note(f"{sending.upload_id}: variants are missing, {was_sent=}")
-            document = self._world.mongo.collections["uploads"].get(sending.upload_id)
+            document = self._cluster.mongo.collections["uploads"].get(sending.upload_id)
             is_open = document is not None and document["status"] == "INITIALIZED"
             auditor.check(not (was_sent and is_open), f"{sending.upload_id}: nothing of it is missing")
         except WrongStatus as refusal:
@@ -322,18 +322,18 @@ class Device:
 
     async def _hang_up(self) -> None:
         """Calls CompleteUpload and does not wait for its answer."""
-        world, sending = self._world, self.sending
-        server = world.server()
-        calling = world.loop.create_task(
+        cluster, sending = self._cluster, self.sending
+        server = cluster.server()
+        calling = cluster.loop.create_task(
             server.call(lambda server: server.completions.complete_upload(sending.upload_id, self._person)),
             name="a caller that hangs up",
         )
-        await world.think()
+        await cluster.think()
         if calling.done():
             if not calling.cancelled():
                 calling.exception()
             return
-        world.auditor.reach("a caller hung up")
+        cluster.auditor.reach("a caller hung up")
         calling.cancel()
         await asyncio.wait([calling])
         if not calling.cancelled():
@@ -341,11 +341,11 @@ class Device:
 
     async def cancel(self) -> None:
         """Calls CancelUpload."""
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         if not sending.upload_id:
             return
         sending.is_given_up = True
-        began = self._world.utc()
+        began = self._cluster.utc()
         try:
             upload = await self._repeated(lambda server: server.uploads.cancel_upload(sending.upload_id, self._person))
         except WrongStatus as refusal:
@@ -361,7 +361,7 @@ class Device:
 
     async def look(self) -> None:
         """Calls GetUpload."""
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         if not sending.upload_id:
             return
         known = sending.revision
@@ -381,13 +381,13 @@ class Device:
         await self._asset(
             lambda server: (
                 server.assets.refresh_asset(self.sending.upload_id, None, self._person)
-                if self._world.pick(3)
+                if self._cluster.pick(3)
                 else server.assets.get_asset(self.sending.upload_id, self._person)
             )
         )
 
     async def _asset(self, call: Callable[[SimServer], Coroutine[Any, Any, Asset]]) -> None:
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         if not sending.upload_id:
             return
         was_deleted, was_there = sending.is_deleted, sending.is_completed
@@ -402,7 +402,7 @@ class Device:
 
     async def delete(self) -> None:
         """Calls DeleteAsset."""
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         if not sending.upload_id:
             return
         was_there = sending.is_completed
@@ -428,7 +428,7 @@ class Device:
 
     async def list_all(self) -> None:
         """Whatever was completed before the call and is not given up is in the lists."""
-        world, sending, person = self._world, self.sending, self._person
+        cluster, sending, person = self._cluster, self.sending, self._person
         was_there = sending.is_completed
         token: str = ""
         found: list[Asset] = []
@@ -445,22 +445,22 @@ class Device:
             if not token:
                 break
         ids = [asset.asset_id for asset in found]
-        world.auditor.check(ids == sorted(set(ids), reverse=True), "a list has an asset twice, or not in order")
+        cluster.auditor.check(ids == sorted(set(ids), reverse=True), "a list has an asset twice, or not in order")
         if was_there and not sending.is_given_up:
-            world.auditor.check(sending.upload_id in ids, f"{sending.upload_id}: its asset is in no list")
+            cluster.auditor.check(sending.upload_id in ids, f"{sending.upload_id}: its asset is in no list")
         for asset in found:
-            world.auditor.acknowledged_asset(asset)
+            cluster.auditor.acknowledged_asset(asset)
         uploads = await self._repeated(
             lambda server: server.uploads.list_uploads(
                 uid="", session_id=sending.request.session_id, statuses=(), size=10, token="", access=person
             )
         )
         if uploads is not None:
-            world.auditor.check(all(one.uid == person.uid for one in uploads[0]), "a list has another owner's upload")
+            cluster.auditor.check(all(one.uid == person.uid for one in uploads[0]), "a list has another owner's upload")
 
     async def _pry(self) -> None:
         """Asks for what is another's: it is not to be found."""
-        world, sending, person = self._world, self.sending, self._person
+        cluster, sending, person = self._cluster, self.sending, self._person
         stranger = Person("stranger")
         asks: list[Callable[[SimServer], Coroutine[Any, Any, object]]] = [
             lambda server: server.uploads.get_upload(sending.upload_id, stranger),
@@ -498,19 +498,19 @@ class Device:
                 lambda server: server.uploads.get_upload(sending.upload_id, back_end),
                 lambda server: _others(server, sending.request.session_id, back_end),
             ]
-        chosen = world.pick(len(asks))
+        chosen = cluster.pick(len(asks))
         try:
             answer = await self._repeated(asks[chosen])
         except InvalidRequest as refusal:
             is_forgery = 0 <= chosen - forgeries < 2
-            world.auditor.check(is_forgery, f"a stranger was sent {refusal}")
-            world.auditor.reach("a token that is not right was refused")
+            cluster.auditor.check(is_forgery, f"a stranger was sent {refusal}")
+            cluster.auditor.reach("a token that is not right was refused")
         except (WrongStatus, VariantsMissing) as refusal:
-            world.auditor.fail(f"a stranger was sent {refusal}")
+            cluster.auditor.fail(f"a stranger was sent {refusal}")
         except (UploadNotFound, AssetNotFound, PartitionNotFound):
-            world.auditor.reach("a stranger was refused")
+            cluster.auditor.reach("a stranger was refused")
         else:
-            world.auditor.check(answer in (None, ([], "")), f"a stranger was sent {answer}")
+            cluster.auditor.check(answer in (None, ([], "")), f"a stranger was sent {answer}")
 
     def _forged(self) -> str:
         """Returns a resume token that no server made."""
@@ -523,7 +523,7 @@ class Device:
     # How it keeps account
 
     def _note(self, upload: Upload) -> None:
-        sending, auditor = self.sending, self._world.auditor
+        sending, auditor = self.sending, self._cluster.auditor
         sending.upload_id = upload.upload_id
         sending.revision = max(sending.revision, upload.revision)
         if not self._is_gone():
@@ -533,30 +533,30 @@ class Device:
 
     def _must_be_empty(self, began: datetime) -> None:
         """Nothing is in the store of what was there before."""
-        for key, stored in self._world.store.objects.items():
+        for key, stored in self._cluster.store.objects.items():
             is_its = f"/{self.sending.upload_id}/" in key
-            if is_its and stored.modify_time < began and not self._world.faults.request:
-                self._world.auditor.fail(f"{key} was to be deleted, and is there")
+            if is_its and stored.modify_time < began and not self._cluster.faults.request:
+                self._cluster.auditor.fail(f"{key} was to be deleted, and is there")
 
     def _must_be_gone(self) -> None:
-        self._world.auditor.check(self._is_gone(), f"{self.sending.upload_id} is not found")
+        self._cluster.auditor.check(self._is_gone(), f"{self.sending.upload_id} is not found")
 
     def _is_gone(self) -> bool:
         """Whether its record was removed in its time."""
-        return self.sending.upload_id not in self._world.mongo.collections["uploads"]
+        return self.sending.upload_id not in self._cluster.mongo.collections["uploads"]
 
     async def _repeated(self, call: Callable[[SimServer], Coroutine[Any, Any, T]]) -> T | None:
         """Returns what the call returns, None when it was given up. Raises the refusals that no repeat changes."""
-        world = self._world
+        cluster = self._cluster
         for _ in range(_ATTEMPTS):
-            server = world.server()
-            late = world.loop.call_later(_MOST_ANSWER_S, world.auditor.fail, "a call is never answered")
+            server = cluster.server()
+            late = cluster.loop.call_later(_MOST_ANSWER_S, cluster.auditor.fail, "a call is never answered")
             try:
                 return await server.call(call)
             except TRY_AGAIN as error:
                 if isinstance(error, ConnectionLost):
-                    world.auditor.reach("a call was repeated on another server")
-                await world.think()
+                    cluster.auditor.reach("a call was repeated on another server")
+                await cluster.think()
             except (UploadNotFound, AssetNotFound, PartitionNotFound):
                 if not self._person.is_revoked:
                     raise
@@ -587,11 +587,11 @@ async def _done(work: Coroutine[Any, Any, None]) -> bool:
 class Watcher:
     """Follows something, resumes when it is cut off, and compares what it is sent with what happened."""
 
-    def __init__(self, world: "World", person: Person) -> None:
-        self._world = world
+    def __init__(self, cluster: "Cluster", person: Person) -> None:
+        self._cluster = cluster
         self._person = person
         self._is_over = False
-        self._read_at = world.utc()  # since then it has read quickly
+        self._read_at = cluster.utc()  # since then it has read quickly
         self.is_fickle = False  # it reads slowly, and hangs up after an event or two
         self.pauses_s: list[float] = []  # how long it takes over its first events; after these it reads as ever
         self.server: SimServer | None = None  # where it watches
@@ -605,7 +605,7 @@ class Watcher:
 
     def describe(self) -> str:
         """Returns what it is and has, for the report of a violation."""
-        state = {name: value for name, value in vars(self).items() if name not in ("_world", "_person")}
+        state = {name: value for name, value in vars(self).items() if name not in ("_cluster", "_person")}
         return f"{type(self).__name__} {state}"
 
     def _begin(self, server: SimServer) -> AsyncGenerator[Any]:
@@ -619,39 +619,39 @@ class Watcher:
 
     async def run(self) -> None:
         """Watches until the end of the schedule."""
-        world = self._world
+        cluster = self._cluster
         while not self._is_over:
-            server = world.server()
+            server = cluster.server()
             if self.resumptions and not server.hub._live.is_set():
-                world.auditor.reach("a watch was resumed while the change stream was lost")
+                cluster.auditor.reach("a watch was resumed while the change stream was lost")
             watch: SimWatch[Any] = server.watch(self._begin(server))
             self.server, self._watch = server, watch
-            left = world.pick(3 if self.is_fickle else 6)  # events after which it hangs up; 0: never
+            left = cluster.pick(3 if self.is_fickle else 6)  # events after which it hangs up; 0: never
             try:
                 while True:
                     event = await watch.next()
-                    if world.auditor.lines is not None and event is not None:
-                        world.auditor.note(
+                    if cluster.auditor.lines is not None and event is not None:
+                        cluster.auditor.note(
                             f"{type(self).__name__} of {self._person.uid} at {server.name}: {_short(event)}"
                         )
                     self._may_see(event)
                     self._take(event)
-                    world.check_mailboxes(server)
+                    cluster.check_mailboxes(server)
                     if self.pauses_s:
                         await asyncio.sleep(self.pauses_s.pop(0))
-                        self._read_at = world.utc()
+                        self._read_at = cluster.utc()
                         continue
                     left -= 1
-                    if world.is_ending:
+                    if cluster.is_ending:
                         continue  # it reads all that is left
                     if left == 0:
                         break
                     if self.is_fickle:
-                        await asyncio.sleep((0.0, 30.0, 200.0)[world.pick(3)])
-                        self._read_at = world.utc()
-                    elif world.pick(6) == 5:
-                        await asyncio.sleep((2.0, 200.0)[world.pick(2)])  # a slow reader
-                        self._read_at = world.utc()
+                        await asyncio.sleep((0.0, 30.0, 200.0)[cluster.pick(3)])
+                        self._read_at = cluster.utc()
+                    elif cluster.pick(6) == 5:
+                        await asyncio.sleep((2.0, 200.0)[cluster.pick(2)])  # a slow reader
+                        self._read_at = cluster.utc()
             except StopAsyncIteration:
                 self._is_over = True
             except TRY_AGAIN:
@@ -661,9 +661,9 @@ class Watcher:
             finally:
                 watch.cancel()
             self.resumptions += 1
-            if world.pick(6) == 5 and not world.is_ending:
+            if cluster.pick(6) == 5 and not cluster.is_ending:
                 await asyncio.sleep(60.0)
-            await world.think()
+            await cluster.think()
 
     def hang_up(self) -> None:
         """Ends its watch; it begins another one."""
@@ -673,8 +673,12 @@ class Watcher:
     def _may_see(self, event: Any) -> None:
         revoked_at = self._person.revoked_at
         is_content = isinstance(event, Upload) or (isinstance(event, AssetEvent) and event.asset is not None)
-        if is_content and revoked_at is not None and self._world.utc() > max(revoked_at, self._read_at) + _UNSEEN_AFTER:
-            self._world.auditor.fail("a watch goes on a minute after its right was taken away")
+        if (
+            is_content
+            and revoked_at is not None
+            and self._cluster.utc() > max(revoked_at, self._read_at) + _UNSEEN_AFTER
+        ):
+            self._cluster.auditor.fail("a watch goes on a minute after its right was taken away")
 
 
 def _short(event: object) -> str:
@@ -689,15 +693,15 @@ def _short(event: object) -> str:
 class UploadWatcher(Watcher):
     """Follows one upload."""
 
-    def __init__(self, world: "World", person: Person, sending: Sending) -> None:
-        super().__init__(world, person)
+    def __init__(self, cluster: "Cluster", person: Person, sending: Sending) -> None:
+        super().__init__(cluster, person)
         self._sending = sending
         self._sent = 0
 
     @property
     def is_up_to_date(self) -> bool:
         """See Watcher."""
-        known = self._world.auditor.statuses(self._sending.upload_id)
+        known = self._cluster.auditor.statuses(self._sending.upload_id)
         return self._is_over or not known or known[-1][0] == self._sent or self._person.is_revoked
 
     async def run(self) -> None:
@@ -713,39 +717,39 @@ class UploadWatcher(Watcher):
 
     def _take(self, event: Any) -> None:
         if isinstance(event, Upload):
-            take_status(self._world, event, self._sent)
+            take_status(self._cluster, event, self._sent)
             self._sent = event.revision
         elif isinstance(event, Progress):
-            self._world.auditor.check(event.uid == self._person.uid, "progress of another owner's upload")
+            self._cluster.auditor.check(event.uid == self._person.uid, "progress of another owner's upload")
 
     def _refused(self, refusal: Refusal) -> None:
         if isinstance(refusal, UploadNotFound):
             self._is_over = True
             is_right = (
-                self._person.is_revoked or self._sending.upload_id not in self._world.mongo.collections["uploads"]
+                self._person.is_revoked or self._sending.upload_id not in self._cluster.mongo.collections["uploads"]
             )
             if self._person.is_revoked:
-                self._world.auditor.reach("a watch ended because its right was taken away")
-            self._world.auditor.check(is_right, f"{self._sending.upload_id}: its watch was refused: {refusal}")
+                self._cluster.auditor.reach("a watch ended because its right was taken away")
+            self._cluster.auditor.check(is_right, f"{self._sending.upload_id}: its watch was refused: {refusal}")
         else:
-            self._world.auditor.fail(f"a watch of an upload was refused: {refusal!r}")
+            self._cluster.auditor.fail(f"a watch of an upload was refused: {refusal!r}")
 
 
 class SessionWatcher(Watcher):
     """Follows all uploads of a session."""
 
-    def __init__(self, world: "World", person: Person, session_id: str) -> None:
-        super().__init__(world, person)
+    def __init__(self, cluster: "Cluster", person: Person, session_id: str) -> None:
+        super().__init__(cluster, person)
         self._session_id = session_id
         self._sent: dict[str, Upload] = {}
-        self._names_all = world.pick(2) == 0
+        self._names_all = cluster.pick(2) == 0
 
     @property
     def is_up_to_date(self) -> bool:
         """See Watcher."""
         wanted = {
             document["_id"]: document["revision"]
-            for document in self._world.mongo.collections["uploads"].values()
+            for document in self._cluster.mongo.collections["uploads"].values()
             if document["session_id"] == self._session_id and document["uid"] == self._person.uid
         }
         sent = {upload_id: upload.revision for upload_id, upload in self._sent.items()}
@@ -759,38 +763,38 @@ class SessionWatcher(Watcher):
             if self._names_all or not upload.status.is_final or upload_id == newest
         }
         if len(named) < len(self._sent):
-            self._world.auditor.reach("a session was resumed without the uploads that had ended")
+            self._cluster.auditor.reach("a session was resumed without the uploads that had ended")
             # What is not named may come again.
             self._sent = {one: upload for one, upload in self._sent.items() if one in named}
         return server.upload_watches.watch_session(self._session_id, named, self._person)
 
     def _take(self, event: Any) -> None:
         if isinstance(event, Upload):
-            auditor = self._world.auditor
+            auditor = self._cluster.auditor
             auditor.check(event.uid == self._person.uid, "a session's watch was sent another owner's upload")
             auditor.check(event.session_id == self._session_id, "a watch was sent another session's upload")
             known = self._sent.get(event.upload_id)
-            take_status(self._world, event, 0 if known is None else known.revision)
+            take_status(self._cluster, event, 0 if known is None else known.revision)
             self._sent[event.upload_id] = event
         elif isinstance(event, Progress):
-            self._world.auditor.check(event.uid == self._person.uid, "progress of another owner's upload")
+            self._cluster.auditor.check(event.uid == self._person.uid, "progress of another owner's upload")
 
     def _refused(self, refusal: Refusal) -> None:
         self._is_over = True
-        self._world.auditor.fail(f"a watch of a session was refused: {refusal!r}")
+        self._cluster.auditor.fail(f"a watch of a session was refused: {refusal!r}")
 
 
 class PartitionWatcher(Watcher):
     """Follows the assets of a partition."""
 
-    def __init__(self, world: "World", person: Person, partition: str) -> None:
-        super().__init__(world, person)
+    def __init__(self, cluster: "Cluster", person: Person, partition: str) -> None:
+        super().__init__(cluster, person)
         self._partition = partition
         self._token = ""
         self._seen: dict[str, tuple[int, bool]] = {}
         self._seen_now: dict[str, int] = {}  # in this watch
         self._is_synced = False
-        self._token_time = world.utc()
+        self._token_time = cluster.utc()
         self._is_token_old = False
 
     @property
@@ -798,17 +802,17 @@ class PartitionWatcher(Watcher):
         """See Watcher."""
         wanted = {
             document["_id"]: document["asset"]["revision"]
-            for document in self._world.mongo.collections["uploads"].values()
+            for document in self._cluster.mongo.collections["uploads"].values()
             if document.get("listed_in") == self._partition
         }
         there = {one: revision for one, (revision, is_deleted) in self._seen.items() if not is_deleted}
         return self._person.is_revoked or (self._is_synced and there == wanted)
 
     def _begin(self, server: SimServer) -> AsyncGenerator[AssetEvent]:
-        auditor = self._world.auditor
+        auditor = self._cluster.auditor
         if self._token and not self._is_synced:
             auditor.reach("a partition's watch was resumed before it was synced")
-        if self._world.pick(6) == 5:
+        if self._cluster.pick(6) == 5:
             self._token, self._is_synced = "", False  # its client has forgotten it
         if not self._token:
             self._seen.clear()
@@ -819,9 +823,9 @@ class PartitionWatcher(Watcher):
         return server.asset_watches.watch(self._partition, self._token, self._person)
 
     def _take(self, event: Any) -> None:
-        auditor = self._world.auditor
+        auditor = self._cluster.auditor
         auditor.check(not self._is_token_old, "a resume token was taken that is too old")
-        self._token, self._token_time, self._is_token_old = event.resume_token, self._world.utc(), False
+        self._token, self._token_time, self._is_token_old = event.resume_token, self._cluster.utc(), False
         if event.kind is AssetEventKind.SYNCED:
             self._is_synced = True
         asset = event.asset
@@ -848,7 +852,7 @@ class PartitionWatcher(Watcher):
         self._seen_now[asset.asset_id] = asset.revision
 
     def _refused(self, refusal: Refusal) -> None:
-        auditor = self._world.auditor
+        auditor = self._cluster.auditor
         if isinstance(refusal, ResumeExpired):
             auditor.reach("a resume token was too old")
             self._token, self._is_synced = "", False
@@ -860,27 +864,33 @@ class PartitionWatcher(Watcher):
             auditor.fail(f"a watch of a partition was refused: {refusal!r}")
 
 
-def take_status(world: "World", upload: Upload, after: int) -> None:
+def take_status(cluster: "Cluster", upload: Upload, after: int) -> None:
     """Checks that a status event is the next one of its upload."""
-    known = world.auditor.statuses(upload.upload_id)
+    known = cluster.auditor.statuses(upload.upload_id)
     expected = next((one for one in known if one[0] > after), None)
     received = (upload.revision, upload.status.value)
-    world.auditor.check(
+    cluster.auditor.check(
         received == expected, f"{upload.upload_id}: after {after} a watch was sent {received}, not {expected}"
     )
-    world.auditor.check(
+    cluster.auditor.check(
         (upload.asset is not None) == (upload.status is Status.COMPLETED), "a status event, and its asset"
     )
 
 
 def new_sending(
-    world: "World", person: Person, session_id: str, number: int, *, kind: int | None = None, partition: str = ""
+    cluster: "Cluster",
+    person: Person,
+    session_id: str,
+    number: int,
+    *,
+    kind: int | None = None,
+    partition: str = "",
 ) -> Sending:
     """Returns something to upload: of a kind and into a partition that are given, or of any."""
     name = f"{person.uid}-{number}"
     is_any = kind is None
     if kind is None:
-        kind = world.pick(5)
+        kind = cluster.pick(5)
     bodies: dict[str, Body]
     plan = None
     if kind in (0, 1):
@@ -890,9 +900,9 @@ def new_sending(
     elif kind == 3:
         bodies = {"original": Body(f"{name} original", 40 * MIB)}
     else:
-        bodies = {"original": png(f"{name} original", (5000, 500_000)[world.pick(2)])}
-        plan = CutPlan(sizes=(CutSize("small", 300),), required=is_any and world.pick(2) == 1)
-    has_sum = world.pick(2) == 1 and kind != 3
+        bodies = {"original": png(f"{name} original", (5000, 500_000)[cluster.pick(2)])}
+        plan = CutPlan(sizes=(CutSize("small", 300),), required=is_any and cluster.pick(2) == 1)
+    has_sum = cluster.pick(2) == 1 and kind != 3
     content_type = "image/png" if kind == 4 else "application/octet-stream"
     variants = tuple(
         VariantPromise(one, content_type, body.size_bytes, body.sha256 if has_sum else b"")
@@ -902,10 +912,10 @@ def new_sending(
         uid=person.uid or "",
         file_path=f"{name}.bin",
         variants=variants,
-        request_id="" if is_any and world.pick(5) == 4 else name,
+        request_id="" if is_any and cluster.pick(5) == 4 else name,
         session_id=session_id,
-        asset_partition=partition or ("team/all" if world.pick(3) == 2 else person.partition),
-        expiration_hours=0 if is_any and world.pick(6) == 5 else 24,
+        asset_partition=partition or ("team/all" if cluster.pick(3) == 2 else person.partition),
+        expiration_hours=0 if is_any and cluster.pick(6) == 5 else 24,
         cut_plan=plan,
     )
     return Sending(request, bodies)

@@ -19,7 +19,7 @@ from typing import Final
 import detangle
 from detangle import PCT, RandomWalk, RunResult, SimConfig, Strategy, execute
 from detangle._shrink import shrink
-from tests.simulation import world
+from tests.simulation import cluster
 from tests.simulation.kept import KEPT, SCHEDULES_KEPT
 
 CONFIG: Final = SimConfig(max_steps=60_000)
@@ -36,9 +36,9 @@ def strategy_of(seed: int) -> Strategy:
 
 def run(seed: int, scene: str = "") -> RunResult:
     """Runs one schedule, of one scene if it is named."""
-    world.SCENE = scene
+    cluster.SCENE = scene
     with uncollected():
-        return execute(world.main, config=CONFIG, strategy=strategy_of(seed))
+        return execute(cluster.main, config=CONFIG, strategy=strategy_of(seed))
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def trace_of(seed_or_token: str) -> tuple[str, str]:
     """
     logging.disable(logging.CRITICAL)
     scene, _, number = seed_or_token.rpartition(":")
-    world.SCENE = scene
+    cluster.SCENE = scene
     if number.startswith("dt"):
         return _described(number)
     result = run(int(number), scene)
@@ -153,11 +153,11 @@ def shrunk(failing: RunResult) -> list[int]:
     To detangle every broken invariant of the auditor is the same failure: without this, what is shown may be another.
     """
     assert failing.failure is not None
-    broken = world.BROKEN()
+    broken = cluster.BROKEN()
 
     def attempt(values: list[int]) -> RunResult:
         result = _replayed(detangle.encode_token(values))
-        if world.BROKEN() != broken:
+        if cluster.BROKEN() != broken:
             result.failure = None
         return result
 
@@ -166,15 +166,15 @@ def shrunk(failing: RunResult) -> list[int]:
 
 def _replayed(token: str) -> RunResult:
     with uncollected():
-        return detangle.replay(world.main, token, config=CONFIG, raise_on_failure=False)
+        return detangle.replay(cluster.main, token, config=CONFIG, raise_on_failure=False)
 
 
 def _described(token: str) -> tuple[str, str]:
     lines: list[str] = []
-    world.LINES = lines
+    cluster.LINES = lines
     try:
         result = _replayed(token)
     finally:
-        world.LINES = None
+        cluster.LINES = None
     left_out = [f"({len(lines) - _MAX_TRACE:,} lines before)"] if len(lines) > _MAX_TRACE else []
     return result.failure.message if result.failure else "", "\n".join([*left_out, *lines[-_MAX_TRACE:]])

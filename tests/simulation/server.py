@@ -57,7 +57,7 @@ class ConnectionLost(Exception):  # noqa: N818 - what happened
 
 
 @dataclass
-class Surroundings:
+class Environment:
     """What a server finds when it starts."""
 
     loop: SimLoop
@@ -75,7 +75,7 @@ class Surroundings:
 class SimServer:
     """A process that takes calls and watches until it is killed."""
 
-    def __init__(self, around: Surroundings, name: str, ahead: timedelta) -> None:
+    def __init__(self, around: Environment, name: str, ahead: timedelta) -> None:
         self.name = name
         self.ahead = ahead  # of the true time
         self.is_alive = True
@@ -329,7 +329,7 @@ class SimWatch(Generic[T]):
 class SimCutter:
     """See PictureCutter: its cuts are labels too, and it has all the ways to fail."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Environment) -> None:
         self._around = around
 
     @asynccontextmanager

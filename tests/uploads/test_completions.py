@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.memory.ledger import MemoryLedger
 from tests.memory.object_store import MemoryObjectStore
-from tests.memory.site import BYTES, Site
+from tests.memory.server import BYTES, MemoryServer
 from tests.refusals import raises
 from tests.uploads.samples import NOW
 
@@ -55,94 +55,96 @@ class WritesCounted(MemoryLedger):
 async def test_an_ordinary_upload_is_two_writes() -> None:
     """One insert, one update; the history has every status all the same."""
     ledger = WritesCounted()
-    site = Site(ledger)
-    done = await site.completed()
+    server = MemoryServer(ledger)
+    done = await server.completed()
     assert ledger.written == ["insert INITIALIZED", "advance to COMPLETED"]
     assert [change.status for change in done.history] == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
     assert [change.revision for change in done.history] == [1, 2, 3, 4]
-    assert await site.stored(done) == done
+    assert await server.stored(done) == done
     assert done.asset is not None
 
 
 async def test_a_broken_promise_is_one_update_too() -> None:
     """UPLOADED and FAILED are both in the history, and what arrived is gone."""
     ledger = WritesCounted()
-    site = Site(ledger)
+    server = MemoryServer(ledger)
     png = VariantPromise("original", "image/png", len(BYTES))
-    upload = await site.uploaded(variants=(png,))
-    failed = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    upload = await server.uploaded(variants=(png,))
+    failed = await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert failed.failure is not None
     assert failed.failure.reason == "CONTENT_TYPE_MISMATCH"
     assert ledger.written == ["insert INITIALIZED", "advance to FAILED"]
     assert [change.status for change in failed.history[2:]] == ["UPLOADED", "FAILED"]
-    assert not site.holds(upload)
+    assert not server.holds(upload)
 
 
 async def test_what_is_not_there_changes_nothing() -> None:
     """Nor is anything written."""
     ledger = WritesCounted()
-    site = Site(ledger)
-    upload, _ = await site.request()
+    server = MemoryServer(ledger)
+    upload, _ = await server.request()
     with pytest.raises(VariantsMissing):
-        await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+        await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert ledger.written == ["insert INITIALIZED"]
 
 
 async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
     """Between the proof and the write: the completion loses the race, looks again, and says what it found."""
     store = SlowStore()
-    site = Site(store=store)
-    upload, targets = await site.request()
+    server = MemoryServer(store=store)
+    upload, targets = await server.request()
     store.let.set()
-    assert await site.put(targets[0]) == 200
+    assert await server.put(targets[0]) == 200
     store.let.clear()
     store.has_looked.clear()
-    completing = asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED))
+    completing = asyncio.create_task(server.completions.complete_upload(upload.upload_id, UNRESTRICTED))
     async with asyncio.timeout(LIMIT_S):
         await store.has_looked.wait()
-        await site.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
+        await server.uploads.cancel_upload(upload.upload_id, UNRESTRICTED)
         store.let.set()
         with raises(WrongStatus, reason="UPLOAD_CANCELLED"):
             await completing
-    assert await site.records.find_assets([upload.upload_id]) == {}
-    assert not site.holds(upload)
+    assert await server.records.find_assets([upload.upload_id]) == {}
+    assert not server.holds(upload)
 
 
 async def test_two_servers_that_complete_at_once_come_to_the_same_end() -> None:
     """One writes, the other finds it written."""
-    site = Site()
-    other = Site(site.records, site.store)
-    upload = await site.uploaded()
+    server = MemoryServer()
+    other = MemoryServer(server.records, server.store)
+    upload = await server.uploaded()
     ends = await asyncio.gather(
-        *(server.completions.complete_upload(upload.upload_id, UNRESTRICTED) for server in (site, other))
+        *(one.completions.complete_upload(upload.upload_id, UNRESTRICTED) for one in (server, other))
     )
-    assert ends[0] == ends[1] == await site.stored(upload)
+    assert ends[0] == ends[1] == await server.stored(upload)
     assert [change.status for change in ends[0].history] == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
 
 
 async def test_a_completion_that_could_not_be_written_can_be_repeated() -> None:
     """The ledger was away for a moment: nothing is lost, nothing is there twice."""
-    site = Site()
-    upload = await site.uploaded()
-    site.records.is_writable = False
+    server = MemoryServer()
+    upload = await server.uploaded()
+    server.records.is_writable = False
     with pytest.raises(LedgerUnavailable):
-        await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
-    site.records.is_writable = True
-    done = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+        await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    server.records.is_writable = True
+    done = await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert done.status is Status.COMPLETED
-    assert await site.completions.complete_upload(upload.upload_id, UNRESTRICTED) == done
+    assert await server.completions.complete_upload(upload.upload_id, UNRESTRICTED) == done
 
 
 async def test_a_call_that_joins_work_begun_before_its_put_ended_completes() -> None:
     """A client asks early, PUTs, and asks again: the second answer is not the stale VARIANTS_MISSING of the first."""
     store = SlowStore()
-    site = Site(store=store)
-    upload, targets = await site.request()
+    server = MemoryServer(store=store)
+    upload, targets = await server.request()
     async with asyncio.timeout(LIMIT_S):
-        early = asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED))
+        early = asyncio.create_task(server.completions.complete_upload(upload.upload_id, UNRESTRICTED))
         await store.has_looked.wait()  # and has found nothing
-        assert await site.put(targets[0]) == 200
-        late = [asyncio.create_task(site.completions.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)]
+        assert await server.put(targets[0]) == 200
+        late = [
+            asyncio.create_task(server.completions.complete_upload(upload.upload_id, UNRESTRICTED)) for _ in range(3)
+        ]
         await asyncio.sleep(0)
         store.let.set()
         with pytest.raises(VariantsMissing):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 from tests.memory.ledger import MemoryLedger
-from tests.memory.site import BYTES, SECOND, Site
+from tests.memory.server import BYTES, SECOND, MemoryServer
 from tests.uploads.samples import NOW, QUARTER
 
 from assetlane_server.model.admission import Terms
@@ -32,147 +32,147 @@ MINUTE = timedelta(minutes=1)
 
 async def test_what_clients_leave_behind_is_settled() -> None:
     """Completed where the bytes are, expired where they are not, each at its time."""
-    site = Site()
-    left, vanished = await site.uploaded(), (await site.request())[0]
-    await site.sweep_after(QUARTER - MINUTE)
-    assert await site.stored(left) == left
-    await site.sweep_after(MINUTE + 2 * SWEEP_MARGIN)
-    ends = [await site.stored(one) for one in (left, vanished)]
+    server = MemoryServer()
+    left, vanished = await server.uploaded(), (await server.request())[0]
+    await server.sweep_after(QUARTER - MINUTE)
+    assert await server.stored(left) == left
+    await server.sweep_after(MINUTE + 2 * SWEEP_MARGIN)
+    ends = [await server.stored(one) for one in (left, vanished)]
     assert [one and one.status for one in ends] == [Status.COMPLETED, Status.INITIALIZED]
-    await site.sweep_after(DAY)
-    ended = await site.stored(vanished)
+    await server.sweep_after(DAY)
+    ended = await server.stored(vanished)
     assert ended is not None
     assert ended.status is Status.EXPIRED
 
 
 async def test_strays_of_an_upload_that_ended_just_after_a_renewal_are_deleted_when_the_new_urls_end() -> None:
     """The server that ended it did not know of them."""
-    site = Site()
-    upload, _ = await site.request(request_id="r")
-    site.now_is += 10 * MINUTE
-    _, targets = await site.request(request_id="r")
-    assert await site.records.advance_upload(upload.cancelled(site.now_is))
-    await site.sweep_after(QUARTER - 10 * MINUTE + 2 * SWEEP_MARGIN)
-    assert await site.put(targets[0]) == 200
-    await site.sweep_after(10 * MINUTE)
-    assert not site.holds(upload)
+    server = MemoryServer()
+    upload, _ = await server.request(request_id="r")
+    server.now_is += 10 * MINUTE
+    _, targets = await server.request(request_id="r")
+    assert await server.records.advance_upload(upload.cancelled(server.now_is))
+    await server.sweep_after(QUARTER - 10 * MINUTE + 2 * SWEEP_MARGIN)
+    assert await server.put(targets[0]) == 200
+    await server.sweep_after(10 * MINUTE)
+    assert not server.holds(upload)
 
 
 async def test_cuts_that_another_server_stored_beside_an_asset_without_cuts_are_deleted() -> None:
     """It had time for them, and lost the race to the server that had none."""
-    site = Site(terms=Terms(can_cut=lambda content_type: True))
+    server = MemoryServer(terms=Terms(can_cut=lambda content_type: True))
     plan = CutPlan(sizes=(CutSize("small", 300),))
-    upload = await site.uploaded(cut_plan=plan)
-    done = await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    upload = await server.uploaded(cut_plan=plan)
+    done = await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
     assert done.asset is not None
     assert done.cut_plan is not None
     assert [variant.name for variant in done.asset.variants] == ["original"]
-    site.store.store(done.cut_plan.key("small", "image/jpeg"), b"a cut", {})
-    await site.sweep_after(QUARTER + LONGEST_PUT + SECOND)
-    assert list(site.store.objects) == [done.asset.variants[0].key]
-    swept = await site.stored(done)
+    server.store.store(done.cut_plan.key("small", "image/jpeg"), b"a cut", {})
+    await server.sweep_after(QUARTER + LONGEST_PUT + SECOND)
+    assert list(server.store.objects) == [done.asset.variants[0].key]
+    swept = await server.stored(done)
     assert swept is not None
     assert (swept.status, swept.sweep_time) == (Status.COMPLETED, None)
 
 
 async def test_a_deleted_asset_leaves_nothing_step_by_step() -> None:
     """Its words at once, its places with the last sweep of its objects, its record after 8 days."""
-    site = Site()
-    done = await site.completed(details=Details(title="a title"), file_path="a/secret.txt")
-    await site.assets.delete_asset(done.upload_id, UNRESTRICTED)
-    deleted = await site.stored(done)
+    server = MemoryServer()
+    done = await server.completed(details=Details(title="a title"), file_path="a/secret.txt")
+    await server.assets.delete_asset(done.upload_id, UNRESTRICTED)
+    deleted = await server.stored(done)
     assert deleted is not None
     assert (deleted.details, deleted.file_path) == (Details(), "a/secret.txt")
-    await site.sweep_after(WORK_LEASE + SECOND)
-    await site.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
-    swept = await site.stored(done)
+    await server.sweep_after(WORK_LEASE + SECOND)
+    await server.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    swept = await server.stored(done)
     assert swept is not None
     assert not swept.is_swept
-    await site.sweep_after(DAY)
-    erased = await site.stored(done)
+    await server.sweep_after(DAY)
+    erased = await server.stored(done)
     assert erased is not None
     assert (erased.file_path, erased.is_swept, erased.sweep_time) == ("", True, erased.purge_time)
     assert "secret" not in str(erased)
     # A repeat has nothing left to delete, and asks the store for nothing.
-    site.store.is_down = True
-    await site.assets.delete_asset(done.upload_id, UNRESTRICTED)
-    site.store.is_down = False
-    await site.sweep_after(DELETED_KEPT_FOR - DAY - QUARTER - 3 * MINUTE)
-    assert await site.stored(done) is not None
-    await site.sweep_after(5 * MINUTE)
-    assert await site.stored(done) is None
+    server.store.is_down = True
+    await server.assets.delete_asset(done.upload_id, UNRESTRICTED)
+    server.store.is_down = False
+    await server.sweep_after(DELETED_KEPT_FOR - DAY - QUARTER - 3 * MINUTE)
+    assert await server.stored(done) is not None
+    await server.sweep_after(5 * MINUTE)
+    assert await server.stored(done) is None
 
 
 async def test_what_comes_back_through_a_url_that_still_lived_is_deleted_again() -> None:
     """Also a PUT that began just before its URL's end and ended a day later."""
-    site = Site()
-    upload, (target,) = await site.request()
-    assert await site.put(target) == 200
-    await site.completions.complete_upload(upload.upload_id, UNRESTRICTED)
-    await site.assets.delete_asset(upload.upload_id, UNRESTRICTED)
-    assert await site.put(target) == 200
-    await site.sweep_after(WORK_LEASE + SECOND)
-    assert not site.holds(upload)
-    assert await site.put(target) == 200
-    await site.sweep_after(QUARTER + DAY)
-    assert not site.holds(upload)
+    server = MemoryServer()
+    upload, (target,) = await server.request()
+    assert await server.put(target) == 200
+    await server.completions.complete_upload(upload.upload_id, UNRESTRICTED)
+    await server.assets.delete_asset(upload.upload_id, UNRESTRICTED)
+    assert await server.put(target) == 200
+    await server.sweep_after(WORK_LEASE + SECOND)
+    assert not server.holds(upload)
+    assert await server.put(target) == 200
+    await server.sweep_after(QUARTER + DAY)
+    assert not server.holds(upload)
 
 
 async def test_while_nothing_can_be_written_little_is_tried() -> None:
     """Reads work, writes fail, 1,000 uploads are due: each look is a few writes, and it looks ever more rarely."""
-    site = Site()
+    server = MemoryServer()
     for _ in range(1000):
-        await site.request()
-    site.now_is += QUARTER + 2 * SWEEP_MARGIN
-    site.records.is_writable = False
+        await server.request()
+    server.now_is += QUARTER + 2 * SWEEP_MARGIN
+    server.records.is_writable = False
     doublings = []
     for _ in range(20):
-        before = site.records.operations
-        await site.sweeper.look()
-        assert site.records.operations - before <= 1 + sweeper._AT_ONCE
-        doublings.append(site.sweeper._doublings)
+        before = server.records.operations
+        await server.sweeper.look()
+        assert server.records.operations - before <= 1 + sweeper._AT_ONCE
+        doublings.append(server.sweeper._doublings)
     assert doublings[:7] == [1, 2, 3, 4, 5, 5, 5]
-    site.records.is_writable = True
-    await site.sweeper.look()
-    assert site.sweeper._doublings == 0
-    site.now_is += timedelta(hours=1)
-    await site.sweeper.look()
-    ends = {upload.sweep_time for upload in site.records.uploads.values()}
-    assert min(one for one in ends if one is not None) > site.now_is
+    server.records.is_writable = True
+    await server.sweeper.look()
+    assert server.sweeper._doublings == 0
+    server.now_is += timedelta(hours=1)
+    await server.sweeper.look()
+    ends = {upload.sweep_time for upload in server.records.uploads.values()}
+    assert min(one for one in ends if one is not None) > server.now_is
 
 
 async def test_while_nothing_can_be_read_it_looks_ever_more_rarely() -> None:
     """And as often as before when the ledger is back."""
-    site = Site()
-    site.records.is_readable = False
-    await site.sweeper.look()
-    await site.sweeper.look()
-    assert site.sweeper._doublings == 2
-    site.records.is_readable = True
-    await site.sweeper.look()
-    assert site.sweeper._doublings == 0
+    server = MemoryServer()
+    server.records.is_readable = False
+    await server.sweeper.look()
+    await server.sweeper.look()
+    assert server.sweeper._doublings == 2
+    server.records.is_readable = True
+    await server.sweeper.look()
+    assert server.sweeper._doublings == 0
 
 
 async def test_an_upload_that_cannot_be_settled_is_tried_ever_more_rarely_and_holds_up_no_other() -> None:
     """A thousand others behind it are settled; it is tried again after a minute, two, four."""
-    site = Site()
-    poisoned = await site.uploaded()
+    server = MemoryServer()
+    poisoned = await server.uploaded()
     tried: list[datetime] = []
-    take = site.records.reschedule_upload
+    take = server.records.reschedule_upload
 
     async def refuse(upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
         if upload.upload_id == poisoned.upload_id:
-            tried.append(site.now_is)
+            tried.append(server.now_is)
             raise StoreUnavailable("It is broken.")
         return await take(upload, sweep_time, is_swept=is_swept)
 
-    site.records.reschedule_upload = refuse  # type: ignore[method-assign]  # one record that fails
-    others = [await site.uploaded() for _ in range(300)]
-    site.now_is += QUARTER + 2 * SWEEP_MARGIN
+    server.records.reschedule_upload = refuse  # type: ignore[method-assign]  # one record that fails
+    others = [await server.uploaded() for _ in range(300)]
+    server.now_is += QUARTER + 2 * SWEEP_MARGIN
     for _ in range(120):
-        await site.sweep_after(timedelta(seconds=30))
+        await server.sweep_after(timedelta(seconds=30))
     for other in others:
-        ended = await site.stored(other)
+        ended = await server.stored(other)
         assert ended is not None
         assert ended.status is Status.COMPLETED
     pauses = [later - earlier for earlier, later in pairwise(tried)]
@@ -183,34 +183,34 @@ async def test_an_upload_that_cannot_be_settled_is_tried_ever_more_rarely_and_ho
 
 async def test_many_that_cannot_be_settled_do_not_keep_those_behind_them_waiting() -> None:
     """More than a batch of them: the rest is looked for behind them."""
-    site = Site()
-    broken = {(await site.uploaded()).upload_id for _ in range(150)}
-    sound = [await site.uploaded() for _ in range(20)]
-    take = site.records.reschedule_upload
+    server = MemoryServer()
+    broken = {(await server.uploaded()).upload_id for _ in range(150)}
+    sound = [await server.uploaded() for _ in range(20)]
+    take = server.records.reschedule_upload
 
     async def refuse(upload: Upload, sweep_time: datetime | None, *, is_swept: bool) -> bool:
         if upload.upload_id in broken:
             raise StoreUnavailable("It is broken.")
         return await take(upload, sweep_time, is_swept=is_swept)
 
-    site.records.reschedule_upload = refuse  # type: ignore[method-assign]  # a batch and a half that fails
-    site.now_is += QUARTER + 2 * SWEEP_MARGIN
+    server.records.reschedule_upload = refuse  # type: ignore[method-assign]  # a batch and a half that fails
+    server.now_is += QUARTER + 2 * SWEEP_MARGIN
     for _ in range(3):
-        await site.sweep_after(timedelta(seconds=1))
-    ends = [await site.stored(one) for one in sound]
+        await server.sweep_after(timedelta(seconds=1))
+    ends = [await server.stored(one) for one in sound]
     assert {one and one.status for one in ends} == {Status.COMPLETED}
 
 
 async def test_a_store_that_is_down_ends_no_sweep_and_loses_nothing() -> None:
     """What could not be deleted is deleted when it is back."""
-    site = Site()
-    upload = await site.uploaded()
-    site.store.is_down = True
-    await site.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
-    assert await site.stored(upload) is not None
-    site.store.is_down = False
-    await site.sweep_after(5 * MINUTE)
-    ended = await site.stored(upload)
+    server = MemoryServer()
+    upload = await server.uploaded()
+    server.store.is_down = True
+    await server.sweep_after(QUARTER + 2 * SWEEP_MARGIN)
+    assert await server.stored(upload) is not None
+    server.store.is_down = False
+    await server.sweep_after(5 * MINUTE)
+    ended = await server.stored(upload)
     assert ended is not None
     assert ended.status is Status.COMPLETED
 
@@ -232,13 +232,13 @@ class NeverEnding(MemoryLedger):
 async def test_a_sweep_that_is_cancelled_leaves_nothing_unawaited() -> None:
     """Most of a batch waits for its turn: it has not begun, and is not to be warned of."""
     records = NeverEnding()
-    site = Site(records)
+    server = MemoryServer(records)
     for _ in range(100):
-        await site.request(BYTES)
-    site.now_is = NOW + DAY
+        await server.request(BYTES)
+    server.now_is = NOW + DAY
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        sweep = asyncio.create_task(site.sweeper.sweep())
+        sweep = asyncio.create_task(server.sweeper.sweep())
         async with asyncio.timeout(30):
             while records.taken < sweeper._AT_ONCE:  # noqa: ASYNC110 - as many as are settled at the same time
                 await asyncio.sleep(0)

@@ -95,13 +95,15 @@ class Application:
         self._hub.close()  # before the server stops: it would wait its whole grace for an open watch
         await self._server.stop(self._grace_seconds)
         if loop.time() >= ends_at - _CLOCK_STEP_S:
-            _log.warning("calls were still in flight at the end of the grace period: cancelled")
+            more = {"event_code": "CALLS_CANCELLED"}
+            _log.warning("calls were still in flight at the end of the grace period: cancelled", extra=more)
         try:
             async with asyncio.timeout_at(ends_at):
                 await self._cases.finish()
                 await self._changes.finish()  # what these calls gave back
         except TimeoutError:
-            _log.warning("completions were still running at the end of the grace period: cancelled")
+            more = {"event_code": "COMPLETIONS_CANCELLED"}
+            _log.warning("completions were still running at the end of the grace period: cancelled", extra=more)
 
 
 @asynccontextmanager

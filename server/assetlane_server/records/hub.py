@@ -4,7 +4,8 @@ A change only says *who* changed. The hub then reads that record once, whatever 
 and puts its state into their mailboxes. As an upload's whole history is in its record, the newest state is
 all that a watcher needs: a slow reader misses nothing.
 
-When the stream is lost it is reopened first; then every watcher reads again what it watches.
+When the stream is lost it is reopened first; then every watcher reads again what it watches. While nobody watches, it
+is read less often: what it says then only tells the time.
 """
 
 import asyncio
@@ -344,9 +345,7 @@ class Hub:
             try:
                 uploads = await self._source.read_uploads(list(batch))
             except LedgerUnavailable as error:
-                _log.warning(
-                    "what is watched could not be read, trying again: %s", error, extra={"event_code": "READING_FAILED"}
-                )
+                _log.warning("what is watched will be read again: %s", error, extra={"event_code": "READING_FAILED"})
                 self._put_back(batch)
                 self._waiting_since = since_s
                 self._has_to_read.set()

@@ -1,4 +1,4 @@
-"""The gate does to a request what it says, and to no other."""
+"""The proxy does to a request what it says, and to no other."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure, PyMongoError
-from tests.faults.gate import Action, Gate, gated
+from tests.faults.fault_proxy import Action, FaultProxy, fault_proxy
 from tests.faults.messages import Message, MongoWire
 from tests.faults.proxy import LOOPBACK
 from tests.records.stores import drop, mongo
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture
-async def gate(stack: StackAddress, database_name: str) -> AsyncIterator[Gate]:
-    """A gate before MongoDB."""
+async def proxy(stack: StackAddress, database_name: str) -> AsyncIterator[FaultProxy]:
+    """A proxy before MongoDB."""
     port = URL(stack.mongo_uri).port
     assert port is not None
-    async with gated(port, MongoWire()) as gate:
-        yield gate
+    async with fault_proxy(port, MongoWire()) as proxy:
+        yield proxy
     await drop(stack.mongo_uri, database_name)
 
 
@@ -51,11 +51,11 @@ def only(name: str, action: Action) -> Any:
     ],
 )
 async def test_a_deed_is_done_to_the_request_it_is_meant_for(
-    stack: StackAddress, gate: Gate, database_name: str, action: Action, *, is_answered: bool, count: int
+    stack: StackAddress, proxy: FaultProxy, database_name: str, action: Action, *, is_answered: bool, count: int
 ) -> None:
     """Whether the caller hears of it is one thing, whether it was carried out another."""
-    gate.decide = only("insert things", action)
-    uri = f"mongodb://{LOOPBACK}:{gate.port}/?directConnection=true&retryWrites=false"
+    proxy.decide = only("insert things", action)
+    uri = f"mongodb://{LOOPBACK}:{proxy.port}/?directConnection=true&retryWrites=false"
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(uri, timeoutMS=1000)
     try:
         await client[database_name]["things"].insert_one({"_id": 1})
@@ -66,16 +66,18 @@ async def test_a_deed_is_done_to_the_request_it_is_meant_for(
     await asyncio.to_thread(client.close)
     async with mongo(stack.mongo_uri) as beside:
         assert await beside[database_name]["things"].count_documents({}) == count
-        await gate.deliver()
+        await proxy.deliver()
         assert await beside[database_name]["things"].count_documents({}) == (1 if action is Action.DELAY else count)
 
 
-async def test_behind_a_shut_gate_nothing_is_done_any_more(stack: StackAddress, gate: Gate, database_name: str) -> None:
+async def test_behind_a_closed_proxy_nothing_is_done(
+    stack: StackAddress, proxy: FaultProxy, database_name: str
+) -> None:
     """Denied at once: a dead server must not wait."""
-    uri = f"mongodb://{LOOPBACK}:{gate.port}/?directConnection=true"
+    uri = f"mongodb://{LOOPBACK}:{proxy.port}/?directConnection=true"
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(uri, timeoutMS=5000)
     await client[database_name]["things"].insert_one({"_id": 1})
-    gate.shut()
+    proxy.shut()
     with pytest.raises(OperationFailure):
         await client[database_name]["things"].insert_one({"_id": 2})
     await asyncio.to_thread(client.close)

@@ -1,6 +1,6 @@
 """A proxy before one store that decides about every single request: it passes, or what happens to it.
 
-Each server under test gets gates of its own: when they shut for good, the stores see what they see of a server
+Each server under test gets proxies of its own: when they shut for good, the stores see what they see of a server
 that was killed.
 """
 
@@ -51,8 +51,8 @@ def let_pass(message: Message) -> Action:
 class CarriedConnection:
     """One carried connection."""
 
-    def __init__(self, gate: "Gate", caller: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
-        self._gate = gate
+    def __init__(self, proxy: "FaultProxy", caller: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
         self._caller = caller
         self._upstream = upstream
         self._swallowed: asyncio.Event | None = None
@@ -61,29 +61,29 @@ class CarriedConnection:
         """Whether its last request was the driver's own: a `hello` that waits for news."""
 
     async def carry_requests(self, reader: asyncio.StreamReader) -> None:
-        """Carries requests, each as the gate decides."""
-        language = self._gate.language
+        """Carries requests, each as the proxy decides."""
+        language = self._proxy.language
         while True:
             message = await language.read(reader)
             self.is_waiting = not message.is_of_a_call
-            action = self._gate.judge(message)
+            action = self._proxy.judge(message)
             match action:
                 case Action.PASS:
                     await self._send(message)
                 case Action.LOSE | Action.DELAY:
                     if action is Action.DELAY:
-                        self._gate.delayed.append(message)
-                    self._gate.done.set()
+                        self._proxy.delayed.append(message)
+                    self._proxy.done.set()
                     self.cut()
                     return
                 case Action.SWALLOW:
-                    self._swallowed = self._gate.done
+                    self._swallowed = self._proxy.done
                     await self._send(message)
                 case Action.REFUSE | Action.STEP_DOWN | Action.DENY:
                     self._caller.write(language.refusal(message, _ERRORS[action]))
                     await self._caller.drain()
                     if action is Action.STEP_DOWN:
-                        self._gate.wake_drivers()
+                        self._proxy.wake_drivers()
                 case Action.HANG | Action.STALL:
                     self._is_silent = True
                     if action is Action.HANG:
@@ -110,8 +110,8 @@ class CarriedConnection:
         await self._upstream.drain()
 
 
-class Gate:
-    """See the module. Made by `gated`; `decide` may change at any time."""
+class FaultProxy:
+    """See the module. Made by `fault_proxy`; `decide` may change at any time."""
 
     def __init__(self, upstream: int, language: Language) -> None:
         self.language = language
@@ -187,23 +187,23 @@ class Gate:
 
 
 @asynccontextmanager
-async def gated(upstream: int, language: Language) -> AsyncIterator[Gate]:
-    """Runs a gate before this port on loopback; at the end every connection is cut."""
-    gate = Gate(upstream, language)
+async def fault_proxy(upstream: int, language: Language) -> AsyncIterator[FaultProxy]:
+    """Runs a proxy before this port on loopback; at the end every connection is cut."""
+    proxy = FaultProxy(upstream, language)
     # Not start_server: what it accepts in the moment of its end stays open.
     with socket.create_server((LOOPBACK, 0), backlog=256) as listener:
         listener.setblocking(False)
-        gate.port = listener.getsockname()[1]
+        proxy.port = listener.getsockname()[1]
         async with asyncio.TaskGroup() as tasks:
 
             async def accept() -> None:
                 while True:
                     caller, _ = await asyncio.get_running_loop().sock_accept(listener)
-                    tasks.create_task(gate.carry(caller))
+                    tasks.create_task(proxy.carry(caller))
 
             accepting = tasks.create_task(accept())
             try:
-                yield gate
+                yield proxy
             finally:
                 accepting.cancel()
-                gate.shut()
+                proxy.shut()

@@ -26,7 +26,7 @@ BYTES = b"the promised bytes"
 SECOND = timedelta(seconds=1)
 
 
-class Site:
+class MemoryServer:
     """One server's use cases; `restarted` gives another server's on the same ledger and store."""
 
     def __init__(

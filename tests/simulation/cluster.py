@@ -23,7 +23,7 @@ from tests.simulation.clients import (
 from tests.simulation.mongo import SimMongo
 from tests.simulation.network import Faults
 from tests.simulation.scenes import SCENES
-from tests.simulation.server import SLOTS, ConnectionLost, SimServer, Surroundings
+from tests.simulation.server import SLOTS, ConnectionLost, Environment, SimServer
 from tests.simulation.store import SimStore
 
 from assetlane_server.access.quotas import Quotas
@@ -46,7 +46,7 @@ _QUIET_S: Final = 300.0
 _MOST_ROUNDS: Final = 60  # of a sweep at the end
 
 
-class World:
+class Cluster:
     """What is there in one schedule."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class World:
         self.auditor.uploads = self.mongo.collections["uploads"]
         self.auditor.objects = self.store.objects
         self.loop.add_invariant(self.auditor.assert_holds, "the auditor")
-        self._around = Surroundings(
+        self._around = Environment(
             loop=self.loop,
             mongo=self.mongo,
             store=self.store,
@@ -158,9 +158,9 @@ class World:
             devices.append(self.device(person, new_sending(self, person, f"session {pick(2)}", number)))
         for _ in range(1 + pick(3)):
             self.watch(self._watcher())
-        deeds = [device.run() for device in devices]
-        deeds += [device.interfere() for device in devices]
-        await self.all_of([*deeds, self._chaos()])
+        actions = [device.run() for device in devices]
+        actions += [device.interfere() for device in devices]
+        await self.all_of([*actions, self._chaos()])
         for _ in range(pick(2)):
             await self.skip(_PAUSES[pick(len(_PAUSES))])
             await self.all_of([*(device.interfere() for device in devices), self._chaos()])
@@ -190,9 +190,9 @@ class World:
         self.watchers.append(watcher)
         self._watching.append(self.loop.create_task(watcher.run(), name="a watcher"))
 
-    async def all_of(self, deeds: Sequence[Coroutine[Any, Any, object]]) -> None:
+    async def all_of(self, actions: Sequence[Coroutine[Any, Any, object]]) -> None:
         """Waits for all of them. What none of them expected is a violation."""
-        for outcome in await asyncio.gather(*deeds, return_exceptions=True):
+        for outcome in await asyncio.gather(*actions, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
 
@@ -249,7 +249,7 @@ class World:
                 return PartitionWatcher(self, person, "team/all" if self.pick(2) else person.partition)
 
     async def _chaos(self) -> None:
-        deeds: list[Callable[[], None]] = [
+        actions: list[Callable[[], None]] = [
             self._nothing,
             self._crash,
             self._crash_at_work,
@@ -260,7 +260,7 @@ class World:
         ]
         for _ in range(self.pick(4)):
             await asyncio.sleep((0.01, 0.3, 2.0, 35.0)[self.pick(4)])
-            deeds[self.pick(len(deeds))]()
+            actions[self.pick(len(actions))]()
 
     def _nothing(self) -> None:
         pass
@@ -451,15 +451,15 @@ class World:
             auditor.check(account["open_uploads"] == 0, f"{account['_id']} is charged for what has ended")
 
 
-LINES: list[str] | None = None  # of the next world
-SCENE = ""  # of the next world, by its name; empty: the schedule chooses
-BROKEN: Callable[[], str] = str  # which invariant the newest world broke; empty: none of the auditor's
+LINES: list[str] | None = None  # of the next cluster
+SCENE = ""  # of the next cluster, by its name; empty: the schedule chooses
+BROKEN: Callable[[], str] = str  # which invariant the newest cluster broke; empty: none of the auditor's
 
 
-async def main() -> World:
+async def main() -> Cluster:
     """Runs one schedule, as the loop chooses."""
     global BROKEN
-    world = World()
-    BROKEN = lambda: world.auditor.broken  # noqa: E731 - it holds on to the world until the next one
-    await world.run()
-    return world
+    cluster = Cluster()
+    BROKEN = lambda: cluster.auditor.broken  # noqa: E731 - it holds on to the cluster until the next one
+    await cluster.run()
+    return cluster
