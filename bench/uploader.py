@@ -34,8 +34,8 @@ async def assetlane(files: Sequence[str], at_once: int) -> float:
         return await _seconds(files, at_once, upload)
 
 
-def boto3(files: Sequence[str], at_once: int) -> float:
-    """Uploads with boto3's transfer manager, so many files at a time."""
+def boto3(files: Sequence[str], at_once: int, checksum: str = "") -> float:
+    """Uploads with boto3's transfer manager, so many files at a time; `checksum` is S3's name of one to send along."""
     import boto3  # as above
     from boto3.s3.transfer import TransferConfig
     from botocore.config import Config
@@ -54,7 +54,8 @@ def boto3(files: Sequence[str], at_once: int) -> float:
     bucket, prefix = os.environ["BENCH_BUCKET"], f"boto3/{time.time_ns()}"
 
     def upload(file: str) -> None:
-        client.upload_file(file, bucket, f"{prefix}/{Path(file).name}", Config=options)
+        extra = {"ChecksumAlgorithm": checksum} if checksum else {}
+        client.upload_file(file, bucket, f"{prefix}/{Path(file).name}", ExtraArgs=extra, Config=options)
 
     begun = time.perf_counter()
     with ThreadPoolExecutor(at_once) as pool:
@@ -117,6 +118,8 @@ def main() -> None:
             seconds = asyncio.run(assetlane(files, int(at_once)))
         case "boto3":
             seconds = boto3(files, int(at_once))
+        case "boto3-sha256":
+            seconds = boto3(files, int(at_once), "SHA256")
         case "bare":
             seconds = asyncio.run(bare(files, int(at_once)))
         case _:

@@ -33,6 +33,7 @@ POLL_S: Final = 0.02
 COMMAND: Final = "assetlane upload"
 LIBRARY: Final = "Client.upload"
 BOTO3: Final = "boto3"
+BOTO3_SHA256: Final = "boto3 with SHA-256"
 BARE: Final = "bare writes"
 OURS: Final = (COMMAND, LIBRARY)
 NOT_SLOWER: Final = Goal(Bound.AT_MOST, 1, Measure.RATIO)
@@ -84,6 +85,7 @@ async def measure() -> Finding:
             f" {FILES_AT_ONCE} small files at a time. Medians of {ROUNDS} interleaved rounds."
         ),
         "Ours also writes the ledger: two durable writes and a HEAD for each file, which the peers do not have.",
+        f"{BOTO3_SHA256}: sends with each part the checksum that our promise is proved by; by itself it sends a CRC32.",
         f"{BARE}: the same PUT, HEAD and two writes from one process, with no service and no change stream between.",
         f"Of {COMMAND} and rclone the whole process is timed, of the others what is between opened client and answer.",
         *(() if rclone else ("rclone is not installed: skipped.",)),
@@ -148,6 +150,8 @@ def _commands(load: Load, rclone: str | None, address: StackAddress) -> dict[str
         LIBRARY: [sys.executable, "-m", "bench.uploader", "assetlane", str(load.at_once), *load.files],
         BOTO3: [sys.executable, "-m", "bench.uploader", "boto3", str(load.at_once), *load.files],
     }
+    if load.at_once == 1:
+        commands[BOTO3_SHA256] = [sys.executable, "-m", "bench.uploader", "boto3-sha256", "1", *load.files]
     if load.at_once > 1:
         commands[BARE] = [sys.executable, "-m", "bench.uploader", "bare", str(load.at_once), *load.files]
     if rclone:

@@ -77,6 +77,29 @@ async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(server: LaneSer
     assert "notes.txt" in drawn
 
 
+@pytest.mark.parametrize("columns", [40, 64, 80])
+async def test_bars_take_one_line_each_on_a_narrow_terminal(
+    server: LaneServer, files: tuple[Path, Path], columns: int
+) -> None:
+    """Rate, time left and the bar itself go where there is no room for them; name, share and status stay."""
+    terminal, end = pty.openpty()
+    try:
+        more = {"COLUMNS": str(columns), "TERM": "xterm", "NO_COLOR": "1"}
+        process = await asyncio.create_subprocess_exec(
+            *COMMAND, "upload", *map(str, files), stdout=PIPE, stderr=end, env=environment(server.target) | more
+        )
+        assert (await finished(process)).code == 0
+        drawn = os.read(terminal, 1 << 20).decode()
+    finally:
+        os.close(end)
+        os.close(terminal)
+    lines = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r") for line in drawn.split("\n")]
+    assert any("notes.txt" in line for line in lines)
+    assert all(len(piece) <= columns for line in lines for piece in line.split("\r"))
+    # A column that is too narrow for its content goes on in a line that begins with the name's cells, empty.
+    assert not any(line.startswith(" " * 21) for line in lines)
+
+
 async def test_one_bad_file_does_not_stop_the_others(
     server: LaneServer, files: tuple[Path, Path], tmp_path: Path
 ) -> None:

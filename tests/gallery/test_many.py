@@ -1,9 +1,13 @@
 """A gallery of a thousand: how much of it is in the document, and how long the page is busy."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
@@ -18,6 +22,7 @@ pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), py
 COUNT: Final = 1000
 MOST_NODES: Final = 200
 LONGEST_TASK_MS: Final = 50.0
+ATTEMPTS: Final = 3
 # Steps of a fast wheel, a frame each, to the end and back; the most picture nodes that were there at once.
 SCROLL: Final = """async () => {
     window.most = 0;
@@ -51,11 +56,19 @@ async def full(server: LocalServer, name: str) -> AsyncIterator[str]:
     yield name
 
 
-async def longest_ms(browser: Browser, page: Page, work: Callable[[], Awaitable[Any]]) -> tuple[float, float, Any]:
-    """Returns the longest task of the page's main thread meanwhile, in CPU time and by the clock, and the outcome.
+@dataclass(frozen=True)
+class Task:
+    """The longest of the page's main thread."""
 
-    CPU time is what the page can be blamed for: by the clock a task also takes what other programs take.
-    """
+    cpu_ms: float
+    clock_ms: float
+
+    def __str__(self) -> str:
+        return f"{self.cpu_ms:.0f} ms of CPU, {self.clock_ms:.0f} by the clock"
+
+
+async def longest(browser: Browser, page: Page, work: Callable[[], Awaitable[Any]]) -> tuple[Task, Any]:
+    """Returns how long the page's main thread was busy at most in one task meanwhile, and the outcome."""
     await browser.start_tracing(page=page, categories=["toplevel", "disabled-by-default-devtools.timeline"])
     outcome = await work()
     events = json.loads(await browser.stop_tracing())["traceEvents"]
@@ -67,30 +80,83 @@ async def longest_ms(browser: Browser, page: Page, work: Callable[[], Awaitable[
     # A task of some microseconds has no CPU time of its own in a trace.
     tasks = [event for event in events if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) in main]
     assert len(tasks) > 100
-    return max(task.get("tdur", 0) for task in tasks) / 1000, max(task.get("dur", 0) for task in tasks) / 1000, outcome
+    cpu_us, clock_us = (max(task.get(key, 0) for task in tasks) for key in ("tdur", "dur"))
+    return Task(cpu_us / 1000, clock_us / 1000), outcome
+
+
+def put_first() -> bool:
+    """Lets Chromium run before every other program; returns whether that is allowed here (it takes root, and Linux)."""
+    for process in psutil.Process().children(recursive=True):
+        if "chrom" not in process.name():
+            continue
+        try:
+            os.setpriority(os.PRIO_PGRP, os.getpgid(process.pid), -15)
+            # Where each session is a group of its own, a nice value says nothing to other sessions.
+            group = Path(f"/proc/{process.pid}/autogroup")
+            if group.exists():
+                group.write_text("-15")
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            return False
+        return True
+    raise AssertionError("no Chromium among the processes of this test")
+
+
+async def short_tasks(
+    browser: Browser, page: Page, work: Callable[[], Awaitable[Any]], *, by_clock: bool
+) -> tuple[Task, Any]:
+    """Asserts that no task is too long, and returns the longest of the best attempt and its outcome.
+
+    A task's clock also runs while other programs have the processor: so its CPU time counts in every attempt, and the
+    clock in the best of three, where Chromium comes before other programs.
+    """
+    best: tuple[Task, Any] | None = None
+    for _ in range(ATTEMPTS if by_clock else 1):
+        task, outcome = await longest(browser, page, work)
+        assert task.cpu_ms <= LONGEST_TASK_MS
+        if best is None or task.clock_ms < best[0].clock_ms:
+            best = task, outcome
+        if task.clock_ms <= LONGEST_TASK_MS:
+            break
+    assert best is not None
+    if by_clock:
+        assert best[0].clock_ms <= LONGEST_TASK_MS
+    return best
 
 
 async def test_a_thousand_assets_come_and_scroll(
     chromium: Browser, server: LocalServer, full: str, figures: Figures
 ) -> None:
     """No task above 50 ms while they come and while they scroll; at most 200 picture nodes; every asset is seen."""
+    by_clock = put_first()
     async with opened(chromium, viewport={"width": 1440, "height": 900}) as context:
         page = await context.new_page()
         await sign_up(page, server.url, full)
+        await go(page, "Only me")
 
         async def come() -> None:
             await page.reload()
-            await go(page, "Only me")
-            await until(page, f"() => document.querySelector('.day-count')?.textContent === '{COUNT}'")
-            await until(page, "() => document.querySelectorAll('.tile img.is-loaded').length > 10")
+            await arrived(page)
 
-        coming_ms, coming_wall_ms, _ = await longest_ms(chromium, page, come)
-        scrolling_ms, wall_ms, seen = await longest_ms(chromium, page, lambda: page.evaluate(SCROLL))
+        async def come_from_another_tab() -> None:
+            other = await context.new_page()
+            await other.goto(server.url)
+            await arrived(other)
+            await other.close()
+
+        coming, _ = await short_tasks(chromium, page, come, by_clock=by_clock)
+        sharing, _ = await short_tasks(chromium, page, come_from_another_tab, by_clock=by_clock)
+        scrolling, seen = await short_tasks(chromium, page, lambda: page.evaluate(SCROLL), by_clock=by_clock)
         figures(
-            f"gallery: {COUNT} assets, {seen['most']} picture nodes at most; longest task {coming_ms:.0f} ms of CPU"
-            f" ({coming_wall_ms:.0f} by the clock) while they came, {scrolling_ms:.0f} ({wall_ms:.0f}) in scrolling"
+            f"gallery: {COUNT} assets, {seen['most']} picture nodes at most; longest task {coming} while they came,"
+            f" {sharing} while they came to a second tab, {scrolling} in scrolling"
         )
         assert seen["seen"] == COUNT
         assert seen["most"] <= MOST_NODES
-        assert scrolling_ms <= LONGEST_TASK_MS
-        assert coming_ms <= LONGEST_TASK_MS
+
+
+async def arrived(page: Page) -> None:
+    """Returns when all are there, and the first ones are seen."""
+    await until(page, f"() => document.querySelector('.day-count')?.textContent === '{COUNT}'")
+    await until(page, "() => document.querySelectorAll('.tile img.is-loaded').length > 10")

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import BrowserContext, Page
+from playwright.async_api import BrowserContext, Page, Request, Response
+from tests.conftest import Figures
 from tests.web.conftest import PART_BYTES, WebPlace, chromium, until
 from tests.web.test_browser import slow_down
-from tests.web.test_outbox import parts_put
+from tests.web.test_outbox import LARGE_BYTES, parts_begun, parts_put
 
 pytestmark = [pytest.mark.web, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
@@ -146,3 +147,68 @@ async def test_golden_retriever_goes_on_after_a_reload(place: WebPlace, tmp_path
             }"""
         )
         assert ids == [request_id]
+
+
+async def test_a_browser_closed_half_way_goes_on_when_its_file_is_picked_again(
+    place: WebPlace, tmp_path: Path, figures: Figures
+) -> None:
+    """200 MB, more than Golden Retriever keeps: of all parts one was under way, and at most that one is sent again."""
+    path = place.file("film.bin", LARGE_BYTES)
+    count = -(-LARGE_BYTES // PART_BYTES)
+    async with chromium(tmp_path / "profile", *place.arguments) as browser:
+        page = await open_uppy(browser, place, "&gr")
+        before, begun_before = parts_put(page), parts_begun(page)
+        await slow_down(page, 60_000_000)
+        await add(page, path)
+        request_id = await page.evaluate("uppy.getFiles()[0].meta.assetlaneRequest")
+        await page.evaluate("() => { void uppy.upload(); }")
+        await until(page, f"window.log.some((line) => line[0] === 'progress' && line[2] >= {LARGE_BYTES // 2})")
+    assert count * 0.4 <= len(before) < count
+    async with chromium(tmp_path / "profile", *place.arguments) as browser:
+        page = await open_uppy(browser, place, "&gr")
+        after, begun_after = parts_put(page), parts_begun(page)
+        await until(page, "window.uppy.getFiles().length === 1 && window.uppy.getFiles()[0].isGhost")
+        await page.click(".uppy-Dashboard-Item-reSelect")
+        await page.set_input_files(INPUT, path)
+        await until(page, "!window.uppy.getFiles()[0].isGhost")
+        assert await page.evaluate("uppy.getFiles()[0].meta.assetlaneRequest") == request_id
+        await page.evaluate("""() => {
+            const [id] = Object.keys(uppy.getState().currentUploads);
+            void (id ? uppy.restore(id) : uppy.upload());
+        }""")
+        await until(page, "window.log.some((line) => line[0] === 'success')")
+        again = len(begun_before) + len(begun_after) - count
+        figures(f"200 MB by Uppy in {count} parts, closed after {len(before)}: {again} sent again")
+        assert set(begun_before) | set(begun_after) == set(range(1, count + 1))
+        assert again <= 1
+        # A part may arrive as the browser closes, its answer unseen.
+        assert len(set(range(1, count + 1)) - set(before) - set(after)) <= 1
+        ((_, _, _, url),) = await events(page, "success")
+        assert await read_back_uppy(page, url) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def test_a_file_without_a_request_is_given_one_and_sends_a_part_at_a_time(
+    place: WebPlace, browser: BrowserContext
+) -> None:
+    """Such as one whose upload the server has given up, or that was added before the plugin."""
+    page = await open_uppy(browser, place)
+    await slow_down(page, 20_000_000)
+    under_way: list[str] = []
+    counts: list[int] = []
+
+    def begun(request: Request) -> None:
+        if request.method == "PUT" and "partNumber=" in request.url:
+            under_way.append(request.url)
+            counts.append(len(under_way))
+
+    def answered(response: Response) -> None:
+        if response.url in under_way:
+            under_way.remove(response.url)
+
+    page.on("request", begun)
+    page.on("response", answered)
+    await add(page, place.file("again.bin", 4 * PART_BYTES))
+    await page.evaluate("() => uppy.setFileMeta(uppy.getFiles()[0].id, {assetlaneRequest: undefined})")
+    assert await page.evaluate("async () => (await uppy.upload()).successful.length") == 1
+    assert len(await page.evaluate("uppy.getFiles()[0].meta.assetlaneRequest")) > 0
+    assert counts == [1] * 4

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from assetlane import progress
 
 NAME_CELLS = 20  # of a file's name beside its bar
+NARROW_CELLS = 64  # below that there is no room for bars
 FACT_CELLS = 11  # of a fact's name before it
 _MINUTE, _HOUR, _DAY, _YEAR = 60, 3600, 86_400, 365 * 86_400
 
@@ -293,17 +294,22 @@ def _progress() -> Any:
         BarColumn,
         DownloadColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
+    cells = width(sys.stderr)
+    columns: list[ProgressColumn] = [TextColumn("{task.description}", markup=False)]
+    if cells >= NARROW_CELLS:
+        columns += [BarColumn(bar_width=10 if cells < 100 else 30), DownloadColumn()]
+    else:
+        columns.append(TextColumn("{task.percentage:>3.0f}%"))
+    if cells >= 80:
+        columns += [TransferSpeedColumn(), TimeRemainingColumn(compact=True)]  # both smoothed over half a minute
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10 if width() < 100 else 30),
-        DownloadColumn(),
-        TransferSpeedColumn(),  # both smoothed over half a minute
-        TimeRemainingColumn(compact=True),
+        *columns,
         TextColumn("{task.fields[status]}", markup=False),
         console=Console(stderr=True),
         transient=True,

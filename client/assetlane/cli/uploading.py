@@ -281,7 +281,8 @@ class _Batch:
         item, common = self._items[number], self._common
         if item.error is not None:
             raise item.error
-        bar = self._bars.add(item.file_path if item.path == STDIN else item.path.name)
+        name = item.file_path if item.path == STDIN else item.path.name
+        bar = self._bars.add(name, self._sizes[number] or None)
         options = {**common.options, "file_path": item.file_path}
         self._under_way[number] = ""
 

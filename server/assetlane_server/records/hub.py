@@ -4,7 +4,8 @@ A change only says *who* changed. The hub then reads that record once, whatever 
 and puts its state into their mailboxes. As an upload's whole history is in its record, the newest state is
 all that a watcher needs: a slow reader misses nothing.
 
-When the stream is lost it is reopened first; then every watcher reads again what it watches.
+When the stream is lost it is reopened first; then every watcher reads again what it watches. While nobody watches, it
+is read less often: what it says then only tells the time.
 """
 
 import asyncio

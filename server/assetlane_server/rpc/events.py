@@ -2,7 +2,7 @@
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane_server.model.upload import Status, Upload, VariantPromise
-from assetlane_server.rpc.messages import asset_message, target_messages, upload_message
+from assetlane_server.rpc.messages import asset_message, fill_in_targets, fill_in_upload
 from assetlane_server.uploads.url_signer import UrlSigner
 
 _KEPT = 64  # events, of a few KiB each
@@ -30,12 +30,11 @@ class StatusEvents:
         return event
 
     def _built(self, upload: Upload) -> pb.WatchUploadResponse:
-        asset = upload.readable_asset
-        targets = self._urls.write_targets(upload) if upload.status is Status.INITIALIZED else ()
-        return pb.WatchUploadResponse(
-            status=pb.StatusEvent(
-                upload=upload_message(upload),
-                write_targets=target_messages(targets),
-                asset=None if asset is None else asset_message(asset, self._urls.read_urls(asset)),
-            )
-        )
+        event = pb.WatchUploadResponse()
+        status = event.status
+        fill_in_upload(status.upload, upload)
+        if upload.status is Status.INITIALIZED:
+            fill_in_targets(status.write_targets, self._urls.write_targets(upload))
+        if (asset := upload.readable_asset) is not None:
+            status.asset.CopyFrom(asset_message(asset, self._urls.read_urls(asset)))
+        return event

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -19,8 +19,11 @@ from assetlane_server.model.progress import Progress
 from assetlane_server.model.scoped_tokens import IssuedToken
 from assetlane_server.model.upload import Asset, Details, Notice, Status, Upload, VariantPromise
 
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_NO_DETAILS = Details()
 _MOST_SECONDS = 315_576_000_000
 
 _NUMBERS = {status: upload_pb2.UploadStatus.Value(f"UPLOAD_STATUS_{status}") for status in Status}
@@ -145,71 +148,73 @@ def _value_of(message: Value) -> object:
     return getattr(message, kind)
 
 
-# To messages
+# To messages. Most are filled in where they are: what is built first and then given to another message is copied.
 
 
 def upload_message(upload: Upload) -> upload_pb2.Upload:
     """Returns an upload as callers see it."""
-    message = upload_pb2.Upload(
-        upload_id=upload.upload_id,
-        request_id=upload.request_id,
-        uid=upload.uid,
-        session_id=upload.session_id,
-        partition=upload.partition,
-        asset_partition=upload.asset_partition,
-        file_path=upload.file_path,
-        expiration_hours=upload.expiration_hours,
-        details=_details_message(upload.details),
-        variants=[
-            upload_pb2.VariantPromise(
-                name=variant.name,
-                content_type=variant.content_type,
-                size_bytes=variant.size_bytes,
-                sha256=variant.sha256,
-                width_px=variant.width_px,
-                height_px=variant.height_px,
-                promises_parts=variant.promises_parts,
-            )
-            for variant in upload.variants
-        ],
-        status=_NUMBERS[upload.status],
-        revision=upload.revision,
-        history=[
-            upload_pb2.StatusChange(
-                revision=change.revision,
-                status=_NUMBERS[change.status],
-                time=_timestamp(change.time),
-                reason=change.reason,
-                acted_by=change.acted_by,
-            )
-            for change in upload.history
-        ],
-        create_time=_timestamp(upload.create_time),
-        update_time=_timestamp(upload.history[-1].time),
-        expire_time=_timestamp(upload.expire_time),
-        notices=_notice_messages(upload.notices),
-    )
+    message = upload_pb2.Upload()
+    fill_in_upload(message, upload)
+    return message
+
+
+def fill_in_upload(message: upload_pb2.Upload, upload: Upload) -> None:
+    """Makes an empty message an upload as callers see it."""
+    message.upload_id = upload.upload_id
+    message.request_id = upload.request_id
+    message.uid = upload.uid
+    message.session_id = upload.session_id
+    message.partition = upload.partition
+    message.asset_partition = upload.asset_partition
+    message.file_path = upload.file_path
+    message.expiration_hours = upload.expiration_hours
+    _fill_in_details(message, upload.details)
+    for variant in upload.variants:
+        message.variants.add(
+            name=variant.name,
+            content_type=variant.content_type,
+            size_bytes=variant.size_bytes,
+            sha256=variant.sha256,
+            width_px=variant.width_px,
+            height_px=variant.height_px,
+            promises_parts=variant.promises_parts,
+        )
+    _fill_in_time(message.create_time, upload.create_time)
+    _fill_in_time(message.expire_time, upload.expire_time)
+    _fill_in_notices(message, upload.notices)
     if upload.cut_plan is not None:
         message.cut_plan.CopyFrom(_cut_plan_message(upload.cut_plan))
     if upload.write_url_lifetime is not None:
         message.write_url_lifetime.FromTimedelta(upload.write_url_lifetime)
+    message.status = _NUMBERS[upload.status]
+    message.revision = upload.revision
+    for change in upload.history:
+        entry = message.history.add(
+            revision=change.revision, status=_NUMBERS[change.status], reason=change.reason, acted_by=change.acted_by
+        )
+        _fill_in_time(entry.time, change.time)
+    _fill_in_time(message.update_time, upload.history[-1].time)
     if upload.failure is not None:
         message.failure.reason = upload.failure.reason
         message.failure.message = upload.failure.message
-    return message
 
 
 def target_messages(targets: Iterable[WriteTarget]) -> list[upload_pb2.WriteTarget]:
     """Returns write targets as callers see them."""
-    return [
-        upload_pb2.WriteTarget(variant=target.variant, single_put=_request_message(target.single_put))
-        if target.single_put is not None
-        else upload_pb2.WriteTarget(
-            variant=target.variant,
-            multipart=upload_pb2.MultipartTarget(part_size_bytes=target.part_size_bytes, part_count=target.part_count),
-        )
-        for target in targets
-    ]
+    messages = []
+    for target in targets:
+        message = upload_pb2.WriteTarget()
+        _fill_in_target(message, target)
+        messages.append(message)
+    return messages
+
+
+def fill_in_targets(
+    messages: "RepeatedCompositeFieldContainer[upload_pb2.WriteTarget]", targets: Iterable[WriteTarget]
+) -> None:
+    """Adds write targets as callers see them."""
+    for target in targets:
+        _fill_in_target(messages.add(), target)
 
 
 def signed_part_messages(
@@ -241,7 +246,6 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
         partition=asset.partition,
         file_path=asset.file_path,
         expiration_hours=asset.expiration_hours,
-        details=_details_message(asset.details),
         variants=[
             asset_pb2.AssetVariant(
                 name=variant.name,
@@ -261,13 +265,14 @@ def asset_message(asset: Asset, read_urls: ReadUrls) -> asset_pb2.Asset:
                 asset.variants, read_urls.urls, read_urls.download_urls, strict=True
             )
         ],
-        create_time=_timestamp(asset.create_time),
         revision=asset.revision,
-        notices=_notice_messages(asset.notices),
     )
+    _fill_in_details(message, asset.details)
+    _fill_in_time(message.create_time, asset.create_time)
+    _fill_in_notices(message, asset.notices)
     if read_urls.expire_time is not None:
-        message.refresh_time.CopyFrom(_timestamp(asset.refresh_time))
-        message.expire_time.CopyFrom(_timestamp(read_urls.expire_time))
+        _fill_in_time(message.refresh_time, asset.refresh_time)
+        _fill_in_time(message.expire_time, read_urls.expire_time)
     return message
 
 
@@ -288,17 +293,33 @@ def progress_message(progress: Progress) -> upload_service_pb2.ProgressEvent:
     )
 
 
-def _notice_messages(notices: Iterable[Notice]) -> list[asset_pb2.Notice]:
-    return [asset_pb2.Notice(reason=notice.reason, message=notice.message) for notice in notices]
+def _fill_in_target(message: upload_pb2.WriteTarget, target: WriteTarget) -> None:
+    message.variant = target.variant
+    if target.single_put is not None:
+        _fill_in_request(message.single_put, target.single_put)
+    else:
+        message.multipart.part_size_bytes = target.part_size_bytes
+        message.multipart.part_count = target.part_count
 
 
 def _request_message(request: PresignedRequest) -> upload_pb2.PresignedRequest:
-    return upload_pb2.PresignedRequest(
-        method=request.method,
-        url=request.url,
-        headers=request.headers,
-        expire_time=_timestamp(request.expire_time),
-    )
+    message = upload_pb2.PresignedRequest()
+    _fill_in_request(message, request)
+    return message
+
+
+def _fill_in_request(message: upload_pb2.PresignedRequest, request: PresignedRequest) -> None:
+    message.method = request.method
+    message.url = request.url
+    headers = message.headers
+    for name, value in request.headers.items():
+        headers[name] = value
+    _fill_in_time(message.expire_time, request.expire_time)
+
+
+def _fill_in_notices(message: upload_pb2.Upload | asset_pb2.Asset, notices: Iterable[Notice]) -> None:
+    for notice in notices:
+        message.notices.add(reason=notice.reason, message=notice.message)
 
 
 def _cut_plan_message(plan: CutPlan) -> upload_pb2.CutPlan:
@@ -311,41 +332,56 @@ def _cut_plan_message(plan: CutPlan) -> upload_pb2.CutPlan:
     )
 
 
-def _details_message(details: Details) -> asset_pb2.AssetDetails | None:
-    if details == Details():
-        return None
-    message = asset_pb2.AssetDetails(title=details.title, caption=details.caption, color=details.color)
+def _fill_in_details(message: upload_pb2.Upload | asset_pb2.Asset, details: Details) -> None:
+    if details == _NO_DETAILS:
+        return
+    filled = message.details
+    filled.title = details.title
+    filled.caption = details.caption
+    filled.color = details.color
     if details.duration is not None:
-        message.duration.FromTimedelta(details.duration)
+        filled.duration.FromTimedelta(details.duration)
     if details.extra is not None:
-        message.extra.CopyFrom(_struct_message(details.extra))
-    return message
+        filled.extra.SetInParent()
+        _fill_in_struct(filled.extra, details.extra)
 
 
-def _struct_message(extra: Mapping[str, Any]) -> Struct:
-    return Struct(fields={name: _value_message(value) for name, value in extra.items()})
+def _fill_in_struct(message: Struct, extra: Mapping[str, Any]) -> None:
+    fields = message.fields
+    for name, value in extra.items():
+        _fill_in_value(fields[name], value)
 
 
-def _value_message(value: object) -> Value:
+def _fill_in_value(message: Value, value: object) -> None:
     # Field by field: Struct.update would refuse the NaN that a caller may have sent.
     match value:
-        case None:
-            return Value(null_value=0)  # type: ignore[arg-type]  # NullValue.NULL_VALUE
-        case bool():
-            return Value(bool_value=value)
-        case int() | float():
-            return Value(number_value=value)
         case str():
-            return Value(string_value=value)
+            message.string_value = value
+        case bool():
+            message.bool_value = value
+        case int() | float():
+            message.number_value = value
         case dict():
-            return Value(struct_value=_struct_message(value))
+            message.struct_value.SetInParent()
+            _fill_in_struct(message.struct_value, value)
         case list():
-            message = Value()
-            message.list_value.values.extend(_value_message(item) for item in value)
-            return message
-    raise TypeError(f"extra holds a {type(value).__name__}")
+            message.list_value.SetInParent()
+            values = message.list_value.values
+            for item in value:
+                _fill_in_value(values.add(), item)
+        case None:
+            message.null_value = 0  # type: ignore[assignment]  # NullValue.NULL_VALUE
+        case _:
+            raise TypeError(f"extra holds a {type(value).__name__}")
 
 
 def _timestamp(instant: datetime) -> Timestamp:
-    seconds, microseconds = divmod((instant - _EPOCH) // _MICROSECOND, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=microseconds * 1000)
+    message = Timestamp()
+    _fill_in_time(message, instant)
+    return message
+
+
+def _fill_in_time(message: Timestamp, instant: datetime) -> None:
+    since = instant - _EPOCH
+    message.seconds = since.days * 86_400 + since.seconds
+    message.nanos = since.microseconds * 1000

@@ -32,10 +32,14 @@ interface Kept {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
+/** Events in one message: a tab decodes them in one task. */
+const MOST_EVENTS = 50;
+
 type Message =
   | { readonly kind: "hello" }
   | { readonly kind: "event"; readonly bytes: Uint8Array<ArrayBuffer> }
-  | { readonly kind: "snapshot"; readonly events: readonly Uint8Array<ArrayBuffer>[]; readonly token: string };
+  /** What the leader knows, in one message or several: the token stands in the last one. */
+  | { readonly kind: "snapshot"; readonly events: readonly Uint8Array<ArrayBuffer>[]; readonly token?: string };
 
 /** A watch of a partition over all tabs of the user, or `alone` where that cannot be. */
 export async function* shareAssets(connection: Connection, partition: string, shared: boolean | undefined, options: WatchOptions, alone: () => AsyncGenerator<AssetEvent, void, void>): AsyncGenerator<AssetEvent, void, void> {
@@ -93,8 +97,7 @@ async function* share<Event>(name: string, kind: Kind<Event>, { signal, onGap }:
   let failure: { readonly error: unknown } | undefined;
   let wake = () => {};
 
-  const take = (bytes: Uint8Array<ArrayBuffer>) => {
-    const event = kind.decode(bytes);
+  const take = (bytes: Uint8Array<ArrayBuffer>, event = kind.decode(bytes)) => {
     if (event === undefined) return;
     const place = kind.place(event);
     if (place) {
@@ -106,30 +109,36 @@ async function* share<Event>(name: string, kind: Kind<Event>, { signal, onGap }:
     waiting.set(kind.waitingKey(event), event);
     wake();
   };
-  const snapshot = (): Message => ({ kind: "snapshot", events: [...kept.values()].flatMap((events) => events.map(({ bytes }) => bytes)), token });
+  const postSnapshot = () => {
+    const events = [...kept.values()].flatMap((of) => of.map(({ bytes }) => bytes));
+    do {
+      const some = events.splice(0, MOST_EVENTS);
+      channel.postMessage({ kind: "snapshot", events: some, ...(events.length ? {} : { token }) } satisfies Message);
+    } while (events.length);
+  };
 
   channel.onmessage = ({ data }: MessageEvent<Message>) => {
     if (data.kind === "hello") {
-      if (isLeader) channel.postMessage(snapshot());
+      if (isLeader) postSnapshot();
     } else if (!isLeader) {
       // A tab may lead next: it goes on from the newest token whose events it has.
       for (const bytes of data.kind === "event" ? [data.bytes] : data.events) {
-        take(bytes);
-        const event = data.kind === "event" ? kind.decode(bytes) : undefined;
-        if (event !== undefined && token) token = kind.tokenOf(event) || token;
+        const event = kind.decode(bytes);
+        take(bytes, event);
+        if (data.kind === "event" && event !== undefined && token) token = kind.tokenOf(event) || token;
       }
-      if (data.kind === "snapshot") token = data.token;
+      if (data.kind === "snapshot" && data.token !== undefined) token = data.token;
     }
   };
   const lead = async () => {
     isLeader = true;
-    channel.postMessage(snapshot()); // for tabs whose hello came while nobody led
+    postSnapshot(); // for tabs whose hello came while nobody led
     const revisions = Object.fromEntries([...kept].map(([key, events]) => [key, events.at(-1)?.revision ?? 0n]));
     for await (const event of kind.open({ token, revisions }, { signal: stop.signal, onGap })) {
       const bytes = kind.encode(event);
       channel.postMessage({ kind: "event", bytes } satisfies Message);
       token = kind.tokenOf(event) || token;
-      take(bytes);
+      take(bytes, event);
     }
   };
   const end = () => {

@@ -70,6 +70,16 @@ export interface UploadOptions extends PrepareOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** One part, hashed and signed. */
+interface ReadyPart {
+  readonly part: Blob;
+  readonly sign: (signal: AbortSignal) => Promise<PresignedRequest>;
+  /** Whether the store has another part with its number. */
+  readonly isReplacing: boolean;
+  /** Absent: the store has it already. */
+  readonly request?: PresignedRequest;
+}
+
 /** What an upload needs of the client. */
 export interface UploadServer {
   readonly send: SendToStore;
@@ -264,23 +274,42 @@ export class UploadTask {
     const stored = new Map((await this.#unpaused((signal) => this.server.listParts(this.#uploadId, variant, { signal, waitsForNetwork: true }), ended)).map((part) => [part.partNumber, part]));
     const replaceableAt = Date.now() + REPLACE_DELAY_MS;
     const numbers = Array.from({ length: target.partCount }, (_, index) => index + 1);
+    const ready = async (partNumber: number, signal: AbortSignal): Promise<ReadyPart> => {
+      const part = body.slice((partNumber - 1) * size, partNumber * size);
+      const digest = this.prepared?.checksums ? await sha256(part, signal) : undefined;
+      const there = stored.get(partNumber);
+      const sign = async (signal: AbortSignal) => {
+        const [signed] = await this.server.signParts(this.#uploadId, variant, [digest ? { partNumber, sha256: digest } : { partNumber }], { signal, waitsForNetwork: true });
+        if (!signed?.request) throw new AssetlaneError("CLIENT_TOO_OLD", `The server signed no request for part ${partNumber}`);
+        return signed.request;
+      };
+      const isStored = there !== undefined && isSame(there, part, digest);
+      return { part, sign, isReplacing: there !== undefined, ...(isStored ? {} : { request: await sign(signal) }) };
+    };
+    const ahead = new Map<number, Promise<ReadyPart>>();
+    const prepareAhead = (signal: AbortSignal) => {
+      const next = numbers.find((number) => !ahead.has(number));
+      if (next === undefined || ahead.size >= this.#partsAtOnce) return;
+      const preparing = ready(next, signal);
+      preparing.catch(() => undefined); // it is looked at in its turn
+      ahead.set(next, preparing);
+    };
     const sendNext = async () => {
       for (let number = numbers.shift(); number !== undefined; number = numbers.shift()) {
         const partNumber = number;
-        const part = body.slice((partNumber - 1) * size, partNumber * size);
+        const key = `${variant}/${partNumber}`;
+        const prepared = ahead.get(partNumber);
         await this.#unpaused(
           (signal) =>
             this.server.slots.run(async () => {
-              const digest = this.prepared?.checksums ? await sha256(part, signal) : undefined;
-              const there = stored.get(partNumber);
-              if (there && isSame(there, part, digest)) return this.#onSent(`${variant}/${partNumber}`, part.size, startedMs);
-              if (there) await sleep(Math.max(0, replaceableAt - Date.now()), signal);
-              const sign = async () => {
-                const [signed] = await this.server.signParts(this.#uploadId, variant, [digest ? { partNumber, sha256: digest } : { partNumber }], { signal, waitsForNetwork: true });
-                if (!signed?.request) throw new AssetlaneError("CLIENT_TOO_OLD", `The server signed no request for part ${partNumber}`);
-                return signed.request;
-              };
-              await put(await sign(), part, this.#transfer(`${variant}/${partNumber}`, startedMs, sign, signal));
+              // What a pause has aborted is prepared again.
+              const { part, sign, isReplacing, request } = (await prepared?.catch(() => undefined)) ?? (await ready(partNumber, signal));
+              signal.throwIfAborted();
+              ahead.delete(partNumber);
+              prepareAhead(signal); // while this part is on its way, so that the next one follows at once
+              if (!request) return this.#onSent(key, part.size, startedMs);
+              if (isReplacing) await sleep(Math.max(0, replaceableAt - Date.now()), signal);
+              await put(request, part, this.#transfer(key, startedMs, () => sign(signal), signal));
             }),
           ended,
         );

@@ -8,6 +8,7 @@ import { CallFailed, callFailed } from "./errors.js";
 import type { WatchAssetsResponse } from "./gen/assetlane/v1/asset_service_pb.js";
 import { UploadStatus } from "./gen/assetlane/v1/upload_pb.js";
 import type { WatchUploadResponse } from "./gen/assetlane/v1/upload_service_pb.js";
+import { TimeSlices } from "./time-slices.js";
 
 /** A heartbeat comes every 30 seconds: three were missed, the other end is gone. */
 const SILENCE_MS = 100_000;
@@ -54,6 +55,7 @@ export interface Cursor<Response, Event> {
 /** Follows a cursor through lost connections, restarts and expired tokens. Throws CallFailed. */
 export async function* follow<Response, Event>(connection: Connection, cursor: Cursor<Response, Event>, { signal, onGap }: WatchOptions): AsyncGenerator<Event, void, void> {
   const backoff = new Backoff(FIRST_DELAY_MS, LONGEST_DELAY_MS);
+  const slices = new TimeSlices();
   let doubts = 0;
   let refusals = 0;
   while (!signal?.aborted && !cursor.isOver) {
@@ -79,6 +81,8 @@ export async function* follow<Response, Event>(connection: Connection, cursor: C
         const event = cursor.take(response);
         if (event !== undefined) yield event;
         if (cursor.isOver) return;
+        if (slices.isOver) await slices.next(); // one packet brings hundreds of messages
+        if (signal?.aborted) return;
         heard();
       }
       if (cursor.isOver) return;

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { AssetSchema } from "../src/gen/assetlane/v1/asset_pb.js";
 import { UploadSchema, UploadStatus } from "../src/gen/assetlane/v1/upload_pb.js";
 import { CompleteUploadResponseSchema, RequestUploadResponseSchema, SignedPartSchema, StoredPartSchema, type RequestUploadRequest } from "../src/gen/assetlane/v1/upload_service_pb.js";
+import type { LimitOptions } from "../src/calls.js";
 import { callFailed } from "../src/errors.js";
 import { sha256 } from "../src/digest.js";
 import { Semaphore } from "../src/semaphore.js";
@@ -45,7 +46,7 @@ class FakeServer implements UploadServer {
     return create(RequestUploadResponseSchema, { upload: { uploadId: "u1", status: UploadStatus.INITIALIZED }, writeTargets });
   }
 
-  async signParts(_uploadId: string, variant: string, parts: readonly { partNumber: number }[]) {
+  async signParts(_uploadId: string, variant: string, parts: readonly { partNumber: number }[], _limits?: LimitOptions) {
     return parts.map(({ partNumber }) => create(SignedPartSchema, { partNumber, request: { method: "PUT", url: `${variant}/${partNumber}` } }));
   }
 
@@ -120,6 +121,59 @@ describe("an upload", () => {
     Object.assign(server, { slots: new Semaphore(8) });
     await new UploadTask(server, bytes("aaaabbbbccccddddeeeef"), options).asset;
     expect([server.puts.length, most]).toEqual([6, expected]);
+  });
+
+  test("signs the next part while one is under way, and no more", async () => {
+    const server = new FakeServer();
+    server.partCount = 4;
+    const signed: number[] = [];
+    const { signParts, send } = server;
+    let both = () => {};
+    server.signParts = (uploadId, variant, parts) => {
+      signed.push(...parts.map(({ partNumber }) => partNumber));
+      if (signed.length === 2) both();
+      return signParts.call(server, uploadId, variant, parts);
+    };
+    const waiting = new Promise<void>((resolve) => (both = resolve));
+    const seen: number[][] = [];
+    server.send = async (...args) => {
+      await waiting; // for ever, if the second were signed after the first has arrived
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      seen.push([...signed]);
+      return send(...args);
+    };
+    await new UploadTask(server, bytes("aaaabbbbccccdd"), { requestId: "r1" }).asset;
+    expect(seen).toEqual([[1, 2], [1, 2, 3], [1, 2, 3, 4], [1, 2, 3, 4]]);
+    expect(Object.fromEntries(server.stored)).toEqual({ "original/1": "aaaa", "original/2": "bbbb", "original/3": "cccc", "original/4": "dd" });
+  });
+
+  test("prepares parts again that a pause has stopped, sent or not", async () => {
+    const server = new FakeServer();
+    server.partCount = 3;
+    let release = () => {};
+    server.hold = new Promise((resolve) => (release = resolve));
+    const signed: number[] = [];
+    const { signParts } = server;
+    let stopped = () => {};
+    const pausing = new Promise<void>((resolve) => (stopped = resolve));
+    server.signParts = async (uploadId, variant, parts, limits?: LimitOptions) => {
+      signed.push(...parts.map(({ partNumber }) => partNumber));
+      if (signed.length === 2) {
+        await new Promise<void>((_, reject) => {
+          limits?.signal?.addEventListener("abort", () => reject(new Error("aborted")));
+          stopped();
+        });
+      }
+      return signParts.call(server, uploadId, variant, parts);
+    };
+    const task = new UploadTask(server, bytes("aaaabbbbcc"), { requestId: "r1" });
+    await pausing;
+    task.pause();
+    release();
+    task.resume();
+    await task.asset;
+    expect(signed).toEqual([1, 2, 1, 2, 3]);
+    expect(Object.fromEntries(server.stored)).toEqual({ "original/1": "aaaa", "original/2": "bbbb", "original/3": "cc" });
   });
 
   test("refuses a number of parts that sends nothing", () => {

@@ -151,3 +151,25 @@ test("a watch of a partition resumes by its newest token, sent by heartbeats too
   expect(seen).toEqual(["asset t1", "synced t2", "asset t3", "deleted t6", "asset t8"]);
   expect(asked).toEqual(["", "t4"]);
 });
+
+describe("thousands of messages at once", () => {
+  test("leave time to other tasks", async () => {
+    const connection = connectionTo((router) =>
+      router.service(UploadService, {
+        async *watchUpload() {
+          for (let revision = 1; revision < 50; revision++) yield change(revision);
+          yield change(50, UploadStatus.COMPLETED);
+        },
+      }),
+    );
+    let seen = 0;
+    const between: number[] = [];
+    const look = setInterval(() => between.push(seen), 0);
+    for await (const _ of follow(connection, new UploadCursor("u"), {})) {
+      seen += 1;
+      for (const endMs = performance.now() + 4; performance.now() < endMs; ); // what a page does with one
+    }
+    clearInterval(look);
+    expect(between.filter((count) => count > 0 && count < 50).length).toBeGreaterThan(10);
+  });
+});

@@ -12,8 +12,17 @@ import type { Source } from "./urls.ts";
 /** How far beyond the window tiles are made. */
 const AHEAD_PX = 700;
 const MOST_TILES = 160;
-/** New tiles beyond the window in one frame: a long jump would make a hundred at once, and the page would stand still. */
-const MOST_NEW = 8;
+/** What one frame makes: a long jump would make a hundred tiles at once, and the page would stand still. */
+const MOST_NEW = 12;
+const MOST_MS = 8;
+
+/** A heading or an asset that should be in the document. */
+interface Wanted {
+  readonly key: string;
+  readonly row: Row;
+  readonly asset?: Asset;
+  readonly box?: Box;
+}
 
 export class Grid {
   readonly element = h("ul", { class: "grid", "aria-label": "Assets" });
@@ -65,7 +74,7 @@ export class Grid {
     const header = 110;
     if (top < scrollY + header) scrollTo({ top: top - header });
     else if (top + row.height > scrollY + innerHeight) scrollTo({ top: top + row.height - innerHeight + 24 });
-    this.#drawNow();
+    this.#drawNow(assetId);
     this.#tiles.get(assetId)?.open.focus({ preventScroll: true });
   }
 
@@ -113,19 +122,23 @@ export class Grid {
     if (row && Math.abs(this.#top + row.top - offset - scrollY) > 1) scrollTo({ top: this.#top + row.top - offset, behavior: "instant" });
   }
 
-  #drawNow(): void {
-    const top = this.#top;
+  /** Makes what is wanted near the window and removes the rest; the tile of `first` before any other. */
+  #drawNow(first?: string): void {
+    // All that is read, before anything is written: each read after a write would lay out the page again.
+    const startedMs = performance.now();
+    const upper = scrollY - this.#top;
+    const lower = upper + innerHeight;
     const { rows } = this.#layout;
-    const [from, to] = rowsBetween(rows, scrollY - top - AHEAD_PX, scrollY - top + innerHeight + AHEAD_PX);
-    const wanted: [string, Row, Box | undefined][] = [];
+    const [from, to] = rowsBetween(rows, upper - AHEAD_PX, lower + AHEAD_PX);
+    const wanted: Wanted[] = [];
     for (const row of rows.slice(from, to)) {
-      if (row.section !== undefined) wanted.push([row.section, row, undefined]);
+      if (row.section !== undefined) wanted.push({ key: row.section, row });
       for (const box of row.boxes) {
         const asset = this.#assets[box.index];
-        if (asset && wanted.length < MOST_TILES) wanted.push([asset.assetId, row, box]);
+        if (asset && wanted.length < MOST_TILES) wanted.push({ key: asset.assetId, row, asset, box });
       }
     }
-    const keys = new Set(wanted.map(([key]) => key));
+    const keys = new Set(wanted.map(({ key }) => key));
     const focused = document.activeElement?.closest<HTMLElement>("[data-asset]")?.dataset["asset"];
     for (const [id, tile] of this.#tiles) {
       const isStill = this.#assets[this.#indexOf(id)] !== undefined;
@@ -138,16 +151,24 @@ export class Grid {
         this.#headings.delete(section);
       }
     }
+    // Nearest to the reader first; what this frame has no time for, the next one makes.
+    const distance = ({ key, row }: Wanted) => (key === first ? -1 : Math.max(0, row.top - lower, upper - row.top - row.height));
+    const missing = wanted.filter(({ key, box }) => box && !this.#tiles.has(key)).sort((one, other) => distance(one) - distance(other));
+    let made = 0;
+    for (const { key, row, asset, box } of missing) {
+      if (made === MOST_NEW || (made > 0 && performance.now() - startedMs > MOST_MS)) break;
+      if (asset && box) this.#tiles.set(key, this.#newTile(asset, Math.max(box.width, row.height)));
+      made += 1;
+    }
     let before: Element | null = this.element.firstElementChild;
-    let newBeyond = 0;
-    for (const [key, row, box] of wanted) {
-      const isBeyond = top + row.top > scrollY + innerHeight || top + row.top + row.height < scrollY;
-      if (box && isBeyond && !this.#tiles.has(key) && ++newBeyond > MOST_NEW) continue; // in the next frame
-      const element = box ? this.#tileAt(key, row, box) : this.#headingAt(key, row);
+    for (const { key, row, box } of wanted) {
+      const tile = this.#tiles.get(key);
+      const element = box ? tile && this.#placed(tile, row, box) : this.#headingAt(key, row);
+      if (!element) continue;
       if (element !== before) this.element.insertBefore(element, before);
       else before = before.nextElementSibling;
     }
-    if (newBeyond > MOST_NEW) this.#draw();
+    if (made < missing.length) this.#draw();
   }
 
   #indexOf(assetId: string): number {
@@ -162,21 +183,18 @@ export class Grid {
     return this.#assets[low]?.assetId === assetId ? low : -1;
   }
 
-  #tileAt(assetId: string, row: Row, box: Box): HTMLLIElement {
-    let tile = this.#tiles.get(assetId);
-    const asset = this.#assets[box.index] as Asset;
-    if (!tile) {
-      const edgePx = Math.max(box.width, row.height) * Math.min(devicePixelRatio || 1, 2) * 0.9;
-      tile = new Tile(asset, edgePx, this.source, {
-        onOpen: () => this.onOpen(this.source.current(asset)),
-        onPlay: (playing) => {
-          for (const other of this.#tiles.values()) if (other !== playing) other.stop();
-        },
-      });
-      this.#tiles.set(assetId, tile);
-    }
+  #newTile(asset: Asset, shownPx: number): Tile {
+    return new Tile(asset, shownPx * Math.min(devicePixelRatio || 1, 2) * 0.9, this.source, {
+      onOpen: () => this.onOpen(this.source.current(asset)),
+      onPlay: (playing) => {
+        for (const other of this.#tiles.values()) if (other !== playing) other.stop();
+      },
+    });
+  }
+
+  #placed(tile: Tile, row: Row, box: Box): HTMLLIElement {
     const { element } = tile;
-    const reached = assetId === this.#active ? "0" : "-1";
+    const reached = tile.asset.assetId === this.#active ? "0" : "-1";
     const place = [box.left, row.top, box.width, row.height, box.index, this.#assets.length, reached].join();
     if (this.#places.get(tile) === place) return element;
     this.#places.set(tile, place);

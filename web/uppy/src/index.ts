@@ -47,9 +47,16 @@ export default class AssetlaneUploader<M extends Meta = Meta> extends BasePlugin
   }
 
   /** Before the upload begins: Golden Retriever takes half a second to keep it. */
-  readonly #name = (file: UppyFile<M, AssetlaneBody>): void => {
-    if ((file.meta as Record<string, unknown>)[REQUEST] === undefined) this.uppy.setFileMeta(file.id, { [REQUEST]: newRequestId() } as unknown as M);
-  };
+  readonly #name = (file: UppyFile<M, AssetlaneBody>): void => void this.#requestOf(file);
+
+  /** Returns the request of a file, which it has from then on: with one, a part at a time is under way. */
+  #requestOf(file: UppyFile<M, AssetlaneBody>): string {
+    const known: unknown = (file.meta as Record<string, unknown>)[REQUEST];
+    if (typeof known === "string") return known;
+    const requestId = newRequestId();
+    this.uppy.setFileMeta(file.id, { [REQUEST]: requestId } as unknown as M);
+    return requestId;
+  }
 
   readonly #uploadAll = async (ids: string[]): Promise<void> => {
     // Golden Retriever shows files whose bytes it could not keep: they have no data until they are picked again.
@@ -67,7 +74,7 @@ export default class AssetlaneUploader<M extends Meta = Meta> extends BasePlugin
     const current = () => this.uppy.getFile(file.id);
     if (!current()) return; // removed while it waited
     const given = typeof upload === "function" ? upload({ name: file.name ?? "", meta: file.meta }) : upload;
-    const known: unknown = (file.meta as Record<string, unknown>)[REQUEST];
+    const requestId = this.#requestOf(file);
     const started = Date.now();
     const { data } = file;
     if (!(data instanceof Blob)) return;
@@ -75,7 +82,7 @@ export default class AssetlaneUploader<M extends Meta = Meta> extends BasePlugin
       filePath: file.name || undefined,
       title: file.name || undefined,
       ...given,
-      requestId: typeof known === "string" ? known : undefined,
+      requestId,
       onProgress: ({ sentBytes, sizeBytes }) => {
         // Of the file: its cuts are not what Uppy shows.
         const bytesTotal = data.size;
@@ -84,7 +91,6 @@ export default class AssetlaneUploader<M extends Meta = Meta> extends BasePlugin
         if (shown) this.uppy.emit("upload-progress", shown, { uploadStarted: started, bytesUploaded, bytesTotal });
       },
     });
-    if (known !== task.requestId) this.uppy.setFileMeta(file.id, { [REQUEST]: task.requestId } as unknown as M);
     const stopListening = this.#listen(file.id, task);
     try {
       const asset = await task.asset;
