@@ -5,7 +5,7 @@ and puts its state into their mailboxes. As an upload's whole history is in its 
 all that a watcher needs: a slow reader misses nothing.
 
 When the stream is lost it is reopened first; then every watcher reads again what it watches. While nobody watches, it
-is read less often: what it says then only tells the time.
+is read less often: what it says then is only the time.
 """
 
 import asyncio
