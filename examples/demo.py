@@ -138,16 +138,16 @@ async def demonstrate(
 
     `picture` and `video` are the file itself where it is one; else a picture of our own, and a video made at `pan`.
     """
-    async with Client(target, token=issuer.token("ann")) as lane, aiohttp.ClientSession() as web:
+    async with Client(target, token=issuer.token("ann")) as client, aiohttp.ClientSession() as web:
         made = "its cuts" if shown.is_picture else "its preview" if shown.is_video else "nothing to cut"
         console.print(f"\n[bold]1. Uploading[/] {shown}, straight into the store, {made}")
-        private = await lane.upload(
+        private = await client.upload(
             shown.path, file_path=shown.file_path, title="Demo", on_progress=StepPrinter().on_progress
         )
         await read_back(web, private, shown)
 
         console.print(f"\n[bold]2. The server makes the cuts[/]: {picture}")
-        by_server = await cut_by_server(lane, web, picture)
+        by_server = await cut_by_server(client, web, picture)
         await read_back(web, by_server, picture)
 
         if video is None:
@@ -156,19 +156,19 @@ async def demonstrate(
         console.print(f"\n[bold]3. A video with its preview[/]: {video}")
         filmed = private
         if video is not shown:
-            filmed = await lane.upload(video.path, file_path=video.file_path, on_progress=StepPrinter().on_progress)
+            filmed = await client.upload(video.path, file_path=video.file_path, on_progress=StepPrinter().on_progress)
             await read_back(web, filmed, video)
         await show_seeking(web, filmed, video)
 
         console.print("\n[bold]4. Who may read[/]")
         small = shown if shown.size_bytes <= SMALL_BYTES else picture
-        await show_access(lane, web, private, small.path)
+        await show_access(client, web, private, small.path)
 
         console.print("\n[bold]5. Who may ask[/]")
         await show_callers(target, private, issuer)
 
         console.print("\n[bold]6. A read URL expires, RefreshAsset makes a new one[/]")
-        await show_expiry(lane, web, small.path)
+        await show_expiry(client, web, small.path)
     console.print("\n[green]Everything arrived, was proved and was read back.[/]")
 
 
@@ -205,7 +205,7 @@ def make_video(to: Path) -> None:
     to.write_bytes(film())
 
 
-async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: DemoFile) -> Asset:
+async def cut_by_server(client: Client, web: aiohttp.ClientSession, picture: DemoFile) -> Asset:
     """Step by step, as a language without an image library does it, while a watch shows everything."""
     body = await asyncio.to_thread(picture.path.read_bytes)
     promise = VariantPromise(
@@ -217,11 +217,11 @@ async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: DemoF
     steps = StepPrinter()
     plan = CutPlan(maker=CutMaker.CUT_MAKER_SERVER)
     request = RequestUploadRequest(file_path=f"server/{picture.file_path}", variants=[promise], cut_plan=plan)
-    reply = await lane.request_upload(request)
+    reply = await client.request_upload(request)
 
     async def watch() -> None:
         last = ""
-        async for event in lane.watch_upload(reply.upload.upload_id, progress=True):
+        async for event in client.watch_upload(reply.upload.upload_id, progress=True):
             if isinstance(event, ProgressEvent):
                 name = ProgressStage.Name(event.stage).removeprefix("PROGRESS_STAGE_")
             else:
@@ -236,7 +236,7 @@ async def cut_by_server(lane: Client, web: aiohttp.ClientSession, picture: DemoF
         url = yarl.URL(put.url, encoded=True)
         async with web.request(put.method, url, headers=dict(put.headers), data=body) as response:
             response.raise_for_status()
-        return await lane.complete_upload(reply.upload.upload_id)
+        return await client.complete_upload(reply.upload.upload_id)
 
 
 async def show_seeking(web: aiohttp.ClientSession, filmed: Asset, video: DemoFile) -> None:
@@ -295,11 +295,11 @@ async def fetched(web: aiohttp.ClientSession, url: str) -> tuple[int, int, bytes
         return response.status, size_bytes, digest.digest()
 
 
-async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, picture: Path) -> None:
+async def show_access(client: Client, web: aiohttp.ClientSession, private: Asset, picture: Path) -> None:
     """A private object needs its signature, a public one does not."""
     unsigned = private.variants[0].read_url.partition("?")[0]
     expect((await fetch(web, unsigned))[0], 403, "private, without its signature")
-    public = await lane.upload(picture, partition="public", expiration_hours=0)
+    public = await client.upload(picture, partition="public", expiration_hours=0)
     expect((await fetch(web, public.variants[-1].read_url))[0], 200, "public, no signature, never expires")
     console.print(f"  {public.variants[-1].read_url}")
 
@@ -307,9 +307,9 @@ async def show_access(lane: Client, web: aiohttp.ClientSession, private: Asset, 
 async def show_callers(target: str, private: Asset, issuer: Issuer) -> None:
     """Ann's asset is there for ann alone; without a token nothing is there for anybody."""
     for who, token in (("ann", issuer.token("ann")), ("bob", issuer.token("bob")), ("no token", None)):
-        async with Client(target, token=token) as lane:
+        async with Client(target, token=token) as client:
             try:
-                answer = f"OK {(await lane.get_asset(private.asset_id)).partition}"
+                answer = f"OK {(await client.get_asset(private.asset_id)).partition}"
             except AssetlaneError as error:
                 answer = error.reason
         console.print(f"  {who:<9} {answer}")
@@ -317,16 +317,16 @@ async def show_callers(target: str, private: Asset, issuer: Issuer) -> None:
             raise SystemExit("that should not have been")
 
 
-async def show_expiry(lane: Client, web: aiohttp.ClientSession, picture: Path) -> None:
+async def show_expiry(client: Client, web: aiohttp.ClientSession, picture: Path) -> None:
     """A few seconds of life, then 403, then a new life."""
-    asset = await lane.upload(picture, cuts=False, expiration_hours=LIFE_S / 3600)
+    asset = await client.upload(picture, cuts=False, expiration_hours=LIFE_S / 3600)
     url = asset.variants[0].read_url
     expect((await fetch(web, url))[0], 200, f"a URL that lives {LIFE_S} seconds, at once")
     async with asyncio.timeout(LIFE_S + START_LIMIT_S):
         while (await fetch(web, url))[0] == 200:
             continue
     expect((await fetch(web, url))[0], 403, "the same URL, past its instant")
-    refreshed = await lane.read_url(asset)
+    refreshed = await client.read_url(asset)
     expect((await fetch(web, refreshed))[0], 200, "after RefreshAsset")
 
 

@@ -1,8 +1,8 @@
 """Assetlane: a lane straight into object storage.
 
-    async with Client("127.0.0.1:50151", uid="ann") as lane:
-        asset = await lane.upload("beach.jpg", partition="public", expiration_hours=0)
-        print(await lane.read_url(asset, "small"))
+    async with Client("127.0.0.1:50151", uid="ann") as client:
+        asset = await client.upload("beach.jpg", partition="public", expiration_hours=0)
+        print(await client.read_url(asset, "small"))
 
 Names are loaded when they are first used: importing `assetlane.cuts` alone needs neither gRPC nor aiohttp.
 """

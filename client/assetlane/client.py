@@ -62,7 +62,7 @@ class _Opened:
 
 
 class Client:
-    """A connection to an Assetlane server, for use as `async with Client(target) as lane:`.
+    """A connection to an Assetlane server, for use as `async with Client(target) as client:`.
 
     `uid` and `session_id` are the defaults of every upload; without a `session_id` the client makes a random one.
     `token` is sent as a bearer token with each call; its subject is the user, so that `uid` may stay empty. A back end
@@ -267,7 +267,7 @@ class Client:
     ) -> AsyncGenerator[UploadOutcome, None]:
         """Uploads many files, `concurrency` at a time, and yields the outcome of each as soon as it is known.
 
-            async for outcome in lane.upload_many(Path("holiday").iterdir(), partition="team/42"):
+            async for outcome in client.upload_many(Path("holiday").iterdir(), partition="team/42"):
                 print(outcome.item.origin, outcome.asset.asset_id if outcome.is_stored else outcome.error)
 
         A file that fails does not end the others: its outcome has the error that `upload` would have raised, and

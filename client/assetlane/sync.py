@@ -1,8 +1,8 @@
 """The client for programs without an event loop: Django, Flask, Celery, scripts.
 
-    with Client("127.0.0.1:50151", uid="ann") as lane:
-        asset = lane.upload("beach.jpg", partition="public")
-        print(lane.read_url(asset, "small"))
+    with Client("127.0.0.1:50151", uid="ann") as client:
+        asset = client.upload("beach.jpg", partition="public")
+        print(client.read_url(asset, "small"))
 
 It is the asynchronous client, driven from a thread of its own: every method takes the same arguments, returns the same
 and raises the same. What is an asynchronous iterator there is a generator here; close it, or leave it to the garbage
@@ -219,7 +219,7 @@ def _with_callbacks_elsewhere(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Client:
-    """A connection to an Assetlane server, for use as `with Client(target) as lane:` or held by a module.
+    """A connection to an Assetlane server, for use as `with Client(target) as client:` or held by a module.
 
     Takes what `assetlane.Client` takes; where `token` is a function, it is an ordinary one that returns the
     current token, called in a thread of its own. `on_progress` is called in another thread too, one call at a time.

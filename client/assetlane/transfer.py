@@ -97,12 +97,12 @@ async def put(
     """Puts `source` to `target`, with constant memory, and returns once the store has it.
 
     Lost connections, 5xx, 408, 409 and 429 are repeated with jittered waits, `attempts` tries in all.
-    A refused signature is renewed through `renew`, again only if the new one has run out too.
-    "Already there" (412) is success when an earlier
-    try may have arrived: one of this call, or of a process before it (`may_exist`).
+    When the store refuses the signature, `renew` is asked for another target: once, and again whenever that one has
+    expired too. "Already there" (412) is success when an earlier try may have stored the object: a try of this call, or
+    of an earlier process (`may_exist`).
 
-    Raises ObjectExists, StoreRefused, StoreUnavailable, FileChanged; OSError when the file cannot be read;
-    and what `renew` and `on_sent` raise. No error contains the URL.
+    Raises ObjectExists, StoreRefused, StoreUnavailable, FileChanged, and OSError when the file cannot be read. Errors
+    of `renew` and `on_sent` are raised unchanged. No error contains the URL.
     """
     backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     failed, renewals = attempts, 0
@@ -116,7 +116,7 @@ async def put(
             if answer is not None:
                 if answer.arrived or (answer.exists and (may_exist or body.passes > 1)):
                     if on_sent is not None and body.sent_bytes < source.size_bytes:
-                        on_sent(source.size_bytes)  # the answer overtook the last piece's
+                        on_sent(source.size_bytes)  # the answer came before the last piece was reported
                     return
                 if answer.stale and renew is not None and (not renewals or (renewals < RENEWALS and _ran_out(target))):
                     target, renewals = await renew(), renewals + 1

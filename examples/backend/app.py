@@ -43,7 +43,7 @@ async def own_token() -> str:
 @asynccontextmanager
 async def opened(app: FastAPI) -> AsyncIterator[None]:
     """Keeps one connection to Assetlane for as long as the site runs."""
-    async with Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), token=own_token) as app.state.lane:
+    async with Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), token=own_token) as app.state.client:
         yield
 
 
@@ -62,7 +62,7 @@ async def request_upload(file: File, user: Annotated[str, Depends(user_of)]) -> 
     """Requests an upload for the user, and returns it with its write targets and the device's token."""
     original = VariantPromise(name="original", size_bytes=file.size_bytes, content_type=file.content_type)
     request = RequestUploadRequest(uid=user, file_path=file.name, variants=[original], issue_token=TokenOptions())
-    return MessageToDict(await app.state.lane.request_upload(request), preserving_proto_field_name=True)
+    return MessageToDict(await app.state.client.request_upload(request), preserving_proto_field_name=True)
 
 
 @app.exception_handler(AssetlaneError)

@@ -18,7 +18,7 @@ import (
 	"strings"
 
 	pb "example.com/assetlane/assetlanev1"
-	"example.com/assetlane/lane"
+	"example.com/assetlane/client"
 )
 
 func main() {
@@ -35,7 +35,7 @@ func main() {
 }
 
 func run(ctx context.Context, path string) error {
-	connection, err := lane.Dial()
+	connection, err := client.Dial()
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func run(ctx context.Context, path string) error {
 	}
 
 	// Read URLs run out. A refresh gives new ones, for everybody.
-	refreshed, err := lane.Call(ctx, lane.CallLimit, connection.Assets.RefreshAsset,
+	refreshed, err := client.Call(ctx, client.CallLimit, connection.Assets.RefreshAsset,
 		&pb.RefreshAssetRequest{AssetId: asset.AssetId})
 	if err != nil {
 		return err
@@ -68,12 +68,12 @@ func run(ctx context.Context, path string) error {
 }
 
 // bringIn takes a file through the whole life of an upload.
-func bringIn(ctx context.Context, connection *lane.Lane, path string) (*pb.Asset, error) {
+func bringIn(ctx context.Context, connection *client.Client, path string) (*pb.Asset, error) {
 	contentType := mime.TypeByExtension(filepath.Ext(path))
 	if contentType == "" {
 		contentType = "application/octet-stream"
 	}
-	promise, err := lane.Promise(path, contentType)
+	promise, err := client.Promise(path, contentType)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func bringIn(ctx context.Context, connection *lane.Lane, path string) (*pb.Asset
 	if strings.HasPrefix(contentType, "image/") {
 		request.CutPlan = &pb.CutPlan{Maker: pb.CutMaker_CUT_MAKER_SERVER} // Go needs no image library
 	}
-	reply, err := lane.Call(ctx, lane.CallLimit, connection.Uploads.RequestUpload, request)
+	reply, err := client.Call(ctx, client.CallLimit, connection.Uploads.RequestUpload, request)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func bringIn(ctx context.Context, connection *lane.Lane, path string) (*pb.Asset
 			return nil, err
 		}
 	}
-	completed, err := lane.Call(ctx, lane.CompleteLimit, connection.Uploads.CompleteUpload,
+	completed, err := client.Call(ctx, client.CompleteLimit, connection.Uploads.CompleteUpload,
 		&pb.CompleteUploadRequest{UploadId: uploadID})
 	if err != nil {
 		return nil, err
@@ -123,19 +123,19 @@ func bringIn(ctx context.Context, connection *lane.Lane, path string) (*pb.Asset
 
 // put sends the file, once more with a fresh signature when the first ran out meanwhile.
 func put(
-	ctx context.Context, connection *lane.Lane, request *pb.RequestUploadRequest, target *pb.WriteTarget, path string,
+	ctx context.Context, connection *client.Client, request *pb.RequestUploadRequest, target *pb.WriteTarget, path string,
 ) error {
 	single := target.GetSinglePut()
 	if single == nil {
 		return fmt.Errorf("%s is too large for this example: it does not send parts", target.Variant)
 	}
 	err := connection.Put(ctx, single, path)
-	var refused *lane.StoreRefused
+	var refused *client.StoreRefused
 	if !errors.As(err, &refused) || !refused.Stale() {
 		return err
 	}
 	// The same request id: the same upload, signed again.
-	renewed, err := lane.Call(ctx, lane.CallLimit, connection.Uploads.RequestUpload, request)
+	renewed, err := client.Call(ctx, client.CallLimit, connection.Uploads.RequestUpload, request)
 	if err != nil {
 		return err
 	}

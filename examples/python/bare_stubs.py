@@ -88,7 +88,7 @@ class StoreRefused(Exception):  # noqa: N818 - an answer, not a fault
         super().__init__(f"the store answered {status}")
 
 
-class Lane:
+class Client:
     """A connection to an Assetlane server, for many threads: keep one per process.
 
     The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
@@ -246,23 +246,23 @@ def _call_of(error: grpc.RpcError) -> Any:
     return error
 
 
-def bring_in(lane: Lane, path: Path) -> Asset:
+def bring_in(client: Client, path: Path) -> Asset:
     """Takes a file through the whole life of an upload. Raises Refusal, StoreRefused, RuntimeError when it failed."""
     guessed, compression = mimetypes.guess_type(path.name)
     # Of `data.csv.gz` this would be the type of what is inside: a compressed file is not that.
     content_type = guessed if guessed and not compression else "application/octet-stream"
     request = RequestUploadRequest(
         request_id=uuid.uuid4().hex,  # makes the call safe to repeat; keep it to go on after a crash
-        uid=lane.uid,
+        uid=client.uid,
         file_path=f"examples/python/{path.name}",
         variants=[promise(path, content_type)],
         cut_plan=CutPlan(maker=CutMaker.CUT_MAKER_SERVER) if content_type.startswith("image/") else None,
     )
-    reply = lane.call(lane.uploads.RequestUpload, request)
+    reply = client.call(client.uploads.RequestUpload, request)
     upload_id = reply.upload.upload_id
 
     def watch() -> None:
-        for event in lane.watch(upload_id):
+        for event in client.watch(upload_id):
             print(event.upload.revision, UploadStatus.Name(event.upload.status))
 
     # A watch beside the work: here it only prints. A web page would follow it from another process.
@@ -270,19 +270,19 @@ def bring_in(lane: Lane, path: Path) -> Asset:
         watching = beside.submit(watch)
         try:
             for target in reply.write_targets:
-                _put_or_renew(lane, request, target, path)
+                _put_or_renew(client, request, target, path)
             complete = CompleteUploadRequest(upload_id=upload_id)
-            completed = lane.call(lane.uploads.CompleteUpload, complete, COMPLETE_LIMIT_S)
+            completed = client.call(client.uploads.CompleteUpload, complete, COMPLETE_LIMIT_S)
             watching.result()
         except BaseException:
-            lane.close()  # ends the watch, for which the pool would wait
+            client.close()  # ends the watch, for which the pool would wait
             raise
     if not completed.HasField("asset"):  # a failed upload is data, not a failed call
         raise RuntimeError(f"the upload failed: {completed.upload.failure.message}")
     return completed.asset
 
 
-def _put_or_renew(lane: Lane, request: RequestUploadRequest, target: WriteTarget, path: Path) -> None:
+def _put_or_renew(client: Client, request: RequestUploadRequest, target: WriteTarget, path: Path) -> None:
     """Sends the file, once more with a fresh signature when the first ran out meanwhile."""
     try:
         put(_single(target), path)
@@ -290,7 +290,7 @@ def _put_or_renew(lane: Lane, request: RequestUploadRequest, target: WriteTarget
         if error.status != 403:
             raise
         # The same request id: the same upload, with new signatures.
-        for fresh in lane.call(lane.uploads.RequestUpload, request).write_targets:
+        for fresh in client.call(client.uploads.RequestUpload, request).write_targets:
             if fresh.variant == target.variant:
                 put(_single(fresh), path)
                 return
@@ -305,9 +305,9 @@ def _single(target: WriteTarget) -> PresignedRequest:
 
 def main(path: Path) -> None:
     """Brings a file in, reads every variant back, and renews the read URLs."""
-    lane = Lane()
+    client = Client()
     try:
-        asset = bring_in(lane, path)
+        asset = bring_in(client, path)
         for variant in asset.variants:
             size, sha256 = read(variant.read_url)
             if variant.sha256 and variant.sha256 != sha256:
@@ -315,10 +315,10 @@ def main(path: Path) -> None:
             pixels = f"{variant.width_px} x {variant.height_px}"
             print(f"  {variant.name:<9} {variant.content_type}, {pixels}, {size} bytes, read back")
         # Read URLs run out. A refresh gives new ones, for everybody.
-        refreshed = lane.call(lane.assets.RefreshAsset, RefreshAssetRequest(asset_id=asset.asset_id)).asset
+        refreshed = client.call(client.assets.RefreshAsset, RefreshAssetRequest(asset_id=asset.asset_id)).asset
         print(f"asset {asset.asset_id} reads until {refreshed.expire_time.ToDatetime().isoformat()}Z")
     finally:
-        lane.close()
+        client.close()
 
 
 if __name__ == "__main__":

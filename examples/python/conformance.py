@@ -22,7 +22,7 @@ from assetlane.v1.upload_service_pb2 import (
     GetUploadRequest,
     RequestUploadRequest,
 )
-from examples.python.bare_stubs import COMPLETE_LIMIT_S, Lane, Refusal, StoreRefused, promise, put, read
+from examples.python.bare_stubs import COMPLETE_LIMIT_S, Client, Refusal, StoreRefused, promise, put, read
 
 Fields = dict[str, Any]
 
@@ -30,8 +30,8 @@ Fields = dict[str, Any]
 class Player:
     """Plays one step after the other; watches go on beside them."""
 
-    def __init__(self, lane: Lane, beside: ThreadPoolExecutor) -> None:
-        self._lane = lane
+    def __init__(self, client: Client, beside: ThreadPoolExecutor) -> None:
+        self._client = client
         self._beside = beside
         self._targets: dict[str, list[WriteTarget]] = {}
         self._watches: dict[str, Future[list[Fields]]] = {}
@@ -44,7 +44,7 @@ class Player:
         """Keeps the write targets for `put`."""
         request = RequestUploadRequest(
             request_id=given.get("request_id", ""),
-            uid=given.get("uid", self._lane.uid),
+            uid=given.get("uid", self._client.uid),
             file_path=given["file_path"],
             partition=given.get("partition", ""),
             expiration_hours=given.get("expiration_hours"),
@@ -52,7 +52,7 @@ class Player:
             cut_plan=CutPlan(maker=CutMaker.CUT_MAKER_SERVER) if given.get("server_cuts") else None,
             issue_token=TokenOptions() if given.get("issue_token") else None,
         )
-        reply = self._lane.call(self._lane.uploads.RequestUpload, request)
+        reply = self._client.call(self._client.uploads.RequestUpload, request)
         self._targets[reply.upload.upload_id] = list(reply.write_targets)
         fields = {"upload": upload_of(reply.upload), "targets": [target.variant for target in reply.write_targets]}
         return {**fields, "token": token_of(reply.token)} if reply.HasField("token") else fields
@@ -64,12 +64,12 @@ class Player:
             request = CreateTokenRequest(upload_id=given["upload_id"], lifetime=lifetime)
         else:
             scope = PartitionScope(read=given.get("read", []), write=given.get("write", []))
-            request = CreateTokenRequest(uid=given.get("uid", self._lane.uid), partitions=scope, lifetime=lifetime)
-        return {"token": token_of(self._lane.create_token(request))}
+            request = CreateTokenRequest(uid=given.get("uid", self._client.uid), partitions=scope, lifetime=lifetime)
+        return {"token": token_of(self._client.create_token(request))}
 
     def use_token(self, given: Fields) -> Fields:
         """Goes on with that token, on a connection of its own, until the program ends."""
-        self._lane = Lane(given["token"])
+        self._client = Client(given["token"])
         return {}
 
     def put(self, given: Fields) -> Fields:
@@ -84,18 +84,18 @@ class Player:
     def complete_upload(self, given: Fields) -> Fields:
         """Reports the upload and the asset, or null."""
         request = CompleteUploadRequest(upload_id=given["upload_id"])
-        reply = self._lane.call(self._lane.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
+        reply = self._client.call(self._client.uploads.CompleteUpload, request, COMPLETE_LIMIT_S)
         return {"upload": upload_of(reply.upload), "asset": asset_of(reply.asset) if reply.HasField("asset") else None}
 
     def get_upload(self, given: Fields) -> Fields:
         """Reports the upload."""
         request = GetUploadRequest(upload_id=given["upload_id"])
-        return {"upload": upload_of(self._lane.call(self._lane.uploads.GetUpload, request).upload)}
+        return {"upload": upload_of(self._client.call(self._client.uploads.GetUpload, request).upload)}
 
     def cancel_upload(self, given: Fields) -> Fields:
         """Reports the upload."""
         request = CancelUploadRequest(upload_id=given["upload_id"])
-        return {"upload": upload_of(self._lane.call(self._lane.uploads.CancelUpload, request).upload)}
+        return {"upload": upload_of(self._client.call(self._client.uploads.CancelUpload, request).upload)}
 
     def start_watch(self, given: Fields) -> Fields:
         """Answers when the first status change has come, or the watch has ended."""
@@ -103,7 +103,7 @@ class Player:
 
         def watch() -> list[Fields]:
             events = []
-            for event in self._lane.watch(given["upload_id"], given["after_revision"]):
+            for event in self._client.watch(given["upload_id"], given["after_revision"]):
                 events.append({"revision": event.upload.revision, "status": status_of(event.upload.status)})
                 if not begun.done():
                     begun.set_result(None)
@@ -131,16 +131,16 @@ class Player:
     def get_asset(self, given: Fields) -> Fields:
         """Reports the asset."""
         request = GetAssetRequest(asset_id=given["asset_id"])
-        return {"asset": asset_of(self._lane.call(self._lane.assets.GetAsset, request).asset)}
+        return {"asset": asset_of(self._client.call(self._client.assets.GetAsset, request).asset)}
 
     def refresh_asset(self, given: Fields) -> Fields:
         """Reports the asset."""
         request = RefreshAssetRequest(asset_id=given["asset_id"])
-        return {"asset": asset_of(self._lane.call(self._lane.assets.RefreshAsset, request).asset)}
+        return {"asset": asset_of(self._client.call(self._client.assets.RefreshAsset, request).asset)}
 
     def delete_asset(self, given: Fields) -> Fields:
         """Reports nothing."""
-        self._lane.call(self._lane.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
+        self._client.call(self._client.assets.DeleteAsset, DeleteAssetRequest(asset_id=given["asset_id"]))
         return {}
 
 
@@ -215,12 +215,12 @@ def answers(player: Player) -> Iterator[Fields]:
 
 def main() -> None:
     """Answers until stdin ends."""
-    lane = Lane()
+    client = Client()
     with ThreadPoolExecutor() as beside:
-        for answer in answers(Player(lane, beside)):
+        for answer in answers(Player(client, beside)):
             sys.stdout.write(f"{json.dumps(answer)}\n")
             sys.stdout.flush()
-        lane.close()
+        client.close()
 
 
 if __name__ == "__main__":

@@ -16,24 +16,24 @@ EXAMPLE_LIMIT_S = 300.0
 async def main(path: Path) -> None:
     """Uploads with cuts by the server, prints what happens, reads everything back, and renews the read URLs."""
     ca = os.environ.get("ASSETLANE_CA_FILE")
-    lane = Client(
+    client = Client(
         os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"),
         uid=os.environ.get("ASSETLANE_UID", "ann"),
         token=os.environ.get("ASSETLANE_TOKEN"),
         credentials=grpc.ssl_channel_credentials(await asyncio.to_thread(Path(ca).read_bytes)) if ca else None,
     )
-    async with asyncio.timeout(EXAMPLE_LIMIT_S), lane:
+    async with asyncio.timeout(EXAMPLE_LIMIT_S), client:
         # Hashes, requests, PUTs, completes; repeats what may be repeated. A `request_id` of your own goes on after
         # a crash; `cut_maker="client"`, the default, makes the cuts here.
-        asset = await lane.upload(
+        asset = await client.upload(
             path, file_path=f"examples/python/{path.name}", cut_maker="server", on_progress=print_status
         )
         with tempfile.TemporaryDirectory() as folder:
             for variant in asset.variants:
-                await lane.download(asset, variant.name, to=Path(folder) / variant.name)  # checks size and SHA-256
+                await client.download(asset, variant.name, to=Path(folder) / variant.name)  # checks size and SHA-256
                 pixels = f"{variant.width_px} x {variant.height_px}"
                 print(f"  {variant.name:<9} {variant.content_type}, {pixels}, {variant.size_bytes} bytes, read back")
-        refreshed = await lane.refresh_asset(asset.asset_id)
+        refreshed = await client.refresh_asset(asset.asset_id)
         print(f"asset {asset.asset_id} reads until {refreshed.expire_time.ToDatetime().isoformat()}Z")
 
 

@@ -37,7 +37,7 @@ if not settings.configured:
         SECRET_KEY=secrets.token_hex(),
     )
 
-lane = sync.Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), uid="django")
+client = sync.Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), uid="django")
 
 
 def reasons(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
@@ -61,21 +61,21 @@ def upload(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         return HttpResponseNotAllowed(["POST"])
     file = request.FILES["file"]
-    asset = lane.upload(file, file_path=file.name, partition="public")
+    asset = client.upload(file, file_path=file.name, partition="public")
     return JsonResponse({"asset_id": asset.asset_id, "variants": [variant.name for variant in asset.variants]})
 
 
 def read(request: HttpRequest, asset_id: str) -> HttpResponse:
     """Sends the browser to the store: not a byte passes here."""
     variant = request.GET.get("variant", "original")
-    return HttpResponseRedirect(lane.read_url(lane.get_asset(asset_id), variant))
+    return HttpResponseRedirect(client.read_url(client.get_asset(asset_id), variant))
 
 
 def events(request: HttpRequest, asset_id: str) -> StreamingHttpResponse:
     """Streams each status of an upload as a server-sent event, to the final one."""
 
     def lines() -> Iterator[str]:
-        for event in lane.watch_upload(asset_id):
+        for event in client.watch_upload(asset_id):
             yield f"data: {json.dumps({'status': UploadStatus.Name(event.upload.status)})}\n\n"
 
     return StreamingHttpResponse(lines(), content_type="text/event-stream")

@@ -18,14 +18,14 @@ from werkzeug.wrappers import Response as AnyResponse
 from assetlane import AssetlaneError, NotFound, UploadStatus, sync
 
 app = Flask(__name__)
-lane = sync.Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), uid="flask")
+client = sync.Client(os.environ.get("ASSETLANE_TARGET", "127.0.0.1:50151"), uid="flask")
 
 
 @app.post("/files")
 def upload() -> Response:
     """Stores the file of a form, with its cuts, and returns where it can be read."""
     file = request.files["file"]
-    asset = lane.upload(file.stream, file_path=file.filename or "upload", partition="public")
+    asset = client.upload(file.stream, file_path=file.filename or "upload", partition="public")
     return jsonify(asset_id=asset.asset_id, variants=[variant.name for variant in asset.variants])
 
 
@@ -33,7 +33,7 @@ def upload() -> Response:
 def read(asset_id: str) -> AnyResponse:
     """Sends the browser to the store: not a byte passes here."""
     variant = request.args.get("variant", "original")
-    return redirect(lane.read_url(lane.get_asset(asset_id), variant))
+    return redirect(client.read_url(client.get_asset(asset_id), variant))
 
 
 @app.get("/files/<asset_id>/events")
@@ -41,7 +41,7 @@ def events(asset_id: str) -> Response:
     """Streams each status of an upload as a server-sent event, to the final one."""
 
     def lines() -> Iterator[str]:
-        for event in lane.watch_upload(asset_id):
+        for event in client.watch_upload(asset_id):
             yield f"data: {json.dumps({'status': UploadStatus.Name(event.upload.status)})}\n\n"
 
     return Response(lines(), mimetype="text/event-stream")

@@ -1,4 +1,4 @@
-// Command conformance puts package lane through the script in tests/conformance: a JSON object a line comes in,
+// Command conformance puts package client through the script in tests/conformance: a JSON object a line comes in,
 // one goes out. tests/conformance/README.md is the protocol.
 package main
 
@@ -16,7 +16,7 @@ import (
 	"unicode"
 
 	pb "example.com/assetlane/assetlanev1"
-	"example.com/assetlane/lane"
+	"example.com/assetlane/client"
 )
 
 type step struct {
@@ -50,13 +50,13 @@ type with struct {
 type result map[string]any
 
 func main() {
-	connection, err := lane.Dial()
+	connection, err := client.Dial()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	defer connection.Close()
-	player := &player{lane: connection, targets: map[string][]*pb.WriteTarget{}, watches: map[string]*watch{}}
+	player := &player{client: connection, targets: map[string][]*pb.WriteTarget{}, watches: map[string]*watch{}}
 	lines := bufio.NewScanner(os.Stdin)
 	answers := json.NewEncoder(os.Stdout)
 	for lines.Scan() {
@@ -67,7 +67,7 @@ func main() {
 		}
 		answer := result{"id": step.ID}
 		outcome, err := player.play(context.Background(), step.Do, step.With)
-		var refusal *lane.Refusal
+		var refusal *client.Refusal
 		switch {
 		case errors.As(err, &refusal):
 			answer["refused"] = fieldsOf(refusal)
@@ -83,7 +83,7 @@ func main() {
 }
 
 type player struct {
-	lane    *lane.Lane
+	client  *client.Client
 	targets map[string][]*pb.WriteTarget
 	watches map[string]*watch
 }
@@ -100,25 +100,25 @@ func (p *player) play(ctx context.Context, do string, with with) (result, error)
 		token, err := p.createToken(ctx, with)
 		return result{"token": tokenOf(token)}, err
 	case "use_token":
-		device, err := lane.DialWithToken(with.Token)
+		device, err := client.DialWithToken(with.Token)
 		if err != nil {
 			return nil, err
 		}
-		p.lane = device // until the program ends
+		p.client = device // until the program ends
 		return result{}, nil
 	case "complete_upload":
-		reply, err := lane.Call(ctx, lane.CompleteLimit, p.lane.Uploads.CompleteUpload,
+		reply, err := client.Call(ctx, client.CompleteLimit, p.client.Uploads.CompleteUpload,
 			&pb.CompleteUploadRequest{UploadId: with.UploadID})
 		if err != nil {
 			return nil, err
 		}
 		return result{"upload": uploadOf(reply.Upload), "asset": assetOf(reply.Asset)}, nil
 	case "get_upload":
-		reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Uploads.GetUpload,
+		reply, err := client.Call(ctx, client.CallLimit, p.client.Uploads.GetUpload,
 			&pb.GetUploadRequest{UploadId: with.UploadID})
 		return result{"upload": uploadOf(reply.GetUpload())}, err
 	case "cancel_upload":
-		reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Uploads.CancelUpload,
+		reply, err := client.Call(ctx, client.CallLimit, p.client.Uploads.CancelUpload,
 			&pb.CancelUploadRequest{UploadId: with.UploadID})
 		return result{"upload": uploadOf(reply.GetUpload())}, err
 	case "start_watch":
@@ -128,15 +128,15 @@ func (p *player) play(ctx context.Context, do string, with with) (result, error)
 	case "read":
 		return p.read(ctx, with)
 	case "get_asset":
-		reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Assets.GetAsset,
+		reply, err := client.Call(ctx, client.CallLimit, p.client.Assets.GetAsset,
 			&pb.GetAssetRequest{AssetId: with.AssetID})
 		return result{"asset": assetOf(reply.GetAsset())}, err
 	case "refresh_asset":
-		reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Assets.RefreshAsset,
+		reply, err := client.Call(ctx, client.CallLimit, p.client.Assets.RefreshAsset,
 			&pb.RefreshAssetRequest{AssetId: with.AssetID})
 		return result{"asset": assetOf(reply.GetAsset())}, err
 	case "delete_asset":
-		_, err := lane.Call(ctx, lane.CallLimit, p.lane.Assets.DeleteAsset,
+		_, err := client.Call(ctx, client.CallLimit, p.client.Assets.DeleteAsset,
 			&pb.DeleteAssetRequest{AssetId: with.AssetID})
 		return result{}, err
 	}
@@ -144,7 +144,7 @@ func (p *player) play(ctx context.Context, do string, with with) (result, error)
 }
 
 func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
-	promise, err := lane.Promise(with.File, with.ContentType)
+	promise, err := client.Promise(with.File, with.ContentType)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
 	if with.IssueToken {
 		request.IssueToken = &pb.TokenOptions{}
 	}
-	reply, err := lane.Call(ctx, lane.CallLimit, p.lane.Uploads.RequestUpload, request)
+	reply, err := client.Call(ctx, client.CallLimit, p.client.Uploads.RequestUpload, request)
 	if err != nil {
 		return nil, err
 	}
@@ -177,23 +177,23 @@ func (p *player) requestUpload(ctx context.Context, with with) (result, error) {
 func (p *player) createToken(ctx context.Context, with with) (*pb.ScopedToken, error) {
 	lifetime := time.Duration(with.LifetimeS) * time.Second
 	if with.UploadID != "" {
-		return p.lane.TokenForUpload(ctx, with.UploadID, lifetime)
+		return p.client.TokenForUpload(ctx, with.UploadID, lifetime)
 	}
 	scope := &pb.PartitionScope{Read: with.Read, Write: with.Write}
-	return p.lane.TokenForPartitions(ctx, p.uid(with), scope, lifetime)
+	return p.client.TokenForPartitions(ctx, p.uid(with), scope, lifetime)
 }
 
 func (p *player) uid(with with) string {
 	if with.UID != nil {
 		return *with.UID
 	}
-	return p.lane.UID
+	return p.client.UID
 }
 
 func (p *player) put(ctx context.Context, with with) (result, error) {
 	for _, target := range p.targets[with.UploadID] {
-		err := p.lane.Put(ctx, target.GetSinglePut(), with.File)
-		var refused *lane.StoreRefused
+		err := p.client.Put(ctx, target.GetSinglePut(), with.File)
+		var refused *client.StoreRefused
 		if errors.As(err, &refused) {
 			return result{"stored": false}, nil
 		}
@@ -205,8 +205,8 @@ func (p *player) put(ctx context.Context, with with) (result, error) {
 }
 
 func (p *player) read(ctx context.Context, with with) (result, error) {
-	content, err := p.lane.Read(ctx, with.URL)
-	var refused *lane.StoreRefused
+	content, err := p.client.Read(ctx, with.URL)
+	var refused *client.StoreRefused
 	if errors.As(err, &refused) {
 		return result{"http_status": refused.Status}, nil
 	}
@@ -230,7 +230,7 @@ func (p *player) startWatch(ctx context.Context, with with) (result, error) {
 	go func() {
 		defer close(w.over)
 		once := sync.OnceFunc(func() { close(w.first) })
-		w.err = p.lane.Watch(ctx, with.UploadID, with.AfterRevision, func(event *pb.StatusEvent) {
+		w.err = p.client.Watch(ctx, with.UploadID, with.AfterRevision, func(event *pb.StatusEvent) {
 			w.lock.Lock()
 			defer w.lock.Unlock()
 			w.events = append(w.events, result{"revision": event.Upload.Revision, "status": statusOf(event.Upload)})
@@ -294,7 +294,7 @@ func assetOf(asset *pb.Asset) any {
 	}
 }
 
-func fieldsOf(refusal *lane.Refusal) result {
+func fieldsOf(refusal *client.Refusal) result {
 	fields := []string{}
 	for field := range refusal.Fields {
 		fields = append(fields, field)

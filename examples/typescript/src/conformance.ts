@@ -7,14 +7,14 @@ import { CreateTokenRequest, type ScopedToken } from "./gen/assetlane/v1/access_
 import type { Asset } from "./gen/assetlane/v1/asset.js";
 import { CutMaker, uploadStatusToJSON, type Upload, type UploadStatus, type WriteTarget } from "./gen/assetlane/v1/upload.js";
 import { RequestUploadRequest } from "./gen/assetlane/v1/upload_service.js";
-import { COMPLETE_LIMIT_MS, Lane } from "./lane.js";
+import { COMPLETE_LIMIT_MS, Client } from "./client.js";
 import { Refusal } from "./refusal.js";
 import { promise, put, read, StoreRefused } from "./store.js";
 import { watchUpload } from "./watch.js";
 
 type Event = { revision: number; status: string };
 
-let lane = new Lane();
+let client = new Client();
 const targets = new Map<string, WriteTarget[]>();
 const watches = new Map<string, Promise<Event[]>>();
 
@@ -24,7 +24,7 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   async request_upload(given) {
     const request = RequestUploadRequest.fromPartial({
       requestId: given.request_id,
-      uid: given.uid ?? lane.uid,
+      uid: given.uid ?? client.uid,
       filePath: given.file_path,
       partition: given.partition,
       expirationHours: given.expiration_hours,
@@ -32,7 +32,7 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
       cutPlan: given.server_cuts ? { maker: CutMaker.CUT_MAKER_SERVER } : undefined,
       issueToken: given.issue_token ? {} : undefined,
     });
-    const reply = await lane.call(lane.uploads, lane.uploads.requestUpload, request);
+    const reply = await client.call(client.uploads, client.uploads.requestUpload, request);
     targets.set(reply.upload!.uploadId, reply.writeTargets);
     const variants = reply.writeTargets.map(({ variant }) => variant);
     return { upload: uploadOf(reply.upload), targets: variants, token: tokenOf(reply.token) };
@@ -40,18 +40,18 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
 
   async create_token(given) {
     const request = CreateTokenRequest.fromPartial({
-      uid: given.upload_id ? "" : given.uid ?? lane.uid,
+      uid: given.upload_id ? "" : given.uid ?? client.uid,
       scope: given.upload_id
         ? { $case: "uploadId", value: given.upload_id as string }
         : { $case: "partitions", value: { read: (given.read ?? []) as string[], write: (given.write ?? []) as string[] } },
       lifetime: given.lifetime_s && { seconds: given.lifetime_s, nanos: 0 },
     });
-    return { token: tokenOf(await lane.createToken(request)) };
+    return { token: tokenOf(await client.createToken(request)) };
   },
 
   async use_token({ token }) {
-    lane.close();
-    lane = new Lane(token);
+    client.close();
+    client = new Client(token);
     return {};
   },
 
@@ -68,23 +68,23 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   },
 
   async complete_upload({ upload_id: uploadId }) {
-    const reply = await lane.call(lane.uploads, lane.uploads.completeUpload, { uploadId }, COMPLETE_LIMIT_MS);
+    const reply = await client.call(client.uploads, client.uploads.completeUpload, { uploadId }, COMPLETE_LIMIT_MS);
     return { upload: uploadOf(reply.upload), asset: assetOf(reply.asset) };
   },
 
   async get_upload({ upload_id: uploadId }) {
-    return { upload: uploadOf((await lane.call(lane.uploads, lane.uploads.getUpload, { uploadId })).upload) };
+    return { upload: uploadOf((await client.call(client.uploads, client.uploads.getUpload, { uploadId })).upload) };
   },
 
   async cancel_upload({ upload_id: uploadId }) {
-    return { upload: uploadOf((await lane.call(lane.uploads, lane.uploads.cancelUpload, { uploadId })).upload) };
+    return { upload: uploadOf((await client.call(client.uploads, client.uploads.cancelUpload, { uploadId })).upload) };
   },
 
   async start_watch(given) {
     return new Promise((begun, refused) => {
       const watch = (async () => {
         const events: Event[] = [];
-        for await (const { upload } of watchUpload(lane, given.upload_id, given.after_revision)) {
+        for await (const { upload } of watchUpload(client, given.upload_id, given.after_revision)) {
           events.push({ revision: upload!.revision, status: statusOf(upload!.status) });
           begun({}); // only the first counts
         }
@@ -110,16 +110,16 @@ const verbs: Record<string, (given: any) => Promise<object>> = {
   },
 
   async get_asset({ asset_id: assetId }) {
-    return { asset: assetOf((await lane.call(lane.assets, lane.assets.getAsset, { assetId })).asset) };
+    return { asset: assetOf((await client.call(client.assets, client.assets.getAsset, { assetId })).asset) };
   },
 
   async refresh_asset({ asset_id: assetId }) {
     const request = { assetId, ifExpiresWithin: undefined };
-    return { asset: assetOf((await lane.call(lane.assets, lane.assets.refreshAsset, request)).asset) };
+    return { asset: assetOf((await client.call(client.assets, client.assets.refreshAsset, request)).asset) };
   },
 
   async delete_asset({ asset_id: assetId }) {
-    return lane.call(lane.assets, lane.assets.deleteAsset, { assetId });
+    return client.call(client.assets, client.assets.deleteAsset, { assetId });
   },
 };
 
@@ -176,4 +176,4 @@ async function answer(line: string): Promise<object> {
 for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(`${JSON.stringify(await answer(line))}\n`);
 }
-lane.close();
+client.close();

@@ -7,7 +7,7 @@ import type { Asset } from "./gen/assetlane/v1/asset.js";
 import { RefreshAssetRequest } from "./gen/assetlane/v1/asset_service.js";
 import { CutMaker, uploadStatusToJSON, type WriteTarget } from "./gen/assetlane/v1/upload.js";
 import { CompleteUploadRequest, RequestUploadRequest } from "./gen/assetlane/v1/upload_service.js";
-import { COMPLETE_LIMIT_MS, Lane } from "./lane.js";
+import { COMPLETE_LIMIT_MS, Client } from "./client.js";
 import { Refusal } from "./refusal.js";
 import { promise, put, read, StoreRefused } from "./store.js";
 import { watchUpload } from "./watch.js";
@@ -15,9 +15,9 @@ import { watchUpload } from "./watch.js";
 const TYPES: Record<string, string> = { ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp" };
 
 async function main(path: string): Promise<void> {
-  const lane = new Lane();
+  const client = new Client();
   try {
-    const asset = await bringIn(lane, path);
+    const asset = await bringIn(client, path);
     for (const variant of asset.variants) {
       const { sizeBytes, sha256 } = await read(variant.readUrl);
       if (variant.sha256.length > 0 && !sha256.equals(variant.sha256)) {
@@ -28,37 +28,37 @@ async function main(path: string): Promise<void> {
     }
     // Read URLs run out. A refresh gives new ones, for everybody.
     const request = RefreshAssetRequest.fromPartial({ assetId: asset.assetId });
-    const refreshed = await lane.call(lane.assets, lane.assets.refreshAsset, request);
+    const refreshed = await client.call(client.assets, client.assets.refreshAsset, request);
     console.log(`asset ${asset.assetId} reads until ${refreshed.asset?.expireTime?.toISOString()}`);
   } finally {
-    lane.close();
+    client.close();
   }
 }
 
 /** Takes a file through the whole life of an upload. */
-async function bringIn(lane: Lane, path: string): Promise<Asset> {
+async function bringIn(client: Client, path: string): Promise<Asset> {
   const contentType = TYPES[extname(path).toLowerCase()] ?? "application/octet-stream";
   const request = RequestUploadRequest.fromPartial({
     requestId: randomUUID(), // makes the call safe to repeat; keep it to go on after a crash
-    uid: lane.uid,
+    uid: client.uid,
     filePath: `examples/typescript/${basename(path)}`,
     variants: [await promise(path, contentType)],
     // The server cuts pictures: no image library is wanted here.
     cutPlan: contentType.startsWith("image/") ? { maker: CutMaker.CUT_MAKER_SERVER } : undefined,
   });
-  const reply = await lane.call(lane.uploads, lane.uploads.requestUpload, request);
+  const reply = await client.call(client.uploads, client.uploads.requestUpload, request);
   const uploadId = reply.upload!.uploadId;
 
   // A watch beside the work: here it only prints. A web page would follow it from another process.
   const watching = (async () => {
-    for await (const { upload } of watchUpload(lane, uploadId)) {
+    for await (const { upload } of watchUpload(client, uploadId)) {
       console.log(`${upload!.revision} ${uploadStatusToJSON(upload!.status)}`);
     }
   })();
   const working = (async () => {
-    for (const target of reply.writeTargets) await putOrRenew(lane, request, target, path);
+    for (const target of reply.writeTargets) await putOrRenew(client, request, target, path);
     const complete = CompleteUploadRequest.fromPartial({ uploadId });
-    return lane.call(lane.uploads, lane.uploads.completeUpload, complete, COMPLETE_LIMIT_MS);
+    return client.call(client.uploads, client.uploads.completeUpload, complete, COMPLETE_LIMIT_MS);
   })();
   const [completed] = await Promise.all([working, watching]);
   if (!completed.asset) {
@@ -68,13 +68,13 @@ async function bringIn(lane: Lane, path: string): Promise<Asset> {
 }
 
 /** Sends the file, once more with a fresh signature when the first ran out meanwhile. */
-async function putOrRenew(lane: Lane, request: RequestUploadRequest, target: WriteTarget, path: string): Promise<void> {
+async function putOrRenew(client: Client, request: RequestUploadRequest, target: WriteTarget, path: string): Promise<void> {
   try {
     await put(single(target), path);
   } catch (error) {
     if (!(error instanceof StoreRefused && error.isStale)) throw error;
     // The same request id: the same upload, signed again.
-    const renewed = await lane.call(lane.uploads, lane.uploads.requestUpload, request);
+    const renewed = await client.call(client.uploads, client.uploads.requestUpload, request);
     const fresh = renewed.writeTargets.find(({ variant }) => variant === target.variant);
     if (!fresh) throw error;
     await put(single(fresh), path);

@@ -5,7 +5,7 @@ import { createReadStream, openAsBlob } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { PresignedRequest, VariantPromise } from "./gen/assetlane/v1/upload.js";
-import { pauseAfter } from "./lane.js";
+import { pauseAfter } from "./client.js";
 
 const PUT_ATTEMPTS = 5;
 const WORTH_ANOTHER_TRY = new Set([408, 409, 429]);

@@ -17,7 +17,19 @@ _COLORS: Final[Mapping[str, str]] = {
     "critical": "\x1b[1;31m",
 }
 # Known from the line itself, or of no use to somebody who looks at one process.
-_LEFT_OUT: Final = frozenset({"time", "level", "event", "event_code", "pid", "exception", "stack"})
+_LEFT_OUT: Final = frozenset(
+    {
+        *("time", "level", "event", "event_code", "pid", "exception", "stack"),
+        *(
+            "listen",
+            "worker",
+            "exit_code",
+            "delay_s",
+            "weakness",
+            "record",
+        ),  # beside an event code: the sentence has them
+    }
+)
 _CALM: Final = frozenset({"debug", "info"})  # of these it does not help to know which module it was
 _PLAIN: Final = re.compile(r"[^\s\"'=]+")
 

@@ -43,21 +43,21 @@ import java.util.concurrent.CompletionException;
  * tests/conformance/README.md is the protocol.
  */
 public final class Conformance {
-  private Lane lane;
+  private Client client;
   private final Store store = new Store();
   private final Map<String, List<WriteTarget>> targets = new HashMap<>();
   private final Map<String, CompletableFuture<List<Map<String, Object>>>> watches = new HashMap<>();
 
-  private Conformance(Lane lane) {
-    this.lane = lane;
+  private Conformance(Client client) {
+    this.client = client;
   }
 
   public static void main(String[] arguments) throws Exception {
     Gson gson = new GsonBuilder().serializeNulls().disableHtmlEscaping().create();
     BufferedReader lines = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     PrintStream answers = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-    try (Lane lane = new Lane()) {
-      Conformance player = new Conformance(lane);
+    try (Client client = new Client()) {
+      Conformance player = new Conformance(client);
       for (String line; (line = lines.readLine()) != null;) {
         JsonObject step = JsonParser.parseString(line).getAsJsonObject();
         Map<String, Object> answer = player.answer(step.get("do").getAsString(), step.getAsJsonObject("with"));
@@ -92,24 +92,24 @@ public final class Conformance {
       case "put":
         return put(given);
       case "create_token":
-        return Map.of("token", tokenOf(lane.createToken(tokenRequest(given))));
+        return Map.of("token", tokenOf(client.createToken(tokenRequest(given))));
       case "use_token":
-        lane = new Lane(text(given, "token")); // until the program ends
+        client = new Client(text(given, "token")); // until the program ends
         return Map.of();
       case "complete_upload": {
         CompleteUploadRequest request = CompleteUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
-        CompleteUploadResponse reply = lane.uploads(stub -> stub.completeUpload(request), Lane.COMPLETE_LIMIT);
+        CompleteUploadResponse reply = client.uploads(stub -> stub.completeUpload(request), Client.COMPLETE_LIMIT);
         Map<String, Object> fields = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload())));
         fields.put("asset", reply.hasAsset() ? assetOf(reply.getAsset()) : null);
         return fields;
       }
       case "get_upload": {
         GetUploadRequest request = GetUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
-        return Map.of("upload", uploadOf(lane.uploads(stub -> stub.getUpload(request), Lane.CALL_LIMIT).getUpload()));
+        return Map.of("upload", uploadOf(client.uploads(stub -> stub.getUpload(request), Client.CALL_LIMIT).getUpload()));
       }
       case "cancel_upload": {
         CancelUploadRequest request = CancelUploadRequest.newBuilder().setUploadId(text(given, "upload_id")).build();
-        return Map.of("upload", uploadOf(lane.uploads(stub -> stub.cancelUpload(request), Lane.CALL_LIMIT).getUpload()));
+        return Map.of("upload", uploadOf(client.uploads(stub -> stub.cancelUpload(request), Client.CALL_LIMIT).getUpload()));
       }
       case "start_watch":
         return startWatch(given);
@@ -119,15 +119,15 @@ public final class Conformance {
         return read(given);
       case "get_asset": {
         GetAssetRequest request = GetAssetRequest.newBuilder().setAssetId(text(given, "asset_id")).build();
-        return Map.of("asset", assetOf(lane.assets(stub -> stub.getAsset(request), Lane.CALL_LIMIT).getAsset()));
+        return Map.of("asset", assetOf(client.assets(stub -> stub.getAsset(request), Client.CALL_LIMIT).getAsset()));
       }
       case "refresh_asset": {
         RefreshAssetRequest request = RefreshAssetRequest.newBuilder().setAssetId(text(given, "asset_id")).build();
-        return Map.of("asset", assetOf(lane.assets(stub -> stub.refreshAsset(request), Lane.CALL_LIMIT).getAsset()));
+        return Map.of("asset", assetOf(client.assets(stub -> stub.refreshAsset(request), Client.CALL_LIMIT).getAsset()));
       }
       case "delete_asset": {
         DeleteAssetRequest request = DeleteAssetRequest.newBuilder().setAssetId(text(given, "asset_id")).build();
-        lane.assets(stub -> stub.deleteAsset(request), Lane.CALL_LIMIT);
+        client.assets(stub -> stub.deleteAsset(request), Client.CALL_LIMIT);
         return Map.of();
       }
       default:
@@ -151,7 +151,7 @@ public final class Conformance {
     if (given.has("issue_token")) {
       builder.setIssueToken(TokenOptions.getDefaultInstance());
     }
-    RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(builder.build()), Lane.CALL_LIMIT);
+    RequestUploadResponse reply = client.uploads(stub -> stub.requestUpload(builder.build()), Client.CALL_LIMIT);
     targets.put(reply.getUpload().getUploadId(), reply.getWriteTargetsList());
     Map<String, Object> fields = new HashMap<>(Map.of("upload", uploadOf(reply.getUpload()),
         "targets", reply.getWriteTargetsList().stream().map(WriteTarget::getVariant).toList()));
@@ -174,7 +174,7 @@ public final class Conformance {
   }
 
   private String uid(JsonObject given) {
-    return given.has("uid") ? text(given, "uid") : lane.uid();
+    return given.has("uid") ? text(given, "uid") : client.uid();
   }
 
   private Map<String, ?> put(JsonObject given) throws Exception {
@@ -193,7 +193,7 @@ public final class Conformance {
     CompletableFuture<List<Map<String, Object>>> watch = CompletableFuture.supplyAsync(() -> {
       List<Map<String, Object>> events = new ArrayList<>();
       try {
-        lane.watch(text(given, "upload_id"), given.get("after_revision").getAsLong(), event -> {
+        client.watch(text(given, "upload_id"), given.get("after_revision").getAsLong(), event -> {
           events.add(Map.of("revision", event.getUpload().getRevision(), "status", statusOf(event.getUpload())));
           begun.complete(null); // only the first counts
         });

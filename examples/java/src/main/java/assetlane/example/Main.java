@@ -24,11 +24,11 @@ import java.util.concurrent.Future;
 
 /** Brings one file in, watches it arrive, reads it back, and renews its read URLs. */
 public final class Main {
-  private final Lane lane;
+  private final Client client;
   private final Store store = new Store();
 
-  private Main(Lane lane) {
-    this.lane = lane;
+  private Main(Client client) {
+    this.client = client;
   }
 
   public static void main(String[] arguments) throws Exception {
@@ -36,8 +36,8 @@ public final class Main {
       System.err.println("usage: mvn -q compile exec:java -Dexec.args=FILE");
       System.exit(2);
     }
-    try (Lane lane = new Lane()) {
-      new Main(lane).run(Path.of(arguments[0]));
+    try (Client client = new Client()) {
+      new Main(client).run(Path.of(arguments[0]));
     } catch (Refusal refusal) {
       System.err.printf("%s (%s)%n", refusal.getMessage(), refusal.reason());
       System.exit(1);
@@ -56,7 +56,7 @@ public final class Main {
     }
     // Read URLs run out. A refresh gives new ones, for everybody.
     RefreshAssetRequest request = RefreshAssetRequest.newBuilder().setAssetId(asset.getAssetId()).build();
-    Asset refreshed = lane.assets(stub -> stub.refreshAsset(request), Lane.CALL_LIMIT).getAsset();
+    Asset refreshed = client.assets(stub -> stub.refreshAsset(request), Client.CALL_LIMIT).getAsset();
     System.out.printf("asset %s reads until %s%n", asset.getAssetId(),
         Instant.ofEpochSecond(refreshed.getExpireTime().getSeconds()));
   }
@@ -67,14 +67,14 @@ public final class Main {
     String contentType = guessed == null ? "application/octet-stream" : guessed;
     RequestUploadRequest.Builder builder = RequestUploadRequest.newBuilder()
         .setRequestId(UUID.randomUUID().toString()) // makes the call safe to repeat; keep it to go on after a crash
-        .setUid(lane.uid())
+        .setUid(client.uid())
         .setFilePath("examples/java/" + file.getFileName())
         .addVariants(Store.promise(file, contentType));
     if (contentType.startsWith("image/")) { // the server cuts pictures: no image library is wanted here
       builder.setCutPlan(CutPlan.newBuilder().setMaker(CutMaker.CUT_MAKER_SERVER));
     }
     RequestUploadRequest request = builder.build();
-    RequestUploadResponse reply = lane.uploads(stub -> stub.requestUpload(request), Lane.CALL_LIMIT);
+    RequestUploadResponse reply = client.uploads(stub -> stub.requestUpload(request), Client.CALL_LIMIT);
     String uploadId = reply.getUpload().getUploadId();
 
     // A watch beside the work: here it only prints. A web page would follow it from another process.
@@ -86,7 +86,7 @@ public final class Main {
       }
       CompleteUploadRequest complete = CompleteUploadRequest.newBuilder().setUploadId(uploadId).build();
       CompleteUploadResponse completed =
-          lane.uploads(stub -> stub.completeUpload(complete), Lane.COMPLETE_LIMIT);
+          client.uploads(stub -> stub.completeUpload(complete), Client.COMPLETE_LIMIT);
       watching.get();
       if (!completed.hasAsset()) { // a failed upload is data, not a failed call
         throw new IOException("the upload failed: " + completed.getUpload().getFailure().getMessage());
@@ -101,7 +101,7 @@ public final class Main {
 
   private Callable<Void> watching(String uploadId) {
     return () -> {
-      lane.watch(uploadId, 0, event ->
+      client.watch(uploadId, 0, event ->
           System.out.printf("%d %s%n", event.getUpload().getRevision(), event.getUpload().getStatus()));
       return null;
     };
@@ -116,7 +116,7 @@ public final class Main {
         throw refused;
       }
       // The same request id: the same upload, signed again.
-      for (WriteTarget fresh : lane.uploads(stub -> stub.requestUpload(request), Lane.CALL_LIMIT).getWriteTargetsList()) {
+      for (WriteTarget fresh : client.uploads(stub -> stub.requestUpload(request), Client.CALL_LIMIT).getWriteTargetsList()) {
         if (fresh.getVariant().equals(target.getVariant())) {
           store.put(single(fresh), file);
           return;

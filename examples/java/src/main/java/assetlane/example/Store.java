@@ -87,7 +87,7 @@ public final class Store {
       if (failures + 1 == PUT_ATTEMPTS) {
         throw fault;
       }
-      Thread.sleep(Lane.pause(failures, Duration.ZERO).toMillis());
+      Thread.sleep(Client.pause(failures, Duration.ZERO).toMillis());
     }
   }
 

@@ -1,6 +1,6 @@
-// Package lane is what an application keeps of Assetlane: one connection, calls with deadlines and repeats,
+// Package client is what an application keeps of Assetlane: one connection, calls with deadlines and repeats,
 // the PUT to the store, and the watch. Copy it, or take it as a pattern.
-package lane
+package client
 
 import (
 	"cmp"
@@ -29,8 +29,8 @@ const (
 	longestPause = 5 * time.Second
 )
 
-// Lane is a connection to an Assetlane server, safe for concurrent use: keep one per process.
-type Lane struct {
+// Client is a connection to an Assetlane server, safe for concurrent use: keep one per process.
+type Client struct {
 	Uploads pb.UploadServiceClient
 	Assets  pb.AssetServiceClient
 	Access  pb.AccessServiceClient
@@ -42,10 +42,10 @@ type Lane struct {
 // Dial prepares a connection; it is made with the first call. The environment says where to and as whom:
 // ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann), ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE,
 // a PEM file with the certificates to trust, which turns TLS on.
-func Dial() (*Lane, error) { return DialWithToken(os.Getenv("ASSETLANE_TOKEN")) }
+func Dial() (*Client, error) { return DialWithToken(os.Getenv("ASSETLANE_TOKEN")) }
 
 // DialWithToken is Dial with this bearer token, such as the scoped token that a back end has made for a device.
-func DialWithToken(token string) (*Lane, error) {
+func DialWithToken(token string) (*Client, error) {
 	transport := insecure.NewCredentials()
 	if file := os.Getenv("ASSETLANE_CA_FILE"); file != "" {
 		var err error
@@ -65,7 +65,7 @@ func DialWithToken(token string) (*Lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lane{
+	return &Client{
 		Uploads: pb.NewUploadServiceClient(conn),
 		Assets:  pb.NewAssetServiceClient(conn),
 		Access:  pb.NewAccessServiceClient(conn),
@@ -76,7 +76,7 @@ func DialWithToken(token string) (*Lane, error) {
 }
 
 // Close closes the connection.
-func (l *Lane) Close() error { return l.conn.Close() }
+func (c *Client) Close() error { return c.conn.Close() }
 
 // Call makes a call, and makes it again while the server is unavailable or busy, until the limit is over:
 // every RPC of Assetlane is safe to repeat. The error is a *Refusal.

@@ -1,4 +1,4 @@
-package lane
+package client
 
 import (
 	"context"
@@ -12,28 +12,28 @@ import (
 // TokenForUpload makes a scoped token for one upload: a device that has it can watch, complete and cancel that upload
 // and nothing else. Only a service caller of the server's policy makes tokens. A new upload brings one along: set
 // RequestUploadRequest.IssueToken. A lifetime of 0 is the server's default.
-func (l *Lane) TokenForUpload(ctx context.Context, uploadID string, lifetime time.Duration) (*pb.ScopedToken, error) {
-	return l.createToken(ctx, lifetime, &pb.CreateTokenRequest{
+func (c *Client) TokenForUpload(ctx context.Context, uploadID string, lifetime time.Duration) (*pb.ScopedToken, error) {
+	return c.createToken(ctx, lifetime, &pb.CreateTokenRequest{
 		Scope: &pb.CreateTokenRequest_UploadId{UploadId: uploadID},
 	})
 }
 
 // TokenForPartitions makes a scoped token for a user's uploads, and the assets in the partitions of the scope.
-func (l *Lane) TokenForPartitions(
+func (c *Client) TokenForPartitions(
 	ctx context.Context, uid string, scope *pb.PartitionScope, lifetime time.Duration,
 ) (*pb.ScopedToken, error) {
-	return l.createToken(ctx, lifetime, &pb.CreateTokenRequest{
+	return c.createToken(ctx, lifetime, &pb.CreateTokenRequest{
 		Uid:   uid,
 		Scope: &pb.CreateTokenRequest_Partitions{Partitions: scope},
 	})
 }
 
-func (l *Lane) createToken(
+func (c *Client) createToken(
 	ctx context.Context, lifetime time.Duration, request *pb.CreateTokenRequest,
 ) (*pb.ScopedToken, error) {
 	if lifetime != 0 {
 		request.Lifetime = durationpb.New(lifetime)
 	}
-	reply, err := Call(ctx, CallLimit, l.Access.CreateToken, request)
+	reply, err := Call(ctx, CallLimit, c.Access.CreateToken, request)
 	return reply.GetToken(), err
 }

@@ -31,7 +31,7 @@ type Method<Request, Response> = (
  * The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
  * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
  */
-export class Lane {
+export class Client {
   readonly uid = process.env.ASSETLANE_UID || "ann";
   readonly uploads: UploadServiceClient;
   readonly assets: AssetServiceClient;

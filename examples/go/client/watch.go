@@ -1,4 +1,4 @@
-package lane
+package client
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 
 // Watch passes on every status change of an upload after a revision, once and in order, and returns after the final
 // one. It goes on by itself when the connection or the server is lost: the last revision seen is all it takes.
-func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, handle func(*pb.StatusEvent)) error {
+func (c *Client) Watch(ctx context.Context, uploadID string, after int64, handle func(*pb.StatusEvent)) error {
 	for failures := 0; ; failures++ {
 		seen := after
-		err := l.watch(ctx, uploadID, &after, handle)
+		err := c.watch(ctx, uploadID, &after, handle)
 		if err == nil {
 			return nil
 		}
@@ -27,10 +27,10 @@ func (l *Lane) Watch(ctx context.Context, uploadID string, after int64, handle f
 	}
 }
 
-func (l *Lane) watch(ctx context.Context, uploadID string, after *int64, handle func(*pb.StatusEvent)) error {
+func (c *Client) watch(ctx context.Context, uploadID string, after *int64, handle func(*pb.StatusEvent)) error {
 	ctx, cancel := context.WithCancel(ctx) // a stream that is not read to its end must be cancelled
 	defer cancel()
-	stream, err := l.Uploads.WatchUpload(ctx, &pb.WatchUploadRequest{
+	stream, err := c.Uploads.WatchUpload(ctx, &pb.WatchUploadRequest{
 		Target:        &pb.WatchUploadRequest_UploadId{UploadId: uploadID},
 		AfterRevision: *after,
 	})

@@ -36,7 +36,7 @@ import java.util.function.Function;
  * <p>The environment says where to and as whom: ASSETLANE_TARGET (127.0.0.1:50151), ASSETLANE_UID (ann),
  * ASSETLANE_TOKEN (a bearer token), and ASSETLANE_CA_FILE, a PEM file with the certificates to trust, which turns TLS on.
  */
-public final class Lane implements AutoCloseable {
+public final class Client implements AutoCloseable {
   /** The time that a call has, its repeats included. */
   public static final Duration CALL_LIMIT = Duration.ofSeconds(30);
 
@@ -52,12 +52,12 @@ public final class Lane implements AutoCloseable {
   private final AccessServiceBlockingStub access;
   private final String uid = environment("ASSETLANE_UID", "ann");
 
-  public Lane() throws IOException {
+  public Client() throws IOException {
     this(environment("ASSETLANE_TOKEN", ""));
   }
 
   /** With this bearer token, such as the scoped token that a back end has made for a device. */
-  public Lane(String token) throws IOException {
+  public Client(String token) throws IOException {
     String ca = environment("ASSETLANE_CA_FILE", "");
     ChannelCredentials transport = ca.isEmpty()
         ? InsecureChannelCredentials.create()
@@ -76,7 +76,7 @@ public final class Lane implements AutoCloseable {
     return uid;
   }
 
-  /** A call of the UploadService, such as {@code lane.uploads(stub -> stub.getUpload(request), CALL_LIMIT)}. */
+  /** A call of the UploadService, such as {@code client.uploads(stub -> stub.getUpload(request), CALL_LIMIT)}. */
   public <T> T uploads(Function<UploadServiceBlockingStub, T> call, Duration limit) throws InterruptedException {
     return repeated(uploads, call, limit);
   }

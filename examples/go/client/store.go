@@ -1,4 +1,4 @@
-package lane
+package client
 
 import (
 	"context"
@@ -38,9 +38,9 @@ func newWeb() *http.Client {
 
 // Put sends a file to the store exactly as it was signed, and again when the store or the way there is at fault.
 // The error is a *StoreRefused when the store refused the object.
-func (l *Lane) Put(ctx context.Context, target *pb.PresignedRequest, path string) error {
+func (c *Client) Put(ctx context.Context, target *pb.PresignedRequest, path string) error {
 	for failures := 0; ; failures++ {
-		code, err := l.put(ctx, target, path)
+		code, err := c.put(ctx, target, path)
 		switch {
 		case err == nil && code < 300:
 			return nil
@@ -57,7 +57,7 @@ func (l *Lane) Put(ctx context.Context, target *pb.PresignedRequest, path string
 	}
 }
 
-func (l *Lane) put(ctx context.Context, target *pb.PresignedRequest, path string) (int, error) {
+func (c *Client) put(ctx context.Context, target *pb.PresignedRequest, path string) (int, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return 0, err
@@ -80,7 +80,7 @@ func (l *Lane) put(ctx context.Context, target *pb.PresignedRequest, path string
 	if request.ContentLength == 0 {
 		request.Body = http.NoBody // else Go takes 0 for "unknown" and sends chunks
 	}
-	response, err := l.web.Do(request)
+	response, err := c.web.Do(request)
 	if err != nil {
 		return 0, withoutURL(err)
 	}
@@ -104,12 +104,12 @@ type Content struct {
 }
 
 // Read reads what stands behind a read URL and returns its length and SHA-256. A *StoreRefused is what the store says.
-func (l *Lane) Read(ctx context.Context, readURL string) (Content, error) {
+func (c *Client) Read(ctx context.Context, readURL string) (Content, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, readURL, nil)
 	if err != nil {
 		return Content{}, withoutURL(err)
 	}
-	response, err := l.web.Do(request)
+	response, err := c.web.Do(request)
 	if err != nil {
 		return Content{}, withoutURL(err)
 	}
