@@ -29,7 +29,7 @@ async def serve(
 
     `on_ready` is called with the port, and that of the web gateway. Raises NotReady.
 
-    With `leash_fd` this process is a worker: it shares its port, drains also when that pipe ends, and counts no
+    With `supervisor_fd` this process is a worker: it shares its port, drains also when that pipe ends, and counts no
     signals. What its supervisor passes on may have reached it already, from a terminal or from systemd.
     """
     loop = asyncio.get_running_loop()
