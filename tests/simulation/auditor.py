@@ -315,8 +315,8 @@ _SLACK = timedelta(hours=3)  # the clock of the server that removes may be so fa
 
 
 def _difference(before: Document | None, after: Document | None) -> str:
-    known, new = before or {}, after or {}
-    names = [name for name in {**known, **new} if name != "_id" and known.get(name) != new.get(name)]
-    change = {name: new.get(name) if name != "history" else new["history"][-1]["status"] for name in names}
-    subject = (before or after or {})["_id"]
-    return f"{subject} {'is new' if before is None else 'is removed' if after is None else change}"
+    if before is None or after is None:
+        return f"{(before or after or {})['_id']} {'is new' if before is None else 'is removed'}"
+    names = [name for name in {**before, **after} if name != "_id" and before.get(name) != after.get(name)]
+    change = {name: after.get(name) if name != "history" else after["history"][-1]["status"] for name in names}
+    return f"{after['_id']} {change}"

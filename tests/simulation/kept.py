@@ -55,4 +55,9 @@ KEPT: Final = (
         "what-was-sent-is-forgotten-too-early",
         "A watch of a partition that lost its stream twice while its reader was slow sent an asset twice.",
     ),
+    Finding(
+        "a_server_that_stood_still",
+        "a-late-cut-is-signed-anew",
+        "A server that stood still for days while it cut a picture stored the cuts of an upload that was long gone.",
+    ),
 )

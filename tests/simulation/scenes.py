@@ -310,6 +310,26 @@ async def cuts_of_a_lost_race(cluster: "Cluster") -> None:
         await cluster.all_of([device.complete(), *cluster.sweeps()])
 
 
+async def a_server_that_stood_still(cluster: "Cluster") -> None:
+    """A server stands still for days while it cuts a picture; another one completes it, and its asset is deleted."""
+    person = cluster.people[0]
+    cluster.open(2, 0.0)
+    device = cluster.device(person, new_sending(cluster, person, _SESSION, 0, kind=_CUTS))
+    other = Device(cluster, person, device.sending)
+    await device.request()
+    if not await device.send():
+        return
+    standing_still = asyncio.create_task(device.complete(), name="a completion that stands still")
+    await asyncio.sleep(2.0)
+    await other.complete()
+    await other.delete()
+    for days in (0.1, 1.1, 9.1):
+        await cluster.skip(timedelta(days=days))
+        await cluster.all_of(cluster.sweeps())
+    await standing_still
+    await asyncio.sleep(30.0)
+
+
 SCENES: Final[dict[str, Callable[["Cluster"], Awaitable[None]]]] = {
     scene.__name__: scene
     for scene in (
@@ -325,5 +345,6 @@ SCENES: Final[dict[str, Callable[["Cluster"], Awaitable[None]]]] = {
         a_completion_that_is_joined,
         a_newer_version,
         cuts_of_a_lost_race,
+        a_server_that_stood_still,
     )
 }

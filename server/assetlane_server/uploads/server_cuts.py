@@ -28,7 +28,7 @@ from assetlane_server.ports.sweep_records import SweepRecords
 MAX_CUT_TIMEOUTS = 3  # how often a picture may get no time until it is stored without cuts
 
 _log = logging.getLogger(__name__)
-_URL_LIFETIME = timedelta(minutes=15)  # of what a worker fetches and stores by: it begins at once
+_URL_LIFETIME = timedelta(minutes=30)  # of what a worker fetches and stores by, from the beginning of the work
 
 
 def _everything(_content_type: str) -> bool:
@@ -107,13 +107,16 @@ class ServerCuts:
     async def _cut_once(self, upload: Upload, plan: CutPlan) -> CutOutcome:
         original = upload.variants[0]
         store = self._store.seen_from_here()
-        source = store.presign_get(original.key, self._now(), _URL_LIFETIME)
+        # All URLs end as the first one does: a server that stood still for days, and goes on then, stores nothing of an
+        # upload that is long gone.
+        signed_at = self._now()
+        source = store.presign_get(original.key, signed_at, _URL_LIFETIME)
         async with AsyncExitStack() as stack:
             with self._meter.cutting():
                 cutting = self._cutter.cut(source, original.size_bytes, original.content_type, plan)
                 picture: CutPicture = await stack.enter_async_context(cutting)
             promises = [_promise(upload, plan, cut) for cut in picture.made.cuts]
-            requests = [store.presign_put(promise, self._now(), _URL_LIFETIME) for promise in promises]
+            requests = [store.presign_put(promise, signed_at, _URL_LIFETIME) for promise in promises]
             are_new = await picture.store(requests)
         proved = await all_at_once(
             *(self._proved(promise, is_new=is_new) for promise, is_new in zip(promises, are_new, strict=True))
