@@ -28,10 +28,10 @@ async def site(request: pytest.FixtureRequest, target: str, monkeypatch: pytest.
     """Serves the site with a thread for each request, and yields its URL."""
     module: Any = await asyncio.to_thread(importlib.import_module, f"examples.web.{request.param}")
     # A process has one site; the test's servers come and go.
-    monkeypatch.setattr(module, "lane", sync.Client(target, uid="ann"))
+    monkeypatch.setattr(module, "client", sync.Client(target, uid="ann"))
     with served(module.app) as url:
         yield url
-    await asyncio.to_thread(module.lane.close)
+    await asyncio.to_thread(module.client.close)
 
 
 @contextmanager
