@@ -217,7 +217,7 @@ class Device:
         upload, targets = answer
         if sending.upload_id and sending.request.request_id and upload.upload_id != sending.upload_id:
             auditor.check(self._is_gone(), f"{sending.upload_id}: the repeat of its request became {upload.upload_id}")
-            sending.revision, sending.is_completed, sending.is_deleted = 0, False, False
+            sending.revision, sending.is_sent, sending.is_completed, sending.is_deleted = 0, False, False, False
         elif sending.upload_id and sending.request.request_id:
             auditor.reach("a request was repeated")
             auditor.check(
@@ -230,6 +230,7 @@ class Device:
     async def send(self) -> bool:
         """Returns whether every variant was stored by somebody."""
         sending = self.sending
+        upload_id = sending.upload_id
         are_sent = True
         for target in sending.targets:
             body = sending.bodies[target.variant]
@@ -238,7 +239,8 @@ class Device:
                 continue
             headers = ("content-encoding",) if self._cluster.pick(12) == 11 else ()
             are_sent &= await self._put(lambda target=target: target.single_put, body, headers)  # type: ignore[misc]
-        sending.is_sent |= are_sent and bool(sending.targets)
+        if sending.upload_id == upload_id:  # not another one that its request has become meanwhile
+            sending.is_sent |= are_sent and bool(sending.targets)
         return are_sent and bool(sending.targets)
 
     async def _put(self, request: Callable[[], Any], body: Body, headers: tuple[str, ...] = ()) -> bool:
