@@ -73,7 +73,7 @@ class Floor:
             "_id": new_id(),
             "uid": request.uid,
             "session_id": request.session_id,
-            "request_id": request.request_id,
+            "request_key": request.request_id,
         }
         await self._uploads.insert_one(document)
         return self._templates.answer
