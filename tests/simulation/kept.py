@@ -57,7 +57,7 @@ KEPT: Final = (
     ),
     Finding(
         "a_server_that_stood_still",
-        "a-late-cut-is-signed-anew",
+        "a-late-cut-is-signed-with-the-present-time",
         "A server that stood still for days while it cut a picture stored the cuts of an upload that was long gone.",
     ),
 )
