@@ -134,7 +134,7 @@ async def test_watchers_outlive_a_dropped_collection(
         await records.advance_upload(upload.cancelled(NOW))
         while (status := await status_of_next(box)) is not Status.CANCELLED:
             assert status is Status.INITIALIZED
-        assert delivery.until > delivery.missed_since
+        assert delivery.until >= delivery.missed_since  # equal where nothing was written since the stream was opened
 
 
 async def test_servers_that_start_at_once_share_one_key_and_one_mark(stack: StackAddress, database_name: str) -> None:
