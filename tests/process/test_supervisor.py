@@ -147,7 +147,7 @@ async def test_a_worker_that_cannot_start_again_is_tried_again(
         place: dict[str, Any] = {"mongo_database": database_name, "key_prefix": key_prefix}
         uri = f"mongodb://{proxy.target}/?directConnection=true"
         async with command(
-            stack, "serve", "--workers", "2", mongo_uri=uri, mongo_timeout_seconds=0.5, **place
+            stack, "serve", "--workers", "2", mongo_uri=uri, mongo_timeout_seconds=1.5, **place
         ) as server:
             await server.serves(ALL_SERVE)
             upstreams, proxy.upstreams = proxy.upstreams, ()
