@@ -94,20 +94,26 @@ class Floor:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM; reports its address on stderr, as the real server does."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    """Serves until SIGTERM."""
     uri = settings.mongo_uri.get_secret_value()
     async with MongoRecords.open(uri, settings.mongo_database, call_timeout=timedelta(seconds=10)):
         pass  # for the indexes
     client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, timeoutMS=10_000)
     database = client.get_database(settings.mongo_database, write_concern=WriteConcern("majority"))
     floor = Floor(database["uploads"], await templates(settings))
+    await serve_bare(settings, floor.handlers())
+    client.close()
+
+
+async def serve_bare(settings: Settings, handlers: grpc.GenericRpcHandler) -> None:
+    """Serves with the real server's options until SIGTERM; reports the address on stderr, as the real server does."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     options = server_options(
         max_message_bytes=settings.max_message_bytes, keepalive_seconds=settings.keepalive_seconds, shares_port=False
     )
     server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((floor.handlers(),))
+    server.add_generic_rpc_handlers((handlers,))
     port = server.add_insecure_port(settings.listen)
     await server.start()
     collect_garbage_less_often()
@@ -115,7 +121,6 @@ async def serve(settings: Settings) -> None:
     sys.stderr.flush()
     await stop.wait()
     await server.stop(0)
-    client.close()
 
 
 async def templates(settings: Settings) -> Templates:

@@ -8,8 +8,6 @@ Runs as a process: `python -m bench.reading_floor`, with the server's own settin
 """
 
 import asyncio
-import signal
-import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -23,9 +21,7 @@ from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane_server.config.settings import Settings, settings_from
 from assetlane_server.objects.s3.sigv4 import Credentials, Presigner
-from assetlane_server.process.serving import collect_garbage_less_often
-from assetlane_server.rpc.server import server_options
-from bench.floor import SERVICE
+from bench.floor import SERVICE, serve_bare
 
 READ_AT_ONCE = 200  # as the real server does
 
@@ -122,9 +118,7 @@ class ReadingFloor:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM; reports its address on stderr, as the real server does."""
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    """Serves until SIGTERM."""
     client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
         settings.mongo_uri.get_secret_value(), tz_aware=True, timeoutMS=10_000
     )
@@ -132,20 +126,9 @@ async def serve(settings: Settings) -> None:
     key_id, secret = settings.s3_access_key_id, settings.s3_secret_access_key
     credentials = Credentials(key_id.get_secret_value() if key_id else "", secret.get_secret_value() if secret else "")
     floor = ReadingFloor(client[settings.mongo_database]["uploads"], presigner, credentials)
-    options = server_options(
-        max_message_bytes=settings.max_message_bytes, keepalive_seconds=settings.keepalive_seconds, shares_port=False
-    )
-    server = grpc.aio.server(options=options)
-    server.add_generic_rpc_handlers((floor.handlers(),))
-    port = server.add_insecure_port(settings.listen)
-    await server.start()
     reading = asyncio.create_task(floor.run())
-    collect_garbage_less_often()
-    sys.stderr.write(f"serving on 127.0.0.1:{port}\n")
-    sys.stderr.flush()
-    await stop.wait()
+    await serve_bare(settings, floor.handlers())
     reading.cancel()
-    await server.stop(0)
     client.close()
 
 

@@ -117,6 +117,15 @@ async def test_cancel(place: WebPlace, browser: BrowserContext) -> None:
     assert await events(page, "error") == []
 
 
+async def go_on(page: Page) -> None:
+    """Continues what Golden Retriever has brought back, to its end."""
+    await page.evaluate("""() => {
+        const [id] = Object.keys(uppy.getState().currentUploads);
+        void (id ? uppy.restore(id) : uppy.upload());
+    }""")
+    await until(page, "window.log.some((line) => line[0] === 'success')")
+
+
 async def test_golden_retriever_goes_on_after_a_reload(place: WebPlace, tmp_path: Path) -> None:
     """The same upload: its id is kept with the file, and what has arrived is not sent again."""
     async with chromium(tmp_path / "profile", *place.arguments) as browser:
@@ -133,11 +142,7 @@ async def test_golden_retriever_goes_on_after_a_reload(place: WebPlace, tmp_path
         await page.reload()
         await until(page, "window.uppy?.getFiles().length === 1 && window.uppy.getFiles()[0].data?.size > 0")
         assert await page.evaluate("uppy.getFiles()[0].meta.assetlaneRequest") == request_id
-        await page.evaluate("""() => {
-            const [id] = Object.keys(uppy.getState().currentUploads);
-            void (id ? uppy.restore(id) : uppy.upload());
-        }""")
-        await until(page, "window.log.some((line) => line[0] === 'success')")
+        await go_on(page)
         assert len(before) <= 1
         ids = await page.evaluate(
             """async () => {
@@ -172,11 +177,7 @@ async def test_a_browser_closed_half_way_goes_on_when_its_file_is_picked_again(
         await page.set_input_files(INPUT, path)
         await until(page, "!window.uppy.getFiles()[0].isGhost")
         assert await page.evaluate("uppy.getFiles()[0].meta.assetlaneRequest") == request_id
-        await page.evaluate("""() => {
-            const [id] = Object.keys(uppy.getState().currentUploads);
-            void (id ? uppy.restore(id) : uppy.upload());
-        }""")
-        await until(page, "window.log.some((line) => line[0] === 'success')")
+        await go_on(page)
         again = len(begun_before) + len(begun_after) - count
         figures(f"200 MB by Uppy in {count} parts, closed after {len(before)}: {again} sent again")
         assert set(begun_before) | set(begun_after) == set(range(1, count + 1))
