@@ -147,7 +147,11 @@ async def add(page: Page, *files: Path) -> None:
 
 
 async def until(page: Page, condition: str, argument: Any = None) -> None:
-    """Returns when a condition of the page holds."""
+    """Returns when a condition of the page holds, also over a reload.
+
+    Playwright takes a promise as a condition that holds: for those there is `until` of tests/web.
+    """
+    assert not condition.startswith("async"), condition
     await page.wait_for_function(condition, arg=argument, timeout=LIMIT_MS)
 
 

@@ -21,6 +21,7 @@ from playwright.async_api import Browser, Page, Response, Route
 from tests.client.pictures import real
 from tests.gallery.conftest import PASSWORD, LocalServer, Visit, add, go, opened, sign_up, synced, until
 from tests.gallery.scenes import scene
+from tests.web.conftest import until as until_resolved
 
 from assetlane import Client
 
@@ -458,7 +459,7 @@ async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
         async def copied(button: str) -> str:
             await page.evaluate("navigator.clipboard.writeText('')")
             await drawer.get_by_role("button", name=button).click()
-            await until(page, "async () => (await navigator.clipboard.readText()) !== ''")
+            await until_resolved(page, "async () => (await navigator.clipboard.readText()) !== ''")
             return str(await page.evaluate("navigator.clipboard.readText()"))
 
         assert json.loads(await copied("Copy the JSON")) == asset
@@ -474,7 +475,7 @@ async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
             subprocess.run, ["sh", "-c", curl], env={**os.environ, "ASSETLANE_TOKEN": token},
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
-        assert json.loads(ran.stdout)["asset"]["assetId"] == asset_id
+        assert json.loads(ran.stdout).get("asset", {}).get("assetId") == asset_id, ran.stdout
         for language in ("TypeScript", "grpcurl"):
             assert asset_id in await copied(f"Copy as {language}")
         await drawer.get_by_role("tab", name="Doctor").click()
