@@ -24,10 +24,10 @@ from assetlane import Client
 
 
 async def main() -> None:
-    async with Client("${target}"${needsToken ? ', token=os.environ["ASSETLANE_TOKEN"]' : ""}) as lane:
-        asset = await lane.get_asset("${assetId}")
+    async with Client("${target}"${needsToken ? ', token=os.environ["ASSETLANE_TOKEN"]' : ""}) as client:
+        asset = await client.get_asset("${assetId}")
         print(asset.file_path, [variant.name for variant in asset.variants])
-        print(await lane.read_url(asset))
+        print(await client.read_url(asset))
 
 
 asyncio.run(main())
