@@ -83,7 +83,7 @@ class ScopedTokenMaker:
         self._client = client
 
     async def token_for(self, uid: str) -> tuple[str, float]:
-        """See Tokens. All who may write to `public` may delete there, too: a wall for people who know each other."""
+        """See Tokens. Everybody who may write to `public` may delete there, too: they should know each other."""
         partitions = (f"user/{uid}", "public")
         made = await self._client.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
         return made.token, made.expire_time.ToDatetime(UTC).timestamp()
