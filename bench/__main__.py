@@ -44,7 +44,8 @@ WIDTH: Final = 110  # also where there is no terminal
 def main() -> None:
     """Reads the names and runs."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measures, side by side with floors and peers."
+        prog="python -m bench",
+        description="Measures Assetlane beside minimal programs that do the same, and beside other software.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(BENCHMARKS)}. Default: all")
     names = parser.parse_args().names or list(BENCHMARKS)

@@ -43,7 +43,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
-class Contestant:
+class Candidate:
     """A server with one guard, and what it has cost so far."""
 
     name: str
@@ -61,11 +61,11 @@ class Contestant:
 
 async def measure() -> Finding:
     """Loads all servers in turn, round after round."""
-    async with stores() as address, _contestants(address) as contestants:
+    async with stores() as address, _candidates(address) as candidates:
         for number in range(ROUNDS + 1):
-            for contestant in contestants:
-                await _round(contestant, CALLS if number else CALLS // 4, counts=number > 0)
-    bare, *guarded = contestants
+            for candidate in candidates:
+                await _round(candidate, CALLS if number else CALLS // 4, counts=number > 0)
+    bare, *guarded = candidates
     figures = [Figure(f"{NONE}: server CPU per call", bare.cpu_us, "µs")]
     for one in guarded:
         goal = GOAL if one.name == "token and policy" else None
@@ -80,7 +80,7 @@ async def measure() -> Finding:
 
 
 @asynccontextmanager
-async def _contestants(address: StackAddress) -> AsyncIterator[list[Contestant]]:
+async def _candidates(address: StackAddress) -> AsyncIterator[list[Candidate]]:
     key = ec.generate_private_key(ec.SECP256R1())
     with TemporaryDirectory(prefix="assetlane-bench-") as directory:
         key_file, policy_file = _written(Path(directory), key)
@@ -99,16 +99,16 @@ async def _contestants(address: StackAddress) -> AsyncIterator[list[Contestant]]
             "all": {**policy, **rate, **of_uid, **of_partition},
         }
         async with AsyncExitStack() as resources:
-            contestants = []
+            candidates = []
             for number, (name, settings) in enumerate(guards.items()):
                 environment = variables(address, f"guard{number}", **settings)
                 server = await resources.enter_async_context(server_process(["assetlane_server", "serve"], environment))
                 channel = await resources.enter_async_context(grpc.aio.insecure_channel(server.target))
-                one = Contestant(name, server, UploadServiceStub(channel))
+                one = Candidate(name, server, UploadServiceStub(channel))
                 if "jwt_key_file" in settings:
                     one.metadata = {_user(n): _bearer(_user(n), key) for n in range(USERS)}
-                contestants.append(one)
-            yield contestants
+                candidates.append(one)
+            yield candidates
 
 
 def _written(directory: Path, key: ec.EllipticCurvePrivateKey) -> tuple[Path, Path]:
@@ -127,7 +127,7 @@ def _bearer(uid: str, key: ec.EllipticCurvePrivateKey) -> Metadata:
     return (("authorization", f"Bearer {jwt.encode(claims, key, 'ES256')}"),)
 
 
-async def _round(contestant: Contestant, calls: int, *, counts: bool) -> None:
+async def _round(candidate: Candidate, calls: int, *, counts: bool) -> None:
     requests = picture_requests(calls)
     for number, request in enumerate(requests):
         request.uid = _user(number % USERS)
@@ -135,12 +135,12 @@ async def _round(contestant: Contestant, calls: int, *, counts: bool) -> None:
         request.session_id = secrets.token_hex(6)
 
     async def send(request: RequestUploadRequest) -> None:
-        metadata = contestant.metadata.get(request.uid, ())
-        await contestant.stub.RequestUpload(request, timeout=LIMIT_S, metadata=metadata)
+        metadata = candidate.metadata.get(request.uid, ())
+        await candidate.stub.RequestUpload(request, timeout=LIMIT_S, metadata=metadata)
 
-    before_s = contestant.server.cpu_seconds()
+    before_s = candidate.server.cpu_seconds()
     async with asyncio.timeout(2 * LIMIT_S):
         await each(requests, IN_FLIGHT, send)
     if counts:
-        contestant.calls += calls
-        contestant.cpu_s += contestant.server.cpu_seconds() - before_s
+        candidate.calls += calls
+        candidate.cpu_s += candidate.server.cpu_seconds() - before_s

@@ -71,7 +71,7 @@ BODIES: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """A server and the way to call it."""
 
     name: str
@@ -107,15 +107,15 @@ async def measure() -> Finding:
             rounds: defaultdict[str, list[Round]] = defaultdict(list)
             async with (
                 stores() as address,
-                _contestants(address, with_quotas=in_flight == 16) as contestants,
+                _candidates(address, with_quotas=in_flight == 16) as candidates,
                 object_store(settings_from(variables(address, "load"))) as store,
             ):
                 for number in range(ROUNDS + 1):
-                    for contestant in contestants:
+                    for candidate in candidates:
                         count = uploads if number else max(16, uploads // 4)
-                        found = await _round(contestant, store, variants, in_flight, count)
+                        found = await _round(candidate, store, variants, in_flight, count)
                         if number:  # the first one warms up
-                            rounds[contestant.name].append(found)
+                            rounds[candidate.name].append(found)
             figures += _figures({name: _median(found) for name, found in rounds.items()}, variants, in_flight)
     sizes = ", ".join(f"{len(body):,}" for body in BODIES.values())
     notes = (
@@ -130,7 +130,7 @@ async def measure() -> Finding:
 
 
 @asynccontextmanager
-async def _contestants(address: StackAddress, *, with_quotas: bool) -> AsyncIterator[list[Contestant]]:
+async def _candidates(address: StackAddress, *, with_quotas: bool) -> AsyncIterator[list[Candidate]]:
     async with AsyncExitStack() as stack:
         baseline = {"PYTHONPATH": stack.enter_context(checked_out("0.1.0"))}
         serve = ["assetlane_server", "serve"]
@@ -142,12 +142,12 @@ async def _contestants(address: StackAddress, *, with_quotas: bool) -> AsyncIter
         if with_quotas:
             servers[WITH_QUOTAS] = (serve, variables(address, "quotas", **QUOTAS))
             servers[BASELINE_WITH_QUOTAS] = (serve, {**variables(address, "oldquotas", **QUOTAS), **baseline})
-        contestants = []
+        candidates = []
         for name, (module, settings) in servers.items():
             server = await stack.enter_async_context(server_process(module, settings))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target))
-            contestants.append(Contestant(name, server, UploadServiceStub(channel), signs=name != FLOOR))
-        yield contestants
+            candidates.append(Candidate(name, server, UploadServiceStub(channel), signs=name != FLOOR))
+        yield candidates
 
 
 def _requests(count: int, variants: int) -> list[RequestUploadRequest]:
@@ -160,17 +160,17 @@ def _requests(count: int, variants: int) -> list[RequestUploadRequest]:
     return requests
 
 
-async def _round(contestant: Contestant, store: S3ObjectStore, variants: int, in_flight: int, count: int) -> Round:
+async def _round(candidate: Candidate, store: S3ObjectStore, variants: int, in_flight: int, count: int) -> Round:
     targets: list[tuple[str, dict[str, SignedPut]]] = []
     request_s: list[float] = []
     complete_s: list[float] = []
 
     async def request(upload: RequestUploadRequest) -> None:
         begun = time.perf_counter()
-        answer = await contestant.stub.RequestUpload(upload, timeout=LIMIT_S)
+        answer = await candidate.stub.RequestUpload(upload, timeout=LIMIT_S)
         request_s.append(time.perf_counter() - begun)
         upload_id = answer.upload.upload_id
-        if contestant.signs:
+        if candidate.signs:
             puts = {
                 target.variant: (target.single_put.url, dict(target.single_put.headers))
                 for target in answer.write_targets
@@ -181,17 +181,17 @@ async def _round(contestant: Contestant, store: S3ObjectStore, variants: int, in
 
     async def complete(upload: tuple[str, dict[str, SignedPut]]) -> None:
         begun = time.perf_counter()
-        answer = await contestant.stub.CompleteUpload(CompleteUploadRequest(upload_id=upload[0]), timeout=LIMIT_S)
+        answer = await candidate.stub.CompleteUpload(CompleteUploadRequest(upload_id=upload[0]), timeout=LIMIT_S)
         complete_s.append(time.perf_counter() - begun)
         assert answer.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED, answer
 
-    requesting_s, request_cpu_s = await _timed(contestant, _requests(count, variants), in_flight, request)
+    requesting_s, request_cpu_s = await _timed(candidate, _requests(count, variants), in_flight, request)
     async with aiohttp.ClientSession() as web:
         puts = [(BODIES[name], put) for _, ways in targets for name, put in ways.items()]
         begun = time.perf_counter()
         await each(puts, PUTS_AT_ONCE, lambda item: _put(web, *item))
         putting_s = time.perf_counter() - begun
-    completing_s, complete_cpu_s = await _timed(contestant, targets, in_flight, complete)
+    completing_s, complete_cpu_s = await _timed(candidate, targets, in_flight, complete)
     return Round(
         uploads_per_s=count / (requesting_s + putting_s + completing_s),
         requests_per_s=count / requesting_s,
@@ -205,13 +205,13 @@ async def _round(contestant: Contestant, store: S3ObjectStore, variants: int, in
 
 
 async def _timed(
-    contestant: Contestant, items: Iterable[T], in_flight: int, act: Callable[[T], Awaitable[None]]
+    candidate: Candidate, items: Iterable[T], in_flight: int, act: Callable[[T], Awaitable[None]]
 ) -> tuple[float, float]:
     """Returns how many seconds it took, and the server's CPU meanwhile."""
-    cpu_s, begun = contestant.server.cpu_seconds(), time.perf_counter()
+    cpu_s, begun = candidate.server.cpu_seconds(), time.perf_counter()
     async with asyncio.timeout(LIMIT_S):
         await each(items, in_flight, act)
-    return time.perf_counter() - begun, contestant.server.cpu_seconds() - cpu_s
+    return time.perf_counter() - begun, candidate.server.cpu_seconds() - cpu_s
 
 
 def _signed(store: S3ObjectStore, upload_id: str, variant: str) -> SignedPut:

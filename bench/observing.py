@@ -40,7 +40,7 @@ _LOGGED: Final = {"log_calls": "all", "log_format": "json"}
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """A server with something switched on, and how it is called."""
 
     server: ServerProcess
@@ -51,11 +51,11 @@ class Contestant:
 async def measure() -> Finding:
     """Loads servers in turn, round after round: one bare, one with each thing alone, one with all of them."""
     costs: defaultdict[str, list[float]] = defaultdict(list)
-    async with _contestants() as contestants:
+    async with _candidates() as candidates:
         for number in range(ROUNDS + 1):
-            order = list(contestants.items())
-            for name, contestant in order[number % len(order) :] + order[: number % len(order)]:
-                cost_us = await _cpu_us(contestant)
+            order = list(candidates.items())
+            for name, candidate in order[number % len(order) :] + order[: number % len(order)]:
+                cost_us = await _cpu_us(candidate)
                 if number:  # the first one warms up
                     costs[name].append(cost_us)
     bare_us = median(costs[BARE])
@@ -75,7 +75,7 @@ async def measure() -> Finding:
 
 
 @asynccontextmanager
-async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
+async def _candidates() -> AsyncIterator[Mapping[str, Candidate]]:
     key = Ed25519PrivateKey.generate()
     token = jwt.encode({"sub": USER, "exp": time.time() + 3600}, key, "EdDSA")
     async with AsyncExitStack() as running:
@@ -84,7 +84,7 @@ async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
         await asyncio.to_thread(key_file.write_bytes, public_key)
         guarded = {"jwt_key_file": str(key_file)}
         address = await running.enter_async_context(stores())
-        contestants: dict[str, Contestant] = {}
+        candidates: dict[str, Candidate] = {}
         for name, settings in {
             BARE: {},
             METRICS: _METERED,
@@ -92,27 +92,27 @@ async def _contestants() -> AsyncIterator[Mapping[str, Contestant]]:
             TOKENS: guarded,
             ALL: {**_METERED, **_LOGGED, **guarded},
         }.items():
-            environment = variables(address, f"bench{len(contestants)}", **settings)
+            environment = variables(address, f"bench{len(candidates)}", **settings)
             server = await running.enter_async_context(server_process(["assetlane_server", "serve"], environment))
             channel = await running.enter_async_context(grpc.aio.insecure_channel(server.target))
             metadata = (("authorization", f"Bearer {token}"),) if "jwt_key_file" in settings else ()
-            contestants[name] = Contestant(server, UploadServiceStub(channel), metadata)
-        yield contestants
+            candidates[name] = Candidate(server, UploadServiceStub(channel), metadata)
+        yield candidates
 
 
-async def _cpu_us(contestant: Contestant) -> float:
+async def _cpu_us(candidate: Candidate) -> float:
     """Makes a round of calls and returns what one cost the server."""
     requests = picture_requests(CALLS)
     for request in requests:
         request.uid, request.partition = USER, f"user/{USER}"
 
     async def call(request: RequestUploadRequest) -> None:
-        await contestant.stub.RequestUpload(request, metadata=contestant.metadata, timeout=LIMIT_S)
+        await candidate.stub.RequestUpload(request, metadata=candidate.metadata, timeout=LIMIT_S)
 
-    before_ns = _cpu_ns(contestant.server.process.pid)
+    before_ns = _cpu_ns(candidate.server.process.pid)
     async with asyncio.timeout(LIMIT_S):
         await each(requests, IN_FLIGHT, call)
-    return (_cpu_ns(contestant.server.process.pid) - before_ns) / CALLS / 1e3
+    return (_cpu_ns(candidate.server.process.pid) - before_ns) / CALLS / 1e3
 
 
 def _cpu_ns(pid: int) -> int:

@@ -35,7 +35,7 @@ AT_MOST_TWICE: Final = Goal(Bound.AT_MOST, 2, Measure.RATIO)
 
 
 @dataclass(frozen=True, slots=True)
-class Contestant:
+class Candidate:
     """A server and the way to call it."""
 
     name: str
@@ -59,13 +59,13 @@ async def measure() -> Finding:
     figures: list[Figure] = []
     for in_flight, calls in CALLS.items():
         rounds: defaultdict[str, list[Round]] = defaultdict(list)
-        async with stores() as address, _contestants(address) as contestants:
-            answers.update([await _answer_bytes(contestant.stub) for contestant in contestants])
+        async with stores() as address, _candidates(address) as candidates:
+            answers.update([await _answer_bytes(candidate.stub) for candidate in candidates])
             for number in range(ROUNDS + 1):
-                for contestant in contestants:
-                    found = await _round(contestant, in_flight, calls if number else calls // 4)
+                for candidate in candidates:
+                    found = await _round(candidate, in_flight, calls if number else calls // 4)
                     if number:  # the first one warms up
-                        rounds[contestant.name].append(found)
+                        rounds[candidate.name].append(found)
         figures += _figures(rounds, in_flight)
     assert max(answers) - min(answers) < 16, f"the floor does not answer alike: {answers}"
     notes = (
@@ -78,7 +78,7 @@ async def measure() -> Finding:
 
 
 @asynccontextmanager
-async def _contestants(address: StackAddress) -> AsyncIterator[tuple[Contestant, Contestant]]:
+async def _candidates(address: StackAddress) -> AsyncIterator[tuple[Candidate, Candidate]]:
     async with (
         server_process(["assetlane_server", "serve"], variables(address, "ours")) as ours,
         server_process(["bench.floor"], variables(address, "floor")) as floor,
@@ -86,8 +86,8 @@ async def _contestants(address: StackAddress) -> AsyncIterator[tuple[Contestant,
         grpc.aio.insecure_channel(floor.target) as floor_channel,
     ):
         yield (
-            Contestant(OURS, ours, UploadServiceStub(our_channel)),
-            Contestant(FLOOR, floor, UploadServiceStub(floor_channel)),
+            Candidate(OURS, ours, UploadServiceStub(our_channel)),
+            Candidate(FLOOR, floor, UploadServiceStub(floor_channel)),
         )
 
 
@@ -95,21 +95,21 @@ async def _answer_bytes(stub: "UploadServiceAsyncStub") -> int:
     return (await stub.RequestUpload(picture_requests(1)[0])).ByteSize()
 
 
-async def _round(contestant: Contestant, in_flight: int, calls: int) -> Round:
+async def _round(candidate: Candidate, in_flight: int, calls: int) -> Round:
     """Makes so many calls, so many at a time, each worker one after the other."""
     requests = picture_requests(calls)
     taken_s: list[float] = []
 
     async def call(request: RequestUploadRequest) -> None:
         begun = time.perf_counter()
-        await contestant.stub.RequestUpload(request, timeout=ROUND_LIMIT_S)
+        await candidate.stub.RequestUpload(request, timeout=ROUND_LIMIT_S)
         taken_s.append(time.perf_counter() - begun)
 
-    cpu_s, begun = contestant.server.cpu_seconds(), time.perf_counter()
+    cpu_s, begun = candidate.server.cpu_seconds(), time.perf_counter()
     async with asyncio.timeout(ROUND_LIMIT_S):
         await each(requests, in_flight, call)
     elapsed_s = time.perf_counter() - begun
-    cpu_s = contestant.server.cpu_seconds() - cpu_s
+    cpu_s = candidate.server.cpu_seconds() - cpu_s
     return Round(
         calls_per_s=calls / elapsed_s,
         p50_ms=median(taken_s) * 1e3,

@@ -23,13 +23,13 @@ PARTS_AT_ONCE: Final = 4
 
 
 async def assetlane(files: Sequence[str], at_once: int) -> float:
-    """Uploads with `lane.upload`, so many files at a time."""
+    """Uploads with `Client.upload`, so many files at a time."""
     from assetlane import Client  # not both clients in one process: their memory is measured
 
-    async with Client(os.environ["BENCH_TARGET"], uid="bench") as lane:
+    async with Client(os.environ["BENCH_TARGET"], uid="bench") as client:
 
         async def upload(file: str) -> None:
-            await lane.upload(file, cuts=False)
+            await client.upload(file, cuts=False)
 
         return await _seconds(files, at_once, upload)
 

@@ -132,7 +132,7 @@ def _environment(address: StackAddress, target: str) -> Mapping[str, str]:
         "ASSETLANE_TARGET": target,
         "ASSETLANE_UID": "bench",
         **{f"BENCH_{name}": value for name, value in ours.items()},
-        **{f"RCLONE_CONFIG_LANE_{name}": value for name, value in rclone.items()},
+        **{f"RCLONE_CONFIG_BENCH_{name}": value for name, value in rclone.items()},
         "RCLONE_CONFIG": os.devnull,
     }
 
@@ -156,7 +156,7 @@ def _commands(load: Load, rclone: str | None, address: StackAddress) -> dict[str
         commands[BARE] = [sys.executable, "-m", "bench.uploader", "bare", str(load.at_once), *load.files]
     if rclone:
         commands["rclone"] = [
-            *(rclone, "copy", str(load.folder), f"lane:{address.s3_bucket}/rclone", "--ignore-times"),
+            *(rclone, "copy", str(load.folder), f"bench:{address.s3_bucket}/rclone", "--ignore-times"),
             *("--transfers", str(load.at_once), "--s3-upload-concurrency", str(PARTS_AT_ONCE)),
             *("--s3-chunk-size", f"{PART_BYTES // MIB}M", "--s3-upload-cutoff", f"{THRESHOLD_BYTES // MIB}M"),
         ]

@@ -60,12 +60,12 @@ async def measure() -> Finding:
     store = _Rings()
     first, again, alone = [], [], []
     for _ in range(ROUNDS):
-        door, tokens = await _door(store)
+        authenticator, tokens = await _authenticator(store)
         reads = store.reads
         headers = [f"Bearer {token}" for token in tokens]
 
-        async def verify(header: str, door: TokenAuthenticator = door) -> None:
-            (await door.access_of(header)).check("GetUpload")
+        async def verify(header: str, authenticator: TokenAuthenticator = authenticator) -> None:
+            (await authenticator.access_of(header)).check("GetUpload")
 
         async def decode(token: str) -> None:
             jwt.decode(token, RING_SECRET, algorithms=["HS256"])
@@ -86,7 +86,7 @@ async def measure() -> Finding:
     )
 
 
-async def _door(store: _Rings) -> tuple[TokenAuthenticator, list[str]]:
+async def _authenticator(store: _Rings) -> tuple[TokenAuthenticator, list[str]]:
     """Returns an authenticator that has verified nothing yet, and tokens that its ring has signed."""
 
     def now() -> datetime:
@@ -100,12 +100,14 @@ async def _door(store: _Rings) -> tuple[TokenAuthenticator, list[str]]:
     scoped = ScopedTokens(rings, policy.current, max_lifetime=24 * HOUR, now=now)
     keyring = Keyring(read, keys_of_file, interval=HOUR, clock=time.monotonic)
     await keyring.load()
-    door = TokenAuthenticator(keyring, policy, scoped=scoped, issuer=None, audience=None, leeway=timedelta(0), now=now)
+    authenticator = TokenAuthenticator(
+        keyring, policy, scoped=scoped, issuer=None, audience=None, leeway=timedelta(0), now=now
+    )
     claims = {"sub": "clinic-backend", "exp": time.time() + 3600}
-    clinic = await door.access_of(f"Bearer {jwt.encode(claims, SECRET, 'HS256')}")
+    clinic = await authenticator.access_of(f"Bearer {jwt.encode(claims, SECRET, 'HS256')}")
     scope = PartitionScope(("user/{uid}", "clinic/reports/**"), ("user/{uid}",))
     tokens = [scoped.for_partitions(f"user-{number:06}", scope, None, clinic).token for number in range(TOKENS)]
-    return door, tokens
+    return authenticator, tokens
 
 
 async def _cpu_us(items: list[str], work: Callable[[str], Awaitable[None]]) -> float:
