@@ -124,7 +124,7 @@ demo: $(VENV)/.run-ready  ## upload a picture with its cuts while you watch (FIL
 run: $(VENV)/.run-ready  ## serve on 127.0.0.1:50151 with an embedded MongoDB and S3, data in .assetlane/
 	@exec $(BIN)/assetlane-server local
 
-bench: $(VENV)/.bench-ready  ## measure, side by side with floors and peers
+bench: $(VENV)/.bench-ready  ## measure, beside minimal programs that do the same and other software
 	$(BIN)/python -m bench
 
 $(VENV)/.bench-ready: $(VENV)/.ready requirements/bench.txt
