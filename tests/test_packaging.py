@@ -41,9 +41,9 @@ for name in assetlane.__all__:
     getattr(assetlane, name)
 
 async def main():
-    async with assetlane.Client("127.0.0.1:1", call_timeout=0.1) as lane:
+    async with assetlane.Client("127.0.0.1:1", call_timeout=0.1) as client:
         try:
-            await lane.get_asset("missing")
+            await client.get_asset("missing")
         except assetlane.Unavailable:
             print(assetlane.__version__, assetlane.__file__)
 

@@ -18,7 +18,7 @@ from tests.browser.hostile import TABLE, WILDCARDS, Body
 from tests.chromium import chromium_path
 from tests.conftest import Figures
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.objects.servers import http_server
 from tests.servers import prepare_bucket, served, settings_for
 

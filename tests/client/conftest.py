@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 from PIL import Image
-from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import ServerUnderTest
 
 from assetlane import transfer
 from assetlane.client import Client
@@ -21,17 +21,17 @@ async def store() -> AsyncIterator[ObjectStore]:
 
 
 @pytest.fixture
-async def server(store: ObjectStore) -> AsyncIterator[LaneServer]:
+async def server(store: ObjectStore) -> AsyncIterator[ServerUnderTest]:
     """Gives a running Assetlane server in memory."""
-    async with LaneServer.started(store) as server:
+    async with ServerUnderTest.started(store) as server:
         yield server
 
 
 @pytest.fixture
-async def lane(server: LaneServer) -> AsyncIterator[Client]:
+async def client(server: ServerUnderTest) -> AsyncIterator[Client]:
     """Gives a client of that server."""
-    async with Client(server.target, uid="ann", call_timeout=5) as lane:
-        yield lane
+    async with Client(server.target, uid="ann", call_timeout=5) as client:
+        yield client
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import Fault, ServerUnderTest
 from tests.commands import COMMAND, environment, finished, ran, started
 from typer.testing import CliRunner
 
@@ -33,7 +33,7 @@ def files(tmp_path: Path, jpeg: bytes) -> tuple[Path, Path]:
     return picture, text
 
 
-async def test_files_are_uploaded_as_json(server: LaneServer, files: tuple[Path, Path]) -> None:
+async def test_files_are_uploaded_as_json(server: ServerUnderTest, files: tuple[Path, Path]) -> None:
     """Each asset is one JSON object on stdout; the summary is not among them."""
     options = ["--partition", "public", "--expiration-hours", "0", "--title", "Sea", "--extra", '{"a": [1]}']
     result = await ran(server.target, "upload", *files, *options, "--json")
@@ -48,7 +48,7 @@ async def test_files_are_uploaded_as_json(server: LaneServer, files: tuple[Path,
     assert assets["notes.txt"]["variants"][0]["content_type"] == "text/plain"
 
 
-async def test_files_are_uploaded_as_lines(server: LaneServer, files: tuple[Path, Path]) -> None:
+async def test_files_are_uploaded_as_lines(server: ServerUnderTest, files: tuple[Path, Path]) -> None:
     """In a pipe each asset is one plain line, without a bar or a colour."""
     result = await ran(server.target, "upload", files[0], "--cut", "icon=32", "--file-path", "a/b.jpg")
     assert result.code == 0
@@ -60,7 +60,9 @@ async def test_files_are_uploaded_as_lines(server: LaneServer, files: tuple[Path
     assert server.assets[asset_id].file_path == "a/b.jpg"
 
 
-async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(server: LaneServer, files: tuple[Path, Path]) -> None:
+async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(
+    server: ServerUnderTest, files: tuple[Path, Path]
+) -> None:
     """With stderr on a terminal progress is drawn there, and stdout still holds only the result."""
     terminal, end = pty.openpty()
     try:
@@ -79,7 +81,7 @@ async def test_bars_on_the_terminal_leave_the_result_in_the_pipe(server: LaneSer
 
 @pytest.mark.parametrize("columns", [40, 64, 80])
 async def test_bars_take_one_line_each_on_a_narrow_terminal(
-    server: LaneServer, files: tuple[Path, Path], columns: int
+    server: ServerUnderTest, files: tuple[Path, Path], columns: int
 ) -> None:
     """Rate, time left and the bar itself go where there is no room for them; name, share and status stay."""
     terminal, end = pty.openpty()
@@ -101,7 +103,7 @@ async def test_bars_take_one_line_each_on_a_narrow_terminal(
 
 
 async def test_one_bad_file_does_not_stop_the_others(
-    server: LaneServer, files: tuple[Path, Path], tmp_path: Path
+    server: ServerUnderTest, files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """What cannot be uploaded is one readable line each and exit code 1; the rest is in."""
     broken = tmp_path / "broken.jpg"
@@ -117,7 +119,7 @@ async def test_one_bad_file_does_not_stop_the_others(
     assert result.err.splitlines()[-1].startswith("2 uploaded, 2 failed (")
 
 
-async def test_an_error_names_its_file_whatever_the_file_is_called(server: LaneServer, tmp_path: Path) -> None:
+async def test_an_error_names_its_file_whatever_the_file_is_called(server: ServerUnderTest, tmp_path: Path) -> None:
     """The words of a sentence, such as `pipe` and `a`, are names of files too."""
     names = ("pipe", "a", "1", "not.a.file", "device, not a")
     for name in names:
@@ -153,13 +155,13 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert result.stderr
 
 
-async def test_an_error_is_one_line_with_its_reason(server: LaneServer) -> None:
+async def test_an_error_is_one_line_with_its_reason(server: ServerUnderTest) -> None:
     """A refused call is printed on stderr, with exit code 1."""
     result = await ran(server.target, "show", "A1", "--json")
     assert (result.code, result.out, result.err) == (1, "", "assetlane: There is no asset 'A1'. [ASSET_NOT_FOUND]\n")
 
 
-async def test_a_server_that_is_not_there_is_reported(server: LaneServer) -> None:
+async def test_a_server_that_is_not_there_is_reported(server: ServerUnderTest) -> None:
     """Nobody listening is one line as well, after the time that was allowed."""
     result = await ran(server.target, "--target", "127.0.0.1:1", "--timeout", "0.2", "ls", "public")
     assert result.code == 1
@@ -167,7 +169,9 @@ async def test_a_server_that_is_not_there_is_reported(server: LaneServer) -> Non
     assert result.err.endswith("[UNAVAILABLE]\n")
 
 
-async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore, files: tuple[Path, Path]) -> None:
+async def test_ctrl_c_gives_the_upload_up(
+    server: ServerUnderTest, store: ObjectStore, files: tuple[Path, Path]
+) -> None:
     """An interrupted upload is cancelled, and the command ends with 130."""
     store.stall = asyncio.Event()
     process = await started(server.target, "upload", files[1])
@@ -183,10 +187,10 @@ async def test_ctrl_c_gives_the_upload_up(server: LaneServer, store: ObjectStore
     assert [upload.status for upload in server.uploads.values()] == [UploadStatus.UPLOAD_STATUS_CANCELLED]
 
 
-async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer, lane: Client) -> None:
+async def test_assets_are_listed_shown_refreshed_and_deleted(server: ServerUnderTest, client: Client) -> None:
     """The ledger's commands, as lines and as JSON."""
     assets = [
-        await lane.upload(b"hello", file_path=f"{number}.txt", partition="public", title="Bad \x1b[31m title")
+        await client.upload(b"hello", file_path=f"{number}.txt", partition="public", title="Bad \x1b[31m title")
         for number in range(3)
     ]
     ids = [asset.asset_id for asset in assets]
@@ -210,10 +214,10 @@ async def test_assets_are_listed_shown_refreshed_and_deleted(server: LaneServer,
 
 
 async def test_an_asset_is_fetched_under_its_name_or_another(
-    server: LaneServer, lane: Client, jpeg: bytes, tmp_path: Path
+    server: ServerUnderTest, client: Client, jpeg: bytes, tmp_path: Path
 ) -> None:
     """The file takes the asset's own name, never over one that is there, or the one that was asked for."""
-    asset = await lane.upload(jpeg, file_path="albums/beach.jpg")
+    asset = await client.upload(jpeg, file_path="albums/beach.jpg")
     first = await ran(server.target, "get", asset.asset_id, cwd=tmp_path)
     assert (first.code, first.out) == (0, "beach.jpg\n")
     assert (tmp_path / "beach.jpg").read_bytes() == jpeg
@@ -227,10 +231,10 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
 
 
 async def test_a_full_disk_is_reported_with_the_name_of_the_file(
-    server: LaneServer, lane: Client, tmp_path: Path
+    server: ServerUnderTest, client: Client, tmp_path: Path
 ) -> None:
     """Nothing of the download stays; the limit on the size of files stands for the disk."""
-    asset = await lane.upload(bytes(100_000), file_path="a.bin")
+    asset = await client.upload(bytes(100_000), file_path="a.bin")
     shell = f"ulimit -f 8; exec {' '.join(COMMAND)} get {asset.asset_id} -o big.bin"
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", shell, stdout=PIPE, stderr=PIPE, env=environment(server.target), cwd=tmp_path
@@ -240,9 +244,9 @@ async def test_a_full_disk_is_reported_with_the_name_of_the_file(
     assert result.err.startswith("assetlane: big.bin: ")
 
 
-async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Client) -> None:
+async def test_a_reader_that_hangs_up_is_no_error(server: ServerUnderTest, client: Client) -> None:
     """Piping into `head` is quiet."""
-    asset = await lane.upload(b"hello", file_path="a.txt", partition="public")
+    asset = await client.upload(b"hello", file_path="a.txt", partition="public")
     server.copy(asset.asset_id, 300)
     server.page_size = 20
     shell = f"{' '.join(COMMAND)} ls public --json | head -n 1"
@@ -253,7 +257,7 @@ async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Clie
     assert (len(result.lines), result.err) == (1, "")
 
 
-async def test_the_version_is_reported(server: LaneServer) -> None:
+async def test_the_version_is_reported(server: ServerUnderTest) -> None:
     """`--version` prints the version."""
     assert (await ran(server.target, "--version")).out == f"assetlane {__version__}\n"
 
@@ -270,13 +274,13 @@ async def test_without_the_extra_it_says_what_to_install() -> None:
     assert "Traceback" not in result.err
 
 
-async def test_a_busy_server_is_waited_for(server: LaneServer, files: tuple[Path, Path]) -> None:
+async def test_a_busy_server_is_waited_for(server: ServerUnderTest, files: tuple[Path, Path]) -> None:
     """An upload goes through although the server is unavailable for a moment."""
     server.faults["RequestUpload"].append(Fault(grpc.StatusCode.UNAVAILABLE))
     assert (await ran(server.target, "upload", files[1])).code == 0
 
 
-async def test_a_token_is_sent_from_either_place(server: LaneServer, tmp_path: Path) -> None:
+async def test_a_token_is_sent_from_either_place(server: ServerUnderTest, tmp_path: Path) -> None:
     """As bearer metadata; a file is read, and its last newline is no part of it."""
     (tmp_path / "token").write_text("from.a.file\n")
     for options, token in ((("--token", "on.the.line"), "on.the.line"), (("--token-file", "token"), "from.a.file")):

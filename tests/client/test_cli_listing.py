@@ -8,7 +8,7 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import pytest
-from tests.client.lane_server import LaneServer
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import COMMAND, Result, environment, finished, ran
 
 from assetlane import Asset, Client
@@ -23,23 +23,23 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture
-async def shelf(lane: Client) -> list[Asset]:
+async def shelf(client: Client) -> list[Asset]:
     """Three assets in ann's partition and one in public."""
     places = (("user/ann", "a/one.txt"), ("user/ann", "a/b/two.txt"), ("user/ann", "ab.txt"), ("public", "a/one.txt"))
     return [
-        await lane.upload(path.encode(), file_path=path, partition=partition, expiration_hours=0)
+        await client.upload(path.encode(), file_path=path, partition=partition, expiration_hours=0)
         for partition, path in places
     ]
 
 
-async def listed(server: LaneServer, *words: str) -> list[str]:
+async def listed(server: ServerUnderTest, *words: str) -> list[str]:
     """Returns the paths that `ls` prints."""
     result = await ran(server.target, "ls", *words)
     assert result.code == 0
     return [line.split("\t")[4] for line in result.lines]
 
 
-async def test_without_an_argument_it_is_ones_own_partition(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_without_an_argument_it_is_ones_own_partition(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """A folder lists what is below it, whether its partition is named or not."""
     assert await listed(server) == ["ab.txt", "a/b/two.txt", "a/one.txt"]
     assert await listed(server, "public") == ["a/one.txt"]
@@ -51,7 +51,7 @@ async def test_without_an_argument_it_is_ones_own_partition(server: LaneServer, 
     assert (empty.code, empty.err) == (0, "There is nothing in public/b.\n")
 
 
-async def test_rows_in_a_pipe_hold_bytes(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_rows_in_a_pipe_hold_bytes(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """Sizes are numbers of bytes there."""
     rows = [line.split("\t") for line in (await ran(server.target, "ls")).lines]
     assert [row[2] for row in rows] == ["6", "11", "9"]
@@ -61,7 +61,7 @@ async def test_rows_in_a_pipe_hold_bytes(server: LaneServer, shelf: list[Asset])
     ]
 
 
-async def test_an_asset_is_named_by_its_path_too(server: LaneServer, shelf: list[Asset], tmp_path: Path) -> None:
+async def test_an_asset_is_named_by_its_path_too(server: ServerUnderTest, shelf: list[Asset], tmp_path: Path) -> None:
     """In one's own partition or in another; an id is tried first."""
     for name in (shelf[1].asset_id, "a/b/two.txt", "user/ann/a/b/two.txt"):
         shown = json.loads((await ran(server.target, "show", name, "--json")).out)
@@ -73,10 +73,10 @@ async def test_an_asset_is_named_by_its_path_too(server: LaneServer, shelf: list
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-async def test_raw_bytes_go_through_a_pipe(server: LaneServer, lane: Client, tmp_path: Path) -> None:
+async def test_raw_bytes_go_through_a_pipe(server: ServerUnderTest, client: Client, tmp_path: Path) -> None:
     """As they are, with nothing before or after them."""
     body = bytes(range(256)) * 5000
-    asset = await lane.upload(body, file_path="bytes.bin")
+    asset = await client.upload(body, file_path="bytes.bin")
     process = await asyncio.create_subprocess_exec(
         *COMMAND, "get", asset.asset_id, "-o", "-", stdout=PIPE, env=environment(server.target)
     )
@@ -84,7 +84,7 @@ async def test_raw_bytes_go_through_a_pipe(server: LaneServer, lane: Client, tmp
     assert (process.returncode, out == body) == (0, True)
 
 
-async def piped(server: LaneServer, body: bytes, *words: str) -> Result:
+async def piped(server: ServerUnderTest, body: bytes, *words: str) -> Result:
     """Runs the command with standard input."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, *words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment(server.target)
@@ -94,7 +94,7 @@ async def piped(server: LaneServer, body: bytes, *words: str) -> Result:
 
 
 @pytest.mark.parametrize("size", [0, 6, 9 * 1024 * 1024])
-async def test_standard_input_is_uploaded(server: LaneServer, size: int) -> None:
+async def test_standard_input_is_uploaded(server: ServerUnderTest, size: int) -> None:
     """Whatever its size, under the path that is given."""
     result = await piped(server, b"x" * size, "upload", "-", "--file-path", "notes/hello.txt", "--public")
     assert (result.code, result.err) == (0, "")
@@ -114,7 +114,7 @@ async def test_standard_input_is_uploaded(server: LaneServer, size: int) -> None
         ["uploads", "--status", "done"],
     ],
 )
-async def test_what_cannot_be_meant_is_refused(server: LaneServer, words: list[str]) -> None:
+async def test_what_cannot_be_meant_is_refused(server: ServerUnderTest, words: list[str]) -> None:
     """Before anything is read or sent."""
     result = await piped(server, b"", *words)
     assert (result.code, result.out) == (2, "")
@@ -122,7 +122,7 @@ async def test_what_cannot_be_meant_is_refused(server: LaneServer, words: list[s
     assert server.calls == []
 
 
-async def test_the_url_is_what_is_asked_for(server: LaneServer, tmp_path: Path) -> None:
+async def test_the_url_is_what_is_asked_for(server: ServerUnderTest, tmp_path: Path) -> None:
     """One line an asset, which reads it; what failed is on stderr."""
     (tmp_path / "a.txt").write_text("a")
     result = await ran(server.target, "upload", "a.txt", "none.txt", "--url", "--public", cwd=tmp_path)
@@ -130,7 +130,7 @@ async def test_the_url_is_what_is_asked_for(server: LaneServer, tmp_path: Path) 
     assert (result.code, result.lines) == (1, [asset.variants[0].read_url])
 
 
-async def test_what_is_gone_is_said_to_be(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_what_is_gone_is_said_to_be(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """Deleting again succeeds at the server; only what never was there is an error."""
     gone = shelf[0].asset_id
     first = await ran(server.target, "rm", gone)
@@ -140,7 +140,7 @@ async def test_what_is_gone_is_said_to_be(server: LaneServer, shelf: list[Asset]
 
 
 async def test_a_path_is_deleted_where_it_is_of_one_asset_alone(
-    server: LaneServer, lane: Client, shelf: list[Asset]
+    server: ServerUnderTest, client: Client, shelf: list[Asset]
 ) -> None:
     """As `ls` shows it, or with its partition. Of several with that path none is touched: they are listed."""
     one, two, _, public = shelf
@@ -149,14 +149,14 @@ async def test_a_path_is_deleted_where_it_is_of_one_asset_alone(
         1, [f"deleted {one.asset_id}  a/one.txt", f"deleted {public.asset_id}  public/a/one.txt"],
     )  # fmt: skip
     assert removed.err == "assetlane: There is no asset 'nowhere.txt'. [ASSET_NOT_FOUND]\n"
-    twin = await lane.upload(b"two", file_path="a/b/two.txt", partition="user/ann")
+    twin = await client.upload(b"two", file_path="a/b/two.txt", partition="user/ann")
     several = await ran(server.target, "rm", "a/b/two.txt")
     assert (several.code, several.out) == (1, "")
     assert {line.split()[0] for line in several.err.splitlines()[1:]} == {two.asset_id, twin.asset_id}
     assert {two.asset_id, twin.asset_id} <= server.assets.keys()
 
 
-async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_refresh_takes_paths_too(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """What is not there ends nothing."""
     result = await ran(server.target, "refresh", "nowhere.txt", "a/one.txt", shelf[1].asset_id)
     assert (result.code, [line.split("\t")[0] for line in result.lines]) == (
@@ -165,7 +165,7 @@ async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -
     assert result.err == "assetlane: There is no asset 'nowhere.txt'. [ASSET_NOT_FOUND]\n"
 
 
-async def test_status_is_one_object(server: LaneServer) -> None:
+async def test_status_is_one_object(server: ServerUnderTest) -> None:
     """With what a script asks of it, and an exit code that says whether it answers."""
     shown = json.loads((await ran(server.target, "status", "--json")).out)
     assert (shown["server"], shown["tls"], shown["partition"], shown["answers"]) == (
@@ -179,7 +179,7 @@ async def test_status_is_one_object(server: LaneServer) -> None:
     assert (nobody.code, shown["answers"], shown["reason"]) == (1, False, "UNAVAILABLE")
 
 
-async def test_ids_and_partitions_are_completed(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_ids_and_partitions_are_completed(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """As bash asks for them, from the server; nothing, soon, when there is none."""
 
     async def offered(line: str, target: str) -> list[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import finished, ran, started
 from tests.refusals import raises
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def paths(server: LaneServer) -> list[str]:
+def paths(server: ServerUnderTest) -> list[str]:
     """Returns the paths that the assets are filed under."""
     return sorted(asset.file_path for asset in server.assets.values())
 
@@ -39,7 +39,7 @@ def summary(err: str) -> str:
     return err.splitlines()[-1].partition(" (")[0]
 
 
-async def test_a_folder_is_taken_with_all_that_is_in_it(server: LaneServer, folder: Path) -> None:
+async def test_a_folder_is_taken_with_all_that_is_in_it(server: ServerUnderTest, folder: Path) -> None:
     """Filed under its name; hidden files stay at home."""
     result = await ran(server.target, "upload", folder)
     assert result.code == 0
@@ -47,7 +47,7 @@ async def test_a_folder_is_taken_with_all_that_is_in_it(server: LaneServer, fold
     assert summary(result.err) == "3 uploaded, 0 failed"
 
 
-async def test_all_of_it_can_be_filed_elsewhere(server: LaneServer, folder: Path, tmp_path: Path) -> None:
+async def test_all_of_it_can_be_filed_elsewhere(server: ServerUnderTest, folder: Path, tmp_path: Path) -> None:
     """`--to` is put before every path, a file's too; `--hidden` takes the rest along."""
     (tmp_path / "x.txt").write_text("x")
     result = await ran(server.target, "upload", ".", "../x.txt", "--to", "/2026/", "--hidden", cwd=folder)
@@ -85,7 +85,7 @@ def test_links_to_folders_are_not_followed(folder: Path) -> None:
     ],
 )
 async def test_what_does_not_fit_together_is_wrong_usage(
-    server: LaneServer, folder: Path, tmp_path: Path, arguments: list[str], message: str
+    server: ServerUnderTest, folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     """Exit code 2, and nothing is uploaded."""
     (tmp_path / "empty").mkdir()
@@ -96,7 +96,9 @@ async def test_what_does_not_fit_together_is_wrong_usage(
     assert not server.uploads
 
 
-async def test_a_resumed_run_sends_only_what_is_missing(server: LaneServer, store: ObjectStore, folder: Path) -> None:
+async def test_a_resumed_run_sends_only_what_is_missing(
+    server: ServerUnderTest, store: ObjectStore, folder: Path
+) -> None:
     """Broken off in the middle, the same command brings in the rest; a changed file is a new one."""
     store.stall = asyncio.Event()
     process = await started(server.target, "upload", folder, "--resume", "--jobs", "1")
@@ -120,7 +122,9 @@ async def test_a_resumed_run_sends_only_what_is_missing(server: LaneServer, stor
     assert len(server.uploads) == 4
 
 
-async def test_what_expired_or_was_deleted_is_sent_again(server: LaneServer, store: ObjectStore, folder: Path) -> None:
+async def test_what_expired_or_was_deleted_is_sent_again(
+    server: ServerUnderTest, store: ObjectStore, folder: Path
+) -> None:
     """An attempt that is over makes room for the next."""
     file = folder / "a.txt"
     first = (await ran(server.target, "upload", file, "--resume")).lines[0].split("\t")[0]

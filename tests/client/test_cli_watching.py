@@ -7,7 +7,7 @@ import pty
 import signal
 
 import pytest
-from tests.client.lane_server import LaneServer
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import COMMAND, environment, finished, ran, started
 
 from assetlane import (
@@ -25,9 +25,9 @@ from assetlane.v1.asset_service_pb2 import AssetDeletedEvent, AssetEvent, Synced
 pytestmark = pytest.mark.timeout(60)
 
 
-async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> None:
+async def test_a_watch_prints_each_status(server: ServerUnderTest, client: Client) -> None:
     """An upload is followed to its end, as lines or as JSON; the exit code says how it went."""
-    asset = await lane.upload(b"hello", file_path="a.txt")
+    asset = await client.upload(b"hello", file_path="a.txt")
     lines = (await ran(server.target, "watch", asset.asset_id)).lines
     assert [line.split("  ")[1:] for line in lines] == [
         [asset.asset_id, status] for status in ("PENDING", "INITIALIZED", "UPLOADED", "COMPLETED")
@@ -38,18 +38,18 @@ async def test_a_watch_prints_each_status(server: LaneServer, lane: Client) -> N
     assert as_json.code == 0
     server.store.damages = True
     with pytest.raises(UploadFailed):
-        await lane.upload(b"hello", file_path="a.txt")
+        await client.upload(b"hello", file_path="a.txt")
     failed = await ran(server.target, "watch", list(server.uploads)[-1])
     assert failed.code == 1
     assert failed.lines[-1].endswith("FAILED  CHECKSUM_MISMATCH  original: the SHA-256 is not the promised one.")
 
 
-async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Client) -> None:
+async def test_a_session_is_watched_until_ctrl_c(server: ServerUnderTest, client: Client) -> None:
     """The watch of a session goes on with new uploads, and ends cleanly when interrupted."""
-    process = await started(server.target, "watch", "--session", lane.session_id)
+    process = await started(server.target, "watch", "--session", client.session_id)
     async with asyncio.timeout(20):
         await server.watch_opened.wait()
-        await lane.upload(b"hello", file_path="a.txt")
+        await client.upload(b"hello", file_path="a.txt")
         assert process.stdout is not None
         statuses = [(await process.stdout.readline()).decode().split()[-1] for _ in range(4)]
     assert statuses == ["PENDING", "INITIALIZED", "UPLOADED", "COMPLETED"]
@@ -58,20 +58,20 @@ async def test_a_session_is_watched_until_ctrl_c(server: LaneServer, lane: Clien
 
 
 @pytest.fixture
-async def upload_id(lane: Client) -> str:
+async def upload_id(client: Client) -> str:
     """Gives an upload of 2,000 bytes that is INITIALIZED."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=2000)
     request = RequestUploadRequest(file_path="beach.txt", variants=[promise])
-    return (await lane.request_upload(request)).upload.upload_id
+    return (await client.request_upload(request)).upload.upload_id
 
 
-async def finish(server: LaneServer, upload_id: str) -> None:
+async def finish(server: ServerUnderTest, upload_id: str) -> None:
     """Moves the upload to its end."""
     server.put(upload_id, bytes(2000))
     await server.complete(upload_id)
 
 
-async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, upload_id: str) -> None:
+async def test_progress_is_a_line_in_a_pipe(server: ServerUnderTest, client: Client, upload_id: str) -> None:
     """Between the statuses, with the share that is sent; as JSON it is the event itself."""
     watches = [await started(server.target, "watch", upload_id, *options) for options in ([], ["--json"])]
     outputs = [watch.stdout for watch in watches if watch.stdout is not None]
@@ -79,7 +79,7 @@ async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, up
         for _ in range(2):  # the statuses: the watches are open
             for output in outputs:
                 await output.readline()
-        await lane.report_progress(upload_id, {"original": 500})
+        await client.report_progress(upload_id, {"original": 500})
         line, event = [(await output.readline()).decode().rstrip() for output in outputs]
     assert line.endswith(f"{upload_id}  UPLOADING  25 %  500 of 2000")
     assert json.loads(event)["sent_bytes"] == 500
@@ -88,7 +88,7 @@ async def test_progress_is_a_line_in_a_pipe(server: LaneServer, lane: Client, up
         assert (await finished(watch)).code == 0
 
 
-async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: Client, upload_id: str) -> None:
+async def test_progress_is_a_live_line_on_a_terminal(server: ServerUnderTest, client: Client, upload_id: str) -> None:
     """The line carries the file's name and is gone in the end; the statuses stay."""
     terminal, end = pty.openpty()
     try:
@@ -99,7 +99,7 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
         async with asyncio.timeout(30):
             while "INITIALIZED" not in drawn:
                 drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
-            await lane.report_progress(upload_id, {"original": 500})
+            await client.report_progress(upload_id, {"original": 500})
             while "UPLOADING" not in drawn:
                 drawn += (await asyncio.to_thread(os.read, terminal, 65536)).decode()
             await finish(server, upload_id)
@@ -113,7 +113,7 @@ async def test_progress_is_a_live_line_on_a_terminal(server: LaneServer, lane: C
     assert "\x1b[2K" in drawn.rpartition("beach.txt")[2]
 
 
-async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
+async def test_a_partition_is_watched_until_ctrl_c(server: ServerUnderTest) -> None:
     """Each event is a line that begins with what happened; an asset's line says what it is."""
     original = AssetVariant(name="original", content_type="image/jpeg", size_bytes=2000)
     asset = Asset(asset_id="A1", file_path="a/b.jpg", revision=1, variants=[original])
@@ -133,7 +133,7 @@ async def test_a_partition_is_watched_until_ctrl_c(server: LaneServer) -> None:
     assert [request.resume_token for request in server.called("WatchAssets")] == ["", "t0"]
 
 
-async def first_lines(server: LaneServer, count: int, *arguments: str) -> list[str]:
+async def first_lines(server: ServerUnderTest, count: int, *arguments: str) -> list[str]:
     """Returns the first lines of a command that does not end by itself, and interrupts it."""
     process = await started(server.target, *arguments)
     assert process.stdout is not None

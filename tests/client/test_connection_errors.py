@@ -4,7 +4,7 @@ import asyncio
 
 import grpc
 import pytest
-from tests.client.lane_server import LaneServer
+from tests.client.server_under_test import ServerUnderTest
 from tests.client.wrong_servers import OTHERS, OURS, grpc_server, mail, talker, tls, trusting, web
 
 from assetlane import (
@@ -22,8 +22,8 @@ from assetlane.diagnosis import is_loopback, target_fault
 async def failure(target: str, credentials: grpc.ChannelCredentials | None = None, **options: object) -> AssetlaneError:
     """Returns what a call to that target raises."""
     with pytest.raises(AssetlaneError) as raised:
-        async with Client(target, credentials=credentials, call_timeout=2, **options) as lane:  # type: ignore[arg-type]
-            await lane.get_asset("A1")
+        async with Client(target, credentials=credentials, call_timeout=2, **options) as client:  # type: ignore[arg-type]
+            await client.get_asset("A1")
     return raised.value
 
 
@@ -153,7 +153,7 @@ async def test_servers_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "se cret", "umläut", "tab\t"])
-async def test_a_token_that_is_none_is_never_sent(server: LaneServer, token: str) -> None:
+async def test_a_token_that_is_none_is_never_sent(server: ServerUnderTest, token: str) -> None:
     """GRPC's own words for it are names of classes. The token is not in ours."""
     error = await failure(server.target, token=token)
     assert isinstance(error, Unauthenticated)
@@ -162,7 +162,7 @@ async def test_a_token_that_is_none_is_never_sent(server: LaneServer, token: str
     assert server.calls == []
 
 
-async def test_a_token_of_the_wrong_size_is_reported(server: LaneServer) -> None:
+async def test_a_token_of_the_wrong_size_is_reported(server: ServerUnderTest) -> None:
     """A whole file by mistake."""
     error = await failure(server.target, token="x" * 20_000)
     assert (error.reason, "too long" in str(error)) == ("TOKEN_TOO_LARGE", True)
@@ -170,9 +170,9 @@ async def test_a_token_of_the_wrong_size_is_reported(server: LaneServer) -> None
 
 async def test_a_watch_ends_where_no_repeat_would_help() -> None:
     """It goes on through what may pass, for ever; a wrong kind of connection does not pass."""
-    async with grpc_server(tls()) as secure, Client(secure) as lane:
+    async with grpc_server(tls()) as secure, Client(secure) as client:
         with pytest.raises(Unavailable) as raised:
-            await anext(lane.watch_upload("U1"))
+            await anext(client.watch_upload("U1"))
         assert raised.value.reason == "TLS_REQUIRED"
 
 

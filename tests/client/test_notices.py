@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from tests.cases import case
 from tests.client.clips import clip, frames, sound
-from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
 from tests.client.pictures import corners, encoded
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import ran
 from tests.refusals import raises
 
@@ -97,8 +97,8 @@ WITHOUT: list[tuple[str, Callable[[], bytes], str, str]] = [
 
 @pytest.mark.parametrize(("name", "content", "content_type", "reason"), WITHOUT, ids=[each[0] for each in WITHOUT])
 async def test_a_file_that_cannot_be_cut_is_stored_without(
-    lane: Client,
-    server: LaneServer,
+    client: Client,
+    server: ServerUnderTest,
     store: ObjectStore,
     capfd: pytest.CaptureFixture[str],
     name: str,
@@ -111,7 +111,7 @@ async def test_a_file_that_cannot_be_cut_is_stored_without(
     Where cuts are required the same reason is raised before anything is asked of the server, with the way out.
     """
     data = content()
-    asset = await lane.upload(data, file_path=name)
+    asset = await client.upload(data, file_path=name)
     assert [(variant.name, variant.content_type) for variant in asset.variants] == [("original", content_type)]
     assert store.body(asset.asset_id) == data
     (notice,) = asset.notices
@@ -120,66 +120,66 @@ async def test_a_file_that_cannot_be_cut_is_stored_without(
     assert not [word for word in INTERNALS if word in notice.message.lower()]
     requests = len(server.called("RequestUpload"))
     with raises(MediaRefused, reason=reason, names=["--no-cuts"]) as refused:
-        await lane.upload(data, file_path=name, require_cuts=True)
+        await client.upload(data, file_path=name, require_cuts=True)
     assert isinstance(refused.value, VideoRefused if reason.startswith("VIDEO") else ImageRefused)
     assert len(server.called("RequestUpload")) == requests
-    assert not (await lane.upload(data, file_path=name, cuts=False)).notices
+    assert not (await client.upload(data, file_path=name, cuts=False)).notices
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
 
-async def test_sizes_and_an_instant_do_not_require_cuts(lane: Client) -> None:
+async def test_sizes_and_an_instant_do_not_require_cuts(client: Client) -> None:
     """Asking for sizes or an instant says which cuts to make, not that the upload depends on them."""
-    picture = await lane.upload(JPEG[:-999], file_path="a.jpg", cuts=[CutSize("icon", 32)])
-    video = await lane.upload(sound("mp4"), file_path="a.mp4", cuts=False, preview_at=timedelta(seconds=1))
+    picture = await client.upload(JPEG[:-999], file_path="a.jpg", cuts=[CutSize("icon", 32)])
+    video = await client.upload(sound("mp4"), file_path="a.mp4", cuts=False, preview_at=timedelta(seconds=1))
     assert [notice.reason for notice in (*picture.notices, *video.notices)] == ["IMAGE_BROKEN", "VIDEO_NO_TRACK"]
 
 
-async def test_what_has_no_cuts_by_its_kind_needs_no_notice(lane: Client, server: LaneServer) -> None:
+async def test_what_has_no_cuts_by_its_kind_needs_no_notice(client: Client, server: ServerUnderTest) -> None:
     """A text is whole without cuts; where they are required it is refused."""
-    assert not (await lane.upload(b"hello", file_path="a.txt")).notices
-    assert not (await lane.upload(sound("mp4"), file_path="song.m4a")).notices
+    assert not (await client.upload(b"hello", file_path="a.txt")).notices
+    assert not (await client.upload(sound("mp4"), file_path="song.m4a")).notices
     for maker in ("client", "server"):
         with raises(CutsRefused, reason="CUTS_NOT_POSSIBLE", names=["--no-cuts"]):
-            await lane.upload(b"hello", file_path="a.txt", cut_maker=maker, require_cuts=True)
+            await client.upload(b"hello", file_path="a.txt", cut_maker=maker, require_cuts=True)
     assert len(server.called("RequestUpload")) == 2
 
 
-async def test_a_picture_over_the_limit_of_pixels_goes_in_without(lane: Client) -> None:
+async def test_a_picture_over_the_limit_of_pixels_goes_in_without(client: Client) -> None:
     """The limit is one of cuts, not of files."""
-    asset = await lane.upload(JPEG, file_path="a.jpg", cut_options=CutOptions(max_pixels=1000))
+    asset = await client.upload(JPEG, file_path="a.jpg", cut_options=CutOptions(max_pixels=1000))
     (notice,) = asset.notices
     assert (notice.reason, "at most 1,000" in notice.message) == ("IMAGE_TOO_LARGE", True)
 
 
-async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: LaneServer) -> None:
+async def test_a_server_that_cuts_knows_whether_it_must(client: Client, server: ServerUnderTest) -> None:
     """The plan says so, and decides whether a server that can make none stores the picture; a file that only its name
     calls a picture gets no plan, and a notice.
     """
-    stored = await lane.upload(JPEG, file_path="a.jpg", cut_maker="server")
+    stored = await client.upload(JPEG, file_path="a.jpg", cut_maker="server")
     assert [notice.reason for notice in stored.notices] == ["IMAGE_UNRECOGNIZED"]
     with pytest.raises(UploadFailed) as failed:
-        await lane.upload(JPEG, file_path="a.jpg", cut_maker="server", require_cuts=True)
+        await client.upload(JPEG, file_path="a.jpg", cut_maker="server", require_cuts=True)
     assert failed.value.reason == "IMAGE_UNRECOGNIZED"
     plans = [request.cut_plan for request in server.called("RequestUpload")]
     assert [(plan.maker, plan.required) for plan in plans] == [
         (CutMaker.CUT_MAKER_SERVER, False), (CutMaker.CUT_MAKER_SERVER, True),
     ]  # fmt: skip
-    asset = await lane.upload(b"Not found", file_path="a.jpg", cut_maker="server")
+    asset = await client.upload(b"Not found", file_path="a.jpg", cut_maker="server")
     assert [notice.reason for notice in asset.notices] == ["IMAGE_UNRECOGNIZED"]
     assert not server.called("RequestUpload")[-1].HasField("cut_plan")
 
 
-async def test_what_cannot_be_meant_is_a_value_error(lane: Client) -> None:
+async def test_what_cannot_be_meant_is_a_value_error(client: Client) -> None:
     """Cuts that are required and not wanted; an instant before the start."""
     with raises(ValueError, names=["require_cuts"]):
-        await lane.upload(JPEG, file_path="a.jpg", cuts=False, require_cuts=True)
+        await client.upload(JPEG, file_path="a.jpg", cuts=False, require_cuts=True)
     with raises(ValueError, names=["preview_at", "-1"], limits=[0]):
-        await lane.upload(clip(frames(3)), file_path="a.mp4", preview_at=timedelta(seconds=-1))
+        await client.upload(clip(frames(3)), file_path="a.mp4", preview_at=timedelta(seconds=-1))
 
 
 async def test_an_error_that_nobody_foresaw_does_not_keep_a_file_out(
-    lane: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A bug of a decoder is one notice more; its trace is in the log of those who look for it."""
 
@@ -188,19 +188,19 @@ async def test_an_error_that_nobody_foresaw_does_not_keep_a_file_out(
 
     monkeypatch.setattr("assetlane.contents.make_cuts", fail)
     with caplog.at_level(logging.DEBUG, "assetlane"):
-        asset = await lane.upload(JPEG, file_path="a.jpg")
+        asset = await client.upload(JPEG, file_path="a.jpg")
     assert [notice.reason for notice in asset.notices] == ["CUTS_FAILED"]
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_file_that_is_not_there_is_an_error_as_ever(lane: Client, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_there_is_an_error_as_ever(client: Client, tmp_path: Path) -> None:
     """What cannot be read cannot be stored either."""
     for name in ("a.jpg", "a.mp4", "a.txt"):
         with pytest.raises(FileNotFoundError):
-            await lane.upload(tmp_path / name)
+            await client.upload(tmp_path / name)
 
 
-async def test_the_command_stores_it_and_says_why_it_has_no_cuts(server: LaneServer, tmp_path: Path) -> None:
+async def test_the_command_stores_it_and_says_why_it_has_no_cuts(server: ServerUnderTest, tmp_path: Path) -> None:
     """Exit code 0 and one line on stderr; `show` has the notice too; with --require-cuts it is the error."""
     path = tmp_path / "song.mp4"
     path.write_bytes(sound("mp4"))
@@ -224,7 +224,7 @@ async def test_the_command_stores_it_and_says_why_it_has_no_cuts(server: LaneSer
     assert (await ran(server.target, "upload", path, "--require-cuts", "--no-cuts")).code == 2
 
 
-async def test_no_library_writes_on_the_terminal(server: LaneServer, tmp_path: Path) -> None:
+async def test_no_library_writes_on_the_terminal(server: ServerUnderTest, tmp_path: Path) -> None:
     """Odd metadata and damage make Pillow, libtiff and FFmpeg talk: the command's own lines are all there is."""
     paths = []
     for name in ("orient6_two.jpg", "trunc_2bytes.jpg", "frame_smaller2.gif", "hdr_hlg.mp4", "phone.3gp"):

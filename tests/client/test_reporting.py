@@ -7,8 +7,8 @@ from functools import partial
 
 import grpc
 import pytest
-from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import Fault, ServerUnderTest
 
 from assetlane import Client, PreconditionFailed, ProgressEvent, StatusEvent, Unavailable, UploadStatus, reporting
 from assetlane.reporting import Reporter
@@ -85,15 +85,17 @@ async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() 
 
 
 @pytest.mark.usefixtures("eager")
-async def test_other_watchers_see_what_an_upload_sends(lane: Client, server: LaneServer, store: ObjectStore) -> None:
+async def test_other_watchers_see_what_an_upload_sends(
+    client: Client, server: ServerUnderTest, store: ObjectStore
+) -> None:
     """Who asks for progress gets it between the statuses; who does not gets statuses alone."""
     store.stall, server.gate = asyncio.Event(), asyncio.Event()
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
+        uploading = group.create_task(client.upload(BODY, file_path="a.txt"))
         async with server.changed:
             await server.changed.wait_for(lambda: server.uploads)
         upload_id = next(iter(server.uploads))
-        async with aclosing(lane.watch_upload(upload_id, progress=True)) as events:
+        async with aclosing(client.watch_upload(upload_id, progress=True)) as events:
             received = [await anext(events) for _ in range(2)]
             server.gate.set()
             received.append(await anext(events))
@@ -106,28 +108,28 @@ async def test_other_watchers_see_what_an_upload_sends(lane: Client, server: Lan
     assert len(statuses) == 4
     assert [(event.upload_id, event.sent_bytes) for event in progress] == [(upload_id, len(BODY))]
     assert server.called("ReportProgress")[0].sent_bytes == {"original": len(BODY)}
-    plain = [event async for event in lane.watch_upload(upload_id)]
+    plain = [event async for event in client.watch_upload(upload_id)]
     assert [event.upload.revision for event in plain] == [1, 2, 3, 4]
 
 
 async def test_an_upload_that_is_over_at_once_reports_nothing(
-    lane: Client, server: LaneServer, monkeypatch: pytest.MonkeyPatch
+    client: Client, server: ServerUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A while passes before anything is reported, however slow the machine that runs this."""
     monkeypatch.setattr(reporting, "QUIET", 60.0)
-    await lane.upload(BODY, file_path="a.txt")
+    await client.upload(BODY, file_path="a.txt")
     assert server.called("ReportProgress") == []
 
 
 @pytest.mark.usefixtures("eager")
 async def test_a_server_that_refuses_reports_is_no_obstacle(
-    lane: Client, server: LaneServer, store: ObjectStore
+    client: Client, server: ServerUnderTest, store: ObjectStore
 ) -> None:
     """The upload succeeds although every report fails."""
     store.stall = asyncio.Event()
     server.faults["ReportProgress"].append(Fault(grpc.StatusCode.UNIMPLEMENTED))
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
+        uploading = group.create_task(client.upload(BODY, file_path="a.txt"))
         await store.reached.wait()
         async with server.changed:
             await server.changed.wait_for(lambda: server.called("ReportProgress"))
@@ -136,14 +138,14 @@ async def test_a_server_that_refuses_reports_is_no_obstacle(
 
 
 @pytest.mark.usefixtures("eager")
-async def test_progress_of_a_session_comes_with_its_statuses(lane: Client, server: LaneServer) -> None:
+async def test_progress_of_a_session_comes_with_its_statuses(client: Client, server: ServerUnderTest) -> None:
     """`watch_session` widens in the same way."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=len(BODY))
     request = RequestUploadRequest(file_path="a.txt", variants=[promise])
-    upload_id = (await lane.request_upload(request)).upload.upload_id
-    async with asyncio.timeout(10), aclosing(lane.watch_session(progress=True)) as events:
+    upload_id = (await client.request_upload(request)).upload.upload_id
+    async with asyncio.timeout(10), aclosing(client.watch_session(progress=True)) as events:
         received = [await anext(events) for _ in range(2)]
-        await lane.report_progress(upload_id, {"original": 3})
+        await client.report_progress(upload_id, {"original": 3})
         received.append(await anext(events))
         server.put(upload_id, BODY)
         await server.complete(upload_id)

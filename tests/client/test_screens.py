@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import jwt
 import pytest
-from tests.client.lane_server import Fault, LaneServer
+from tests.client.server_under_test import Fault, ServerUnderTest
 from tests.client.wrong_servers import OTHERS, OURS, grpc_server, mail, talker, tls, web
 from tests.commands import COMMAND, environment
 from tests.terminal import WIDTHS, Terminal, keep
@@ -75,7 +75,7 @@ def shown(command: tuple[str, ...], arguments: tuple[str | Path, ...]) -> str:
     return " ".join((name, *(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:50151", str(one)) for one in arguments)))
 
 
-def set_times(assets: list[Asset], server: LaneServer) -> None:
+def set_times(assets: list[Asset], server: ServerUnderTest) -> None:
     """Gives the assets ages and expiries that stay the same words for half a minute and more."""
     ages = [timedelta(seconds=30), timedelta(minutes=5, seconds=30), timedelta(hours=3, minutes=30), timedelta(days=40)]
     for number, asset in enumerate(assets):
@@ -92,10 +92,10 @@ PATHS = (
 
 
 @pytest.fixture
-async def shelf(server: LaneServer, lane: Client) -> list[Asset]:
+async def shelf(server: ServerUnderTest, client: Client) -> list[Asset]:
     """Four assets of ann's, one of them public, and their uploads."""
     assets = [
-        await lane.upload(
+        await client.upload(
             b"hello" * 10 ** (number * 2),
             file_path=path,
             partition="user/ann",
@@ -116,7 +116,7 @@ async def shelf(server: LaneServer, lane: Client) -> list[Asset]:
         "version",
     ],
 )
-async def test_help(server: LaneServer, command: str) -> None:
+async def test_help(server: ServerUnderTest, command: str) -> None:
     """Of the command and of each of its commands."""
     words = [command, "-h"] if command else ["--help"]
     await seen(f"help-{command or 'assetlane'}", server.target, *words)
@@ -125,31 +125,31 @@ async def test_help(server: LaneServer, command: str) -> None:
 @pytest.mark.parametrize(
     "command", ["", "local", "serve", "setup", "doctor", "reconcile", "migrate", "erase", "keys", "config", "version"]
 )
-async def test_help_of_the_server(server: LaneServer, command: str) -> None:
+async def test_help_of_the_server(server: ServerUnderTest, command: str) -> None:
     """Of the server's command and of each of its commands."""
     words = [command, "-h"] if command else ["--help"]
     await seen(f"help-server-{command or 'all'}", server.target, *words, command=SERVER)
 
 
 @pytest.mark.parametrize("command", ["list", "add", "retire", "drop"])
-async def test_help_of_keys(server: LaneServer, command: str) -> None:
+async def test_help_of_keys(server: ServerUnderTest, command: str) -> None:
     """Of each of its commands."""
     await seen(f"help-server-keys-{command}", server.target, "keys", command, "-h", command=SERVER)
 
 
-async def test_help_of_token(server: LaneServer) -> None:
+async def test_help_of_token(server: ServerUnderTest) -> None:
     """Of its only command."""
     await seen("help-token-create", server.target, "token", "create", "-h")
 
 
-async def test_version(server: LaneServer) -> None:
+async def test_version(server: ServerUnderTest) -> None:
     """In both commands, as an option and as a command."""
     for words in ("--version", "version"):
         await seen(f"{words.strip('-')}-{len(words)}", server.target, words)
         await seen(f"server-{words.strip('-')}-{len(words)}", server.target, words, command=SERVER)
 
 
-async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_ls(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """One's own partition, a folder in it, all columns, another partition that is empty."""
     await seen("ls", server.target, "ls")
     await seen("ls-folder", server.target, "ls", "albums")
@@ -159,11 +159,11 @@ async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
     await seen("ls-empty", server.target, "ls", "team/42")
 
 
-async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> None:
+async def test_uploads(server: ServerUnderTest, client: Client, shelf: list[Asset]) -> None:
     """Those that became an asset, one that failed, none of a session."""
     server.store.damages = True
     with pytest.raises(UploadFailed) as failed:
-        await lane.upload(b"hello", file_path="broken.txt")
+        await client.upload(b"hello", file_path="broken.txt")
     server.set_age(failed.value.upload.upload_id, timedelta(minutes=5, seconds=30))
     await seen("uploads", server.target, "uploads")
     await seen("uploads-long", server.target, "uploads", "--long")
@@ -172,7 +172,7 @@ async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> 
     await seen("uploads-empty", server.target, "uploads")
 
 
-async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset], tmp_path: Path) -> None:
+async def test_show_get_open_and_refresh(server: ServerUnderTest, shelf: list[Asset], tmp_path: Path) -> None:
     """By id and by path; what is not there; what is gone."""
     text, public, *_ = shelf
     store = server.store.url.removeprefix("http://")
@@ -190,7 +190,7 @@ async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset],
     await seen("refresh-some-fail", server.target, "refresh", text.asset_id, "none", code=1)
 
 
-async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
+async def test_watch(server: ServerUnderTest, shelf: list[Asset]) -> None:
     """An upload to its end; a partition until Ctrl-C."""
     await seen("watch-upload", server.target, "watch", shelf[0].asset_id)
     for asset in shelf:
@@ -214,7 +214,7 @@ async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
         keep(SCREENS, "watch-partition", columns, f"$ assetlane watch --partition user/ann\n{result}")
 
 
-async def test_status(server: LaneServer, tmp_path: Path) -> None:
+async def test_status(server: ServerUnderTest, tmp_path: Path) -> None:
     """With a login name, with tokens, with nobody there."""
     await seen("status", server.target, "status")
     good, old, odd = (tmp_path / name for name in ("ann.token", "old.token", "odd.token"))
@@ -242,7 +242,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_connection_errors(server: LaneServer, files: Path) -> None:
+async def test_connection_errors(server: ServerUnderTest, files: Path) -> None:
     """Each is one sentence that says what to do."""
     nobody = "127.0.0.1:11111"
     await seen("error-no-server", nobody, "--timeout", "0.2", "ls", code=1)
@@ -269,7 +269,7 @@ async def test_connection_errors(server: LaneServer, files: Path) -> None:
             await seen(f"error-{name}-server", target, "ls", code=1)
 
 
-async def test_token_errors(server: LaneServer, files: Path) -> None:
+async def test_token_errors(server: ServerUnderTest, files: Path) -> None:
     """Missing, refused, expired, garbage, empty, not there, in the clear, given twice."""
     faults = {
         "missing": Fault(grpc.StatusCode.UNAUTHENTICATED, "TOKEN_MISSING", "This server wants to know who calls."),
@@ -300,7 +300,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_upload(server: LaneServer, folder: Path) -> None:
+async def test_upload(server: ServerUnderTest, folder: Path) -> None:
     """One file, a public one, a folder, what fails, and only the URLs."""
     also = (server.store.url.removeprefix("http://"),)
     words = ["upload", "holiday/dunes.txt"]
@@ -331,7 +331,7 @@ async def test_upload(server: LaneServer, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-async def test_upload_until_ctrl_c(server: LaneServer, folder: Path, resume: bool) -> None:
+async def test_upload_until_ctrl_c(server: ServerUnderTest, folder: Path, resume: bool) -> None:
     """A bar for each file and one for all while it goes on; then what was given up, and how to go on."""
     name = "upload-resumed-later" if resume else "upload-given-up"
     words = ["upload", "holiday", "-j", "2", *(["--resume"] if resume else [])]
@@ -367,7 +367,7 @@ def still(screen: tuple[str, ...]) -> str:
         ("half-a-certificate", ["--client-cert-file", "c.pem", "ls"]),
     ],
 )
-async def test_wrong_usage(server: LaneServer, name: str, words: list[str]) -> None:
+async def test_wrong_usage(server: ServerUnderTest, name: str, words: list[str]) -> None:
     """What is wrong, and where to look."""
     await seen(f"usage-{name}", server.target, *words, code=2)
 
@@ -390,11 +390,11 @@ NO_SETTINGS = {"ASSETLANE_TARGET": "", "ASSETLANE_UID": ""}
         ("no-settings-file", ["--settings", "/nowhere/assetlane.toml", "serve"], SETTINGS),
     ],
 )
-async def test_wrong_settings(server: LaneServer, name: str, words: list[str], settings: dict[str, str]) -> None:
+async def test_wrong_settings(server: ServerUnderTest, name: str, words: list[str], settings: dict[str, str]) -> None:
     """Each by its name, all at once, in our words."""
     await seen(f"settings-{name}", server.target, *words, command=SERVER, more={**NO_SETTINGS, **settings}, code=1)
 
 
-async def test_settings_are_printed(server: LaneServer) -> None:
+async def test_settings_are_printed(server: ServerUnderTest) -> None:
     """What a server would have here."""
     await seen("server-config", server.target, "config", command=SERVER, more={**NO_SETTINGS, **SETTINGS})

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import environment
 from tests.refusals import raises
 
@@ -55,13 +55,13 @@ def test_it_has_every_method_of_the_asynchronous_one() -> None:
         assert twin.__doc__
 
 
-async def test_it_uploads_reads_lists_and_deletes(server: LaneServer, jpeg: bytes, tmp_path: Path) -> None:
+async def test_it_uploads_reads_lists_and_deletes(server: ServerUnderTest, jpeg: bytes, tmp_path: Path) -> None:
     """As the asynchronous one does."""
 
     def work() -> None:
-        with sync.Client(server.target, uid="ann") as lane:
+        with sync.Client(server.target, uid="ann") as client:
             steps: list[str] = []
-            asset = lane.upload(
+            asset = client.upload(
                 jpeg,
                 file_path="a/beach.jpg",
                 partition="public",
@@ -69,30 +69,30 @@ async def test_it_uploads_reads_lists_and_deletes(server: LaneServer, jpeg: byte
             )
             assert [variant.name for variant in asset.variants] == ["original", "small", "medium", "large"]
             assert steps[-1] == "COMPLETED"
-            assert lane.read_url(asset, "small") == asset.variants[1].read_url
-            assert lane.download(asset, to=tmp_path / "beach.jpg").read_bytes() == jpeg
-            more = [lane.upload(b"hello", file_path=f"{n}.txt", partition="public") for n in range(4)]
-            listed = list(lane.list_assets("public", page_size=2))
+            assert client.read_url(asset, "small") == asset.variants[1].read_url
+            assert client.download(asset, to=tmp_path / "beach.jpg").read_bytes() == jpeg
+            more = [client.upload(b"hello", file_path=f"{n}.txt", partition="public") for n in range(4)]
+            listed = list(client.list_assets("public", page_size=2))
             assert [found.asset_id for found in listed] == [one.asset_id for one in (*more[::-1], asset)]
-            lane.delete_asset(asset.asset_id)
+            client.delete_asset(asset.asset_id)
             with pytest.raises(NotFound) as raised:
-                lane.get_asset(asset.asset_id)
+                client.get_asset(asset.asset_id)
             assert raised.value.reason == "ASSET_NOT_FOUND"
 
     await elsewhere(work)
 
 
-async def test_eight_threads_share_one_client(server: LaneServer) -> None:
+async def test_eight_threads_share_one_client(server: ServerUnderTest) -> None:
     """Opened by whichever calls first, once."""
-    lane = sync.Client(server.target, uid="ann")
+    client = sync.Client(server.target, uid="ann")
     before = {thread.ident for thread in threading.enumerate()}
 
     def work(number: int) -> None:
         for count in range(5):
-            asset = lane.upload(f"{number}-{count}".encode(), file_path=f"{number}-{count}.txt", partition="public")
-            statuses = [event.upload.status for event in lane.watch_upload(asset.asset_id)]
+            asset = client.upload(f"{number}-{count}".encode(), file_path=f"{number}-{count}.txt", partition="public")
+            statuses = [event.upload.status for event in client.watch_upload(asset.asset_id)]
             assert statuses[-1] == UploadStatus.UPLOAD_STATUS_COMPLETED
-            assert lane.get_asset(asset.asset_id).file_path == f"{number}-{count}.txt"
+            assert client.get_asset(asset.asset_id).file_path == f"{number}-{count}.txt"
 
     def all_of_it() -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -102,23 +102,23 @@ async def test_eight_threads_share_one_client(server: LaneServer) -> None:
     ours = [thread for thread in threading.enumerate() if thread.name == "assetlane" and thread.ident not in before]
     assert len(ours) == 1
     assert len(server.assets) == 40
-    await elsewhere(lane.close)
+    await elsewhere(client.close)
     assert not ours[0].is_alive()
 
 
-async def test_a_watch_is_a_generator_that_can_be_left(server: LaneServer) -> None:
+async def test_a_watch_is_a_generator_that_can_be_left(server: ServerUnderTest) -> None:
     """With and without progress; closing it, or forgetting it, ends the call at the server."""
-    with sync.Client(server.target, uid="ann", session_id="S1") as lane:
+    with sync.Client(server.target, uid="ann", session_id="S1") as client:
 
         def follow() -> None:
-            asset = lane.upload(b"hello", file_path="a.txt")
-            events = lane.watch_session(progress=True)
+            asset = client.upload(b"hello", file_path="a.txt")
+            events = client.watch_session(progress=True)
             first = next(events)
             assert isinstance(first, StatusEvent | ProgressEvent)
-            for event in lane.watch_upload(asset.asset_id):
+            for event in client.watch_upload(asset.asset_id):
                 assert event.upload.session_id == "S1"
             events.close()
-            watch = lane.watch_session("S1")
+            watch = client.watch_session("S1")
             next(watch)
             del watch
             gc.collect()
@@ -130,7 +130,7 @@ async def test_a_watch_is_a_generator_that_can_be_left(server: LaneServer) -> No
                 await server.watch_closed.wait()
 
 
-async def test_a_token_function_is_an_ordinary_one(server: LaneServer) -> None:
+async def test_a_token_function_is_an_ordinary_one(server: ServerUnderTest) -> None:
     """Called before each call, not in the client's own thread."""
     threads = []
 
@@ -139,50 +139,50 @@ async def test_a_token_function_is_an_ordinary_one(server: LaneServer) -> None:
         return f"token-{len(threads)}"
 
     def work() -> None:
-        with sync.Client(server.target, token=token) as lane:
-            list(lane.list_assets("public"))
-            list(lane.list_assets("public"))
+        with sync.Client(server.target, token=token) as client:
+            list(client.list_assets("public"))
+            list(client.list_assets("public"))
 
     await elsewhere(work)
     assert [sent["authorization"] for sent in server.metadata] == ["Bearer token-1", "Bearer token-2"]
     assert "assetlane" not in threads
 
 
-async def test_a_progress_callback_may_call_the_client(server: LaneServer) -> None:
+async def test_a_progress_callback_may_call_the_client(server: ServerUnderTest) -> None:
     """It runs in another thread; what runs in the client's own thread is refused instead of waiting for ever."""
-    with sync.Client(server.target, uid="ann") as lane:
+    with sync.Client(server.target, uid="ann") as client:
         seen: list[str] = []
 
         def look(step: assetlane.Progress) -> None:
-            seen.append(lane.get_upload(step.upload_id).upload_id)
+            seen.append(client.get_upload(step.upload_id).upload_id)
 
         def refused(received: int) -> None:
-            lane.get_asset("A1")
+            client.get_asset("A1")
 
         def work() -> None:
-            asset = lane.upload(b"hello", file_path="a.txt", on_progress=look)
+            asset = client.upload(b"hello", file_path="a.txt", on_progress=look)
             assert set(seen) == {asset.asset_id}
             with raises(ClientUnusable, reason="CLIENT_CALLED_BACK"):
-                lane.download(asset, to="/dev/null.never", on_received=refused)
+                client.download(asset, to="/dev/null.never", on_received=refused)
 
         await elsewhere(work)
 
 
-async def test_closing_ends_the_calls_of_other_threads(server: LaneServer) -> None:
+async def test_closing_ends_the_calls_of_other_threads(server: ServerUnderTest) -> None:
     """A call and a watch; later ones are refused."""
-    lane = sync.Client(server.target, uid="ann", session_id="S1")
+    client = sync.Client(server.target, uid="ann", session_id="S1")
     server.gate = asyncio.Event()
 
     def upload() -> Exception | None:
         try:
-            lane.upload(b"hello", file_path="a.txt")
+            client.upload(b"hello", file_path="a.txt")
         except Unavailable as error:
             return error
         return None
 
     def watch() -> Exception | None:
         try:
-            list(lane.watch_session("S2"))
+            list(client.watch_session("S2"))
         except Unavailable as error:
             return error
         return None
@@ -191,23 +191,23 @@ async def test_closing_ends_the_calls_of_other_threads(server: LaneServer) -> No
     async with asyncio.timeout(LIMIT_S), server.changed:
         await server.changed.wait_for(lambda: server.called("RequestUpload") and server.called("WatchUpload"))
     server.gate.set()
-    await elsewhere(lane.close)
+    await elsewhere(client.close)
     assert {getattr(await call, "reason", None) for call in calls} <= {"CLIENT_CLOSED", None}
     assert (await calls[1]).reason == "CLIENT_CLOSED"
     with raises(ClientUnusable, reason="CLIENT_CLOSED"):
-        lane.get_asset("A1")
-    lane.close()
+        client.get_asset("A1")
+    client.close()
 
 
-async def test_an_interrupted_upload_is_given_up(server: LaneServer, store: ObjectStore) -> None:
+async def test_an_interrupted_upload_is_given_up(server: ServerUnderTest, store: ObjectStore) -> None:
     """Ctrl-C reaches the caller; the upload is cancelled at the server before the program ends."""
     store.stall = asyncio.Event()
     code = """
 import os
 from assetlane import sync
-lane = sync.Client(os.environ["ASSETLANE_TARGET"], uid="ann")
+client = sync.Client(os.environ["ASSETLANE_TARGET"], uid="ann")
 try:
-    lane.upload(b"hello", file_path="a.txt")
+    client.upload(b"hello", file_path="a.txt")
 except KeyboardInterrupt:
     print("interrupted")
 """
@@ -220,14 +220,14 @@ except KeyboardInterrupt:
     assert [upload.status for upload in server.uploads.values()] == [UploadStatus.UPLOAD_STATUS_CANCELLED]
 
 
-async def test_a_program_ends_with_an_open_client_and_an_open_watch(server: LaneServer) -> None:
+async def test_a_program_ends_with_an_open_client_and_an_open_watch(server: ServerUnderTest) -> None:
     """Nothing has to be closed by hand: no warning, no hanging, and the server sees the watch end."""
     code = """
 import os
 from assetlane import sync
-lane = sync.Client(os.environ["ASSETLANE_TARGET"], uid="ann", session_id="S1")
-lane.upload(b"hello", file_path="a.txt")
-watch = lane.watch_session()
+client = sync.Client(os.environ["ASSETLANE_TARGET"], uid="ann", session_id="S1")
+client.upload(b"hello", file_path="a.txt")
+watch = client.watch_session()
 print(next(watch).upload.file_path)
 """
     assert await ended(code, server.target) == (0, "a.txt\n", "")
@@ -237,15 +237,15 @@ print(next(watch).upload.file_path)
             await server.watch_closed.wait()
 
 
-async def test_a_client_that_is_forgotten_is_closed(server: LaneServer) -> None:
+async def test_a_client_that_is_forgotten_is_closed(server: ServerUnderTest) -> None:
     """Its thread ends; a generator that is still held keeps its client."""
 
     def work() -> threading.Thread:
-        lane = sync.Client(server.target, uid="ann", session_id="S1")
-        lane.upload(b"hello", file_path="a.txt")
+        client = sync.Client(server.target, uid="ann", session_id="S1")
+        client.upload(b"hello", file_path="a.txt")
         (thread,) = [one for one in threading.enumerate() if one.name == "assetlane"]
-        watch = lane.watch_session()
-        del lane
+        watch = client.watch_session()
+        del client
         gc.collect()
         assert next(watch).upload.file_path == "a.txt"
         watch.close()
@@ -259,48 +259,49 @@ async def test_a_client_that_is_forgotten_is_closed(server: LaneServer) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-async def test_after_a_fork_the_error_says_so(server: LaneServer) -> None:
+async def test_after_a_fork_the_error_says_so(server: ServerUnderTest) -> None:
     """Each call in the child, its watches and its end; the parent's client works on, and so does one not yet open."""
     code = """
 import os
 from assetlane import sync
 target = os.environ["ASSETLANE_TARGET"]
-lane, unopened = sync.Client(target, uid="ann"), sync.Client(target, uid="ann")
+client, unopened = sync.Client(target, uid="ann"), sync.Client(target, uid="ann")
 watch = None
 if os.environ.get("OPEN_FIRST"):
-    lane.upload(b"hello", file_path="a.txt")
-    watch = lane.watch_session()
+    client.upload(b"hello", file_path="a.txt")
+    watch = client.watch_session()
     next(watch)
 child = os.fork()
 if not child:
     if watch is None:
         print(unopened.upload(b"hello", file_path="b.txt").file_path, flush=True)
         raise SystemExit(0)
-    calls = [lambda: lane.get_asset("A1"), lambda: lane.watch_upload("A1"), lambda: list(lane.list_assets("public"))]
+    listed = lambda: list(client.list_assets("public"))
+    calls = [lambda: client.get_asset("A1"), lambda: client.watch_upload("A1"), listed]
     for call in calls:
         try:
             call()
         except RuntimeError as error:
             print("through the fork" in str(error), str(os.getppid()) in str(error), flush=True)
     watch.close()
-    lane.close()
+    client.close()
     raise SystemExit(0)
 assert os.waitpid(child, 0)[1] == 0
-print(lane.upload(b"hello", file_path="c.txt").file_path)
+print(client.upload(b"hello", file_path="c.txt").file_path)
 """
     assert await ended(code, server.target) == (0, "b.txt\nc.txt\n", "")
     opened = f"import os; os.environ['OPEN_FIRST'] = '1'\n{code}"
     assert await ended(opened, server.target) == (0, "True True\n" * 3 + "c.txt\n", "")
 
 
-async def test_there_is_no_server(server: LaneServer) -> None:
+async def test_there_is_no_server(server: ServerUnderTest) -> None:
     """The same sentence and class as from the asynchronous client."""
 
     def work() -> None:
         with (
-            sync.Client("127.0.0.1:1", call_timeout=0.2) as lane,
+            sync.Client("127.0.0.1:1", call_timeout=0.2) as client,
             raises(Unavailable, reason="UNAVAILABLE", names=["127.0.0.1:1"]),
         ):
-            lane.get_asset("A1")
+            client.get_asset("A1")
 
     await elsewhere(work)

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from tests.client.lane_server import Fault, LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import Fault, ServerUnderTest
 from tests.commands import ran
 from tests.refusals import raises
 
@@ -30,7 +30,7 @@ def odd_file(folder: Path, name: bytes) -> Path:
     return path
 
 
-async def test_every_item_has_an_outcome(lane: Client, server: LaneServer, tmp_path: Path) -> None:
+async def test_every_item_has_an_outcome(client: Client, server: ServerUnderTest, tmp_path: Path) -> None:
     """Paths, bytes and items with options of their own; each outcome knows which item it is of."""
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "b.txt").write_text("b")
@@ -40,7 +40,7 @@ async def test_every_item_has_an_outcome(lane: Client, server: LaneServer, tmp_p
         UploadItem(b"c", file_path="notes/c.txt", title="C", partition="team/1"),
         UploadItem(tmp_path / "a.txt", file_path="again.txt"),
     ]
-    outcomes = {outcome.index: outcome async for outcome in lane.upload_many(items, partition="team/42", title="all")}
+    outcomes = {outcome.index: outcome async for outcome in client.upload_many(items, partition="team/42", title="all")}
     assert sorted(outcomes) == [0, 1, 2, 3]
     assert all(outcome.is_stored for outcome in outcomes.values())
     found = [(asset.file_path, asset.details.title, asset.partition) for asset in
@@ -56,7 +56,9 @@ async def test_every_item_has_an_outcome(lane: Client, server: LaneServer, tmp_p
     assert len(server.assets) == 4
 
 
-async def test_whatever_is_wrong_with_one_the_others_go_in(lane: Client, server: LaneServer, tmp_path: Path) -> None:
+async def test_whatever_is_wrong_with_one_the_others_go_in(
+    client: Client, server: ServerUnderTest, tmp_path: Path
+) -> None:
     """The error is the one that `upload` raises: not there, no file, no name, refused by server or store, a mistake."""
     good = [tmp_path / f"{number}.txt" for number in range(4)]
     for path in good:
@@ -80,7 +82,7 @@ async def test_whatever_is_wrong_with_one_the_others_go_in(lane: Client, server:
             b"no name": TypeError,
         }
         items: list[Any] = [good[0], *bad, *good[1:]]
-        outcomes = [outcome async for outcome in lane.upload_many(items, concurrency=3)]
+        outcomes = [outcome async for outcome in client.upload_many(items, concurrency=3)]
     assert len(outcomes) == len(items)
     for outcome in outcomes:
         origin = outcome.item.origin
@@ -94,26 +96,26 @@ async def test_whatever_is_wrong_with_one_the_others_go_in(lane: Client, server:
     assert sorted(asset.file_path for asset in server.assets.values()) == [path.name for path in good]
 
 
-async def test_a_name_that_is_not_utf_8_is_named_readably(lane: Client, tmp_path: Path) -> None:
+async def test_a_name_that_is_not_utf_8_is_named_readably(client: Client, tmp_path: Path) -> None:
     """With its bytes escaped, and what to do; another `file_path` brings the file in."""
     path = odd_file(tmp_path, b"caf\xe9.txt")
     with raises(InvalidArgument, field="file_path", names=[r"caf\xe9.txt"]) as refused:
-        await lane.upload(path)
+        await client.upload(path)
     assert list(refused.value.fields) == ["file_path"]
     assert str(refused.value).isprintable()
-    assert (await lane.upload(path, file_path="café.txt")).file_path == "café.txt"
+    assert (await client.upload(path, file_path="café.txt")).file_path == "café.txt"
     with raises(InvalidArgument, field="title"):
-        await lane.upload(path, file_path="a.txt", title="\udce9")
+        await client.upload(path, file_path="a.txt", title="\udce9")
 
 
 async def test_a_refusal_and_a_failing_store_are_one_items_own(
-    lane: Client, server: LaneServer, store: ObjectStore
+    client: Client, server: ServerUnderTest, store: ObjectStore
 ) -> None:
     """The server refuses one, the store another: the third is in."""
     server.faults["RequestUpload"].append(Fault(grpc.StatusCode.PERMISSION_DENIED, "PARTITION_DENIED"))
     items = [UploadItem(b"a", file_path=f"{number}.txt") for number in range(3)]
     outcomes = []
-    async with aclosing(lane.upload_many(items, concurrency=1)) as stream:
+    async with aclosing(client.upload_many(items, concurrency=1)) as stream:
         async for outcome in stream:
             outcomes.append(outcome)
             if len(outcomes) == 1:
@@ -152,7 +154,7 @@ async def test_no_more_are_under_way_than_allowed() -> None:
     assert most == 4
 
 
-async def test_an_asynchronous_iterable_is_taken_too(lane: Client) -> None:
+async def test_an_asynchronous_iterable_is_taken_too(client: Client) -> None:
     """What is under way goes on while the next item is waited for."""
     came = asyncio.Event()
 
@@ -162,13 +164,13 @@ async def test_an_asynchronous_iterable_is_taken_too(lane: Client) -> None:
         yield UploadItem(b"b", file_path="b.txt")
 
     paths = []
-    async for outcome in lane.upload_many(items(), concurrency=2):
+    async for outcome in client.upload_many(items(), concurrency=2):
         paths.append(outcome.result().file_path)
         came.set()
     assert paths == ["a.txt", "b.txt"]
 
 
-async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
+async def test_what_the_iterable_raises_comes_last(client: Client) -> None:
     """The outcomes before it are reported."""
 
     def items() -> Iterator[UploadItem]:
@@ -176,14 +178,16 @@ async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
         raise fault
 
     fault = LookupError("no more")
-    outcomes = lane.upload_many(items())
+    outcomes = client.upload_many(items())
     assert (await anext(outcomes)).result().file_path == "a.txt"
     with pytest.raises(LookupError) as raised:
         await anext(outcomes)
     assert raised.value is fault
 
 
-async def test_who_stops_early_leaves_nothing_behind(lane: Client, server: LaneServer, store: ObjectStore) -> None:
+async def test_who_stops_early_leaves_nothing_behind(
+    client: Client, server: ServerUnderTest, store: ObjectStore
+) -> None:
     """What is under way is cancelled and given up, what was not begun is not begun."""
     begun = 0
 
@@ -193,7 +197,7 @@ async def test_who_stops_early_leaves_nothing_behind(lane: Client, server: LaneS
             begun += 1
             yield UploadItem(b"a", file_path=f"{number}.txt")
 
-    async with aclosing(lane.upload_many(items(), concurrency=3)) as outcomes:
+    async with aclosing(client.upload_many(items(), concurrency=3)) as outcomes:
         assert (await anext(outcomes)).is_stored
         store.stall = asyncio.Event()
     assert begun < 10
@@ -252,17 +256,17 @@ async def test_work_that_cancels_itself_is_an_error_like_others() -> None:
     ],
 )
 async def test_options_that_cannot_be_are_a_mistake(
-    lane: Client, items: Any, options: dict[str, Any], names: list[str]
+    client: Client, items: Any, options: dict[str, Any], names: list[str]
 ) -> None:
     """Said at once, not once for each item."""
     with raises(TypeError, names=names):
-        await anext(lane.upload_many(items, **options))
+        await anext(client.upload_many(items, **options))
 
 
-async def test_at_least_one_is_under_way(lane: Client) -> None:
+async def test_at_least_one_is_under_way(client: Client) -> None:
     """Zero at a time would never end."""
     with raises(ValueError, limits=[1, 0], names=["concurrency"]):
-        await anext(lane.upload_many(["a"], concurrency=0))
+        await anext(client.upload_many(["a"], concurrency=0))
     with raises(TypeError, names=["titel"]):
         UploadItem("a.txt", **cast("Any", {"titel": "a"}))
     with raises(TypeError, names=["int"]):
@@ -276,7 +280,7 @@ def test_the_options_are_those_of_upload() -> None:
     assert set(list(parameters)[2:]) == set(UploadOptions.__annotations__)
 
 
-async def test_a_folder_with_every_kind_of_bad_item(server: LaneServer, tmp_path: Path) -> None:
+async def test_a_folder_with_every_kind_of_bad_item(server: ServerUnderTest, tmp_path: Path) -> None:
     """The command: all others are in, each bad one is one readable line, exit code 1."""
     folder = tmp_path / "holiday"
     (folder / "day").mkdir(parents=True)
@@ -303,7 +307,7 @@ async def test_a_folder_with_every_kind_of_bad_item(server: LaneServer, tmp_path
 
 
 async def test_a_terminal_that_knows_few_letters_gets_them_escaped(
-    server: LaneServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that standard output cannot show never ends the command."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -314,7 +318,7 @@ async def test_a_terminal_that_knows_few_letters_gets_them_escaped(
 
 
 async def test_a_folder_that_cannot_be_read_is_one_of_the_bad_items(
-    server: LaneServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: ServerUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its siblings go in."""
     from assetlane.cli.selection import selected

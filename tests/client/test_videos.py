@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from tests.client.clips import clip, frames, sound
-from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
+from tests.client.server_under_test import ServerUnderTest
 from tests.commands import ran
 
 from assetlane import Client, CutSize
@@ -21,11 +21,11 @@ def video() -> bytes:
 
 
 async def test_a_video_arrives_with_its_preview_and_cuts(
-    lane: Client, server: LaneServer, store: ObjectStore, video: bytes, tmp_path: Path
+    client: Client, server: ServerUnderTest, store: ObjectStore, video: bytes, tmp_path: Path
 ) -> None:
     """The original has its size as shown, the asset how long it is and its colour; four objects are stored."""
     (tmp_path / "wave.mp4").write_bytes(video)
-    asset = await lane.upload(tmp_path / "wave.mp4", preview_at=timedelta(seconds=2))
+    asset = await client.upload(tmp_path / "wave.mp4", preview_at=timedelta(seconds=2))
     assert [variant.name for variant in asset.variants] == SHOWN
     original, preview, small, medium = asset.variants
     assert (original.content_type, original.width_px, original.height_px) == ("video/mp4", 180, 320)
@@ -37,9 +37,9 @@ async def test_a_video_arrives_with_its_preview_and_cuts(
     assert len(server.called("RequestUpload")[0].variants) == 4
 
 
-async def test_the_caller_knows_better(lane: Client, video: bytes) -> None:
+async def test_the_caller_knows_better(client: Client, video: bytes) -> None:
     """A duration and a colour that are given are not measured; other cuts are made as asked."""
-    asset = await lane.upload(
+    asset = await client.upload(
         video, file_path="a.mov", duration=timedelta(minutes=2), color="#123456", cuts=[CutSize("icon", 32)]
     )
     assert asset.details.duration.ToTimedelta() == timedelta(minutes=2)
@@ -47,22 +47,22 @@ async def test_the_caller_knows_better(lane: Client, video: bytes) -> None:
     assert [variant.name for variant in asset.variants] == ["original", "preview", "icon"]
 
 
-async def test_what_is_beside_a_video_is_a_choice(lane: Client, video: bytes) -> None:
+async def test_what_is_beside_a_video_is_a_choice(client: Client, video: bytes) -> None:
     """Without cuts there is nothing beside it; with an instant alone there is the preview alone."""
-    bare = await lane.upload(video, file_path="a.mp4", cuts=False)
+    bare = await client.upload(video, file_path="a.mp4", cuts=False)
     assert [variant.name for variant in bare.variants] == ["original"]
     assert not bare.details.HasField("duration")
-    still = await lane.upload(video, file_path="b.mp4", cuts=False, preview_at=timedelta())
+    still = await client.upload(video, file_path="b.mp4", cuts=False, preview_at=timedelta())
     assert [variant.name for variant in still.variants] == ["original", "preview"]
 
 
-async def test_sound_is_uploaded_as_it_is(lane: Client) -> None:
+async def test_sound_is_uploaded_as_it_is(client: Client) -> None:
     """Nobody asks a song for a picture."""
-    asset = await lane.upload(sound("mp4"), file_path="song.m4a")
+    asset = await client.upload(sound("mp4"), file_path="song.m4a")
     assert [(v.name, v.content_type) for v in asset.variants] == [("original", "audio/mp4")]
 
 
-async def test_the_command_takes_the_instant(server: LaneServer, video: bytes, tmp_path: Path) -> None:
+async def test_the_command_takes_the_instant(server: ServerUnderTest, video: bytes, tmp_path: Path) -> None:
     """`--preview-at` is in the help; the line of a video shows its preview and how long it is."""
     path = tmp_path / "wave.mp4"
     path.write_bytes(video)
@@ -80,7 +80,7 @@ async def test_the_command_takes_the_instant(server: LaneServer, video: bytes, t
     assert "duration:  3.0 s" in shown.lines
 
 
-async def test_the_command_chooses_how_cuts_are_encoded(server: LaneServer, video: bytes, tmp_path: Path) -> None:
+async def test_the_command_chooses_how_cuts_are_encoded(server: ServerUnderTest, video: bytes, tmp_path: Path) -> None:
     """Format and quality are options; others than there are is wrong usage."""
     path = tmp_path / "wave.mp4"
     path.write_bytes(video)

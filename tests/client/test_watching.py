@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import grpc
 import pytest
-from tests.client.lane_server import Fault, LaneServer
+from tests.client.server_under_test import Fault, ServerUnderTest
 from ulid import ULID
 
 from assetlane import (
@@ -38,14 +38,14 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def upload(lane: Client) -> Upload:
+async def upload(client: Client) -> Upload:
     """Gives an upload that is INITIALIZED: two revisions."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=5)
-    reply = await lane.request_upload(RequestUploadRequest(file_path="a.txt", variants=[promise]))
+    reply = await client.request_upload(RequestUploadRequest(file_path="a.txt", variants=[promise]))
     return reply.upload
 
 
-async def finish(server: LaneServer, upload: Upload) -> None:
+async def finish(server: ServerUnderTest, upload: Upload) -> None:
     """Moves the upload to its end: two more revisions."""
     server.put(upload.upload_id, b"hello")
     await server.complete(upload.upload_id)
@@ -105,18 +105,18 @@ class Proxy:
             self._open.discard(writer)
 
 
-async def test_a_watch_sends_everything_and_ends(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_a_watch_sends_everything_and_ends(client: Client, server: ServerUnderTest, upload: Upload) -> None:
     """All revisions come in order, and the final one ends the watch."""
-    events = lane.watch_upload(upload.upload_id)
+    events = client.watch_upload(upload.upload_id)
     assert await revisions(events, 2) == [1, 2]
     await finish(server, upload)
     assert await all_revisions(events) == [3, 4]
 
 
-async def test_a_watch_starts_after_what_was_seen(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_a_watch_starts_after_what_was_seen(client: Client, server: ServerUnderTest, upload: Upload) -> None:
     """`after_revision` leaves out what came before, down to nothing."""
     await finish(server, upload)
-    assert await all_revisions(lane.watch_upload(upload.upload_id, after_revision=2)) == [3, 4]
+    assert await all_revisions(client.watch_upload(upload.upload_id, after_revision=2)) == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -130,39 +130,39 @@ async def test_a_watch_starts_after_what_was_seen(lane: Client, server: LaneServ
     ],
 )
 async def test_a_watch_resumes_where_the_server_broke_off(
-    lane: Client, server: LaneServer, upload: Upload, code: grpc.StatusCode
+    client: Client, server: ServerUnderTest, upload: Upload, code: grpc.StatusCode
 ) -> None:
     """No revision is missed or repeated however often the stream ends early."""
     await finish(server, upload)
     server.faults["WatchUpload"].extend([Fault(code), Fault(code, after=1), Fault(code, after=2)])
-    assert await all_revisions(lane.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
+    assert await all_revisions(client.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
     assert [request.after_revision for request in server.called("WatchUpload")] == [0, 0, 1, 3]
 
 
 @pytest.mark.parametrize("is_bare", [False, True])
 async def test_a_watch_that_is_too_much_for_ever_ends_with_its_error(
-    lane: Client, server: LaneServer, upload: Upload, is_bare: bool
+    client: Client, server: ServerUnderTest, upload: Upload, is_bare: bool
 ) -> None:
     """Such as a message that is too large: without a time to wait, it is not tried without end."""
     fault = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE", is_bare=is_bare)
     server.faults["WatchUpload"].extend([fault] * 20)
     with pytest.raises(ResourceExhausted) as refused:
-        await anext(lane.watch_upload(upload.upload_id))
+        await anext(client.watch_upload(upload.upload_id))
     assert refused.value.reason == ("RESOURCE_EXHAUSTED" if is_bare else "MESSAGE_TOO_LARGE")
     assert len(server.called("WatchUpload")) < 10
 
 
 async def test_a_full_server_is_asked_for_a_watch_as_long_as_it_names_a_wait(
-    lane: Client, server: LaneServer, upload: Upload
+    client: Client, server: ServerUnderTest, upload: Upload
 ) -> None:
     """More often than what is in doubt is tried, and then there is a place."""
     await finish(server, upload)
     full = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES", retry_after=0.001)
     server.faults["WatchUpload"].extend([full] * 8)
-    assert await all_revisions(lane.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
+    assert await all_revisions(client.watch_upload(upload.upload_id)) == [1, 2, 3, 4]
 
 
-async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Client, upload: Upload) -> None:
+async def test_a_watch_survives_dropped_connections(server: ServerUnderTest, client: Client, upload: Upload) -> None:
     """A reset connection is opened again, without a gap or a repeat."""
     async with Proxy.to(server.target) as proxy, Client(proxy.address) as other:
         events = other.watch_upload(upload.upload_id)
@@ -172,10 +172,10 @@ async def test_a_watch_survives_dropped_connections(server: LaneServer, lane: Cl
         assert await all_revisions(events) == [3, 4]
 
 
-async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_silence_means_a_dead_peer(client: Client, server: ServerUnderTest, upload: Upload) -> None:
     """A stream without heartbeats is opened again."""
     cursor = watching.UploadCursor(upload.upload_id, after_revision=2)
-    events = watching.watch(lane._server.open_upload_watch, cursor, silence=0.05)
+    events = watching.watch(client._server.open_upload_watch, cursor, silence=0.05)
     async with asyncio.TaskGroup() as group:
         received = group.create_task(all_revisions(events))
         for _ in range(3):
@@ -185,16 +185,16 @@ async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer, uploa
     assert received.result() == [3, 4]
 
 
-async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server: LaneServer) -> None:
+async def test_a_session_is_watched_with_its_later_uploads(client: Client, server: ServerUnderTest) -> None:
     """A session's watch resumes upload by upload and never repeats."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=5)
     request = RequestUploadRequest(file_path="a.txt", variants=[promise], request_id="1")
-    first = (await lane.request_upload(request)).upload
+    first = (await client.request_upload(request)).upload
     server.faults["WatchUpload"].append(Fault(grpc.StatusCode.UNAVAILABLE, after=3))
-    async with aclosing(lane.watch_session()) as events:
+    async with aclosing(client.watch_session()) as events:
         assert await revisions(events, 2) == [1, 2]
         request.request_id = "2"
-        second = (await lane.request_upload(request)).upload
+        second = (await client.request_upload(request)).upload
         assert await revisions(events, 2) == [1, 2]
         await finish(server, first)
         received = [await anext(events), await anext(events)]
@@ -217,38 +217,38 @@ async def test_a_session_is_watched_with_its_later_uploads(lane: Client, server:
     ],
 )
 async def test_permanent_errors_are_raised(
-    lane: Client, server: LaneServer, upload: Upload, code: grpc.StatusCode, kind: type[AssetlaneError]
+    client: Client, server: ServerUnderTest, upload: Upload, code: grpc.StatusCode, kind: type[AssetlaneError]
 ) -> None:
     """What a repeat would only meet again ends the watch, once."""
     server.faults["WatchUpload"].append(Fault(code, "SOME_REASON"))
     with pytest.raises(kind) as raised:
-        await all_revisions(lane.watch_upload(upload.upload_id))
+        await all_revisions(client.watch_upload(upload.upload_id))
     assert raised.value.reason == "SOME_REASON"
     assert len(server.called("WatchUpload")) == 1
 
 
 async def test_a_server_that_keeps_failing_is_not_asked_for_ever(
-    lane: Client, server: LaneServer, upload: Upload
+    client: Client, server: ServerUnderTest, upload: Upload
 ) -> None:
     """INTERNAL may be a broken connection, but not six times without a single event."""
     server.faults["WatchUpload"].extend([Fault(grpc.StatusCode.INTERNAL)] * 10)
     with pytest.raises(ServerFailed):
-        await all_revisions(lane.watch_upload(upload.upload_id))
+        await all_revisions(client.watch_upload(upload.upload_id))
     assert len(server.called("WatchUpload")) == 6
 
 
-async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_closing_a_watch_ends_its_call(client: Client, server: ServerUnderTest, upload: Upload) -> None:
     """`aclose` is felt by the server."""
-    events = lane.watch_upload(upload.upload_id)
+    events = client.watch_upload(upload.upload_id)
     await anext(events)
     await events.aclose()
     await server.watch_closed.wait()
     assert server.open_watches == 0
 
 
-async def test_cancelling_a_watch_ends_its_call(lane: Client, server: LaneServer, upload: Upload) -> None:
+async def test_cancelling_a_watch_ends_its_call(client: Client, server: ServerUnderTest, upload: Upload) -> None:
     """A cancelled reader is cancelled, and the server feels it."""
-    task = asyncio.create_task(all_revisions(lane.watch_upload(upload.upload_id)))
+    task = asyncio.create_task(all_revisions(client.watch_upload(upload.upload_id)))
     await server.watch_opened.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -258,7 +258,7 @@ async def test_cancelling_a_watch_ends_its_call(lane: Client, server: LaneServer
 
 
 async def test_closing_the_client_ends_its_watches_with_an_error(
-    server: LaneServer, lane: Client, upload: Upload
+    server: ServerUnderTest, client: Client, upload: Upload
 ) -> None:
     """Who watches through a closed client gets an error, not a cancellation that nobody asked for."""
     other = await Client(server.target).__aenter__()

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 import grpc
 import pytest
-from tests.client.lane_server import Fault, LaneServer
+from tests.client.server_under_test import Fault, ServerUnderTest
 
 from assetlane import Asset, AssetChange, Client, OutOfRange, ResumeExpired, WatchAssetsResponse, watching
 from assetlane.v1.asset_service_pb2 import AssetDeletedEvent, AssetEvent, SyncedEvent
@@ -48,53 +48,53 @@ def heartbeat(token: str) -> WatchAssetsResponse:
     return WatchAssetsResponse(heartbeat=Heartbeat(), resume_token=token)
 
 
-async def received(lane: Client, count: int, token: str = "") -> list[WatchAssetsResponse]:
+async def received(client: Client, count: int, token: str = "") -> list[WatchAssetsResponse]:
     """Returns the first events of a watch of team/42."""
-    async with aclosing(lane.watch_assets("team/42", token)) as events:
+    async with aclosing(client.watch_assets("team/42", token)) as events:
         return [await anext(events) for _ in range(count)]
 
 
-async def test_a_watch_goes_on_at_its_newest_token_and_repeats_nothing(lane: Client, server: LaneServer) -> None:
+async def test_a_watch_goes_on_at_its_newest_token_and_repeats_nothing(client: Client, server: ServerUnderTest) -> None:
     """What the server repeats at the same or an older revision is dropped; heartbeats only move the token."""
     first = [there(PRESENT, "A1", 1), there(PRESENT, "A2", 3), synced("t1"), heartbeat("t2")]
     again = [there(ADDED, "A1", 1, "t1"), there(REFRESHED, "A2", 2, "t1"), synced("t2")]
     after = [there(REFRESHED, "A1", 2, "t3"), gone("A2", 4, "t4"), there(ADDED, "A3", 1, "t5")]
     repeat = [gone("A2", 4, "t4"), there(ADDED, "A3", 1, "t5"), there(ADDED, "A4", 1, "t6")]
     server.asset_streams.extend([[*first, LOST], [*again, *after, LOST], repeat])
-    assert await received(lane, 8) == [*first[:3], again[2], *after, repeat[2]]
+    assert await received(client, 8) == [*first[:3], again[2], *after, repeat[2]]
     asked = [(request.partition, request.resume_token) for request in server.called("WatchAssets")]
     assert asked == [("team/42", ""), ("team/42", "t2"), ("team/42", "t5")]
 
 
-async def test_a_watch_begins_at_the_token_it_is_given(lane: Client, server: LaneServer) -> None:
+async def test_a_watch_begins_at_the_token_it_is_given(client: Client, server: ServerUnderTest) -> None:
     """A token kept by an earlier process is handed in."""
     server.asset_streams.append([synced("t8")])
-    assert await received(lane, 1, "t7") == [synced("t8")]
+    assert await received(client, 1, "t7") == [synced("t8")]
     assert [request.resume_token for request in server.called("WatchAssets")] == ["t7"]
 
 
-async def test_an_expired_token_is_reported_to_the_caller(lane: Client, server: LaneServer) -> None:
+async def test_an_expired_token_is_reported_to_the_caller(client: Client, server: ServerUnderTest) -> None:
     """Only the caller knows what to throw away: the watch ends with ResumeExpired and is not opened again."""
     server.faults["WatchAssets"].append(Fault(grpc.StatusCode.OUT_OF_RANGE, "RESUME_EXPIRED"))
     with pytest.raises(ResumeExpired) as expired:
-        await received(lane, 1, "old")
+        await received(client, 1, "old")
     assert isinstance(expired.value, OutOfRange)
     assert expired.value.reason == "RESUME_EXPIRED"
     assert len(server.called("WatchAssets")) == 1
 
 
-async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> None:
+async def test_silence_means_a_dead_peer(client: Client, server: ServerUnderTest) -> None:
     """A stream without heartbeats is opened again."""
     server.asset_streams.extend([[synced("t1")], [synced("t2")]])
-    events = watching.watch(lane._server.open_asset_watch, watching.AssetsCursor("team/42"), silence=0.05)
+    events = watching.watch(client._server.open_asset_watch, watching.AssetsCursor("team/42"), silence=0.05)
     async with aclosing(events):
         assert [(await anext(events)).resume_token for _ in range(2)] == ["t1", "t2"]
 
 
-async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -> None:
+async def test_closing_a_watch_ends_its_call(client: Client, server: ServerUnderTest) -> None:
     """`aclose` is felt by the server."""
     server.asset_streams.append([synced("t1")])
-    await received(lane, 1)
+    await received(client, 1)
     async with asyncio.timeout(5):
         await server.watch_closed.wait()
     assert server.open_watches == 0

@@ -204,8 +204,8 @@ async def test_local_keeps_what_was_uploaded(tmp_path: Path) -> None:
         assert web[0] == "web"
         async with aiohttp.ClientSession() as session, session.get(f"{web[1]}/livez") as answer:
             assert await answer.text() == "ALIVE\n"
-        async with Client(target, uid="ann") as lane:
-            asset = await lane.upload(b"hello", file_path="a.txt", partition="public")
+        async with Client(target, uid="ann") as client:
+            asset = await client.upload(b"hello", file_path="a.txt", partition="public")
         assert "in use" in refused_second(tmp_path)
         server.send_signal(signal.SIGTERM)
         _, log = server.communicate(timeout=LIMIT_S)

@@ -63,8 +63,8 @@ async def test_an_old_ledger_is_refused_then_migrated_then_served(
     assert set(json.loads(again.stdout).values()) == {0}
     server = settings_for(stack, database_name, key_prefix)
     await prepare_bucket(server)
-    async with served(server) as target, Client(target, uid="ann") as lane:
-        assert [asset async for asset in lane.list_assets("user/ann")]
+    async with served(server) as target, Client(target, uid="ann") as client:
+        assert [asset async for asset in client.list_assets("user/ann")]
 
 
 async def test_a_migration_that_left_records_ends_with_1(
@@ -92,8 +92,8 @@ async def test_local_refuses_an_old_folder_until_it_is_migrated(tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     assert "Wrote 19 uploads" in result.stdout
     with local(tmp_path) as (target, _):
-        async with Client(target, uid="ann") as lane:
-            assert [asset async for asset in lane.list_assets("user/ann")]
+        async with Client(target, uid="ann") as client:
+            assert [asset async for asset in client.list_assets("user/ann")]
 
 
 async def test_everything_of_an_owner_is_erased(

@@ -9,7 +9,7 @@ import grpc
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 
 from assetlane.v1.upload_pb2 import Upload, WriteTarget
 from assetlane.v1.upload_service_pb2 import (

@@ -40,14 +40,14 @@ class ClientPool:
         self._resources = resources
         self._targets = targets
         self._opened: Counter[str] = Counter()
-        self._lane: Client | None = None
+        self._client: Client | None = None
         self._stubs: dict[bool, UploadServiceAsyncStub] = {}
 
-    async def lane(self) -> Client:
+    async def client(self) -> Client:
         """Returns a thin client for the next watch."""
-        if self._lane is None or self._is_full("thin"):
-            self._lane = await self._resources.enter_async_context(Client(self._target("thin"), uid="7f3a"))
-        return self._lane
+        if self._client is None or self._is_full("thin"):
+            self._client = await self._resources.enter_async_context(Client(self._target("thin"), uid="7f3a"))
+        return self._client
 
     async def stub(self, *, is_narrow: bool) -> "UploadServiceAsyncStub":
         """Returns a bare stub for the next watch; a narrow one has next to no flow-control window."""

@@ -23,7 +23,7 @@ class PlannedWatchers:
             number = watcher.plan.upload
             upload_id = "" if number is None else await asyncio.shield(upload_ids[number])
             if watcher.plan.is_thin:
-                await watcher.watch_thin(await clients.lane(), upload_id)
+                await watcher.watch_thin(await clients.client(), upload_id)
             else:
                 await watcher.watch_bare(await clients.stub(is_narrow=watcher.plan.is_slow), upload_id)
 

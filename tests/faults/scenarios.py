@@ -10,7 +10,7 @@ import aiohttp
 import grpc
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.pictures import gradient
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, RefreshAssetRequest

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from tests.faults.conftest import Report
 from tests.faults.server_process import environment_for, server_process
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 
 from assetlane.v1.upload_service_pb2 import CancelUploadRequest, WatchUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import UploadServiceStub

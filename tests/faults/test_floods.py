@@ -19,7 +19,7 @@ from tests.faults.conftest import Report
 from tests.faults.scale import scaled
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, request_for
+from tests.journeys.steps import RpcFailure, request_for
 
 from assetlane.v1.upload_service_pb2 import GetUploadRequest, WatchUploadRequest
 from assetlane_server.local import EmbeddedStack

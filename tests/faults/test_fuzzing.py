@@ -29,7 +29,7 @@ from tests.journeys.backends import SERVICES, add_rings
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import POLICY
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.servers import free_port, prepare_bucket, settings_for
 from tests.web_gateway.clients import GrpcCaller, ServerCaller, WebCaller
 

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.conftest import Report
 from tests.faults.proxy import proxied
 from tests.faults.server_process import environment_for, server_process
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 
 from assetlane import Client
 from assetlane_server.local import EmbeddedStack

@@ -18,7 +18,7 @@ from tests.faults.scale import scaled
 from tests.faults.server_process import environment_for, server_process
 from tests.faults.silence import PREFACE, closed_by_the_server, silent_connections
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, request_for
+from tests.journeys.steps import RpcFailure, request_for
 
 from assetlane.v1.asset_pb2 import AssetDetails
 from assetlane.v1.upload_service_pb2 import (

@@ -14,7 +14,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.faults.conftest import Report
 from tests.faults.server_process import environment_for, server_process
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 
 from assetlane_server.local import EmbeddedStack
 

@@ -15,7 +15,7 @@ from tests.faults.scale import scaled
 from tests.faults.server_process import environment_for, server_process
 from tests.faults.settlement import settled
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, RpcFailure, put, request_for
+from tests.journeys.steps import BODY, RpcFailure, put, request_for
 from tests.servers import settings_for
 
 from assetlane.v1.upload_service_pb2 import (

@@ -18,7 +18,7 @@ from tests.faults.proxy import Proxy, proxied
 from tests.faults.server_process import ServerProcess, environment_for, server_process
 from tests.faults.verdict import Verdict
 from tests.faults.watchers import HEARTBEAT_S
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 
 from assetlane import Client, Unavailable
 from assetlane.v1.asset_pb2 import Asset
@@ -49,8 +49,8 @@ class Stuck(NamedTuple):
 class Visitors:
     """Uploads under way, without a pause, from the first call to the last."""
 
-    def __init__(self, lanes: Sequence[Client], web: aiohttp.ClientSession) -> None:
-        self._lanes = lanes
+    def __init__(self, clients: Sequence[Client], web: aiohttp.ClientSession) -> None:
+        self._clients = clients
         self._web = web
         self._leave = asyncio.Event()
         self._numbers = itertools.count()
@@ -73,19 +73,19 @@ class Visitors:
         return {session: task.result() for session, task in greetings.items()}
 
     async def _request(self, session_id: str) -> str:
-        lane = self._lanes[next(self._numbers) % len(self._lanes)]
-        return (await lane.request_upload(request_for(session_id=session_id))).upload.upload_id
+        client = self._clients[next(self._numbers) % len(self._clients)]
+        return (await client.request_upload(request_for(session_id=session_id))).upload.upload_id
 
     async def _visit(self) -> None:
         while not self._leave.is_set():
             number = next(self._numbers)
-            lane = self._lanes[number % len(self._lanes)]
-            asked = await lane.request_upload(request_for(session_id=SESSION_IDS[number % SESSIONS]))
+            client = self._clients[number % len(self._clients)]
+            asked = await client.request_upload(request_for(session_id=SESSION_IDS[number % SESSIONS]))
             if number % 4:
                 assert await put(self._web, asked.write_targets[0]) == 200
-                await lane.complete_upload(asked.upload.upload_id)
+                await client.complete_upload(asked.upload.upload_id)
             else:
-                await lane.cancel_upload(asked.upload.upload_id)
+                await client.cancel_upload(asked.upload.upload_id)
             self.uploads += 1
 
 
@@ -195,10 +195,10 @@ async def test_a_rolling_restart_loses_nobody(
     assert not errors
 
 
-async def completed(lane: Client, upload_id: str) -> Asset | Unavailable:
+async def completed(client: Client, upload_id: str) -> Asset | Unavailable:
     """Returns the asset, or that nobody was there."""
     try:
-        return await lane.complete_upload(upload_id)
+        return await client.complete_upload(upload_id)
     except Unavailable as unavailable:
         return unavailable
 
@@ -212,13 +212,13 @@ async def stuck_completion(stack: EmbeddedStack, directory: Path) -> AsyncIterat
         store = await enter(proxied(int(address.s3_endpoint.rpartition(":")[2])))
         endpoints = {"s3_endpoint": f"http://{store.target}", "s3_public_endpoint": address.s3_endpoint}
         server = await enter(server_process(environment(stack, **endpoints), directory / "server.log"))
-        lane = await enter(Client(server.target, uid="7f3a", complete_timeout=GRACE_S))
+        client = await enter(Client(server.target, uid="7f3a", complete_timeout=GRACE_S))
         web = await enter(aiohttp.ClientSession())
-        asked = await lane.request_upload(request_for())
+        asked = await client.request_upload(request_for())
         assert await put(web, asked.write_targets[0]) == 200
         async with asyncio.TaskGroup() as tasks:
             store.delay_s = STORE_DELAY_S
-            completing = tasks.create_task(completed(lane, asked.upload.upload_id))
+            completing = tasks.create_task(completed(client, asked.upload.upload_id))
             async with asyncio.timeout(PROMPTLY_S):
                 while not store.chunks_held:  # noqa: ASYNC110 - the proxy signals nothing
                     await asyncio.sleep(0.01)

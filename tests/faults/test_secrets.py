@@ -15,7 +15,7 @@ from tests.faults.proxy import proxied
 from tests.faults.server_process import environment_for, server_process
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import Person
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 
 from assetlane.v1 import asset_service_pb2 as assets
 from assetlane.v1 import upload_service_pb2 as uploads

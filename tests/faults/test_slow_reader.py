@@ -9,7 +9,7 @@ from tests.faults.clients import NARROW
 from tests.faults.verdict import Sighting, judge
 from tests.faults.watchers import sighting_of
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.records.stores import drop
 from tests.servers import prepare_bucket, served, settings_for
 

@@ -20,7 +20,7 @@ from tests.faults.server_process import environment_for, server_process
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put
+from tests.journeys.steps import put
 from tests.records.stores import drop, mongo
 from tests.servers import settings_for
 

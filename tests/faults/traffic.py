@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import yarl
 from tests.faults.plan import SLOWEST_STEP_S, Ending, UploadPlan
-from tests.journeys.lanes import put
+from tests.journeys.steps import put
 
 from assetlane import Client, UploadFailed, VariantsMissing
 from assetlane.v1.asset_pb2 import AssetDetails
@@ -36,13 +36,13 @@ class Traffic:
     def __init__(
         self,
         plans: Sequence[UploadPlan],
-        lanes: Sequence[Client],
+        clients: Sequence[Client],
         web: aiohttp.ClientSession,
         store: S3ObjectStore,
         records: MongoRecords,
     ) -> None:
         self._plans = plans
-        self._lanes = lanes
+        self._clients = clients
         self._web = web
         self._store = store
         self._records = records
@@ -69,7 +69,7 @@ class Traffic:
         body = f"the bytes of {plan.number}".encode()
         await asyncio.sleep(plan.start_s)
         async with self._gate:
-            asked = await self._lane(plan).request_upload(_request_for(plan, body))
+            asked = await self._client(plan).request_upload(_request_for(plan, body))
         upload_id = asked.upload.upload_id
         self.upload_ids[plan.number].set_result(upload_id)
         await asyncio.sleep(plan.put_after_s)
@@ -98,7 +98,7 @@ class Traffic:
 
     async def _complete(self, plan: UploadPlan, upload_id: str) -> None:
         async with self._gate:
-            asset = await self._lane(plan).complete_upload(upload_id)
+            asset = await self._client(plan).complete_upload(upload_id)
         assert asset.asset_id == upload_id
         self.ends[plan.ending] += 1
 
@@ -106,7 +106,7 @@ class Traffic:
         async with self._gate:
             await self._replace(upload_id)
             with pytest.raises(UploadFailed) as failed:
-                await self._lane(plan).complete_upload(upload_id)
+                await self._client(plan).complete_upload(upload_id)
         assert failed.value.reason == "SIZE_MISMATCH"
         self.ends[plan.ending] += 1
 
@@ -114,12 +114,12 @@ class Traffic:
         async with self._gate:
             await self._store.delete([await self._key(upload_id)])
             with pytest.raises(VariantsMissing):
-                await self._lane(plan).complete_upload(upload_id)
+                await self._client(plan).complete_upload(upload_id)
         await self._cancel(plan)
 
     async def _cancel(self, plan: UploadPlan) -> Upload:
         async with self._gate:
-            upload = await self._lane(plan).cancel_upload(self.upload_ids[plan.number].result())
+            upload = await self._client(plan).cancel_upload(self.upload_ids[plan.number].result())
         self.ends[plan.ending] += 1
         return upload
 
@@ -142,8 +142,8 @@ class Traffic:
         assert upload is not None
         return upload.variants[0].key
 
-    def _lane(self, plan: UploadPlan) -> Client:
-        return self._lanes[plan.number % len(self._lanes)]
+    def _client(self, plan: UploadPlan) -> Client:
+        return self._clients[plan.number % len(self._clients)]
 
 
 def _request_for(plan: UploadPlan, body: bytes) -> RequestUploadRequest:

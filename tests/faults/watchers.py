@@ -54,13 +54,13 @@ class Watcher:
         """Whether it has seen so many events, and a sign of life or the end after them."""
         return len(self.seen) >= owed and (self.has_ended or self.is_quiet or self.plan.is_thin)
 
-    async def watch_thin(self, lane: Client, upload_id: str) -> None:
+    async def watch_thin(self, client: Client, upload_id: str) -> None:
         """Watches until the upload's end; a session, until it is cancelled."""
         await asyncio.sleep(self.plan.delay_s)
         if upload_id:
-            watch = lane.watch_upload(upload_id, self.plan.after_revision)
+            watch = client.watch_upload(upload_id, self.plan.after_revision)
         else:
-            watch = lane.watch_session(self.plan.session_id)
+            watch = client.watch_session(self.plan.session_id)
         async with aclosing(watch) as events:
             async for event in events:
                 await self._take(event)

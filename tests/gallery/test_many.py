@@ -47,12 +47,12 @@ SCROLL: Final = """async () => {
 async def full(server: LocalServer, name: str) -> AsyncIterator[str]:
     """A user with a thousand pictures."""
     pictures = [small_scene(seed) for seed in range(24)]
-    async with Client(server.target, uid=name) as lane:
+    async with Client(server.target, uid=name) as client:
         items = (
             UploadItem(pictures[n % len(pictures)], file_path=f"{n:04}.jpg", content_type="image/jpeg", cuts=False)
             for n in range(COUNT)
         )
-        async for outcome in lane.upload_many(items, concurrency=16):
+        async for outcome in client.upload_many(items, concurrency=16):
             assert outcome.error is None
     yield name
 

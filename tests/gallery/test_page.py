@@ -151,11 +151,11 @@ async def test_an_upload_shows_how_far_it_is_and_can_be_paused_resumed_and_cance
         await row.wait_for(state="detached")
         await page.locator(".uploads").wait_for(state="hidden")
         await slow_down(page, 0)
-        async with Client(server.target) as lane:
+        async with Client(server.target) as client:
             async with asyncio.timeout(60):
-                while {upload.status async for upload in lane.list_uploads(uid=name)} != {4, 6}:  # noqa: ASYNC110
+                while {upload.status async for upload in client.list_uploads(uid=name)} != {4, 6}:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-            names = [asset.file_path async for asset in lane.list_assets(f"user/{name}")]
+            names = [asset.file_path async for asset in client.list_assets(f"user/{name}")]
         assert names == ["slow.bin"]
         assert await page.locator(".upload").count() == 0
 
@@ -270,8 +270,8 @@ async def test_what_is_added_offline_waits_and_goes_when_the_network_is_back(
         await context.set_offline(False)
         await tile(page, "on the train.jpg")
         await page.locator(".banner").wait_for(state="hidden")
-        async with Client(server.target, uid=name) as lane:
-            await lane.upload(b"from elsewhere", file_path="elsewhere.txt")
+        async with Client(server.target, uid=name) as client:
+            await client.upload(b"from elsewhere", file_path="elsewhere.txt")
         await tile(page, "elsewhere.txt")
 
 
@@ -288,8 +288,8 @@ async def test_a_server_that_is_away_for_a_while_is_said_and_nothing_is_missed(
         await page.locator(".banner", has_text="The server does not answer").wait_for()
         await server.start()
         await page.locator(".banner").wait_for(state="hidden")
-        async with Client(server.target, uid=name) as lane:
-            await lane.upload(b"afterwards", file_path="afterwards.txt")
+        async with Client(server.target, uid=name) as client:
+            await client.upload(b"afterwards", file_path="afterwards.txt")
         await tile(page, "afterwards.txt")
 
 
@@ -309,9 +309,9 @@ async def test_an_upload_goes_on_after_a_reload(
         await page.locator(".upload", has_text="long.bin").wait_for()
         await slow_down(page, 0)
         await tile(page, "long.bin")
-        async with Client(server.target) as lane:
-            (asset,) = [one async for one in lane.list_assets(f"user/{name}")]
-            await lane.download(asset, to=tmp_path / "back.bin")
+        async with Client(server.target) as client:
+            (asset,) = [one async for one in client.list_assets(f"user/{name}")]
+            await client.download(asset, to=tmp_path / "back.bin")
         assert digest(tmp_path / "back.bin") == digest(file)
 
 
@@ -324,19 +324,19 @@ async def test_expired_urls_are_refreshed_by_themselves(
     chromium: Browser, server: LocalServer, tmp_path: Path, name: str
 ) -> None:
     """Of a picture in the grid and on the screen, and of one that another page has refreshed meanwhile."""
-    async with opened(chromium) as context, Client(server.target, uid=name) as lane:
+    async with opened(chromium) as context, Client(server.target, uid=name) as client:
         page = await context.new_page()
         await sign_up(page, server.url, name)
         await go(page, "Only me")
         await synced(page)
-        asset = await lane.upload(photo(tmp_path, "brief.jpg", 4), expiration_hours=0.001)
+        asset = await client.upload(photo(tmp_path, "brief.jpg", 4), expiration_hours=0.001)
         await tile(page, "brief.jpg")
         async with asyncio.timeout(60):
             while await page.evaluate("async url => (await fetch(url)).ok", asset.variants[0].read_url):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
         await page.locator(f"[data-asset='{asset.asset_id}'] .tile-open").click()
         await until(page, "() => document.querySelector('.viewer img.is-loaded')?.naturalWidth > 300")
-        assert (await lane.get_asset(asset.asset_id)).revision > asset.revision
+        assert (await client.get_asset(asset.asset_id)).revision > asset.revision
         await page.reload()
         await until(page, "() => document.querySelector('.tile img.is-loaded')?.naturalWidth > 100")
 
@@ -384,8 +384,8 @@ async def test_files_are_pasted_dropped_with_their_folders_and_photographed(
         await shutter.click()
         await tile(page, "photo ")
         assert await page.evaluate("tracks.every((track) => track.readyState === 'ended')")
-        async with Client(server.target) as lane:
-            paths = {asset.file_path async for asset in lane.list_assets(f"user/{name}")}
+        async with Client(server.target) as client:
+            paths = {asset.file_path async for asset in client.list_assets(f"user/{name}")}
         assert {"album/2026/one.jpg", "album/two.jpg", "dropped.txt"} <= paths
         assert visit.complaints == []
 
@@ -409,8 +409,8 @@ async def test_a_folder_that_is_dropped_keeps_the_paths_of_its_files(
             await session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": data})
         for file in ("apples.jpg", "list.bin", "beside.bin"):
             await tile(page, file)
-        async with Client(server.target) as lane:
-            paths = {asset.file_path async for asset in lane.list_assets(f"user/{name}")}
+        async with Client(server.target) as client:
+            paths = {asset.file_path async for asset in client.list_assets(f"user/{name}")}
         assert paths == {"harvest/2026/autumn/apples.jpg", "harvest/list.bin", "beside.bin"}
         assert not await page.locator(".drop-hint.is-over").count()
 
@@ -494,9 +494,9 @@ async def test_all_of_it_goes_by_keyboard(chromium: Browser, server: LocalServer
         await page.keyboard.type(PASSWORD)
         await page.keyboard.press("Enter")
         await page.locator("#content").wait_for()
-        async with Client(server.target, uid=name) as lane:
+        async with Client(server.target, uid=name) as client:
             for number in range(9):
-                await lane.upload(scene(number, (300, 200)), file_path=f"{number}.jpg", content_type="image/jpeg")
+                await client.upload(scene(number, (300, 200)), file_path=f"{number}.jpg", content_type="image/jpeg")
         await go(page, "Only me")
         await tile(page, "8.jpg")
         await page.locator(".tile-open[tabindex='0']").focus()

@@ -41,8 +41,8 @@ async def exhibition(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     async with local_server(tmp_path_factory.mktemp("exhibition")) as server:
         async with Client(server.target, uid="ann") as ann, Client(server.target, uid="ben") as ben:
 
-            async def put(lane: Client, origin: Path | bytes, name: str) -> None:
-                await lane.upload(origin, file_path=name, partition="public", expiration_hours=0)
+            async def put(client: Client, origin: Path | bytes, name: str) -> None:
+                await client.upload(origin, file_path=name, partition="public", expiration_hours=0)
 
             for number, name in enumerate(NAMES):
                 await put(ann if number % 3 else ben, scene(number + 3), f"{name}.jpg")

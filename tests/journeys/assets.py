@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest

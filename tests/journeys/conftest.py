@@ -63,7 +63,7 @@ async def stubs(target: str) -> AsyncIterator[Stubs]:
 
 
 @pytest.fixture
-async def lane(target: str) -> AsyncIterator[Client]:
+async def client(target: str) -> AsyncIterator[Client]:
     """The thin client on the server."""
     async with Client(target, uid="7f3a") as client:
         yield client

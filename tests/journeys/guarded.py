@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.servers import served_twice
 from tests.web_gateway.channels import WebChannel
 

@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor_pool import Default
 from google.protobuf.message_factory import GetMessageClass
 from tests.journeys.backends import Backends, backends_server
-from tests.journeys.lanes import put
+from tests.journeys.steps import put
 
 from assetlane.v1.upload_pb2 import VariantPromise
 from assetlane.v1.upload_service_pb2 import PartPromise, RequestUploadRequest, RequestUploadResponse, SignPartsRequest

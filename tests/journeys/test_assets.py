@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, RpcFailure, get
+from tests.journeys.steps import BODY, RpcFailure, get
 
 from assetlane.v1.asset_pb2 import Asset
 from assetlane.v1.asset_service_pb2 import (

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.access.tokens import Issuer, confused, unsigned
 from tests.conftest import Figures
 from tests.journeys.guarded import TEAM, Person, guarded, guarded_server
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.servers import served
 
 from assetlane.v1 import access_service_pb2 as access

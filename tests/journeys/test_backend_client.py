@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from tests.commands import COMMAND
 from tests.journeys.backends import backends_server
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.refusals import raises
 
 from assetlane import Client, PermissionDenied, TokenOptions, UploadStatus
@@ -29,15 +29,15 @@ from assetlane import Client, UploadStatus
 async def main():
     target, upload_id, token, body = json.load(sys.stdin)
     seen = []
-    async with Client(target, token=token) as lane, aiohttp.ClientSession() as web:
-        async for event in lane.watch_upload(upload_id):
+    async with Client(target, token=token) as client, aiohttp.ClientSession() as web:
+        async for event in client.watch_upload(upload_id):
             seen.append(UploadStatus.Name(event.upload.status))
             for target in event.write_targets:
                 put = target.single_put
                 async with web.put(put.url, data=body.encode(), headers=dict(put.headers)) as response:
                     assert response.status == 200, await response.text()
             if event.write_targets:
-                completing = asyncio.create_task(lane.complete_upload(upload_id))
+                completing = asyncio.create_task(client.complete_upload(upload_id))
         asset = await completing
     print(json.dumps([seen, asset.asset_id]))
 

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from tests.conftest import Figures
 from tests.journeys.backends import SERVICES, backends_server
 from tests.journeys.guarded import POLICY
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.journeys.test_authorisation import REQUESTS
 from tests.journeys.test_isolation import User, kept_apart
 

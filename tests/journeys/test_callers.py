@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from tests.conftest import Figures
 from tests.journeys.backends import backends_server
 from tests.journeys.guarded import TEAM, Person
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 from tests.journeys.test_authorisation import OK, REQUESTS, ROWS, SERVICES, outcome
 
 from assetlane.v1 import access_service_pb2 as access

@@ -10,7 +10,7 @@ from tests.access.tokens import Issuer
 from tests.journeys.backends import add_rings, with_services
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import Person
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.refusals import raises
 from tests.servers import served
 

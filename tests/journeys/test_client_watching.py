@@ -92,10 +92,10 @@ async def reading(events: AsyncGenerator[Event, None]) -> AsyncIterator["asyncio
         task.cancel()
 
 
-async def request(lane: Client) -> str:
+async def request(client: Client) -> str:
     """Requests an upload of the client's session."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=5)
-    reply = await lane.request_upload(RequestUploadRequest(file_path="a.txt", variants=[promise]))
+    reply = await client.request_upload(RequestUploadRequest(file_path="a.txt", variants=[promise]))
     return reply.upload.upload_id
 
 
@@ -111,37 +111,37 @@ async def taken(received: "asyncio.Queue[Event]", count: int) -> list[Event]:
 
 async def test_a_session_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> None:
     """Each of two servers stops and comes back: every change comes once, in order."""
-    async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a", session_id="phone") as lane:
-        async with reading(lane.watch_session()) as received:
-            first = await request(lane)
+    async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a", session_id="phone") as client:
+        async with reading(client.watch_session()) as received:
+            first = await request(client)
             assert revisions_of(await taken(received, 2)) == [(first, 1), (first, 2)]
             await fleet.stop(1)
-            await lane.cancel_upload(first)
+            await client.cancel_upload(first)
             assert revisions_of(await taken(received, 1)) == [(first, 3)]
             await fleet.start(1)
             await fleet.stop(2)
-            second = await request(lane)
+            second = await request(client)
             assert revisions_of(await taken(received, 2)) == [(second, 1), (second, 2)]
         assert received.empty()
 
 
 async def test_an_asset_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> None:
     """What happens while a server is away is sent once, deletions included; SYNCED says that it caught up."""
-    async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a") as lane:
-        present = await upload(lane)
-        async with reading(lane.watch_assets(PARTITION)) as received:
+    async with asyncio.timeout(LIMIT_S), Client(fleet.target, uid="7f3a") as client:
+        present = await upload(client)
+        async with reading(client.watch_assets(PARTITION)) as received:
             assert [kind(event) for event in await taken(received, 2)] == [("PRESENT", present), ("SYNCED", "")]
             await fleet.stop(1)
-            added = await upload(lane)
+            added = await upload(client)
             assert kind(await news(received)) == ("ADDED", added)
             await fleet.start(1)
             await fleet.stop(2)
-            await lane.delete_asset(present)
+            await client.delete_asset(present)
             deleted = await news(received)
             assert kind(deleted) == ("DELETED", present)
 
-        later = await upload(lane)
-        async with reading(lane.watch_assets(PARTITION, deleted.resume_token)) as received:
+        later = await upload(client)
+        async with reading(client.watch_assets(PARTITION, deleted.resume_token)) as received:
             resumed = []
             while not (event := await received.get()).HasField("synced"):
                 resumed.append(kind(event))
@@ -149,9 +149,9 @@ async def test_an_asset_watch_simply_goes_on_when_servers_stop(fleet: Fleet) -> 
             assert "PRESENT" not in dict(resumed)
 
 
-async def upload(lane: Client) -> str:
+async def upload(client: Client) -> str:
     """Brings an asset into the partition."""
-    return (await lane.upload(b"hello", file_path="a.txt", asset_partition=PARTITION)).asset_id
+    return (await client.upload(b"hello", file_path="a.txt", asset_partition=PARTITION)).asset_id
 
 
 def kind(event: WatchAssetsResponse) -> tuple[str, str]:
@@ -180,9 +180,9 @@ async def test_a_server_restarts_under_an_upload(fleet: Fleet) -> None:
         if step.sent_bytes == step.size_bytes:
             sent.set()
 
-    async with asyncio.timeout(LIMIT_S), Client(fleet.address(1), uid="7f3a") as lane, asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LIMIT_S), Client(fleet.address(1), uid="7f3a") as client, asyncio.TaskGroup() as group:
         body = bytes(16 * 1024**2)
-        uploading = group.create_task(lane.upload(body, file_path="a.bin", on_progress=on_progress))
+        uploading = group.create_task(client.upload(body, file_path="a.bin", on_progress=on_progress))
         await moving.wait()
         await fleet.stop(1)
         await sent.wait()
@@ -197,14 +197,14 @@ async def test_what_one_client_uploads_another_sees_move(fleet: Fleet, monkeypat
     monkeypatch.setattr(reporting, "INTERVAL", 0.0)
     async with (
         asyncio.timeout(LIMIT_S),
-        Client(fleet.address(1), uid="7f3a", session_id="phone") as lane,
+        Client(fleet.address(1), uid="7f3a", session_id="phone") as client,
         Client(fleet.address(2)) as other,
     ):
-        await request(lane)
+        await request(client)
         async with reading(other.watch_session("phone", progress=True)) as received:
             await taken(received, 2)
             size_bytes = 48 * 1024**2
-            asset = await lane.upload(bytes(size_bytes), file_path="a.bin")
+            asset = await client.upload(bytes(size_bytes), file_path="a.bin")
             statuses: list[str] = []
             moved: list[ProgressEvent] = []
             while "COMPLETED" not in statuses:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from examples.picture import photograph
 from tests.commands import Result, finished, ran, started
-from tests.journeys.lanes import get
+from tests.journeys.steps import get
 
 from assetlane import Client, RequestUploadRequest, VariantPromise
 
@@ -91,17 +91,17 @@ async def test_an_upload_is_followed_to_its_end(target: str, folder: Path) -> No
     assert events[-1]["asset"]["asset_id"] == text["asset_id"]
 
 
-async def test_an_upload_that_is_given_up_ends_its_watch(target: str, lane: Client) -> None:
+async def test_an_upload_that_is_given_up_ends_its_watch(target: str, client: Client) -> None:
     """Cancel succeeds once and again; the watch of such an upload ends with 1, a late cancel too."""
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=5)
     request = RequestUploadRequest(file_path="a.txt", variants=[promise])
-    upload_id = (await lane.request_upload(request)).upload.upload_id
+    upload_id = (await client.request_upload(request)).upload.upload_id
     for _ in range(2):
         assert (await ran(target, "cancel", upload_id)).out == f"cancelled {upload_id}\n"
     watched = await ran(target, "watch", upload_id)
     assert watched.code == 1
     assert watched.lines[-1].endswith("CANCELLED  CANCELLED_BY_OWNER")
-    asset = await lane.upload(b"hello", file_path="a.txt")
+    asset = await client.upload(b"hello", file_path="a.txt")
     late = await ran(target, "cancel", asset.asset_id)
     assert (late.code, late.err.endswith("[UPLOAD_COMPLETED]\n")) == (1, True)
 

@@ -88,9 +88,9 @@ async def test_assets_of_cosync_are_brought_over_once(target: str, tmp_path: Pat
         assert process.returncode == 1
         assert [line.split()[::2] for line in out.decode().splitlines()] == [["1", "4"], ["2", "1"]]
         assert err.decode().startswith("3: ")
-    async with Client(target) as lane:
-        (beach,) = [asset async for asset in lane.list_assets("user/ann")]
-        (notes,) = [asset async for asset in lane.list_assets("public")]
+    async with Client(target) as client:
+        (beach,) = [asset async for asset in client.list_assets("user/ann")]
+        (notes,) = [asset async for asset in client.list_assets("public")]
     assert (beach.uid, beach.details.title, beach.expiration_hours) == ("ann", "Beach", 24)
     assert (notes.uid, notes.details.extra["cosync_extra"], notes.expiration_hours) == ("bob", "x", 0)
 
@@ -111,6 +111,6 @@ async def test_a_folder_is_uploaded_as_the_page_of_the_client_shows(target: str,
     assert process.returncode == 1
     assert sorted(Path(line.split()[0]).name for line in out.decode().splitlines()) == ["beach.jpg", "notes.txt"]
     assert [Path(line.split()[0]).name for line in err.decode().splitlines()] == ["gone.txt"]
-    async with Client(target, uid="ann") as lane:
-        titles = {asset.details.title async for asset in lane.list_assets("user/ann")}
+    async with Client(target, uid="ann") as client:
+        titles = {asset.details.title async for asset in client.list_assets("user/ann")}
     assert titles >= {"beach", "notes"}

@@ -11,8 +11,8 @@ import pytest
 from tests.doctor.conftest import examined
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import get, put, request_for
 from tests.journeys.parts import FILM, SMALL_PARTS, film_request, put_parts
+from tests.journeys.steps import get, put, request_for
 from tests.pictures import gradient
 from tests.servers import prepare_bucket, served, settings_for
 

@@ -15,7 +15,7 @@ from tests.commands import started
 from tests.conftest import Figures
 from tests.everyday import CASES, Everyday, everyday
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put
+from tests.journeys.steps import put
 
 from assetlane import Asset, Client, VariantPromise
 from assetlane.v1.upload_pb2 import CutMaker, CutPlan
@@ -57,20 +57,20 @@ async def test_by_the_command_line(target: str, web: aiohttp.ClientSession, fold
     assets = {}
     for line in out.decode().splitlines():
         name = json.loads(line)["file_path"].removeprefix("everyday/")
-        async with Client(target, uid="ann") as lane:
-            assets[name] = await lane.get_asset(json.loads(line)["asset_id"])
+        async with Client(target, uid="ann") as client:
+            assets[name] = await client.get_asset(json.loads(line)["asset_id"])
     await check(web, assets, everyday(), figures, "assetlane upload FOLDER")
 
 
-async def test_by_the_python_client(lane: Client, web: aiohttp.ClientSession, folder: Path, figures: Figures) -> None:
+async def test_by_the_python_client(client: Client, web: aiohttp.ClientSession, folder: Path, figures: Figures) -> None:
     """`upload_many` of the folder, cuts made by the client."""
     assets = {}
     paths = [folder / file.name for file in everyday()]
     async with asyncio.timeout(LIMIT_S):
-        async for outcome in lane.upload_many(paths, concurrency=AT_A_TIME):
+        async for outcome in client.upload_many(paths, concurrency=AT_A_TIME):
             asset = outcome.result()
             assets[asset.file_path] = asset
-    await check(web, assets, everyday(), figures, "lane.upload_many(…)")
+    await check(web, assets, everyday(), figures, "client.upload_many(…)")
 
 
 async def test_by_the_bare_contract(stubs: Stubs, web: aiohttp.ClientSession, figures: Figures) -> None:

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.processes import Command, command
 from tests.records.stores import drop
 from tests.servers import LIMIT_S, prepare_bucket, served, settings_for

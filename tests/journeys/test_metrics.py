@@ -16,8 +16,8 @@ import pytest
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import guarded
-from tests.journeys.lanes import BODY, put, request_for
 from tests.journeys.scraping import HERE, Scrape, addresses, health, scraped
+from tests.journeys.steps import BODY, put, request_for
 from tests.journeys.test_server_cuts import REQUIRED, completed, picture
 from tests.processes import command, until
 from tests.records.stores import drop, failing

@@ -10,7 +10,6 @@ import pytest
 from tests.faults.settlement import settled
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, get, put, request_for
 from tests.journeys.parts import (
     FILM,
     MIB,
@@ -23,6 +22,7 @@ from tests.journeys.parts import (
     send,
     signed,
 )
+from tests.journeys.steps import RpcFailure, get, put, request_for
 from tests.servers import settings_for
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from tests.conftest import Figures
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.servers import served
 
 from assetlane.v1 import asset_service_pb2, upload_service_pb2

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests.cases import CASES, case
 from tests.commands import ran
-from tests.journeys.lanes import get
+from tests.journeys.steps import get
 from tests.refusals import raises
 
 from assetlane import Client, MediaRefused
@@ -43,17 +43,17 @@ def test_every_case_has_its_row() -> None:
 
 @pytest.mark.parametrize("name", RIGHT)
 async def test_a_case_is_stored_as_it_should_be(
-    name: str, target: str, lane: Client, web: aiohttp.ClientSession, tmp_path: Path
+    name: str, target: str, client: Client, web: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     """By the library and by the command: the same variants and notices; cuts can be read and opened."""
     variants, content_type, reason = RIGHT[name]
-    asset = await lane.upload(case(name))
+    asset = await client.upload(case(name))
     assert [variant.name for variant in asset.variants] == variants
     assert asset.variants[0].content_type == content_type
     assert [notice.reason for notice in asset.notices] == ([reason] if reason else [])
-    assert (await lane.get_asset(asset.asset_id)).notices == asset.notices
+    assert (await client.get_asset(asset.asset_id)).notices == asset.notices
     for variant in asset.variants[1:]:
-        status, body = await get(web, await lane.read_url(asset, variant.name))
+        status, body = await get(web, await client.read_url(asset, variant.name))
         assert status == 200
         with Image.open(io.BytesIO(body)) as cut:
             assert cut.size == (variant.width_px, variant.height_px)
@@ -70,10 +70,10 @@ async def test_a_case_is_stored_as_it_should_be(
     assert len([line for line in shown.lines if line.startswith("notice:")]) == len(printed["notices"])
 
 
-async def test_required_cuts_leave_nothing_behind(target: str, lane: Client) -> None:
+async def test_required_cuts_leave_nothing_behind(target: str, client: Client) -> None:
     """The refusal comes before the first call: no upload, no asset."""
     for name, reason in (("trunc_2bytes.jpg", "IMAGE_BROKEN"), ("audio_only.mp4", "VIDEO_NO_TRACK")):
         with raises(MediaRefused, reason=reason, names=["--no-cuts"]):
-            await lane.upload(case(name), require_cuts=True)
+            await client.upload(case(name), require_cuts=True)
         assert (await ran(target, "upload", case(name), "--require-cuts")).code == 1
-    assert [upload async for upload in lane.list_uploads(uid="")] == []
+    assert [upload async for upload in client.list_uploads(uid="")] == []

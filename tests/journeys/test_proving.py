@@ -3,7 +3,7 @@
 import aiohttp
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, put, request_for
+from tests.journeys.steps import BODY, put, request_for
 
 from assetlane.v1.upload_pb2 import UploadStatus
 from assetlane.v1.upload_service_pb2 import CompleteUploadRequest

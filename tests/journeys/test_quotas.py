@@ -15,8 +15,8 @@ from google.protobuf.message import Message
 from tests.access.tokens import Issuer
 from tests.journeys.conftest import Stubs
 from tests.journeys.guarded import guarded, guarded_server
-from tests.journeys.lanes import BODY, RpcFailure, put, request_for
 from tests.journeys.scraping import HERE, addresses, scraped
+from tests.journeys.steps import BODY, RpcFailure, put, request_for
 from tests.records.stores import failing
 from tests.refusals import raises
 from tests.servers import LIMIT_S, served
@@ -232,13 +232,13 @@ async def test_watches_are_limited_per_subject(settings: Settings, web: aiohttp.
 async def test_the_client_waits_for_room_as_long_as_it_may_and_then_says_which_quota(settings: Settings) -> None:
     """What will never fit it says at once."""
     limited = settings.model_copy(update={"quota_uid_uploads": 1, "quota_uid_bytes": 100})
-    async with served(limited) as target, Client(target, uid="7f3a", call_timeout=1.0) as lane:
-        await lane.request_upload(request_for())
+    async with served(limited) as target, Client(target, uid="7f3a", call_timeout=1.0) as client:
+        await client.request_upload(request_for())
         with raises(ResourceExhausted, reason="TOO_MANY_UPLOADS", limits=[1]) as refused:
-            await lane.request_upload(request_for())
+            await client.request_upload(request_for())
         assert refused.value.retry_after == 5.0
         with pytest.raises(ResourceExhausted) as refused:
-            await lane.request_upload(request_for({"original": b"x" * 101}))
+            await client.request_upload(request_for({"original": b"x" * 101}))
         assert (refused.value.reason, refused.value.retry_after) == ("TOO_MANY_BYTES", None)
 
 

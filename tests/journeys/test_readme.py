@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from examples.picture import photograph
 from tests.commands import ran, started
-from tests.journeys.lanes import get
+from tests.journeys.steps import get
 from tests.servers import served
 
 from assetlane_server.access.policy import DEFAULT_POLICY

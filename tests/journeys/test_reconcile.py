@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 from tests.refusals import raises
 
 from assetlane.v1.asset_pb2 import Asset

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, request_for
+from tests.journeys.steps import RpcFailure, request_for
 from tests.pictures import gradient
 from tests.servers import served
 

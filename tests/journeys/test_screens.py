@@ -233,10 +233,10 @@ async def test_the_client_beside_a_real_server(
 ) -> None:
     """Its own words: an upload, a file, what is gone, what is too late."""
     (tmp_path / "notes.txt").write_text("hello\n")
-    async with served(settings) as target, Client(target, uid="ann") as lane:
+    async with served(settings) as target, Client(target, uid="ann") as client:
         replacements = {**of_stack(stack), target: "127.0.0.1:50151"}
         mine = Screens(columns, {"ASSETLANE_TARGET": target, "ASSETLANE_UID": "ann"}, replacements, tmp_path)
-        asset = await lane.upload(b"hello", file_path="albums/notes.txt")
+        asset = await client.upload(b"hello", file_path="albums/notes.txt")
         await mine.seen("get-file", COMMAND, "get", asset.asset_id, "-o", "copy.txt")
         await mine.seen("get-missing", COMMAND, "get", ID, code=1)
         await mine.seen("cancel-too-late", COMMAND, "cancel", asset.asset_id, code=1)

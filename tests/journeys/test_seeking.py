@@ -21,10 +21,10 @@ async def ranged(web: aiohttp.ClientSession, url: str, asked: str) -> tuple[int,
 
 
 @pytest.fixture(params=["signed", "public"])
-async def film(request: pytest.FixtureRequest, lane: Client) -> Asset:
+async def film(request: pytest.FixtureRequest, client: Client) -> Asset:
     """A real video, behind a signed and behind a public URL."""
     options = PUBLIC if request.param == "public" else {}
-    return await lane.upload(real("cockatoo.mp4"), **options)  # type: ignore[arg-type]
+    return await client.upload(real("cockatoo.mp4"), **options)  # type: ignore[arg-type]
 
 
 async def test_a_video_has_its_preview_in_the_ledger(film: Asset) -> None:
@@ -40,10 +40,10 @@ async def test_a_video_has_its_preview_in_the_ledger(film: Asset) -> None:
     assert film.details.color
 
 
-async def test_a_player_gets_the_stretch_it_asks_for(lane: Client, web: aiohttp.ClientSession, film: Asset) -> None:
+async def test_a_player_gets_the_stretch_it_asks_for(client: Client, web: aiohttp.ClientSession, film: Asset) -> None:
     """From an offset, between two, the last bytes: 206 with exactly those; past the end: 416 with the length."""
     body = real("cockatoo.mp4").read_bytes()
-    url, size = await lane.read_url(film), len(body)
+    url, size = await client.read_url(film), len(body)
     stretches = {
         "bytes=0-": (0, size),
         "bytes=0-1": (0, 2),  # how Safari asks whether ranges work at all
@@ -61,18 +61,18 @@ async def test_a_player_gets_the_stretch_it_asks_for(lane: Client, web: aiohttp.
     assert range_of in (f"bytes */{size}", None)
 
 
-async def test_a_player_knows_that_it_may_seek(lane: Client, web: aiohttp.ClientSession, film: Asset) -> None:
+async def test_a_player_knows_that_it_may_seek(client: Client, web: aiohttp.ClientSession, film: Asset) -> None:
     """The whole answer says its type and length and that ranges are served."""
-    async with web.get(yarl.URL(await lane.read_url(film), encoded=True)) as response:
+    async with web.get(yarl.URL(await client.read_url(film), encoded=True)) as response:
         assert response.status == 200
         assert response.headers["Accept-Ranges"] == "bytes"
         assert response.headers["Content-Type"] == "video/mp4"
         assert int(response.headers["Content-Length"]) == film.variants[0].size_bytes
 
 
-async def test_a_real_player_seeks_behind_the_url(lane: Client, film: Asset) -> None:
+async def test_a_real_player_seeks_behind_the_url(client: Client, film: Asset) -> None:
     """FFmpeg's own HTTP client jumps to the end and back through the read URL, and shows the right frames."""
-    shown = await asyncio.to_thread(played, await lane.read_url(film), (12.0, 3.0, 8.0))
+    shown = await asyncio.to_thread(played, await client.read_url(film), (12.0, 3.0, 8.0))
     for asked, got in shown.items():
         assert got <= asked < got + 5, "at the keyframe before"
 
@@ -89,12 +89,12 @@ def played(url: str, instants: tuple[float, ...]) -> dict[float, float]:
     return shown
 
 
-async def test_sound_is_served_in_ranges_too(lane: Client, web: aiohttp.ClientSession) -> None:
+async def test_sound_is_served_in_ranges_too(client: Client, web: aiohttp.ClientSession) -> None:
     """A song is an object like any other."""
     song = sound("mp4", seconds=3)
-    asset = await lane.upload(song, file_path="song.m4a")
+    asset = await client.upload(song, file_path="song.m4a")
     assert asset.variants[0].content_type == "audio/mp4"
-    url = await lane.read_url(asset)
+    url = await client.read_url(asset)
     half = len(song) // 2
     assert await ranged(web, url, f"bytes={half}-") == (206, f"bytes {half}-{len(song) - 1}/{len(song)}", song[half:])
     assert (await ranged(web, url, "bytes=-1"))[2] == song[-1:]

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.journeys.bucket import Bucket
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, get, put, request_for
+from tests.journeys.steps import RpcFailure, get, put, request_for
 
 from assetlane import Client, UploadFailed
 from assetlane import CutSize as CutWish
@@ -255,12 +255,12 @@ async def test_a_cut_cannot_have_the_name_of_a_promised_variant(stubs: Stubs) ->
     assert "'small' is there twice" in RpcFailure(error.value).fields["cut_plan.sizes[0].name"]
 
 
-async def test_the_client_leaves_the_cuts_to_the_server(lane: Client, tmp_path: Path) -> None:
+async def test_the_client_leaves_the_cuts_to_the_server(client: Client, tmp_path: Path) -> None:
     """The picture alone is sent, under the type that it really has; the asset has the cuts all the same."""
     path = tmp_path / "really a png.jpg"
     path.write_bytes(picture((1000, 400), "PNG"))
-    by_server = await lane.upload(path, cut_maker="server")
-    by_client = await lane.upload(path)
+    by_server = await client.upload(path, cut_maker="server")
+    by_client = await client.upload(path)
     assert by_server.variants[0].content_type == "image/png"
     assert [(one.name, one.width_px, one.height_px, one.sha256) for one in by_server.variants] == [
         (one.name, one.width_px, one.height_px, one.sha256) for one in by_client.variants
@@ -268,14 +268,14 @@ async def test_the_client_leaves_the_cuts_to_the_server(lane: Client, tmp_path: 
     assert by_server.details == by_client.details
 
 
-async def test_sizes_go_to_the_server_and_what_is_no_picture_goes_as_it_is(lane: Client) -> None:
+async def test_sizes_go_to_the_server_and_what_is_no_picture_goes_as_it_is(client: Client) -> None:
     """One cut of a caller's own; none of a text, and none when none is wanted."""
     body = picture()
-    sized = await lane.upload(body, file_path="a.jpg", cuts=[CutWish("icon", 32)], cut_maker="server")
+    sized = await client.upload(body, file_path="a.jpg", cuts=[CutWish("icon", 32)], cut_maker="server")
     assert [(one.name, one.height_px) for one in sized.variants] == [("original", 1000), ("icon", 32)]
-    text = await lane.upload(b"words", file_path="a.txt", cut_maker="server")
-    whole = await lane.upload(body, file_path="a.jpg", cuts=False, cut_maker="server")
+    text = await client.upload(b"words", file_path="a.txt", cut_maker="server")
+    whole = await client.upload(body, file_path="a.jpg", cuts=False, cut_maker="server")
     assert [len(asset.variants) for asset in (text, whole)] == [1, 1]
     with pytest.raises(UploadFailed) as failed:
-        await lane.upload(body[:4000] + body[5000:], file_path="a.jpg", content_type="image/png", cut_maker="server")
+        await client.upload(body[:4000] + body[5000:], file_path="a.jpg", content_type="image/png", cut_maker="server")
     assert failed.value.reason == "CONTENT_TYPE_MISMATCH"

@@ -13,8 +13,8 @@ import grpc
 import pytest
 import yarl
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, get, put, request_for
 from tests.journeys.parts import FILM, SMALL_PARTS, put_parts
+from tests.journeys.steps import RpcFailure, get, put, request_for
 from tests.pictures import gradient
 from tests.servers import served, settings_for
 

@@ -8,7 +8,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 from tests.servers import served
 
 from assetlane.v1.asset_service_pb2 import DeleteAssetRequest, ListAssetsRequest, WatchAssetsRequest

@@ -11,7 +11,7 @@ from hashlib import sha256
 import aiohttp
 import pytest
 from PIL import Image
-from tests.journeys.lanes import BODY, put
+from tests.journeys.steps import BODY, put
 from tests.memory.server import NoCutter
 from yarl import URL
 

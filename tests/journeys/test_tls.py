@@ -14,7 +14,7 @@ from tests.access.certificates import Authority, Pair
 from tests.access.tokens import Issuer
 from tests.commands import finished, ran, started
 from tests.journeys.guarded import guarded
-from tests.journeys.lanes import request_for
+from tests.journeys.steps import request_for
 from tests.log_events import logged, seen
 from tests.refusals import raises
 from tests.servers import served
@@ -81,9 +81,9 @@ async def test_a_new_certificate_reaches_new_connections_and_ends_no_stream(
     secure = secured(settings, tmp_path, authority.signed("one"))
     async with served(secure) as target:
         credentials = grpc.ssl_channel_credentials(authority.pem)
-        async with Client(target, credentials=credentials) as lane:
-            upload_id = (await lane.request_upload(request_for())).upload.upload_id
-            watch: Any = lane._server._upload_watches.WatchUpload(WatchUploadRequest(upload_id=upload_id))
+        async with Client(target, credentials=credentials) as client:
+            upload_id = (await client.request_upload(request_for())).upload.upload_id
+            watch: Any = client._server._upload_watches.WatchUpload(WatchUploadRequest(upload_id=upload_id))
             assert [(await watch.read()).status.upload.revision for _ in range(2)] == [1, 2]
             assert (await shown(target, authority))[0] == "one"
             authority.signed("two").put(tmp_path)
@@ -93,7 +93,7 @@ async def test_a_new_certificate_reaches_new_connections_and_ends_no_stream(
             assert (await shown(target, authority))[0] == "two"
             authority.signed("three").put(tmp_path)
             await until_shown(target, authority, "three")
-            await lane._server.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id))
+            await client._server.uploads.CancelUpload(CancelUploadRequest(upload_id=upload_id))
             last = await watch.read()
             assert last.status.upload.revision == 3
             assert await watch.read() is grpc.aio.EOF

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from tests.access.tokens import Issuer, key_set
 from tests.conftest import Figures
 from tests.journeys.guarded import guarded, guarded_server
-from tests.journeys.lanes import RpcFailure, request_for
+from tests.journeys.steps import RpcFailure, request_for
 from tests.log_events import logged
 from tests.refusals import raises
 from tests.servers import served
@@ -77,12 +77,12 @@ async def test_the_client_watches_on_with_fresh_tokens(settings: Settings, tmp_p
     watcher, worker = TokenSource(issuer), TokenSource(issuer)
     async with (
         served(guarded(settings, tmp_path, issuer)) as target,
-        Client(target, token=watcher.token) as lane,
+        Client(target, token=watcher.token) as client,
         Client(target, session_id="phone", token=worker.token) as other,
     ):
         received: dict[str, list[int]] = {}
         expected: dict[str, list[int]] = {}
-        async with aclosing(lane.watch_session("phone")) as events:
+        async with aclosing(client.watch_session("phone")) as events:
             while watcher.fetched < 4:
                 asked_before = watcher.fetched
                 upload_id = (await other.request_upload(request_for(uid=""))).upload.upload_id
@@ -109,10 +109,10 @@ async def test_a_token_that_cannot_be_renewed_ends_the_watch_with_its_error(sett
     issuer = Issuer()
     async with (
         served(guarded(settings, tmp_path, issuer)) as target,
-        Client(target, token=issuer.token(lifetime_s=1.5)) as lane,
+        Client(target, token=issuer.token(lifetime_s=1.5)) as client,
     ):
         with pytest.raises(TokenExpired) as ended:
-            async with asyncio.timeout(LIMIT_S), aclosing(lane.watch_session("phone")) as events:
+            async with asyncio.timeout(LIMIT_S), aclosing(client.watch_session("phone")) as events:
                 await anext(events)
         assert ended.value.reason == "TOKEN_EXPIRED"
 
@@ -123,9 +123,9 @@ async def test_a_wallet_of_expired_tokens_is_given_up(settings: Settings, tmp_pa
     async with served(guarded(settings, tmp_path, issuer)) as target:
         for doing, most in (("call", 3), ("watch", 6)):
             tokens = TokenSource(issuer, lifetime_s=-1)
-            async with Client(target, token=tokens.token) as lane:
+            async with Client(target, token=tokens.token) as client:
                 events: AsyncGenerator[Any, None] = (
-                    lane.list_uploads() if doing == "call" else lane.watch_session("phone")
+                    client.list_uploads() if doing == "call" else client.watch_session("phone")
                 )
                 with pytest.raises(TokenExpired):
                     await asyncio.wait_for(anext(events), LIMIT_S)
@@ -137,10 +137,10 @@ async def test_a_forged_token_is_an_error_with_its_reason(settings: Settings, tm
     tokens = TokenSource(Issuer())
     async with (
         served(guarded(settings, tmp_path, Issuer())) as target,
-        Client(target, token=tokens.token) as lane,
+        Client(target, token=tokens.token) as client,
     ):
         with pytest.raises(Unauthenticated) as refused:
-            await lane.get_asset("x")
+            await client.get_asset("x")
         assert (refused.value.reason, tokens.fetched) == ("TOKEN_INVALID", 1)
 
 
@@ -230,8 +230,8 @@ async def test_a_server_with_a_policy_that_is_none_does_not_start(settings: Sett
 async def test_a_server_open_to_everybody_warns_of_it(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     """Served all the same: the operator said so."""
     wide = settings.model_copy(update={"listen": "0.0.0.0:0", "allow_anonymous": True})
-    async with served(wide) as target, Client(target) as lane:
-        assert [upload async for upload in lane.list_uploads()] == []
+    async with served(wide) as target, Client(target) as client:
+        assert [upload async for upload in client.list_uploads()] == []
     (warning,) = logged(caplog, "OPEN_TO_ALL")
     assert (warning.levelname, warning.listen) == ("WARNING", "0.0.0.0:0")
     assert "0.0.0.0:0" in warning.getMessage()

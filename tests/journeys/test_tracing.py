@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import put, request_for
+from tests.journeys.steps import put, request_for
 from tests.processes import command
 from tests.records.stores import drop
 from tests.refusals import raises

@@ -9,7 +9,7 @@ import pytest
 import yarl
 from motor.motor_asyncio import AsyncIOMotorClient
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import BODY, RpcFailure, get, put, request_for
+from tests.journeys.steps import BODY, RpcFailure, get, put, request_for
 
 from assetlane.v1.asset_service_pb2 import GetAssetRequest
 from assetlane.v1.upload_pb2 import Upload, UploadStatus

@@ -6,7 +6,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.servers import served
 
 from assetlane.v1.upload_pb2 import UploadStatus

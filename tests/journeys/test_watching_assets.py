@@ -9,7 +9,7 @@ import grpc
 import pytest
 from tests.journeys.assets import AssetFactory
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 from tests.records.stores import mongo
 
 from assetlane.v1.asset_service_pb2 import (

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from tests.conftest import Figures
 from tests.faults.fuzzing import requests
 from tests.faults.test_fuzzing import GOOD, METHODS
-from tests.journeys.lanes import RpcFailure, request_for
+from tests.journeys.steps import RpcFailure, request_for
 from tests.processes import command, until
 from tests.records.stores import drop
 from tests.servers import LIMIT_S, served_twice

@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from tests.faults.proxy import proxied
 from tests.journeys import scraping
 from tests.journeys.conftest import Stubs
-from tests.journeys.lanes import RpcFailure, put, request_for
+from tests.journeys.steps import RpcFailure, put, request_for
 from tests.pictures import gradient
 from tests.processes import LOOK_S, command, is_alive, until
 from tests.records.stores import drop, mongo

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 
 from assetlane.v1.upload_service_pb2 import GetUploadRequest, WatchUploadRequest
 from assetlane.v1.upload_service_pb2_grpc import (

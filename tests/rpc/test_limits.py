@@ -13,7 +13,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from tests.conftest import Figures
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 
 from assetlane.v1.asset_service_pb2_grpc import AssetServiceServicer
 from assetlane.v1.upload_service_pb2 import (

@@ -15,7 +15,7 @@ from aiohttp import web
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from tests.conftest import Figures
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 from tests.web_gateway.channels import WebChannel
 from tests.web_gateway.conftest import Served, web_server
 

@@ -18,7 +18,7 @@ import aiohttp
 import grpc
 import pytest
 from tests.access.certificates import Authority
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 from tests.web_gateway.channels import WebChannel
 from tests.web_gateway.conftest import PAGE, Served, web_server
 from tests.web_gateway.test_calls import envelope

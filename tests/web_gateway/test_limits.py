@@ -12,7 +12,7 @@ import grpc
 import psutil
 import pytest
 from tests.conftest import Figures
-from tests.journeys.lanes import RpcFailure
+from tests.journeys.steps import RpcFailure
 from tests.rpc.test_limits import Guard
 from tests.web_gateway.conftest import PAGE, Served, web_server
 from tests.web_gateway.test_calls import GET, WATCH, envelope, envelopes

@@ -13,8 +13,8 @@ PROGRAM = Path(__file__).with_name("typed_program.py")
 PLAIN = Path(__file__).parents[2] / ".venv" / "plain"
 LIMIT_S = 240
 WRONG = (
-    ('lane.download(asset, to="x")', 'lane.download(asset, too="x")'),
-    ('lane.read_url(asset, "icon")', "lane.read_url(asset, 5)"),
+    ('client.download(asset, to="x")', 'client.download(asset, too="x")'),
+    ('client.read_url(asset, "icon")', "client.read_url(asset, 5)"),
     ('b"hello", file_path', "5, file_path"),
 )
 

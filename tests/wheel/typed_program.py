@@ -25,49 +25,49 @@ def show(step: Progress) -> None:
 
 def blocking() -> None:
     """Uses the synchronous client."""
-    with sync.Client("127.0.0.1:50151", uid="ann", token=lambda: "t") as lane:
-        asset = lane.upload(
+    with sync.Client("127.0.0.1:50151", uid="ann", token=lambda: "t") as client:
+        asset = client.upload(
             "photo.jpg", partition="public", cuts=[CutSize("icon", 32)], on_progress=show, expiration_hours=0
         )
         with Path("notes.txt").open("rb") as file:
-            print(lane.upload(file).asset_id)
+            print(client.upload(file).asset_id)
         for variant in asset.variants:
             print(variant.name, variant.size_bytes, variant.sha256.hex())
-        url: str = lane.read_url(asset, "icon")
+        url: str = client.read_url(asset, "icon")
         print(url)
-        for found in lane.list_assets("public", page_size=10):
+        for found in client.list_assets("public", page_size=10):
             print(found.asset_id, found.details.title)
-        for event in lane.watch_upload("U1"):
+        for event in client.watch_upload("U1"):
             print(event.upload.status == UploadStatus.UPLOAD_STATUS_COMPLETED)
-        for both in lane.watch_session(progress=True):
+        for both in client.watch_session(progress=True):
             if isinstance(both, StatusEvent):
                 print(both.upload.upload_id)
             else:
                 print(both.sent_bytes)
-        for news in lane.watch_assets("public"):
+        for news in client.watch_assets("public"):
             print(news.asset.asset.file_path, news.resume_token)
-        for outcome in lane.upload_many(["a.jpg", UploadItem(b"b", file_path="b.txt")], partition="public"):
+        for outcome in client.upload_many(["a.jpg", UploadItem(b"b", file_path="b.txt")], partition="public"):
             print(outcome.index, outcome.result().asset_id)
-        reply = lane.request_upload(RequestUploadRequest(file_path="a.txt"))
+        reply = client.request_upload(RequestUploadRequest(file_path="a.txt"))
         print(reply.write_targets[0].single_put.url)
-        made = lane.create_token(upload_id=reply.upload.upload_id, lifetime=timedelta(hours=1))
-        print(made.token, lane.create_token(uid="bob", read=["user/bob"]).expire_time.ToDatetime())
-        for result in lane.refresh_assets([asset.asset_id], timedelta(hours=1)):
+        made = client.create_token(upload_id=reply.upload.upload_id, lifetime=timedelta(hours=1))
+        print(made.token, client.create_token(uid="bob", read=["user/bob"]).expire_time.ToDatetime())
+        for result in client.refresh_assets([asset.asset_id], timedelta(hours=1)):
             print(result.failure.reason)
-        print(lane.download(asset, to="x").name)
-        lane.download_into(asset, sys.stdout.buffer)
-        lane.delete_asset(asset.asset_id)
+        print(client.download(asset, to="x").name)
+        client.download_into(asset, sys.stdout.buffer)
+        client.delete_asset(asset.asset_id)
 
 
 async def flowing() -> None:
     """Uses the asynchronous client."""
-    async with Client("127.0.0.1:50151", uid="ann") as lane:
+    async with Client("127.0.0.1:50151", uid="ann") as client:
         try:
-            asset = await lane.upload(b"hello", file_path="hello.txt", on_progress=show)
+            asset = await client.upload(b"hello", file_path="hello.txt", on_progress=show)
         except AssetlaneError as error:
             print(error.reason)
             return
-        async for event in lane.watch_upload(asset.asset_id, progress=True):
+        async for event in client.watch_upload(asset.asset_id, progress=True):
             print(event)
 
 

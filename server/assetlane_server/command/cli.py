@@ -240,7 +240,9 @@ def config(as_json: _Json = False) -> None:
 @cli.command(
     cls=Command,
     short_help="Try it: serve with an embedded MongoDB and S3.",
-    epilog=examples("assetlane-server", "local", "local --dir /tmp/lanes --listen 127.0.0.1:0", "local --no-gallery"),
+    epilog=examples(
+        "assetlane-server", "local", "local --dir /tmp/assetlane --listen 127.0.0.1:0", "local --no-gallery"
+    ),
 )
 def local(
     directory: Annotated[

@@ -80,7 +80,7 @@ class Fault:
         raise AssertionError("abort raises")
 
 
-class LaneServer:
+class ServerUnderTest:
     """The server's use cases and servicers, nothing of them replaced, and what a test sees and does around them.
 
     `faults` holds what to answer the next calls of a method with, and `asset_streams` what the next watches of a
@@ -129,19 +129,19 @@ class LaneServer:
         """Runs a server on a free port of 127.0.0.1."""
         ledger = MemoryLedger()
         async with running(ledger) as hub:
-            lane = cls(store, hub, ledger)
+            tested = cls(store, hub, ledger)
             limits = Limits(max_calls=1000, max_watches=1000, max_watches_per_uid=1000, max_message_bytes=2**20)
             guard = RefusalInterceptor(Anonymous(), limits, Instruments(Metrics(), None))
-            server = grpc.aio.server(interceptors=[_Faults(lane), guard])
-            add_UploadServiceServicer_to_server(lane._uploads, server)
-            add_AssetServiceServicer_to_server(lane._assets, server)
-            lane.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+            server = grpc.aio.server(interceptors=[_Faults(tested), guard])
+            add_UploadServiceServicer_to_server(tested._uploads, server)
+            add_AssetServiceServicer_to_server(tested._assets, server)
+            tested.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
             await server.start()
             try:
-                yield lane
+                yield tested
             finally:
                 await server.stop(None)
-                await lane._cases.finish()
+                await tested._cases.finish()
 
     @property
     def uploads(self) -> dict[str, Upload]:
@@ -212,8 +212,8 @@ class LaneServer:
 class _Faults(grpc.aio.ServerInterceptor):
     """Records each call, and answers with a fault where one waits: outermost, so that nothing of ours notices."""
 
-    def __init__(self, lane: LaneServer) -> None:
-        self._lane = lane
+    def __init__(self, server: ServerUnderTest) -> None:
+        self._server = server
 
     async def intercept_service(
         self,
@@ -231,59 +231,59 @@ class _Faults(grpc.aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(self._call(name, handler.stream_unary), read, write)
 
     def _call(self, name: str, handle: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        lane = self._lane
+        server = self._server
 
         async def call(requests: Any, context: Any) -> Any:
-            seen = _SeenCall(lane, name, context)
+            seen = _SeenCall(server, name, context)
             if fault := self._next_fault(name):
                 await seen.read()
                 await fault.abort(context)
             response = await handle(requests, seen)
-            async with lane.changed:
-                lane.changed.notify_all()
-            if name == "RequestUpload" and lane.gate is not None:
-                await lane.gate.wait()
+            async with server.changed:
+                server.changed.notify_all()
+            if name == "RequestUpload" and server.gate is not None:
+                await server.gate.wait()
             return response
 
         return call
 
     def _watch(self, name: str, handle: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-        lane = self._lane
+        server = self._server
 
         async def watch(requests: Any, context: Any) -> None:
             fault = self._next_fault(name)
-            seen = _SeenCall(lane, name, context, fault)
+            seen = _SeenCall(server, name, context, fault)
             if fault is not None and not fault.after:
                 await seen.read()
                 await fault.abort(context)
-            lane.open_watches += 1
+            server.open_watches += 1
             try:
-                if name == "WatchAssets" and lane.asset_streams:
+                if name == "WatchAssets" and server.asset_streams:
                     await seen.read()
-                    await _send(lane.asset_streams.popleft(), context)
+                    await _send(server.asset_streams.popleft(), context)
                 else:
                     await handle(requests, seen)
             finally:
-                lane.open_watches -= 1
-                lane.watch_closed.set()
+                server.open_watches -= 1
+                server.watch_closed.set()
 
         return watch
 
     def _next_fault(self, name: str) -> Fault | None:
-        waiting = self._lane.faults[name]
+        waiting = self._server.faults[name]
         return waiting.popleft() if waiting else None
 
 
 class _SeenCall:
     """gRPC's context of a call, which records the request when it is read, and breaks a watch off where a fault is."""
 
-    def __init__(self, lane: LaneServer, name: str, context: Any, fault: Fault | None = None) -> None:
-        self._lane = lane
+    def __init__(self, server: ServerUnderTest, name: str, context: Any, fault: Fault | None = None) -> None:
+        self._server = server
         self._name = name
         self._context = context
         self._fault = fault
         self._written = 0
-        lane.metadata.append(dict(context.invocation_metadata()))
+        server.metadata.append(dict(context.invocation_metadata()))
 
     async def read(self) -> Any:
         """Reads the request."""
@@ -292,12 +292,12 @@ class _SeenCall:
             copy = type(request)()
             copy.CopyFrom(request)
             if getattr(request, "page_size", None) == 0:
-                request.page_size = self._lane.page_size  # type: ignore[attr-defined]  # it has one
-            async with self._lane.changed:
-                self._lane.calls.append((self._name, copy))
-                self._lane.changed.notify_all()
+                request.page_size = self._server.page_size  # type: ignore[attr-defined]  # it has one
+            async with self._server.changed:
+                self._server.calls.append((self._name, copy))
+                self._server.changed.notify_all()
             if self._name.startswith("Watch"):
-                self._lane.watch_opened.set()
+                self._server.watch_opened.set()
         return request
 
     async def write(self, event: Message) -> None:
