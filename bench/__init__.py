@@ -1,1 +1,1 @@
-"""What the server costs, beside minimal programs that do the same ("floors") and other software: `make bench`, or `python -m bench [NAME…]`."""
+"""What the server costs, beside minimal programs that do the same (floors) and other software: `make bench`."""

@@ -50,8 +50,8 @@ PAGES = _files(
 SOURCES = _files(".py")
 # In names of classes, functions and variables. `tell` is what files have in Python.
 REFUSED_IN_NAMES = re.compile(
-    r"(?:^|_)(?:told|untold|telling|wish(?:es)?|mend|anew|whoever|his|hers|him|he|she|heart|desk|chronicle|parcel|leash)"
-    r"(?:_|$)"
+    r"(?:^|_)(?:told|untold|telling|wish(?:es)?|mend|anew|whoever|his|hers|him|he|she|heart|desk|chronicle|parcel|leash"
+    r"|lanes?)(?:_|$)"
 )
 REFUSED_CLASSES = frozenset(
     {"Desk", "Room", "Board", "Story", "Chronicle", "Parcel", "Lines", "Leash", "Word", "Told", "Telling", "Wishes"}
