@@ -37,13 +37,14 @@ def initialized(**changes: Any) -> Upload:
 class WriterBench:
     """A writer on a scripted collection."""
 
-    def __init__(self, max_waiting: int = 1000) -> None:
+    def __init__(self, max_waiting: int = 1000, **options: Any) -> None:
         self.collection = ScriptedCollection()
         self.writer = LedgerWriter(
             self.collection,
             asking=lambda verb: nullcontext(),
             unavailable=lambda error: LedgerUnavailable(str(error)),
             max_waiting=max_waiting,
+            **options,
         )
 
     async def stored(self, count: int) -> list[Upload]:
@@ -105,6 +106,21 @@ async def test_what_waits_goes_together_while_the_batch_before_is_under_way() ->
     assert [len(request) for request in bench.collection.requests] == [1, 1, 100]
     assert bench.collection.most_under_way == 2
     assert all(bench.now(one) == one.cancelled(NOW) for one in known)
+
+
+@pytest.mark.parametrize(("long_s", "at_once"), [(3600.0, 1), (0.0, 2)])
+async def test_a_second_batch_begins_only_beside_one_that_takes_long(long_s: float, at_once: int) -> None:
+    """One at a time, however many come meanwhile; never a third."""
+    bench = WriterBench(long_s=long_s)
+    bench.collection.may_go.clear()
+    writing = []
+    for _ in range(4):
+        writing.append(asyncio.create_task(insert(bench, initialized())))
+        await bench.collection.waits_for(min(len(writing), at_once))
+    bench.collection.may_go.set()
+    assert await asyncio.gather(*writing) == [True] * 4
+    assert [len(request) for request in bench.collection.requests] == [1] * at_once + [4 - at_once]
+    assert bench.collection.most_under_way == at_once
 
 
 async def test_losers_of_a_batch_learn_it_and_only_they() -> None:
