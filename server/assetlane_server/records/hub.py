@@ -130,6 +130,7 @@ class Registration(Generic[K, T]):
         return self._box
 
     async def __aexit__(self, *_raised: object) -> None:
+        self._box.discard()
         boxes = self._boxes[self._key]
         del boxes[self._box]
         if not boxes:
