@@ -108,7 +108,7 @@ gallery: web/node_modules/.ready  ## build the page that `local` serves, after a
 
 gallery-images: setup  ## take the pictures of the gallery that README and docs show; look at each (needs Chromium)
 	GALLERY_PICTURES=docs/pictures/gallery $(BIN)/pytest -q tests/gallery/test_pictures.py
-	cd docs/pictures/gallery && rm -f door-820-* uploads-820-* viewer-*-light.webp viewer-820-* drawer-820-*
+	cd docs/pictures/gallery && rm -f sign-in-820-* uploads-820-* viewer-*-light.webp viewer-820-* drawer-820-*
 
 web/node_modules/.ready: web/package-lock.json web/package.json web/client/package.json web/uppy/package.json web/gallery/package.json
 	cd web && npm ci --no-audit --no-fund --silent

@@ -1,4 +1,4 @@
-"""Assetlane: a lane straight into object storage.
+"""Assetlane: files straight into object storage.
 
     async with Client("127.0.0.1:50151", uid="ann") as client:
         asset = await client.upload("beach.jpg", partition="public", expiration_hours=0)

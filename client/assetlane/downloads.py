@@ -58,10 +58,21 @@ class Downloads:
         A device or a pipe, such as /dev/null, is written to as `download_into` does it.
         """
         path = Path(to)
+        try:
+            await self._download(asset, variant, path, on_received)
+        except OSError as error:
+            if error.errno is not None and error.filename is None:
+                error.filename = str(path)  # a write does not name its file, such as on a full disk
+            raise
+        return path
+
+    async def _download(
+        self, asset: Asset, variant: str, path: Path, on_received: Callable[[int], None] | None
+    ) -> None:
         if await asyncio.to_thread(_is_device_or_pipe, path):
             with await asyncio.to_thread(path.open, "wb") as file:
                 await self.download_into(asset, file, variant, on_received=on_received)
-            return path
+            return
         wanted, renew = self._wanted(asset, variant)
         from assetlane.retrieval import fetch
 
@@ -73,7 +84,6 @@ class Downloads:
             renew=renew,
             on_received=on_received,
         )
-        return path
 
     async def download_into(
         self,

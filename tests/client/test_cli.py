@@ -226,6 +226,20 @@ async def test_an_asset_is_fetched_under_its_name_or_another(
     assert (named.code, (tmp_path / "x.jpg").read_bytes() == jpeg) == (0, True)
 
 
+async def test_a_full_disk_is_reported_with_the_name_of_the_file(
+    server: LaneServer, lane: Client, tmp_path: Path
+) -> None:
+    """Nothing of the download stays; the limit on the size of files stands for the disk."""
+    asset = await lane.upload(bytes(100_000), file_path="a.bin")
+    shell = f"ulimit -f 8; exec {' '.join(COMMAND)} get {asset.asset_id} -o big.bin"
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", shell, stdout=PIPE, stderr=PIPE, env=environment(server.target), cwd=tmp_path
+    )
+    result = await finished(process)
+    assert (result.code, result.out, list(tmp_path.iterdir())) == (1, "", [])  # noqa: ASYNC240
+    assert result.err.startswith("assetlane: big.bin: ")
+
+
 async def test_a_reader_that_hangs_up_is_no_error(server: LaneServer, lane: Client) -> None:
     """Piping into `head` is quiet."""
     asset = await lane.upload(b"hello", file_path="a.txt", partition="public")

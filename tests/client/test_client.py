@@ -409,7 +409,7 @@ async def test_a_download_is_written_to_a_pipe_or_a_device_and_never_put_in_its_
     assert await asyncio.to_thread(Path("/dev/null").is_char_device)
     with pytest.raises(OSError) as full:  # noqa: PT011 - errno says which
         await lane.download(asset, to="/dev/full")
-    assert full.value.errno == errno.ENOSPC
+    assert (full.value.errno, full.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
 async def test_a_download_to_a_folder_is_refused_before_a_byte_is_fetched(

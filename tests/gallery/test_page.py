@@ -479,7 +479,7 @@ async def test_the_drawer_shows_the_asset_and_what_it_copies_runs(
         for language in ("TypeScript", "grpcurl"):
             assert asset_id in await copied(f"Copy as {language}")
         await drawer.get_by_role("tab", name="Doctor").click()
-        await drawer.get_by_text(re.compile(r"All \d+ checks are good")).wait_for()
+        await drawer.get_by_text(re.compile(r"All \d+ checks passed")).wait_for()
         assert await drawer.locator(".finding.ok").count() == await drawer.locator(".finding").count() > 20
 
 
@@ -518,7 +518,7 @@ async def test_all_of_it_goes_by_keyboard(chromium: Browser, server: LocalServer
 async def test_a_guest_is_in_with_one_click_and_a_wrong_password_is_said(
     chromium: Browser, server: LocalServer
 ) -> None:
-    """At the door, to eyes and to screen readers."""
+    """The page to sign in, to eyes and to screen readers."""
     async with opened(chromium) as context:
         page = await context.new_page()
         await page.goto(server.url)
@@ -567,7 +567,7 @@ async def test_the_first_load_is_small_and_an_injected_script_does_not_run(
 
 
 async def test_axe_finds_nothing(chromium: Browser, server: LocalServer, tmp_path: Path, name: str) -> None:
-    """At the door, in the empty and the full grid, the viewer, the drawer, the panel of uploads; light and dark."""
+    """The page to sign in, the empty and the full grid, viewer, drawer, panel of uploads; light and dark."""
     async with opened(chromium, reduced_motion="reduce") as context:
         page = await context.new_page()
         source = AXE.read_text()
@@ -582,7 +582,7 @@ async def test_axe_finds_nothing(chromium: Browser, server: LocalServer, tmp_pat
 
         await page.goto(server.url)
         await page.get_by_role("heading", name="Create an account").wait_for()
-        await check("door")
+        await check("sign-in")
         await sign_up(page, server.url, name)
         await go(page, "Only me")
         await page.locator(".empty").wait_for()

@@ -98,7 +98,7 @@ async def shown(page: Page, where: str) -> None:
 async def test_how_it_looks(
     chromium: Browser, exhibition: LocalServer, window: tuple[int, int], tmp_path: Path
 ) -> None:
-    """The door, the grid, an upload, the viewer and the drawer."""
+    """The page to sign in, the grid, an upload, the viewer and the drawer."""
     width, height = window
     async with opened(
         chromium,
@@ -112,7 +112,7 @@ async def test_how_it_looks(
         await page.goto(exhibition.url)
         await page.get_by_role("heading", name="Create an account").wait_for()
         await page.evaluate("document.fonts.ready")
-        await keep(page, "door")
+        await keep(page, "sign-in")
         await sign_up(page, exhibition.url, f"carla-{width}")
         await until(page, "(count) => document.querySelector('.day-count')?.textContent === count", str(len(NAMES) + 5))
         await shown(page, ".grid")

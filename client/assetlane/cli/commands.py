@@ -191,9 +191,9 @@ def show(context: typer.Context, asset: AssetName, as_json: AsJson = False) -> N
     """Show an asset with URLs that work: of each variant one that shows it and one that saves it."""
     own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: "Client") -> int:
-        there = await found(lane, asset, own)
-        await lane.read_url(there)  # renews all of them when they are about to expire
+    async def work(client: "Client") -> int:
+        there = await found(client, asset, own)
+        await client.read_url(there)  # renews all of them when they are about to expire
         if as_json:
             say_json(there)
         else:
@@ -245,10 +245,10 @@ def open_(
     """Open a read URL of an asset in the browser, and print it."""
     own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         import webbrowser
 
-        url = await lane.read_url(await found(lane, asset, own), variant)
+        url = await client.read_url(await found(client, asset, own), variant)
         say(url)
         if webbrowser.open(url):
             return 0
@@ -275,18 +275,18 @@ def refresh(
     """Renew the read URLs of assets, and print when they end."""
     own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         from assetlane.errors import AssetlaneError
 
         within = None if if_expires_within is None else timedelta(seconds=if_expires_within)
         failed, asset_ids = False, []
         for named in assets:
             try:
-                asset_ids.append(named if may_be_id(named) else (await found(lane, named, own)).asset_id)
+                asset_ids.append(named if may_be_id(named) else (await found(client, named, own)).asset_id)
             except AssetlaneError as error:
                 failed = True
                 complain(error, named)
-        for result in await lane.refresh_assets(asset_ids, within):
+        for result in await client.refresh_assets(asset_ids, within):
             if result.WhichOneof("outcome") == "failure":
                 failed = True
                 note(f"assetlane: {result.asset_id}: {result.failure.message} [{result.failure.reason}]")
@@ -308,8 +308,8 @@ def cancel(
 ) -> None:
     """Give an upload up: nothing of it can become an asset any more."""
 
-    async def work(lane: "Client") -> int:
-        upload = await lane.cancel_upload(upload_id)
+    async def work(client: "Client") -> int:
+        upload = await client.cancel_upload(upload_id)
         if as_json:
             say_json(upload)
         else:
@@ -331,14 +331,14 @@ def rm(context: typer.Context, assets: AssetNames) -> None:
     """
     own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         from assetlane.errors import AssetlaneError, NotFound
 
         failed = False
         for named in assets:
             try:
                 asset_id = named
-                if not may_be_id(named) and (matching := await all_found(lane, named, own)):
+                if not may_be_id(named) and (matching := await all_found(client, named, own)):
                     if len(matching) > 1:
                         failed = True
                         note(f"assetlane: {len(matching)} assets have the path {named}, name one by its id:")
@@ -348,10 +348,10 @@ def rm(context: typer.Context, assets: AssetNames) -> None:
                     asset_id = matching[0].asset_id
                 was_there = True
                 try:
-                    await lane.get_asset(asset_id)
+                    await client.get_asset(asset_id)
                 except NotFound:
                     was_there = False  # deleted before, or never there: only the deletion knows
-                await lane.delete_asset(asset_id)
+                await client.delete_asset(asset_id)
             except AssetlaneError as error:
                 failed = True
                 complain(error, named)
@@ -391,20 +391,20 @@ def get(
     """Download one variant of an asset, checked against its hash."""
     own = context.ensure_object(Connection).own_partition()
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         import sys
 
-        there = await found(lane, asset, own)
+        there = await found(client, asset, own)
         size = next((stored.size_bytes for stored in there.variants if stored.name == variant), None)
         if output == STDOUT:
             with Bars(shown=not sys.stdout.isatty()) as bars:
                 received = bars.add(there.file_path, size).received
-                await lane.download_into(there, sys.stdout.buffer, variant, on_received=received)
+                await client.download_into(there, sys.stdout.buffer, variant, on_received=received)
                 sys.stdout.buffer.flush()
             return 0
         to = output or _free_name(there, variant)
         with Bars(shown=True) as bars:
-            await lane.download(there, variant, to=to, on_received=bars.add(to.name, size).received)
+            await client.download(there, variant, to=to, on_received=bars.add(to.name, size).received)
         say(str(to))
         return 0
 

@@ -24,10 +24,10 @@ Offer = list[tuple[str, str]]
 def complete_asset(context: typer.Context, incomplete: str) -> Offer:
     """Offers the newest assets of the own partition and of `public`, each with its path."""
 
-    async def ask(lane: "Client", own: str) -> Offer:
+    async def ask(client: "Client", own: str) -> Offer:
         offer: Offer = []
         for partition in filter(None, (own, "public")):
-            async with aclosing(lane.list_assets(partition, page_size=OFFERED)) as assets:
+            async with aclosing(client.list_assets(partition, page_size=OFFERED)) as assets:
                 async for asset in assets:
                     if len(offer) >= 2 * OFFERED:
                         break
@@ -40,8 +40,8 @@ def complete_asset(context: typer.Context, incomplete: str) -> Offer:
 def complete_upload(context: typer.Context, incomplete: str) -> Offer:
     """Offers the caller's newest uploads, each with its path."""
 
-    async def ask(lane: "Client", own: str) -> Offer:
-        return [(upload.upload_id, upload.file_path) for upload in await _newest(lane)]
+    async def ask(client: "Client", own: str) -> Offer:
+        return [(upload.upload_id, upload.file_path) for upload in await _newest(client)]
 
     return [(name, text) for name, text in _asked(context, ask) if name.startswith(incomplete)]
 
@@ -49,18 +49,18 @@ def complete_upload(context: typer.Context, incomplete: str) -> Offer:
 def complete_partition(context: typer.Context, incomplete: str) -> Offer:
     """Offers the own partition, `public`, and those of the newest uploads."""
 
-    async def ask(lane: "Client", own: str) -> Offer:
+    async def ask(client: "Client", own: str) -> Offer:
         offer = dict.fromkeys(filter(None, (own, "public")), "")
-        for upload in await _newest(lane):
+        for upload in await _newest(client):
             offer.setdefault(upload.asset_partition or upload.partition, "")
         return list(offer.items())
 
     return [(name, text) for name, text in _asked(context, ask) if name.startswith(incomplete)]
 
 
-async def _newest(lane: "Client") -> list:  # type: ignore[type-arg]  # of uploads
+async def _newest(client: "Client") -> list:  # type: ignore[type-arg]  # of uploads
     newest = []
-    async with aclosing(lane.list_uploads(page_size=OFFERED)) as uploads:
+    async with aclosing(client.list_uploads(page_size=OFFERED)) as uploads:
         async for upload in uploads:
             newest.append(upload)
             if len(newest) == OFFERED:
@@ -74,8 +74,8 @@ def _asked(context: typer.Context, ask: "Callable[[Client, str], Awaitable[Offer
     connection = _connection(context)
 
     async def work() -> Offer:
-        async with asyncio.timeout(LIMIT_S), client_of(connection) as lane:
-            return await ask(lane, connection.own_partition())
+        async with asyncio.timeout(LIMIT_S), client_of(connection) as client:
+            return await ask(client, connection.own_partition())
 
     try:
         return asyncio.run(work())

@@ -27,7 +27,7 @@ def is_below(path: str, folder: str) -> bool:
     return not folder or path == folder or path.startswith(f"{folder}/")
 
 
-async def listed(lane: "Client", where: str, own: str, page_size: int) -> "AsyncGenerator[Asset, None]":
+async def listed(client: "Client", where: str, own: str, page_size: int) -> "AsyncGenerator[Asset, None]":
     """Yields the assets of the first place that has any, newest first. Raises what the server says of the first."""
     from assetlane.errors import InvalidArgument, NotFound
 
@@ -35,7 +35,7 @@ async def listed(lane: "Client", where: str, own: str, page_size: int) -> "Async
     for number, (partition, folder) in enumerate(places(where, own)):
         is_empty = True
         try:
-            async with aclosing(lane.list_assets(partition, page_size=0 if folder else page_size)) as assets:
+            async with aclosing(client.list_assets(partition, page_size=0 if folder else page_size)) as assets:
                 async for asset in assets:
                     if is_below(asset.file_path, folder):
                         is_empty = False
@@ -53,13 +53,13 @@ def may_be_id(named: str) -> bool:
     return len(named) == _ID_LENGTH and named.isalnum()
 
 
-async def all_found(lane: "Client", named: str, own: str) -> "list[Asset]":
+async def all_found(client: "Client", named: str, own: str) -> "list[Asset]":
     """Returns the assets with that path, of the first place that has any; newest first."""
     from assetlane.errors import NotFound
 
     for partition, path in places(named, own)[1:]:
         try:
-            async with aclosing(lane.list_assets(partition)) as assets:
+            async with aclosing(client.list_assets(partition)) as assets:
                 matching = [asset async for asset in assets if asset.file_path == path]
         except NotFound:
             continue
@@ -68,17 +68,17 @@ async def all_found(lane: "Client", named: str, own: str) -> "list[Asset]":
     return []
 
 
-async def found(lane: "Client", named: str, own: str) -> "Asset":
+async def found(client: "Client", named: str, own: str) -> "Asset":
     """Returns the asset of that id, or else the newest one with that path. Raises NotFound for neither."""
     from assetlane.errors import NotFound
 
     try:
-        return await lane.get_asset(named)
+        return await client.get_asset(named)
     except NotFound as error:
         refusal = error
     for partition, path in places(named, own)[1:]:
         try:
-            async with aclosing(lane.list_assets(partition)) as assets:
+            async with aclosing(client.list_assets(partition)) as assets:
                 async for asset in assets:
                     if asset.file_path == path:
                         return asset

@@ -57,11 +57,11 @@ def ls(
     if not where and not own:
         raise typer.BadParameter("name one: the token does not say whose the own one is", param_hint="PARTITION")
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         count = 0
         rows: list[tuple[str, ...]] = []
         is_table = is_terminal() and not as_json
-        async with aclosing(listed(lane, where or own, own, min(limit, 1000))) as assets:
+        async with aclosing(listed(client, where or own, own, min(limit, 1000))) as assets:
             async for asset in assets:
                 count += 1
                 if as_json:
@@ -129,11 +129,11 @@ def uploads(
             raise typer.BadParameter(f"{text!r} is none of {known}", param_hint="--status")
         statuses.append(UploadStatus.Value(name))
 
-    async def work(lane: "Client") -> int:
+    async def work(client: "Client") -> int:
         count = 0
         rows: list[tuple[str, ...]] = []
         is_table = is_terminal() and not as_json
-        found = lane.list_uploads(
+        found = client.list_uploads(
             uid="" if everybody else None, session_id=session, statuses=statuses, page_size=min(limit, 1000)
         )
         async with aclosing(found) as items:

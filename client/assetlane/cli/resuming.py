@@ -19,7 +19,7 @@ _OVER = frozenset({"UPLOAD_CANCELLED", "UPLOAD_EXPIRED"})
 
 
 async def resumed(
-    lane: "Client",
+    client: "Client",
     item: Item,
     options: Mapping[str, Any],
     on_progress: OnProgress | None,
@@ -37,7 +37,7 @@ async def resumed(
         sent = _Sent(on_progress)
         request_id = f"{identity}-{attempt}"
         try:
-            asset = await lane.upload(item.path, **options, request_id=request_id, on_progress=sent.step)
+            asset = await client.upload(item.path, **options, request_id=request_id, on_progress=sent.step)
         except (PreconditionFailed, UploadFailed) as error:
             is_over = isinstance(error, UploadFailed) or error.reason in _OVER
             if not is_over or sent.anything or attempt == attempts - 1:

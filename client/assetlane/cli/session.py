@@ -152,8 +152,8 @@ def _code(
     on_interrupt: Callable[[], Iterable[str]],
 ) -> int:
     async def connected() -> int:
-        async with client_of(connection, session_id=session_id) as lane:
-            return await work(lane)
+        async with client_of(connection, session_id=session_id) as client:
+            return await work(client)
 
     try:
         return asyncio.run(connected())

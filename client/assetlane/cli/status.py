@@ -86,10 +86,10 @@ async def _asked(connection: Connection, facts: dict[str, Any]) -> dict[str, str
     from assetlane.errors import AssetlaneError, InvalidArgument, NotFound
 
     try:
-        async with client_of(connection) as lane:
+        async with client_of(connection) as client:
             began = time.monotonic()
             with suppress(InvalidArgument, NotFound):  # it answers, which is all that is asked
-                await anext(lane.list_uploads(page_size=1), None)
+                await anext(client.list_uploads(page_size=1), None)
             facts["milliseconds"] = round(1000 * (time.monotonic() - began))
     except AssetlaneError as error:
         return {"reason": error.reason, "message": str(error)}

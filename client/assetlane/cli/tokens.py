@@ -61,8 +61,8 @@ def create(
             raise typer.BadParameter(f"{lifetime!r} is not a time such as 90s, 30m, 8h or 1d", param_hint="--lifetime")
         asked = timedelta(**{_UNITS[match[2]]: int(match[1])})
 
-    async def work(lane: "Client") -> int:
-        made = await lane.create_token(upload_id=upload_id, read=read or (), write=write or (), lifetime=asked)
+    async def work(client: "Client") -> int:
+        made = await client.create_token(upload_id=upload_id, read=read or (), write=write or (), lifetime=asked)
         if as_json:
             say_json(made)
         else:

@@ -257,24 +257,24 @@ class _Batch:
         self._over = 0
         self.summary = Summary()
 
-    async def run(self, lane: "Client") -> int:
+    async def run(self, client: "Client") -> int:
         """Uploads all of them, some at a time; whatever is wrong with one never ends the others."""
         from assetlane.batch import attempted
 
         async def work(number: int) -> "tuple[Asset, bool]":
-            return await self._upload(lane, number)
+            return await self._upload(client, number)
 
         with self._bars:
             if len(self._items) > 1:
                 self._bars.add_total(len(self._items), sum(self._sizes))
             async with aclosing(attempted(range(len(self._items)), work, self._common.jobs)) as attempts:
                 async for attempt in attempts:
-                    await self._report(lane, attempt)
+                    await self._report(client, attempt)
         if len(self._items) > 1 or self._common.resume:
             note(str(self.summary))
         return FAILED if self.summary.failed else 0
 
-    async def _upload(self, lane: "Client", number: int) -> "tuple[Asset, bool]":
+    async def _upload(self, client: "Client", number: int) -> "tuple[Asset, bool]":
         """Returns the asset, and whether an earlier run had brought it in already."""
         from assetlane.cli.resuming import resumed
 
@@ -294,13 +294,13 @@ class _Batch:
 
         try:
             if common.resume:
-                result = await resumed(lane, item, options, step)
+                result = await resumed(client, item, options, step)
             elif item.path == STDIN:
                 # Raw: a buffer's lock would be held by a read that never ends, until the end of the process.
                 with open(STDIN_NUMBER, "rb", buffering=0, closefd=False) as stdin:  # noqa: ASYNC230
-                    result = await lane.upload(stdin, **options, on_progress=step), False
+                    result = await client.upload(stdin, **options, on_progress=step), False
             else:
-                result = await lane.upload(item.path, **options, on_progress=step), False
+                result = await client.upload(item.path, **options, on_progress=step), False
         except Exception:
             del self._under_way[number]  # what is left was interrupted
             raise
@@ -309,7 +309,7 @@ class _Batch:
         del self._under_way[number]
         return result
 
-    async def _report(self, lane: "Client", attempt: "Attempt[int, tuple[Asset, bool]]") -> None:
+    async def _report(self, client: "Client", attempt: "Attempt[int, tuple[Asset, bool]]") -> None:
         """Prints what became of a file, and counts it."""
         number, summary, common = attempt.item, self.summary, self._common
         self._over += 1
@@ -329,11 +329,11 @@ class _Batch:
         if common.as_json:
             say_json(asset)
         elif common.as_url:
-            say(await lane.read_url(asset))
+            say(await client.read_url(asset))
         elif is_terminal():
             say(f"{name}: {_variants(asset)}")
             say(f"  {asset.asset_id} in {asset.partition}, {_life(asset)}")
-            say(f"  {await lane.read_url(asset)}")
+            say(f"  {await client.read_url(asset)}")
         else:
             say(f"{asset.asset_id}\t{name}\t{_variants(asset)}")
         for notice in asset.notices:

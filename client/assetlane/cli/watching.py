@@ -61,22 +61,22 @@ def watch(
     if resume_token and not partition:
         raise typer.BadParameter("only a watch of a --partition has one", param_hint="--resume-token")
     if partition:
-        run(context, lambda lane: _watch_assets(lane, partition, resume_token, as_json))
+        run(context, lambda client: _watch_assets(client, partition, resume_token, as_json))
     else:
-        run(context, lambda lane: _watch_uploads(lane, upload_id, session, as_json))
+        run(context, lambda client: _watch_uploads(client, upload_id, session, as_json))
 
 
-async def _watch_uploads(lane: "Client", upload_id: str, session: str, as_json: bool) -> int:
+async def _watch_uploads(client: "Client", upload_id: str, session: str, as_json: bool) -> int:
     from assetlane.v1.upload_pb2 import UploadStatus
     from assetlane.v1.upload_service_pb2 import StatusEvent
 
     # A watch waits for a server for ever; a call fails soon when there is none.
     if upload_id:
-        await lane.get_upload(upload_id)
-        events = lane.watch_upload(upload_id, progress=True)
+        await client.get_upload(upload_id)
+        events = client.watch_upload(upload_id, progress=True)
     else:
-        await anext(lane.list_uploads(session_id=session, page_size=1), None)
-        events = lane.watch_session(session, progress=True)
+        await anext(client.list_uploads(session_id=session, page_size=1), None)
+        events = client.watch_session(session, progress=True)
     status = UploadStatus.UPLOAD_STATUS_COMPLETED
     with Bars(shown=not as_json, beside_results=True) as bars:
         screen = _Screen(bars)
@@ -156,9 +156,9 @@ def _stage(event: "ProgressEvent") -> str:
     return named(ProgressStage.DESCRIPTOR, event.stage, "PROGRESS_STAGE_")
 
 
-async def _watch_assets(lane: "Client", partition: str, resume_token: str, as_json: bool) -> int:
-    await anext(lane.list_assets(partition, page_size=1), None)  # fails soon when there is no server
-    async with aclosing(lane.watch_assets(partition, resume_token)) as events:
+async def _watch_assets(client: "Client", partition: str, resume_token: str, as_json: bool) -> int:
+    await anext(client.list_assets(partition, page_size=1), None)  # fails soon when there is no server
+    async with aclosing(client.watch_assets(partition, resume_token)) as events:
         async for event in events:
             if as_json:
                 say_event(event)

@@ -80,14 +80,14 @@ class Gallery:
 class ScopedTokenMaker(Tokens):
     """Asks Assetlane, as a back end does that is a service caller."""
 
-    def __init__(self, lane: Client) -> None:
-        self._lane = lane
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     @override
     async def token_for(self, uid: str) -> tuple[str, float]:
-        # All who may write to `public` may delete there, too: a wall for people who know each other.
+        # Everybody who may write to `public` may delete there, too: they should know each other.
         partitions = (f"user/{uid}", "public")
-        made = await self._lane.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
+        made = await self._client.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
         return made.token, made.expire_time.ToDatetime(UTC).timestamp()
 
 
@@ -147,14 +147,14 @@ async def _gallery_on(first_port: int, settings: Settings, home: Path) -> AsyncI
         settings.mongo_uri.get_secret_value(), tz_aware=True, timeoutMS=10_000, appname="assetlane-gallery"
     )
     try:
-        async with application(own), Client(target, token=own_token) as lane:
+        async with application(own), Client(target, token=own_token) as client:
             served = Gallery(f"http://{page}")
             accounts = Accounts(mongo[f"{settings.mongo_database[:50]}_gallery"])
 
             def hints() -> Mapping[str, Any]:
                 return {"openTarget": served.open_target, "publicAssets": settings.public_assets}
 
-            site = Site(accounts, ScopedTokenMaker(lane), addresses, findings, hints)
+            site = Site(accounts, ScopedTokenMaker(client), addresses, findings, hints)
             async with _served(site, first_port):
                 yield served
     finally:

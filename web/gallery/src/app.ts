@@ -1,11 +1,11 @@
-// The gallery itself: two partitions, the grid, what comes in, and what goes on.
+// The gallery itself: two partitions, the grid, files that are added, and uploads in progress.
 
 import { AssetlaneClient, newRequestId, type Asset } from "@assetlane/client";
 import { Camera, Code, FolderUp, LogOut, Plus, WifiOff } from "lucide";
 
 import { announce, fill, h, icon, iconButton, toast } from "./dom.ts";
 import { Grid } from "./grid.ts";
-import { picked, takeIn, type Incoming } from "./intake.ts";
+import { acceptFiles, picked, type Incoming } from "./intake.ts";
 import { Library } from "./library.ts";
 import { titleOf } from "./look.ts";
 import { wordmark } from "./mark.ts";
@@ -29,8 +29,8 @@ const SESSION_MS = 3_600_000;
 export function showGallery(root: HTMLElement, session: Session): void {
   const client = new AssetlaneClient({ url: session.api, token: freshToken, sessionId: sessionIdOf(session.user) });
   const places: readonly Place[] = [
-    { id: "everyone", label: "Everyone", partition: "public", isPublic: session.publicAssets, empty: "Everything here is seen by everybody, at once." },
-    { id: "mine", label: "Only me", partition: `user/${session.user}`, isPublic: false, empty: "What is here only you see." },
+    { id: "everyone", label: "Everyone", partition: "public", isPublic: session.publicAssets, empty: "Everybody sees what is here, as soon as it arrives." },
+    { id: "mine", label: "Only me", partition: `user/${session.user}`, isPublic: false, empty: "Only you see what is here." },
   ];
   let place = places.find(({ id }) => id === localStorage.getItem(PLACE)) ?? (places[0] as Place);
 
@@ -127,7 +127,7 @@ export function showGallery(root: HTMLElement, session: Session): void {
   const loading = h("p", { class: "loading", role: "status" }, "Loading …");
   const dropHint = h("div", { class: "drop-hint", "aria-hidden": "true" }, h("div", {}, h("strong", {}), h("span", {}, "Photos, videos, sound, documents, whole folders")));
   fill(root,
-    h("a", { class: "skip", href: "#content" }, "To the gallery"),
+    h("a", { class: "skip", href: "#content" }, "Skip to the gallery"),
     h("header", { class: "top" },
       wordmark(),
       h("nav", { class: "places", "aria-label": "Partitions" }, ...tabs),
@@ -173,7 +173,7 @@ export function showGallery(root: HTMLElement, session: Session): void {
   };
   let isLost = false;
   const drawBanner = () => {
-    const text = !navigator.onLine ? "You are offline. What you add waits here, and goes when the network is back." : isLost ? "The server does not answer. Trying again …" : "";
+    const text = !navigator.onLine ? "You are offline. What you add is kept here, and uploaded when the network is back." : isLost ? "The server does not answer. Trying again …" : "";
     banner.hidden = !text;
     if (banner.textContent !== text) fill(banner, text && icon(WifiOff, 16), text);
     document.documentElement.classList.toggle("is-offline", !!text);
@@ -195,13 +195,13 @@ export function showGallery(root: HTMLElement, session: Session): void {
       },
     });
     libraries.set(one.id, made);
-    made.follow(ended.signal).catch((error: unknown) => toast(`The gallery cannot go on: ${String(error)}`, "bad"));
+    made.follow(ended.signal).catch((error: unknown) => toast(`The gallery has stopped: ${String(error)}`, "bad"));
   }
   go(place);
   drawBanner();
-  takeIn(add, (isOver) => dropHint.classList.toggle("is-over", isOver));
+  acceptFiles(add, (isOver) => dropHint.classList.toggle("is-over", isOver));
   uploads.start().catch((error: unknown) => toast(`The outbox cannot be opened: ${String(error)}`, "bad"));
-  uploads.follow(ended.signal).catch((error: unknown) => toast(`The uploads cannot be followed: ${String(error)}`, "bad"));
+  uploads.follow(ended.signal).catch((error: unknown) => toast(`The status of uploads cannot be shown: ${String(error)}`, "bad"));
 }
 
 /**

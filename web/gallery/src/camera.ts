@@ -1,4 +1,4 @@
-// A photo from the camera: a phone brings its own, a desktop shows what the camera sees.
+// A photo from the camera of a desktop: the page shows what the camera sees. Phones use their own camera app.
 
 import { X } from "lucide";
 
@@ -22,7 +22,7 @@ export async function openCamera(onPhoto: (file: File) => void): Promise<void> {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: { ideal: 1920 } }, audio: false });
   } catch (error) {
     const isDenied = error instanceof DOMException && error.name === "NotAllowedError";
-    status.textContent = isDenied ? "The browser does not let this page use the camera. Allow it beside the address." : "No camera was found.";
+    status.textContent = isDenied ? "The browser does not let this page use the camera. You can allow it beside the address bar." : "No camera was found.";
     return;
   }
   if (!dialog.open) {

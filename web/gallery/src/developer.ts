@@ -1,4 +1,4 @@
-// The drawer for developers: an asset as JSON, the same from programs, and what doctor says.
+// The drawer for developers: an asset as JSON, programs that read it, and the findings of doctor.
 
 import { toJson } from "@bufbuild/protobuf";
 import { AssetSchema, type Asset } from "@assetlane/client";
@@ -11,7 +11,7 @@ import { LANGUAGES, snippet, takesToken, type Language } from "./snippets.ts";
 const TABS = ["JSON", "Copy as", "Doctor"] as const;
 type Tab = (typeof TABS)[number];
 
-/** Opens the drawer; without an asset it shows what doctor says. */
+/** Opens the drawer; without an asset it shows the findings of doctor. */
 export function openDrawer(session: Session, asset: Asset | undefined): void {
   const panel = h("div", { class: "drawer-panel", role: "tabpanel", tabindex: "0", id: "drawer-panel" });
   const tabs = TABS.filter((tab) => asset || tab === "Doctor").map((tab) =>
@@ -50,14 +50,14 @@ export function openDrawer(session: Session, asset: Asset | undefined): void {
 function jsonOf(asset: Asset): Node[] {
   const text = JSON.stringify(toJson(AssetSchema, asset), null, 2);
   const code = h("code");
-  // Keys, texts and the rest in colours of their own.
+  // Keys, strings and everything else have their own colours.
   for (const part of text.split(/("(?:[^"\\]|\\.)*"\s*:?)/)) {
     if (!part) continue;
     const kind = part.endsWith(":") ? "key" : part.startsWith('"') ? "text" : "";
     code.append(kind ? h("span", { class: kind }, part) : part);
   }
   return [
-    h("p", { class: "drawer-note" }, "The asset as the server keeps it. Read URLs open the file for everybody who has them, until they end."),
+    h("p", { class: "drawer-note" }, "The asset as the server returns it. Anybody who has a read URL can read the file until the URL expires."),
     h("pre", {}, code),
     copyButton("Copy the JSON", () => text),
   ];
@@ -74,7 +74,7 @@ function snippetsOf(asset: Asset, session: Session): Node[] {
     );
   };
   return [
-    h("p", { class: "drawer-note" }, "The same asset from a program. The gallery's own ports want a token, as in production; yours lives a quarter of an hour."),
+    h("p", { class: "drawer-note" }, "Programs that read this asset. The gallery's own ports ask for a token, as in production; yours is valid for 15 minutes."),
     copyButton("Copy a token", () => freshToken(), KeyRound),
     ...LANGUAGES.map(one),
   ];
@@ -95,8 +95,8 @@ function copyButton(label: string, text: () => string | Promise<string>, image =
 
 function showDoctor(panel: HTMLElement, signal: AbortSignal): void {
   const list = h("ul", { class: "findings", "aria-live": "polite" });
-  const head = h("p", { class: "drawer-note" }, "doctor asks MongoDB and the object store with real requests …");
-  const again = h("button", { type: "button", class: "button quiet small", disabled: true, onclick: () => showDoctor(panel, signal) }, icon(RefreshCw, 15), "Ask again");
+  const head = h("p", { class: "drawer-note" }, "doctor checks MongoDB and the object store with real requests …");
+  const again = h("button", { type: "button", class: "button quiet small", disabled: true, onclick: () => showDoctor(panel, signal) }, icon(RefreshCw, 15), "Check again");
   fill(panel, head, list, again);
   const run = async () => {
     const counts = { ok: 0, warning: 0, FAILED: 0, skipped: 0 };
@@ -106,7 +106,7 @@ function showDoctor(panel: HTMLElement, signal: AbortSignal): void {
         counts[finding.verdict] += 1;
         list.append(light(finding));
       }
-      head.textContent = counts.FAILED ? `${counts.FAILED} of ${list.childElementCount} checks failed.` : counts.warning ? `All works; ${counts.warning} could be better.` : `All ${counts.ok} checks are good.`;
+      head.textContent = counts.FAILED ? `${counts.FAILED} of ${list.childElementCount} checks failed.` : counts.warning ? `Everything works; ${counts.warning} could be better.` : `All ${counts.ok} checks passed.`;
     } catch (error) {
       head.textContent = error instanceof Refused ? error.message : "The gallery's server did not answer.";
     }

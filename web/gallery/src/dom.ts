@@ -27,7 +27,7 @@ function append(element: Element, children: readonly Child[]): void {
   element.append(...children.filter((child) => child !== null && child !== undefined && child !== false).map((child) => (typeof child === "number" ? String(child) : child)));
 }
 
-/** An icon for the eyes alone: whatever holds it has a text or a label. */
+/** An icon without a name of its own: the element around it has a text or a label. */
 export function icon(node: IconNode, size = 20): SVGElement {
   return createElement(node, { width: size, height: size, "aria-hidden": "true", focusable: "false" });
 }
@@ -37,7 +37,7 @@ export function iconButton(label: string, node: IconNode, onclick: EventListener
   return h("button", { type: "button", class: className, "aria-label": label, title: label, onclick }, icon(node));
 }
 
-/** Runs the work with the next frame, or soon where there are no frames: a tab that nobody sees. Once for many calls. */
+/** Returns a function that runs the work in the next frame, or soon in a tab without frames, which is hidden. Calls before that run it once. */
 export function eachFrame(work: () => void): () => void {
   let isDue = false;
   return () => {
@@ -53,17 +53,17 @@ export function eachFrame(work: () => void): () => void {
   };
 }
 
-/** Says something to those who hear the page. */
+/** Has a screen reader read a text out. */
 export function announce(text: string): void {
   const region = document.querySelector("#announcements");
   if (region) region.textContent = text;
 }
 
-/** A message that goes by itself. */
+/** Shows a message for five seconds. */
 export function toast(text: string, kind: "plain" | "bad" = "plain"): void {
   announce(text);
   const note = h("div", { class: `toast ${kind}` }, text);
-  // Above a dialog that is open: those lie over everything else.
+  // In the last open dialog, which covers everything else.
   const dialogs = document.querySelectorAll<HTMLDialogElement>("dialog[open]");
   ([...dialogs].at(-1) ?? document.body).append(note);
   setTimeout(() => note.remove(), 5_000);

@@ -1,4 +1,4 @@
-// Texts for sizes, times and names. Pure.
+// Pure functions that format sizes, times and names.
 
 const UNITS = ["bytes", "KB", "MB", "GB", "TB"];
 
@@ -22,7 +22,7 @@ export function playingTime(seconds: number): string {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }
 
-/** `about 4 s`, `about 3 min`: what is left of something. */
+/** `about 4 s`, `about 3 min`: the time that is left. */
 export function timeLeft(seconds: number): string {
   if (!Number.isFinite(seconds)) return "";
   if (seconds < 60) return `${Math.max(1, Math.ceil(seconds))} s left`;
@@ -35,13 +35,13 @@ export function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** `PDF`, `DOCX`: the ending of a name, or the end of its type. */
+/** `PDF`, `DOCX`: the extension of a name, or else the end of its type. */
 export function kindOf(name: string, type: string): string {
   const ending = /\.([A-Za-z0-9]{1,5})$/.exec(name)?.[1];
   return (ending ?? type.split("/").at(-1)?.split(/[;+.-]/).at(-1) ?? "").slice(0, 5).toUpperCase() || "FILE";
 }
 
-/** `Today`, `Yesterday`, `Thursday, 26 November 2026`: the heading under which something stands. */
+/** `Today`, `Yesterday`, `Thursday, 26 November 2026`: the heading above what was created on that day. */
 export function dayOf(date: Date, now: Date): string {
   const midnight = (day: Date) => new Date(day.getFullYear(), day.getMonth(), day.getDate()).getTime();
   const days = Math.round((midnight(now) - midnight(date)) / 86_400_000);
@@ -58,7 +58,7 @@ export function moment(date: Date): string {
   return MOMENT.format(date);
 }
 
-/** A path as the server wants it: relative, normalised, no control characters, no empty parts. */
+/** A path that the server accepts: relative, normalised, no control characters, no empty parts. */
 export function cleanPath(path: string): string {
   const parts = path
     .normalize("NFC")
@@ -69,7 +69,7 @@ export function cleanPath(path: string): string {
   return parts.join("/") || "unnamed";
 }
 
-/** How fast something goes, over the last seconds. */
+/** The rate at which a counter rises, over the last seconds. */
 export class Rate {
   readonly #samples: { atMs: number; count: number }[] = [];
 
@@ -77,12 +77,12 @@ export class Rate {
 
   add(count: number, atMs: number): void {
     const last = this.#samples.at(-1);
-    if (last && count < last.count) this.#samples.length = 0; // a try was repeated
+    if (last && count < last.count) this.#samples.length = 0; // the attempt was repeated
     this.#samples.push({ atMs, count });
     while (this.#samples.length > 2 && atMs - (this.#samples[0]?.atMs ?? 0) > this.windowMs) this.#samples.shift();
   }
 
-  /** Counts a second; 0 as long as it cannot be said. */
+  /** Counts per second; 0 as long as it is not known. */
   perSecond(nowMs: number): number {
     const first = this.#samples[0];
     const last = this.#samples.at(-1);

@@ -1,4 +1,4 @@
-// The grid: only what is near the window is in the document, however many assets there are.
+// The grid: the document contains only tiles near the window, however many assets there are.
 
 import type { Asset } from "@assetlane/client";
 
@@ -12,7 +12,7 @@ import type { Source } from "./urls.ts";
 /** How far beyond the window tiles are made. */
 const AHEAD_PX = 700;
 const MOST_TILES = 160;
-/** What one frame makes: a long jump would make a hundred tiles at once, and the page would stand still. */
+/** How many tiles one frame makes: a long jump would otherwise make a hundred at once, and the page would freeze. */
 const MOST_NEW = 12;
 const MOST_MS = 8;
 
@@ -29,11 +29,11 @@ export class Grid {
   #assets: readonly Asset[] = [];
   #layout: Layout = { rows: [], height: 0 };
   #width = 0;
-  /** The item that the Tab key reaches: the one that had the focus last, else the first one. */
+  /** The item that the Tab key reaches: the one that last had the focus, or the first one. */
   #active = "";
   #hasChosen = false;
   readonly #tiles = new Map<string, Tile>();
-  /** Where each tile is, so that what stays as it is costs a frame nothing. */
+  /** Where each tile is, so that a tile that does not move is not touched. */
   readonly #places = new WeakMap<Tile, string>();
   readonly #headings = new Map<string, HTMLLIElement>();
   readonly #draw = eachFrame(() => this.#drawNow());
@@ -54,7 +54,7 @@ export class Grid {
     });
   }
 
-  /** Shows these, newest first. What the reader looks at stays where it is. */
+  /** Shows assets, newest first. What is in the window stays where it is. */
   show(assets: readonly Asset[]): void {
     const anchor = this.#anchor();
     this.#assets = assets;
@@ -63,9 +63,9 @@ export class Grid {
     this.#drawNow();
   }
 
-  /** Puts the focus on an asset, and into the window. */
+  /** Focuses an asset and scrolls to it. */
   focus(assetId: string): void {
-    this.#onResize(); // which was left out while the viewer was open
+    this.#onResize(); // it is skipped while the viewer is open
     const index = this.#assets.findIndex((asset) => asset.assetId === assetId);
     const row = this.#layout.rows.find(({ boxes }) => boxes.some((box) => box.index === index));
     if (!row) return;
@@ -84,7 +84,7 @@ export class Grid {
 
   #onResize(): void {
     const width = Math.floor(this.element.clientWidth);
-    // The viewer hides the scroll bar, and shows it again.
+    // While the viewer is open there is no scroll bar: the width is not the real one.
     if (width === this.#width || document.documentElement.classList.contains("is-viewing")) return;
     const anchor = this.#anchor();
     this.#width = width;
@@ -122,9 +122,9 @@ export class Grid {
     if (row && Math.abs(this.#top + row.top - offset - scrollY) > 1) scrollTo({ top: this.#top + row.top - offset, behavior: "instant" });
   }
 
-  /** Makes what is wanted near the window and removes the rest; the tile of `first` before any other. */
+  /** Makes the tiles that belong near the window and removes all others; the tile of `first` is made first. */
   #drawNow(first?: string): void {
-    // All that is read, before anything is written: each read after a write would lay out the page again.
+    // All reads come before the first write: each read after a write would lay out the page again.
     const startedMs = performance.now();
     const upper = scrollY - this.#top;
     const lower = upper + innerHeight;
@@ -142,7 +142,7 @@ export class Grid {
     const focused = document.activeElement?.closest<HTMLElement>("[data-asset]")?.dataset["asset"];
     for (const [id, tile] of this.#tiles) {
       const isStill = this.#assets[this.#indexOf(id)] !== undefined;
-      // What plays, and what has the focus, stays although it is out of sight.
+      // A tile that plays or has the focus stays, although it is out of sight.
       if (!keys.has(id) && !(isStill && (tile.isPlaying || id === focused))) this.#removeTile(id, tile);
     }
     for (const [section, heading] of this.#headings) {
@@ -151,7 +151,7 @@ export class Grid {
         this.#headings.delete(section);
       }
     }
-    // Nearest to the reader first; what this frame has no time for, the next one makes.
+    // Nearest to the window first; the next frame makes those that this one has no time for.
     const distance = ({ key, row }: Wanted) => (key === first ? -1 : Math.max(0, row.top - lower, upper - row.top - row.height));
     const missing = wanted.filter(({ key, box }) => box && !this.#tiles.has(key)).sort((one, other) => distance(one) - distance(other));
     let made = 0;

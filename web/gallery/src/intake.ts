@@ -1,17 +1,17 @@
-// Files that come in: dropped, pasted, picked, from folders.
+// Files that the user adds: dropped, pasted or picked, alone or in folders.
 
 import { cleanPath } from "./format.ts";
 
 export interface Incoming {
   readonly file: File;
-  /** Where it lies in the folder that it came with, or its name. */
+  /** Its path within the folder that was dropped or picked, or its name. */
   readonly path: string;
 }
 
 const MOST_FILES = 10_000;
 
 /** Calls back with everything that is dropped on the page or pasted into it. */
-export function takeIn(onFiles: (files: Incoming[]) => void, onHover: (isOver: boolean) => void): void {
+export function acceptFiles(onFiles: (files: Incoming[]) => void, onHover: (isOver: boolean) => void): void {
   let depth = 0;
   const hasFiles = (event: DragEvent) => event.dataTransfer?.types.includes("Files") ?? false;
   addEventListener("dragenter", (event) => {
@@ -47,9 +47,9 @@ export function picked(files: Iterable<File>): Incoming[] {
   return [...files].map((file) => ({ file, path: cleanPath(file.webkitRelativePath || file.name) }));
 }
 
-/** Every file that was dropped, those in folders with their paths. */
+/** Returns every file that was dropped; those in folders have their paths. */
 async function dropped(transfer: DataTransfer): Promise<Incoming[]> {
-  // Both lists are empty as soon as the event is over.
+  // Both lists are empty as soon as the event has been handled.
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter((entry) => !!entry);
   const files = picked(transfer.files);
   if (!entries.some((entry) => entry.isDirectory)) return files;

@@ -1,9 +1,9 @@
-// Rows of pictures that fill the width, under the day on which they came. Pure.
+// A pure layout: rows of pictures that fill the width, under a heading for each day.
 
 export interface Item {
   /** Width over height. */
   readonly aspect: number;
-  /** What the item stands under. */
+  /** The heading that the item belongs to. */
   readonly section: string;
 }
 
@@ -16,9 +16,9 @@ export interface Box {
 export interface Row {
   readonly top: number;
   readonly height: number;
-  /** Of a row that is a heading. */
+  /** The heading; only in a row that is one. */
   readonly section?: string;
-  /** How many items stand under the heading. */
+  /** How many items the heading has. */
   readonly count?: number;
   readonly boxes: readonly Box[];
 }
@@ -34,7 +34,7 @@ const LEAST_ASPECT = 0.6;
 const MOST_ASPECT = 2.6;
 const MOST_STRETCH = 1.35;
 
-/** The height that rows have about: smaller on a phone, larger on a large screen. */
+/** The height that rows should have: smaller on a phone, larger on a large screen. */
 export function rowHeightFor(width: number): number {
   return Math.round(Math.min(330, Math.max(118, 74 + width / 8.6)));
 }
@@ -58,7 +58,7 @@ export function layOut(items: readonly Item[], width: number, rowHeight = rowHei
         stop += 1;
         height = (width - GAP * (stop - start - 1)) / aspects;
       }
-      // One item less may come nearer to the height that is wanted.
+      // Without the last item the row may be closer to that height.
       const without = (width - GAP * (stop - start - 2)) / (aspects - aspectOf(items[stop - 1]));
       if (stop - start > 1 && without <= rowHeight * MOST_STRETCH && without - rowHeight < rowHeight - height) {
         stop -= 1;
@@ -80,7 +80,7 @@ function boxesOf(items: readonly Item[], start: number, stop: number, fullWidth:
   let left = 0;
   for (let index = start; index < stop; index++) {
     const isLast = index === stop - 1;
-    // The last one takes what rounding has left over.
+    // The last one takes up the rounding error.
     const width = isLast && fullWidth !== undefined ? fullWidth - left : Math.round(aspectOf(items[index]) * height);
     boxes.push({ index, left, width });
     left += width + GAP;
@@ -92,7 +92,7 @@ function aspectOf(item: Item | undefined): number {
   return Math.min(MOST_ASPECT, Math.max(LEAST_ASPECT, item?.aspect || 1));
 }
 
-/** The rows that lie between two heights, as indices [from, to). */
+/** The rows between two vertical positions, as indices [from, to). */
 export function rowsBetween(rows: readonly Row[], upper: number, lower: number): [number, number] {
   let low = 0;
   let high = rows.length;
@@ -107,7 +107,7 @@ export function rowsBetween(rows: readonly Row[], upper: number, lower: number):
   return [low, to];
 }
 
-/** The item above or below another one, nearest to its middle. */
+/** The item in the next row above or below that is nearest to the middle of this one. */
 export function neighbour(rows: readonly Row[], index: number, direction: 1 | -1): number | undefined {
   const at = rows.findIndex(({ boxes }) => boxes.some((box) => box.index === index));
   const box = rows[at]?.boxes.find((one) => one.index === index);

@@ -1,15 +1,15 @@
-// The assets of one partition, live: what is there, and every addition, refresh and deletion.
+// The assets of one partition, kept up to date by a watch.
 
 import { AssetChange, AssetlaneError, hasReason, type Asset, type AssetlaneClient } from "@assetlane/client";
 
 import { eachFrame } from "./dom.ts";
 
 export interface LibraryEvents {
-  /** Something has come, changed or gone; at most once a frame. */
+  /** Assets were added, changed or deleted; called at most once a frame. */
   readonly onChange: () => void;
   /** Somebody has added or deleted something since the page was opened. */
   readonly onNews: (what: "added" | "deleted", asset: Asset) => void;
-  /** Whether the watch has lost its server. */
+  /** The watch has lost its server, or has it back. */
   readonly onConnection: (isLost: boolean) => void;
 }
 
@@ -17,7 +17,7 @@ export class Library {
   readonly #assets = new Map<string, Asset>();
   #ordered: readonly Asset[] = [];
   #isSorted = true;
-  /** Whether all that was there has come. */
+  /** Whether every asset that existed when the watch began has been received. */
   isSynced = false;
   readonly #changed: () => void;
   #isAsking = false;
@@ -44,7 +44,7 @@ export class Library {
     return this.#assets.get(assetId);
   }
 
-  /** Takes in an asset that was seen elsewhere, as after a refresh. */
+  /** Adds or replaces an asset that another call returned, such as a refresh. */
   take(asset: Asset): void {
     const known = this.#assets.get(asset.assetId);
     if (known && known.revision >= asset.revision) return;
@@ -53,21 +53,21 @@ export class Library {
     this.#changed();
   }
 
-  /** Takes out an asset that is gone. */
+  /** Removes an asset that was deleted. */
   remove(assetId: string): void {
     if (!this.#assets.delete(assetId)) return;
     this.#isSorted = false;
     this.#changed();
   }
 
-  /** Follows the partition until the signal aborts. Throws what cannot be waited for. */
+  /** Watches the partition until the signal aborts. Throws errors that retrying cannot fix. */
   async follow(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       try {
         await this.#followOnce(signal);
       } catch (error) {
         if (!hasReason(error, "RESUME_EXPIRED")) throw error;
-        // The page was away for more than a week: what it knows may be gone.
+        // The page was disconnected for more than a week: some of its assets may have been deleted since.
         this.#assets.clear();
         this.#isSorted = this.isSynced = false;
         this.#changed();
@@ -99,7 +99,7 @@ export class Library {
     }
   }
 
-  /** A watch that goes on is silent until something happens: a call says when the server answers again. */
+  /** A resumed watch sends nothing until something changes: a call shows when the server answers again. */
   async #untilAnswered(signal: AbortSignal): Promise<void> {
     if (this.#isAsking) return;
     this.#isAsking = true;
@@ -109,7 +109,7 @@ export class Library {
           for await (const _ of this.client.listAssets(this.partition, { signal, waitsForNetwork: true })) break;
           break;
         } catch (error) {
-          if (!(error instanceof AssetlaneError && error.isTemporary)) break; // it has answered, though not as it should
+          if (!(error instanceof AssetlaneError && error.isTemporary)) break; // any other error is an answer of the server too
         }
       }
     } finally {

@@ -1,4 +1,4 @@
-// What an asset looks like on the page: a picture, a video, sound or a document. Pure.
+// Pure functions that decide how an asset is shown: as a picture, a video, a sound or a document.
 
 import { variantOf, type Asset, type AssetVariant } from "@assetlane/client";
 
@@ -6,7 +6,7 @@ import { nameOf } from "./format.ts";
 
 export type Kind = "picture" | "video" | "sound" | "document";
 
-/** Types of pictures that every browser shows; of others the cuts are. */
+/** Types of pictures that every browser can show; of any other type its cuts are shown. */
 const SHOWN = /^image\/(jpeg|png|gif|webp|avif|bmp)\b/;
 const CUTS = ["small", "medium", "large"];
 
@@ -21,14 +21,14 @@ export function kindOfAsset(asset: Asset): Kind {
   return pictureNames(asset).length ? "picture" : "document";
 }
 
-/** The variants that can stand in an `img`, smallest first. */
+/** The variants that an `img` can show, smallest first. */
 export function pictureNames(asset: Asset): string[] {
   const names = [...CUTS, "preview"].filter((name) => variantOf(asset, name));
   if (SHOWN.test(originalOf(asset)?.contentType ?? "")) names.push("original");
   return names;
 }
 
-/** The smallest variant whose longest edge is `edgePx` at least, then larger ones, then the largest there is. */
+/** The smallest variant whose longest edge is at least `edgePx`, or else the largest one. An original only when there is no other. */
 export function pictureFor(asset: Asset, edgePx: number): string | undefined {
   const names = pictureNames(asset);
   const enough = names.find((name) => {
@@ -67,7 +67,7 @@ export function secondsOf(asset: Asset): number | undefined {
   return duration && Number(duration.seconds) + duration.nanos / 1e9;
 }
 
-/** What a screen reader says of a picture or video. */
+/** What a screen reader reads out for a picture or video. */
 export function labelOf(asset: Asset): string {
   return `${kindOfAsset(asset) === "video" ? "Video" : "Picture"} ${titleOf(asset)}, by ${asset.uid}`;
 }

@@ -5,15 +5,15 @@ export interface Session {
   readonly user: string;
   /** Assetlane's web gateway. */
   readonly api: string;
-  /** Its gRPC port, which wants a token as the gateway does. */
+  /** Its gRPC port, which asks for a token as the gateway does. */
   readonly grpc: string;
-  /** The gRPC port that `local` serves without tokens on the same ledger; empty: there is none. */
+  /** The gRPC port of `local`, which serves the same ledger without tokens; empty when there is none. */
   readonly openTarget: string;
-  /** Whether assets may be public: else the URLs of everyone's assets end, as those of others do. */
+  /** Whether assets may be public. If not, URLs in "Everyone" expire, as all others do. */
   readonly publicAssets: boolean;
 }
 
-/** The back end refused something; `field` is the one to change. */
+/** The back end refused a request; `field` names the input to change. */
 export class Refused extends Error {
   constructor(
     readonly reason: string,
@@ -38,7 +38,7 @@ export async function signUp(name: string, password: string): Promise<Session> {
   return (await post("/api/sign-up", { name, password })) as unknown as Session;
 }
 
-/** A name and a password that nobody else has, made up here: one click, and you are in. */
+/** Signs up with a random name and password, so that one click is enough. */
 export async function signUpAsGuest(): Promise<Session> {
   const random = (count: number) => [...crypto.getRandomValues(new Uint8Array(count))].map((value) => value.toString(16).padStart(2, "0")).join("");
   return signUp(`guest-${random(4)}`, random(24));
@@ -48,7 +48,7 @@ export async function signOut(): Promise<void> {
   await post("/api/sign-out", {});
 }
 
-/** A token for Assetlane. Signs the page out when the session has ended. */
+/** Returns a token for Assetlane. Reloads the page, to sign in again, when the session has ended. */
 export async function freshToken(): Promise<string> {
   try {
     return (await post("/api/token", {}))["token"] as string;
@@ -65,7 +65,7 @@ export interface Finding {
   readonly advice: string;
 }
 
-/** What doctor finds, as it finds it. */
+/** Yields the findings of doctor, each as soon as it is made. */
 export async function* findings(): AsyncGenerator<Finding> {
   const response = await fetch("/api/doctor", asJson({}));
   if (!response.ok || !response.body) {

@@ -1,4 +1,4 @@
-// The door of the sample: sign in, make an account, or come in as a guest.
+// The page to sign in: with an account, a new account, or as a guest.
 
 import { ArrowRight } from "lucide";
 
@@ -8,19 +8,19 @@ import { Refused, signIn, signUp, signUpAsGuest, type Session } from "./session.
 
 const KNOWN = "assetlane-gallery-known";
 
-/** Shows the door until somebody has come in. */
+/** Shows the page to sign in until somebody has signed in. */
 export function signedIn(root: HTMLElement): Promise<Session> {
   return new Promise((resolve) => {
     const enter = (session: Session) => {
       localStorage.setItem(KNOWN, "1");
       resolve(session);
     };
-    fill(root, door(enter));
+    fill(root, signInPage(enter));
     root.querySelector<HTMLInputElement>("#name")?.focus({ preventScroll: true });
   });
 }
 
-function door(enter: (session: Session) => void): HTMLElement {
+function signInPage(enter: (session: Session) => void): HTMLElement {
   let isNew = localStorage.getItem(KNOWN) === null;
   const problem = h("p", { class: "problem", id: "problem", role: "alert" });
   const name = h("input", { id: "name", name: "username", type: "text", required: true, maxlength: 64, autocomplete: "username", autocapitalize: "none", spellcheck: "false", "aria-describedby": "problem" });
@@ -72,13 +72,13 @@ function door(enter: (session: Session) => void): HTMLElement {
     h("p", { class: "swap" }, other),
   );
   title();
-  return h("main", { class: "door" },
-    h("div", { class: "door-art", "aria-hidden": "true" }, ...Array.from({ length: 9 }, (_, index) => h("i", { class: `pane p${index}` }))),
-    h("div", { class: "door-side" },
-      h("div", { class: "door-inner" },
+  return h("main", { class: "sign-in" },
+    h("div", { class: "sign-in-art", "aria-hidden": "true" }, ...Array.from({ length: 9 }, (_, index) => h("i", { class: `pane p${index}` }))),
+    h("div", { class: "sign-in-side" },
+      h("div", { class: "sign-in-inner" },
         wordmark(),
         form,
-        h("p", { class: "door-note" }, "This sign-in is part of the sample: names and password hashes are kept in the embedded MongoDB. In production your own identity provider signs people in."),
+        h("p", { class: "sign-in-note" }, "This sign-in is part of the sample: names and password hashes are kept in the embedded MongoDB. In production your own identity provider signs people in."),
       ),
     ),
   );

@@ -1,11 +1,11 @@
-// The same asset from a program: what the drawer copies. Pure.
+// Programs and commands that read an asset, for the drawer. Pure functions.
 
 export interface Where {
-  /** Assetlane's web gateway; it wants a token. */
+  /** Assetlane's web gateway; it asks for a token. */
   readonly api: string;
-  /** Its gRPC port; it wants a token, too. */
+  /** Its gRPC port; it asks for a token, too. */
   readonly grpc: string;
-  /** A gRPC port on the same ledger that wants none; empty: there is none. */
+  /** A gRPC port on the same ledger that asks for none; empty when there is no such port. */
   readonly openTarget: string;
 }
 
@@ -24,10 +24,10 @@ from assetlane import Client
 
 
 async def main() -> None:
-    async with Client("${target}"${needsToken ? ', token=os.environ["ASSETLANE_TOKEN"]' : ""}) as lane:
-        asset = await lane.get_asset("${assetId}")
+    async with Client("${target}"${needsToken ? ', token=os.environ["ASSETLANE_TOKEN"]' : ""}) as client:
+        asset = await client.get_asset("${assetId}")
         print(asset.file_path, [variant.name for variant in asset.variants])
-        print(await lane.read_url(asset))
+        print(await client.read_url(asset))
 
 
 asyncio.run(main())

@@ -30,7 +30,7 @@ export class Tile {
       this.open.append(image, h("span", { class: "tile-caption" }, h("span", { class: "tile-name" }, titleOf(asset)), h("span", {}, asset.uid)));
       showPicture(image, asset, edgePx, source);
     } else {
-      // What is read on the card is its name.
+      // The text on the card is its accessible name.
       this.open.append(h("span", { class: "unseen" }, kind === "sound" ? "Sound" : "Document"), ...(kind === "sound" ? soundCard(asset) : documentCard(asset)));
     }
     if (kind === "video" || kind === "sound") {
@@ -88,7 +88,7 @@ function documentCard(asset: Asset): Node[] {
 
 function soundCard(asset: Asset): Node[] {
   const bars = h("span", { class: "card-wave", "aria-hidden": "true" });
-  // Not the sound itself: a pattern by which it is known again.
+  // Not a wave form of the sound: a pattern made from its id, so that it always looks the same.
   let state = [...asset.assetId].reduce((sum, char) => (sum * 31 + char.charCodeAt(0)) >>> 0, 7);
   for (let bar = 0; bar < 28; bar++) {
     state = (state * 1_664_525 + 1_013_904_223) >>> 0;

@@ -1,4 +1,4 @@
-// The uploads panel: every file on its way, its bytes, its status at the server, and what can be done about it.
+// The uploads panel: every upload in progress, its bytes, its status at the server, and buttons to pause, resume, retry and cancel.
 
 import { Outbox, UploadStatus, type Asset, type AssetlaneClient, type AssetlaneError, type OutboxEntry, type UploadEvent, type UploadProgress } from "@assetlane/client";
 import { Check, ChevronDown, CircleAlert, Clock, Pause, Play, RotateCcw, X } from "lucide";
@@ -39,13 +39,13 @@ export class Uploads {
   readonly #title = h("span", { class: "uploads-title" });
   readonly #bar = h("div", { class: "uploads-bar" }, h("i"));
   readonly #rows = new Map<string, Row>();
-  /** Those that were cancelled here: what is still heard of them brings no row back. */
+  /** Entries that were cancelled here: later events of theirs do not bring their rows back. */
   readonly #cancelled = new Set<string>();
   /** Status of every upload of the session, as the server streams it. */
   readonly #statuses = new Map<string, UploadStatus>();
   #outbox: Outbox | undefined;
   #opened!: (outbox: Outbox | undefined) => void;
-  /** The outbox once it is open; undefined where the browser has no room for one. */
+  /** The outbox once it is open; undefined where the browser cannot store one. */
   readonly #opening = new Promise<Outbox | undefined>((resolve) => (this.#opened = resolve));
   readonly #draw = eachFrame(() => this.#drawNow());
 
@@ -61,16 +61,16 @@ export class Uploads {
     } }, this.#title, icon(ChevronDown, 18));
     this.element = h("section", { class: "uploads", "aria-label": "Uploads", hidden: true }, h("header", {}, toggle), this.#bar, this.#list);
     setInterval(() => {
-      if (this.isBusy) this.#draw(); // the time that is left goes on
+      if (this.isBusy) this.#draw(); // the time left is counted down
     }, 1_000);
   }
 
-  /** Whether something is under way here. */
+  /** Whether an upload is in progress here. */
   get isBusy(): boolean {
     return [...this.#rows.values()].some(({ state }) => state !== "completed" && state !== "refused" && state !== "cancelled");
   }
 
-  /** Opens the outbox and goes on with what is in it. */
+  /** Opens the outbox and continues with what is in it. */
   async start(): Promise<void> {
     try {
       this.#outbox = await Outbox.open(this.client, {
@@ -88,33 +88,33 @@ export class Uploads {
     await this.#sync();
   }
 
-  /** Follows what the server says of this session's uploads. */
+  /** Watches the uploads of this session at the server, until the signal aborts. */
   async follow(signal: AbortSignal): Promise<void> {
     for await (const event of this.client.watchSession(this.client.sessionId, { signal })) this.#onEvent(event);
   }
 
-  /** Takes files in: they are kept in the browser until they have arrived. */
+  /** Uploads files. They are stored in the browser until they have arrived. */
   async add(files: readonly Incoming[], { partition, isPublic }: Target): Promise<void> {
     announce(files.length === 1 ? `Uploading ${files[0]?.path}` : `Uploading ${files.length} files`);
-    // A file that comes in the first moment waits until the outbox is open.
+    // A file that is added right after the page was opened waits until the outbox is open.
     const outbox = await this.#opening;
     for (const { file, path } of files) {
       const options = { filePath: path, partition, ...(isPublic ? { expirationHours: 0 } : {}) };
       if (!outbox) {
-        this.#sendUnkept(file, path, options);
+        this.#sendWithoutOutbox(file, path, options);
         continue;
       }
       try {
         await outbox.add(file, options);
       } catch (error) {
-        // No room to keep it: it goes as long as the page is open.
+        // The browser cannot store it: it is uploaded as long as the page is open.
         if (!(error instanceof DOMException)) throw error;
-        this.#sendUnkept(file, path, options);
+        this.#sendWithoutOutbox(file, path, options);
       }
     }
   }
 
-  #sendUnkept(file: File, path: string, options: { filePath: string; partition: string; expirationHours?: number }): void {
+  #sendWithoutOutbox(file: File, path: string, options: { filePath: string; partition: string; expirationHours?: number }): void {
     const row = this.#row(crypto.randomUUID(), path, file);
     const task = this.client.upload(file, { ...options, onProgress: (progress) => this.#take(row, progress) });
     task.asset.then(
@@ -146,7 +146,7 @@ export class Uploads {
 
   #take(row: Row, progress: UploadProgress): void {
     if (row.state === "cancelled" || row.state === "completed") return;
-    // What failed is said by its error: it may be tried again by itself.
+    // A failure comes with its error, in #onFailed: the outbox may retry it.
     if (progress.state !== "failed" && progress.state !== "completed") row.state = progress.state;
     row.sentBytes = progress.sentBytes;
     row.totalBytes = progress.sizeBytes;
@@ -191,7 +191,7 @@ export class Uploads {
   #failed(row: Row, error: { reason: string; message: string }, willRetry: boolean): void {
     if (row.state === "cancelled" || error.reason === "CANCELLED") return this.#remove(row);
     row.state = willRetry ? "waiting" : "refused";
-    row.note = willRetry ? `Tries again by itself: ${error.message}` : `${error.reason}: ${error.message}`;
+    row.note = willRetry ? `Will be retried: ${error.message}` : `${error.reason}: ${error.message}`;
     if (!willRetry) announce(`${nameOf(row.name)} could not be uploaded`);
     this.#draw();
   }
@@ -228,17 +228,17 @@ export class Uploads {
     const rows = [...this.#rows.values()];
     this.element.hidden = rows.length === 0;
     if (!rows.length) return;
-    const under = rows.filter(({ state }) => state !== "completed" && state !== "refused");
+    const active = rows.filter(({ state }) => state !== "completed" && state !== "refused");
     const refused = rows.filter(({ state }) => state === "refused").length;
     const total = rows.reduce((sum, { totalBytes }) => sum + totalBytes, 0);
     const sent = rows.reduce((sum, { sentBytes }) => sum + sentBytes, 0);
-    this.#title.textContent = under.length
-      ? `Uploading ${under.length} ${under.length === 1 ? "file" : "files"}`
+    this.#title.textContent = active.length
+      ? `Uploading ${active.length} ${active.length === 1 ? "file" : "files"}`
       : refused
         ? `${refused} not uploaded`
         : `${rows.length} uploaded`;
     this.#bar.querySelector("i")?.style.setProperty("--share", String(total ? sent / total : 0));
-    // Those under way first; of many, the first ones.
+    // Uploads in progress come first; of many, only the first ones are shown.
     const order: Record<string, number> = { sending: 0, completing: 0, requesting: 0, preparing: 1, paused: 1, refused: 2, waiting: 3, completed: 4 };
     rows.sort((one, other) => (order[one.state] ?? 9) - (order[other.state] ?? 9));
     let before: Element | null = this.#list.firstElementChild;
@@ -306,11 +306,11 @@ function factsOf(row: Row): string {
     case "preparing":
       return `${bytes(row.sizeBytes)} · making cuts and checksums`;
     case "requesting":
-      return `${bytes(row.totalBytes)} · asking the server`;
+      return `${bytes(row.totalBytes)} · requesting the upload`;
     case "paused":
       return `Paused at ${of}`;
     case "completing":
-      return `${bytes(row.totalBytes)} · being proved`;
+      return `${bytes(row.totalBytes)} · being checked`;
     case "completed":
       return row.note ? `${bytes(row.totalBytes)} · ${row.note}` : `${bytes(row.totalBytes)} · arrived`;
     case "sending": {

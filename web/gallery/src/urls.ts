@@ -1,4 +1,4 @@
-// URLs that work: of pictures that appear, and of media that play for longer than their URL lives.
+// Pictures and media whose read URL is replaced when it has expired, also while they play.
 
 import type { Asset, AssetlaneClient } from "@assetlane/client";
 
@@ -7,16 +7,16 @@ import { pictureFor } from "./look.ts";
 const TRIES = 3;
 const SOON_MS = 60_000;
 
-/** What shows assets needs: the newest state of one, and the client. */
+/** Where views of assets get them from: the client, and the newest state of each asset. */
 export interface Source {
   readonly client: AssetlaneClient;
   /** The newest state of an asset that the page knows. */
   current(asset: Asset): Asset;
-  /** Takes in a refreshed asset. */
+  /** Keeps the new state of a refreshed asset. */
   note(asset: Asset): void;
 }
 
-/** Shows the variant of an asset that is sharp enough, and again with another URL when the one it has does not work. */
+/** Shows a variant of an asset that is sharp enough; when its URL does not work, fetches another URL and tries again. */
 export function showPicture(image: HTMLImageElement, asset: Asset, edgePx: number, source: Source): void {
   const name = pictureFor(asset, edgePx);
   if (!name) return;
@@ -33,7 +33,7 @@ export function showPicture(image: HTMLImageElement, asset: Asset, edgePx: numbe
   show().catch(() => image.classList.add("is-broken"));
 }
 
-/** Plays the original of an asset; goes on where it was when its URL has ended meanwhile. */
+/** Plays the original of an asset; when its URL expires, continues at the same place with a new one. */
 export function play(media: HTMLMediaElement, asset: Asset, source: Source): void {
   let tries = 0;
   const load = async () => {
@@ -41,7 +41,7 @@ export function play(media: HTMLMediaElement, asset: Asset, source: Source): voi
     const wasPlaying = !media.paused || media.autoplay;
     media.src = await source.client.readUrl(source.current(asset), "original");
     if (at > 0) media.currentTime = at;
-    if (wasPlaying) await media.play().catch(() => undefined); // the browser wants a click first
+    if (wasPlaying) await media.play().catch(() => undefined); // the browser requires a click first
   };
   media.addEventListener("playing", () => (tries = 0));
   media.addEventListener("error", () => {
@@ -52,7 +52,7 @@ export function play(media: HTMLMediaElement, asset: Asset, source: Source): voi
   void load().catch(() => undefined);
 }
 
-/** Stops it and gives the connection and the decoder back. */
+/** Stops the player and releases its connection and decoder. */
 export function stop(media: HTMLMediaElement): void {
   media.pause();
   media.removeAttribute("src");

@@ -1,4 +1,4 @@
-// One asset on the whole screen: the picture, what plays, or the card of a document.
+// One asset on the whole screen: a picture, a player, or the card of a document.
 
 import type { Asset } from "@assetlane/client";
 import { ChevronLeft, ChevronRight, Code, Download, ExternalLink, Music, Trash2, X } from "lucide";
@@ -59,7 +59,7 @@ export class Viewer {
       const movedPx = event.clientX - fromX;
       if (event.pointerType === "touch" && Math.abs(movedPx) > SWIPE_PX) this.#go(movedPx < 0 ? 1 : -1);
     });
-    // Beside the picture is out.
+    // A click beside the picture closes the viewer.
     this.#stage.addEventListener("click", (event) => event.target === this.#stage && this.#dialog.close());
     document.body.append(this.#dialog);
   }
@@ -74,7 +74,7 @@ export class Viewer {
     this.#show(asset);
   }
 
-  /** The list has changed: the asset on screen may be gone, or stand elsewhere. */
+  /** The list has changed: the asset on screen may have been deleted, or have other neighbours. */
   refresh(): void {
     if (!this.#dialog.open || !this.#asset) return;
     const { assetId } = this.#asset;
@@ -157,7 +157,7 @@ export class Viewer {
   }
 
   #onKey(event: KeyboardEvent): void {
-    // In a player they seek.
+    // In a player the arrow keys seek.
     if (event.target instanceof HTMLMediaElement || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "ArrowLeft") this.#go(-1);
     else if (event.key === "ArrowRight") this.#go(1);
@@ -169,13 +169,13 @@ export class Viewer {
     const asset = this.#asset;
     if (!asset) return;
     const url = await this.source.client.readUrl(this.source.current(asset), "original", { download: true });
-    // The store names the file: the URL is of another origin, where `download` counts for nothing.
+    // The store's response names the file: browsers ignore the `download` attribute for a URL of another origin.
     h("a", { href: url, download: nameOf(asset.filePath) }).click();
   }
 
   async #onDelete(): Promise<void> {
     const asset = this.#asset;
-    if (!asset || !(await confirmed(`Delete ${titleOf(asset)}?`, "It is gone for everybody, and its file with it."))) return;
+    if (!asset || !(await confirmed(`Delete ${titleOf(asset)}?`, "It is deleted for everybody, and so is its file."))) return;
     const assets = this.events.assets();
     const index = assets.findIndex(({ assetId }) => assetId === asset.assetId);
     const next = assets[index + 1] ?? assets[index - 1];
