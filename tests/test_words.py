@@ -150,6 +150,42 @@ def matched_texts(source: str) -> list[int]:
     ]
 
 
+def referring_docstrings(source: str) -> list[int]:
+    """Returns the lines of docstrings that only name where to read on: an implementation inherits what it would say."""
+    nodes = ast.walk(ast.parse(source))
+    return [
+        node.body[0].lineno
+        for node in nodes
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and REFERENCE.match(ast.get_docstring(node) or "")
+    ]
+
+
+REFERENCE = re.compile(r"See (?:\w+\.)*[A-Z]\w*(?:[.:]|$)")
+
+
+def test_an_implementation_inherits_the_docstring_of_its_port() -> None:
+    """It derives from the port and is marked with `override`; no docstring says "See X" in the place of the promise."""
+    parts = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("client", "server")]
+    assert {path.relative_to(ROOT).parts[0] for path in parts} == {"client", "server"}
+    assert {path: lines for path in parts if (lines := referring_docstrings(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    ("docstring", "lines"),
+    [
+        ("See Access.", [2]),
+        ("See access.policy.Caller: it has none.", [2]),
+        ("See RFC 9110.", []),
+        ("Sees Access.", []),
+    ],
+)
+def test_the_check_finds_a_docstring_that_refers(docstring: str, lines: list[int]) -> None:
+    """Of a class and of a method alike; a reference to a standard is a source."""
+    assert referring_docstrings(f'class Caller:\n    """{docstring}"""\n') == lines
+    assert referring_docstrings(f'async def ask(self):\n    """{docstring}"""\n') == lines
+
+
 TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
 
 

@@ -31,6 +31,7 @@ from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.owner_records import OwnerRecords
 from assetlane_server.ports.progress_records import ProgressRecords
+from assetlane_server.records.change_source import ChangeFeed, ChangeSource
 from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import (
@@ -71,7 +72,7 @@ Event = Mapping[str, Any]
 """One event of a change stream."""
 
 
-class MongoRecords(OwnerRecords, ProgressRecords):
+class MongoRecords(OwnerRecords, ProgressRecords, ChangeSource):
     """UploadRecords, SweepRecords, AssetRecords, ProgressRecords and a hub's ChangeSource in one database.
 
     Open it with `MongoRecords.open`.
@@ -409,12 +410,12 @@ class MongoRecords(OwnerRecords, ProgressRecords):
 
     # For the hub
 
+    @override
     async def read_uploads(self, upload_ids: Sequence[str]) -> list[Upload]:
-        """See ChangeSource."""
         return sorted(self._all_readable(await self._find({"_id": {"$in": list(upload_ids)}})), key=_id)
 
+    @override
     async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
-        """See ChangeSource."""
         if len(sessions) == 1:
             session_id, uid = sessions[0]
             uploads = await self.scan_uploads(uid=uid, session_id=session_id, statuses=(), after_id="", limit=limit + 1)
@@ -425,8 +426,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         return None if len(documents) > limit else sorted(self._all_readable(documents), key=_id)
 
     @asynccontextmanager
+    @override
     async def changes(self) -> AsyncIterator["MongoChangeFeed"]:
-        """See ChangeSource."""
         try:
             # A session of its own: it knows the time of the newest answer, also when nothing changed.
             async with await self._database.client.start_session(causal_consistency=False) as session:
@@ -438,8 +439,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         except PyMongoError as error:
             raise _unavailable(error) from error
 
+    @override
     def skip(self, record_id: str, error: RecordUnreadable) -> None:
-        """See ChangeSource."""
         self._meter.skipped()
         if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
             self._skipped.add(record_id)
@@ -521,8 +522,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
                 raise _unavailable(error) from error
 
 
-class MongoChangeFeed:
-    """See ChangeFeed."""
+class MongoChangeFeed(ChangeFeed):
+    """One change stream of Motor's."""
 
     def __init__(
         self,
@@ -537,12 +538,13 @@ class MongoChangeFeed:
         self.time = _ledger_time(session.operation_time)
 
     @property
+    @override
     def is_drained(self) -> bool:
-        """See ChangeFeed."""
         return not self._taken
 
+    @override
     async def next(self) -> Change | None:
-        """See ChangeFeed. Never cancel the wait (a thread would go on with it): it is short."""
+        """Never cancel the wait (a thread would go on with it): it is short."""
         if not self._taken:
             self._taken.extend(await self._take_events())
         if not self._taken:
