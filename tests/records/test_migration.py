@@ -14,7 +14,7 @@ from tests.records.stores import drop, mongo
 from tests.refusals import raises
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.errors import LedgerIsOld, NotReady, RecordNotReadable
+from assetlane_server.model.errors import Advice, LedgerIsOld, NotReady, RecordNotReadable
 from assetlane_server.model.upload import Details, LedgerTime, Status, Upload
 from assetlane_server.records.documents import upload_of
 from assetlane_server.records.migration import PAGE_SIZE, MigrationReport
@@ -227,8 +227,10 @@ async def test_damaged_uploads_are_left_and_counted(
         found = await records.list_uploads(uid="ann", session_id="", statuses=(), before_id="", limit=100)
         assert found
         assert not ids & {upload.upload_id for upload in found}
-        with pytest.raises(RecordNotReadable):  # its id is taken
+        with pytest.raises(RecordNotReadable) as refused:  # its id is taken
             await records.find_requested("ann", "cancelled")
+        assert refused.value.record_id in ids
+        assert refused.value.advice is Advice.UPDATE_SERVER
 
 
 async def test_a_damaged_asset_waits_with_its_upload_until_it_is_repaired(

@@ -14,7 +14,7 @@ from tests.records.stores import mongo
 from tests.uploads.samples import NOW, completed
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.errors import RecordNotReadable
+from assetlane_server.model.errors import Advice, RecordNotReadable
 from assetlane_server.model.upload import LedgerTime, Status, Upload
 from assetlane_server.records.mongo import MongoRecords
 
@@ -58,8 +58,9 @@ async def test_lists_and_reads_leave_it_out(
     assert set(await records.find_assets([broken.upload_id, *sound])) == set(sound)
     assert await records.find_uploads([broken.upload_id]) == {broken.upload_id: None}
     assert [one.upload_id for one in await records.read_uploads([broken.upload_id, *sound])] == sound
-    with pytest.raises(RecordNotReadable):
+    with pytest.raises(RecordNotReadable) as refused:
         await records.find_upload(broken.upload_id)
+    assert (refused.value.record_id, refused.value.advice) == (broken.upload_id, Advice.UPDATE_SERVER)
     skipped = [one.record for one in logged(caplog, "RECORD_SKIPPED")]
     assert skipped == [f"record {broken.upload_id}"]
 
@@ -160,8 +161,9 @@ async def test_a_watch_of_one_is_refused_for_now_and_goes_on_when_it_can_be_read
     upload = await records.insert_upload(initialized())
     await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "HELD"}})
     async with running(records) as hub:
-        with pytest.raises(RecordNotReadable):
+        with pytest.raises(RecordNotReadable) as refused:
             await hub.read_upload(upload.upload_id)
+        assert (refused.value.record_id, refused.value.advice) == (upload.upload_id, Advice.UPDATE_SERVER)
         await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "INITIALIZED"}})
         assert await hub.read_upload(upload.upload_id) == upload
         assert await hub.read_upload("missing") is None
