@@ -476,6 +476,7 @@ class SettingFault:
     reason: str  # UPPER_SNAKE and stable
     settings: tuple[str, ...]  # their names where they were set: a variable, or file and name
     message: str
+    expected: str = ""  # for SETTING_MALFORMED, what it should be: WHOLE_NUMBER, NUMBER, BOOLEAN, TEXT, LIST, CHOICE …
 
 
 class SettingsInvalid(NotReady):
