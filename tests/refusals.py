@@ -50,7 +50,7 @@ def check(
     """Fails unless an error that a test has in its hands has all of what is named: see `raises`."""
     if reason:
         assert error.reason == reason
-    text = shown = str(error)
+    text = str(error)
     if field:
         fields = fields_of(error)
         assert field in fields, f"{field} is none of the bad fields: {', '.join(fields)}"
@@ -59,9 +59,14 @@ def check(
         assert setting in error.settings
     numbers = numbers_in(text)
     assert set(limits) <= numbers, f"{sorted(limits)} are not all in {text!r}"
+    shows(str(error), *names)
+
+
+def shows(text: str, *names: str) -> None:
+    """Fails unless a text shows all of these names: of files, variants, options, ids. None has a blank."""
     for name in names:
         assert not re.search(r"\s", name), f"{name!r} is a sentence, not a name"
-        assert name in shown, f"{name} is not in {shown!r}"
+        assert name in text, f"{name} is not in {text!r}"
 
 
 def fields_of(error: Any) -> dict[str, str]:
