@@ -84,7 +84,7 @@ def test_a_target_that_grpc_knows_is_taken(target: str) -> None:
     ],
 )
 def test_loopback_is_what_only_this_machine_reaches(target: str, is_it: bool) -> None:
-    """By the whole host, not by how it begins."""
+    """The whole host decides: one that only begins like loopback is another machine."""
     assert is_loopback(target) is is_it
 
 
@@ -96,7 +96,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_host_that_is_not_there() -> None:
-    """The name is in the message."""
+    """A name that cannot be resolved is HOST_UNKNOWN, and the message shows the target."""
     error = await failure("nowhere.invalid:50151")
     check(error, reason="HOST_UNKNOWN", names=["nowhere.invalid:50151"])
 
@@ -109,7 +109,7 @@ async def test_tls_against_a_plain_server_and_the_reverse() -> None:
 
 
 async def test_certificates_that_do_not_fit() -> None:
-    """An unknown authority, another name, an unreadable file."""
+    """An unknown authority, another name and an unreadable file have a reason each."""
     async with grpc_server(tls()) as secure:
         for credentials in (trusting(OTHERS), grpc.ssl_channel_credentials()):
             error = await failure(secure, credentials)
@@ -123,7 +123,7 @@ async def test_certificates_that_do_not_fit() -> None:
 
 
 async def test_a_server_that_wants_a_certificate() -> None:
-    """None is shown, or one of another authority; and a client in the clear learns of TLS first."""
+    """A client without one, or with a foreign one, is asked for one; in the clear it learns of TLS first."""
     async with grpc_server(tls(client_ca=OURS.pem)) as secure:
         for credentials in (trusting(), trusting(pair=OTHERS.signed("client"))):
             assert (await failure(secure, credentials)).reason == "CLIENT_CERTIFICATE_REQUIRED"
@@ -131,7 +131,7 @@ async def test_a_server_that_wants_a_certificate() -> None:
 
 
 async def test_servers_of_another_kind() -> None:
-    """A web server, a mail server, another gRPC server, and one that says nothing."""
+    """A web server, a mail server, another gRPC server and a silent one are reported with the target."""
     for talk in (web, mail):
         async with talker(talk) as target:
             check(await failure(target), reason="NOT_GRPC", names=[target])
@@ -162,7 +162,7 @@ async def test_a_token_that_is_none_is_never_sent(server: LaneServer, token: str
 
 
 async def test_a_token_of_the_wrong_size_is_reported(server: LaneServer) -> None:
-    """A whole file by mistake."""
+    """A whole file that was given by mistake is refused by its size, and not shown."""
     token = "x" * 20_000
     error = await failure(server.target, token=token)
     assert isinstance(error, Unauthenticated)
@@ -180,7 +180,7 @@ async def test_a_watch_ends_where_no_repeat_would_help() -> None:
 
 
 async def test_a_token_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Beyond this machine, once for each client."""
+    """A client warns once, and not for a server on this machine."""
     async with Client("10.255.255.1:50151", token="t"), Client("127.0.0.1:50151", token="t"):
         pass
     logged = [(record.levelname, record.args) for record in caplog.records if record.name == "assetlane.calls"]

@@ -175,7 +175,7 @@ async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: La
 
 
 async def test_what_cannot_be_meant_is_a_value_error(lane: Client) -> None:
-    """Cuts that are required and not wanted; an instant before the start."""
+    """Cuts that are required and not wanted, and an instant before the start, are mistakes of the program."""
     with raises(ValueError, names=["require_cuts"]):
         await lane.upload(JPEG, file_path="a.jpg", cuts=False, require_cuts=True)
     with raises(ValueError, names=["preview_at", "-1"], limits=[0]):
@@ -198,7 +198,7 @@ async def test_an_error_that_nobody_foresaw_does_not_keep_a_file_out(
 
 
 async def test_a_file_that_is_not_there_is_an_error_as_ever(lane: Client, tmp_path: Path) -> None:
-    """What cannot be read cannot be stored either."""
+    """A missing file raises FileNotFoundError, and no notice takes its place."""
     for name in ("a.jpg", "a.mp4", "a.txt"):
         with pytest.raises(FileNotFoundError):
             await lane.upload(tmp_path / name)

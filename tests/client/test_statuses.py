@@ -111,7 +111,7 @@ def test_a_status_without_readable_details_still_becomes_an_error() -> None:
     ],
 )
 def test_a_wait_that_is_none_does_no_harm(delay: Duration, seconds: float | None) -> None:
-    """Whatever a server, or something on the way, has put there."""
+    """A negative wait is 0, and one that is no duration is none."""
     error = answered(grpc.StatusCode.UNAVAILABLE, details=[error_details_pb2.RetryInfo(retry_delay=delay)])
     assert error_from(error).retry_after == seconds
     assert retry_after(error) == (seconds or 0.0)

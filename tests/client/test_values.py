@@ -30,7 +30,7 @@ def test_the_type_of_every_option_is_known(parser: typer.Typer) -> None:
 
 
 def test_a_command_loads_only_what_it_needs() -> None:
-    """Also one that calls a server; the libraries below take longer than all else together."""
+    """Neither help nor a command that calls a server loads a library that takes longer than all else together."""
     code = """
 import sys
 from assetlane.cli import main
@@ -70,7 +70,7 @@ def test_values_are_read(words: list[str], value: str) -> None:
     ],
 )
 def test_what_is_no_value_is_named(words: list[str], limits: set[float]) -> None:
-    """With the option and its limit."""
+    """The error names the option, and the limit if there is one."""
     result = CliRunner().invoke(_sample(), words)
     assert result.exit_code == 2
     shows(result.output, f"'{words[0]}'")
@@ -83,7 +83,7 @@ def test_what_is_no_value_is_named(words: list[str], limits: set[float]) -> None
 
 @pytest.mark.parametrize(("text", "code", "flag"), [("1", 0, True), ("no", 0, False), ("", 0, False), ("2", 2, None)])
 def test_a_flag_from_the_environment(text: str, code: int, flag: bool | None) -> None:
-    """As people write it there."""
+    """1, no and an empty text are read as people write them in an environment; another number is refused."""
     result = CliRunner().invoke(_sample(), [], env={"SAMPLE_FLAG": text})
     assert result.exit_code == code
     if code == 0:

@@ -92,7 +92,7 @@ async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> No
 
 
 async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -> None:
-    """`aclose` is felt by the server."""
+    """The server sees the call end when the reader calls `aclose`."""
     server.asset_streams.append([synced("t1")])
     await received(lane, 1)
     async with asyncio.timeout(5):
@@ -101,7 +101,7 @@ async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many assets those sent last are remembered."""
+    """A watch remembers the assets that it sent last, however many there are."""
     monkeypatch.setattr(watching, "REMEMBERED", 3)
     cursor = watching.AssetsCursor("team/42")
     for number in range(10):

@@ -60,7 +60,7 @@ def by_request(uploads: Mapping[str, Upload], request_id: str) -> Upload:
 async def test_a_server_refuses_an_old_ledger_and_says_what_to_do(
     stack: StackAddress, database_name: str, ledger: Any
 ) -> None:
-    """Also one of which only the uploads or only the assets are there."""
+    """A ledger that has only the old uploads, or only the old assets, is refused as well."""
     for dropped in (None, "assets"):
         if dropped:
             await ledger.drop_collection(dropped)

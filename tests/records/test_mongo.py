@@ -80,14 +80,14 @@ async def test_an_unreachable_server_is_refused() -> None:
     ],
 )
 async def test_what_is_no_uri_is_refused_without_its_secrets(uri: str) -> None:
-    """Also when the password is what made it none."""
+    """A URI that is malformed because of its password is refused, and the password is not shown."""
     refusal = await refusal_of(uri)
     check(refusal, reason="NOT_A_MONGO_URI", names=["mongo_uri"])
     assert "hunter2" not in str(refusal)
 
 
 async def test_wrong_credentials_are_refused_without_the_password() -> None:
-    """The server's own word, not ours."""
+    """The message shows what MongoDB answered, and nothing of the URI."""
 
     def answer(command: dict[str, Any]) -> dict[str, Any]:
         if "saslStart" in command:
@@ -138,7 +138,7 @@ async def test_watchers_outlive_a_dropped_collection(
 
 
 async def test_servers_that_start_at_once_share_one_key_and_one_mark(stack: StackAddress, database_name: str) -> None:
-    """On an empty database, where each of them would make them."""
+    """They open an empty database together, where each of them would make the key and the mark."""
     keys = set()
 
     async def start() -> None:
@@ -172,7 +172,7 @@ class Answers:
 async def test_what_one_answer_of_the_stream_brings_is_taken_at_once(
     records: MongoRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In order, and each with its own instant: for every event a thread's work would be too much."""
+    """The changes of one answer come in order, each with its own instant, in one step of the driver's thread."""
     answers = Answers(records, monkeypatch)
     async with records.changes() as feed:
         uploads = [await records.insert_upload(initialized()) for _ in range(30)]

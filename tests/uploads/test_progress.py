@@ -32,7 +32,7 @@ def report(board: ProgressReporter, count: int) -> None:
 
 
 async def test_a_thousand_reports_cost_two_writes_and_the_newest_wins() -> None:
-    """The first at once, then the newest of an interval."""
+    """The first report is written at once, then the newest one of an interval."""
     ledger = Ledger()
     board = ProgressReporter(ledger, timedelta(milliseconds=20))
     report(board, 0)
@@ -62,7 +62,7 @@ async def test_verifying_is_reported_only_to_watchers_of_progress() -> None:
 
 
 async def test_a_ledger_that_is_away_does_not_end_reporting() -> None:
-    """The next report tries again."""
+    """A report that cannot be written is dropped, and the next one tries again."""
     ledger = Ledger()
     board = ProgressReporter(ledger, timedelta(milliseconds=1))
     ledger.fails = True
