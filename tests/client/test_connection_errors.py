@@ -19,11 +19,20 @@ from assetlane import (
 )
 from assetlane.diagnosis import is_loopback, target_fault
 
+SHORT_S = 2.0  # for what is tried until the call's time is over
+LIMIT_S = 60.0
 
-async def failure(target: str, credentials: grpc.ChannelCredentials | None = None, **options: object) -> AssetlaneError:
+
+async def failure(
+    target: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    *,
+    token: str | None = None,
+    call_timeout: float = LIMIT_S,
+) -> AssetlaneError:
     """Returns what a call to that target raises."""
     with pytest.raises(AssetlaneError) as raised:
-        async with Client(target, credentials=credentials, call_timeout=2, **options) as lane:  # type: ignore[arg-type]
+        async with Client(target, credentials=credentials, token=token, call_timeout=call_timeout) as lane:
             await lane.get_asset("A1")
     return raised.value
 
@@ -90,14 +99,14 @@ def test_loopback_is_what_only_this_machine_reaches(target: str, is_it: bool) ->
 
 async def test_nobody_listens() -> None:
     """A refused connection is repeated for as long as the call may take, then reported."""
-    error = await failure("127.0.0.1:1")
+    error = await failure("127.0.0.1:1", call_timeout=SHORT_S)
     assert isinstance(error, Unavailable)
     check(error, reason="UNAVAILABLE", names=["127.0.0.1:1"])
 
 
 async def test_a_host_that_is_not_there() -> None:
     """A name that cannot be resolved is HOST_UNKNOWN, and the message shows the target."""
-    error = await failure("nowhere.invalid:50151")
+    error = await failure("nowhere.invalid:50151", call_timeout=SHORT_S)
     check(error, reason="HOST_UNKNOWN", names=["nowhere.invalid:50151"])
 
 
@@ -116,7 +125,8 @@ async def test_certificates_that_do_not_fit() -> None:
             check(error, reason="CERTIFICATE_UNTRUSTED", names=[secure, "--ca-file", "ASSETLANE_CA_FILE"])
         assert (await failure(secure, grpc.ssl_channel_credentials(b"no PEM"))).reason == "CERTIFICATE_UNREADABLE"
         port = secure.rpartition(":")[2]
-        assert (await failure(f"ip6-localhost.invalid:{port}", trusting())).reason == "HOST_UNKNOWN"
+        unknown = await failure(f"ip6-localhost.invalid:{port}", trusting(), call_timeout=SHORT_S)
+        assert unknown.reason == "HOST_UNKNOWN"
     elsewhere = OURS.signed("elsewhere", names=("elsewhere.example",))
     async with grpc_server(tls(elsewhere)) as secure:
         assert (await failure(secure, trusting())).reason == "CERTIFICATE_NAME_MISMATCH"
@@ -145,10 +155,10 @@ async def test_servers_of_another_kind() -> None:
         await over.wait()
 
     async with talker(silent) as target:
-        late = await failure(target)
+        late = await failure(target, call_timeout=SHORT_S)
         over.set()
         assert isinstance(late, DeadlineExceeded)
-        check(late, names=[target], limits=[2])
+        check(late, names=[target], limits=[SHORT_S])
 
 
 @pytest.mark.parametrize("token", ["two\nlines", "se cret", "umläut", "tab\t"])

@@ -27,6 +27,7 @@ class FieldViolation:
 
     field: str  # a path as in the request: `variants[2].size_bytes`
     limit: str  # a sentence that says what would be right
+    reason: str = "INVALID"  # UPPER_SNAKE and stable: REQUIRED, TOO_LONG, TOO_MANY, OUT_OF_RANGE, TWICE, MALFORMED …
 
 
 class InvalidRequest(Refusal):
