@@ -214,9 +214,8 @@ def check_uid(uid: str) -> None:
     try:
         violations = list(_uid(uid))
     except UnicodeEncodeError:
-        violations = [
-            FieldViolation("uid", "is not UTF-8", "NOT_UTF8")
-        ]  # from a command line: a message's text always is
+        # It comes from a command line: a message's text is UTF-8.
+        violations = [FieldViolation("uid", "is not UTF-8", "NOT_UTF8")]
     if violations:
         raise InvalidRequest(violations)
 
