@@ -162,7 +162,7 @@ async def test_an_older_state_never_replaces_a_newer() -> None:
 
 
 async def test_a_session_of_too_many_uploads_is_left_to_its_watch(records: Ledger) -> None:
-    """One that is read with it is answered all the same."""
+    """The hub answers that it did not read the session; another session of the same query is answered."""
     await asyncio.gather(*(records.insert_upload(initialized("busy")) for _ in range(501)))
     upload = await records.insert_upload(initialized("quiet"))
     async with running(records) as hub:
@@ -177,7 +177,7 @@ async def test_a_session_of_too_many_uploads_is_left_to_its_watch(records: Ledge
 
 
 async def test_a_lost_stream_has_every_reader_read_again() -> None:
-    """Since the instant until when all was delivered; an upload that is watched is read for its watchers."""
+    """Each reader learns until when everything was delivered; an upload that is watched is read for its watchers."""
     ledger = MemoryLedger()
     upload = await ledger.insert_upload(initialized())
     async with (

@@ -355,8 +355,9 @@ def _part(pattern: str, name: str) -> Part:
     if match := _PLACEHOLDER.fullmatch(name):
         claim = match["claim"]
         return Part(claim=claim) if claim else Part(is_uid=True)
-    fault = fault_in_path(name, MAX_PARTITION_BYTES)
-    if fault is None and _RESERVED.search(name):
+    found = fault_in_path(name, MAX_PARTITION_BYTES)
+    fault = "" if found is None else found.message
+    if not fault and _RESERVED.search(name):
         fault = "mixes a text with `*`, `{` or `}`: a part is a text, `{uid}`, `{claim:NAME}`, `*`, or `**` at the end"
     if fault:
         raise PolicyFault(

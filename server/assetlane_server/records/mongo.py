@@ -174,11 +174,12 @@ class MongoRecords(OwnerRecords, ProgressRecords, ChangeSource):
             hello = await database.client.admin.command("hello")
             build = await database.client.admin.command("buildInfo")
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
+            raise _unusable(driver_message(error)) from error
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise NotReady(
                 "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
-                " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
+                " (mongod --replSet rs0, then rs.initiate(); one member is enough for development).",
+                reason="MONGO_IS_STANDALONE",
             )
         records = cls(database, meter, reads_whole_ranges="secantusVersion" in build)
         if "operationTime" in hello:
@@ -193,15 +194,15 @@ class MongoRecords(OwnerRecords, ProgressRecords, ChangeSource):
                 await self._database[collection].create_indexes(indexes)
             self.token_key = await self.schema.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
+            raise _unusable(driver_message(error)) from error
         except LedgerUnavailable as error:
-            raise NotReady(f"MongoDB cannot be used: {error}") from error
+            raise _unusable(str(error)) from error
         try:
             async with self.changes() as feed:
                 # Rights that suffice for all of the above do not always suffice for this.
                 self.clock.learn(feed.time)
         except LedgerUnavailable as error:
-            raise NotReady(f"MongoDB opens no change stream: {error}") from error
+            raise NotReady(f"MongoDB opens no change stream: {error}", reason="NO_CHANGE_STREAM") from error
 
     async def finish(self) -> None:
         """Waits for the writes under way."""
@@ -612,7 +613,7 @@ async def _database(
     uri: str, database_name: str, call_timeout: timedelta
 ) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
     if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
-        raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
+        raise _not_a_uri("it must begin with mongodb:// or mongodb+srv://")
     timeout_ms = call_timeout // timedelta(milliseconds=1)
     # A name in the URI would lose against one given here.
     options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
@@ -625,7 +626,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {_uri_fault(error)}") from None
+        raise _not_a_uri(_uri_fault(error)) from None
     try:
         yield client.get_database(
             database_name,
@@ -650,3 +651,11 @@ def _uri_fault(error: Exception) -> str:
     """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
     fault = str(error)
     return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in fault else fault
+
+
+def _unusable(fault: str) -> NotReady:
+    return NotReady(f"MongoDB cannot be used: {fault}", reason="MONGO_UNUSABLE")
+
+
+def _not_a_uri(fault: str) -> NotReady:
+    return NotReady(f"mongo_uri is not a MongoDB URI: {fault}", reason="NOT_A_MONGO_URI")
