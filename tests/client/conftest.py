@@ -30,7 +30,7 @@ async def server(store: ObjectStore) -> AsyncIterator[ServerUnderTest]:
 @pytest.fixture
 async def client(server: ServerUnderTest) -> AsyncIterator[Client]:
     """Gives a client of that server."""
-    async with Client(server.target, uid="ann", call_timeout=5) as client:
+    async with Client(server.target, uid="ann", call_timeout=60) as client:
         yield client
 
 

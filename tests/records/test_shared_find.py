@@ -41,9 +41,9 @@ class Collection:
 
 
 async def busy(collection: Collection, shared: SharedFind) -> list[asyncio.Task[Document | None]]:
-    """Returns two readers of `first`, whose queries are under way: who comes now has to wait."""
+    """Returns two readers of `first` and one of `second`, whose queries are under way: who comes now has to wait."""
     readers = [asyncio.create_task(shared.read("first")) for _ in range(2)]
-    # The first query takes both, since they ask in the same step of the loop; the second is of the next one.
+    # The first query takes both, since they ask in the same step of the loop; the second begins as that takes long.
     await collection.asked()
     readers.append(asyncio.create_task(shared.read("second")))
     await collection.asked()
@@ -73,6 +73,23 @@ async def test_those_who_wait_share_a_query() -> None:
     assert [document and document["_id"] for document in found] == ["a", "b", "a", None]
     assert collection.queries[2:] == [["a", "b", "none"]]
     assert [document and document["_id"] for document in await asyncio.gather(*early)] == ["first", "first", "second"]
+
+
+async def test_all_wait_for_one_query_unless_it_takes_long() -> None:
+    """One at a time, however many ask meanwhile; a second one begins for those who waited too long, and no third."""
+    for long_s, under_way in ((3600.0, 1), (0.0, 2)):
+        collection = Collection("first", "a", "b", "c")
+        shared = SharedFind(collection.find, long_s=long_s)
+        readers = [asyncio.create_task(shared.read("first"))]
+        await collection.asked()
+        for one in ("a", "b", "c"):
+            readers.append(asyncio.create_task(shared.read(one)))
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+        assert len(collection.queries) == under_way
+        collection.may_answer.set()
+        assert [document and document["_id"] for document in await asyncio.gather(*readers)] == ["first", "a", "b", "c"]
+        assert len(collection.queries) == under_way + 1
 
 
 async def test_an_answer_is_not_older_than_the_question() -> None:

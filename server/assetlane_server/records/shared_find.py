@@ -1,7 +1,8 @@
 """One query for all who ask for single documents at the same time.
 
-A query costs a thread's work, whether it is for one document or for fifty. While some are under way, further readers
-wait; then one query reads for all that wait. A lone reader never waits.
+A query costs a thread's work, whether it is for one document or for fifty. While one is under way, further readers
+wait; then one query reads for all that wait. A lone reader never waits, and a query that takes long holds nobody up:
+a second one begins beside it.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from typing import Any, Final
 
 from assetlane_server.model.errors import LedgerUnavailable
 
-_AT_ONCE: Final = 2  # queries under way: one that takes long holds nobody up
+_AT_ONCE: Final = 2  # queries under way, the second beside one that takes long
+_LONG_S: Final = 0.1
 _MOST_KEYS: Final = 200  # of a query
 
 Document = Mapping[str, Any]
@@ -29,11 +31,15 @@ class _Reader:
 class SharedFind:
     """Reads single documents by a key."""
 
-    def __init__(self, find: Callable[[Sequence[str]], Awaitable[Mapping[str, Document]]]) -> None:
-        """`find` returns those that exist of some keys."""
+    def __init__(
+        self, find: Callable[[Sequence[str]], Awaitable[Mapping[str, Document]]], *, long_s: float = _LONG_S
+    ) -> None:
+        """`find` returns those that exist of some keys; beside one that takes `long_s` another may begin."""
         self._find = find
+        self._long_s = long_s
         self._waiting: dict[_Reader, None] = {}
         self._running = 0
+        self._long: set[object] = set()  # what is running and takes long
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self, key: str) -> Document | None:
@@ -43,25 +49,39 @@ class SharedFind:
         """
         reader = _Reader(key, copy_context(), asyncio.get_running_loop().create_future())
         self._waiting[reader] = None
-        if self._running < _AT_ONCE:
-            self._running += 1
-            # In the context of its first caller, so that the span has a parent.
-            task = asyncio.get_running_loop().create_task(self._run(), name="shared find", context=reader.context)
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._go()
         try:
             return await reader.answer
         finally:
             self._waiting.pop(reader, None)  # of a caller that was cancelled
 
+    def _go(self) -> None:
+        if self._waiting and self._running == len(self._long) < _AT_ONCE:
+            self._running += 1
+            # In the context of its first caller, so that the span has a parent.
+            context = next(iter(self._waiting)).context
+            task = asyncio.get_running_loop().create_task(self._run(), name="shared find", context=context)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
     async def _run(self) -> None:
         try:
-            while readers := list(islice(self._waiting, _MOST_KEYS)):
+            # Ends when nobody waits, or another one has begun meanwhile because this one took long.
+            while self._running - len(self._long) == 1 and (readers := list(islice(self._waiting, _MOST_KEYS))):
                 for reader in readers:
                     del self._waiting[reader]
-                await self._answer(readers)
+                late = asyncio.get_running_loop().call_later(self._long_s, self._takes_long, readers[0])
+                try:
+                    await self._answer(readers)
+                finally:
+                    late.cancel()
+                    self._long.discard(readers[0])
         finally:
             self._running -= 1
+
+    def _takes_long(self, query: object) -> None:
+        self._long.add(query)
+        self._go()
 
     async def _answer(self, readers: Sequence[_Reader]) -> None:
         try:

@@ -1,8 +1,8 @@
 """The ledger writer: group commit. Inserts and status changes of one process are sent together.
 
 While one bulk write is in progress, new writes wait; then all that wait are sent as the next unordered bulk write. A
-write never waits for others to join it: if none is in progress, it is sent at once. Each caller receives the outcome
-of its own write:
+write never waits for others to join it: if none is in progress, it is sent at once. If one takes long, another begins
+beside it. Each caller receives the outcome of its own write:
 
 - An operation is encoded before it waits. If it cannot be encoded, or is too large, its caller gets the error at once:
   in a bulk write it would make all others fail.
@@ -34,7 +34,8 @@ from assetlane_server.model.errors import LedgerBusy, LedgerUnavailable
 from assetlane_server.records.documents import CHANGE_IDS, Change, Document, NotEncodable, change_ids_of
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024 - 16 * 1024  # MongoDB's limit, less what an update adds around it
-_AT_ONCE: Final = 2  # batches in progress: while one waits for MongoDB, the next one is prepared
+_AT_ONCE: Final = 2  # batches in progress, the second beside one that takes long
+_LONG_S: Final = 0.1
 MOST_OPERATIONS: Final = 500  # of a batch
 _MOST_BYTES: Final = 8 * 1024 * 1024  # of a batch
 _DUPLICATE_KEY: Final = 11000
@@ -74,19 +75,22 @@ class LedgerWriter:
         unavailable: Callable[[PyMongoError], LedgerUnavailable],
         max_waiting: int,
         most_operations: int = MOST_OPERATIONS,
+        long_s: float = _LONG_S,
     ) -> None:
         """`asking` measures an operation of that name; with `max_waiting` writes waiting, `insert` refuses.
 
-        A batch has at most `most_operations` writes.
+        A batch has at most `most_operations` writes; beside one that takes `long_s` another may begin.
         """
         self._collection = collection
         self._asking = asking
         self._unavailable = unavailable
         self._max_waiting = max_waiting
         self._most_operations = most_operations
+        self._long_s = long_s
         self._waiting: deque[_Write] = deque()
         self._under_way: set[Any] = set()  # ids of the documents in batches
         self._running = 0  # tasks that will look for another batch before they end
+        self._long: set[object] = set()  # those of them whose batch takes long
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -118,7 +122,7 @@ class LedgerWriter:
         return await outcome
 
     def _go(self) -> None:
-        if self._running < _AT_ONCE:
+        if self._running == len(self._long) < _AT_ONCE:
             self._running += 1
             task = asyncio.get_running_loop().create_task(self._run(), name="ledger writer")
             self._tasks.add(task)
@@ -126,9 +130,15 @@ class LedgerWriter:
 
     async def _run(self) -> None:
         try:
-            # Ends when nothing is left but writes to documents of the other task's batch, which that task will send.
-            while batch := self._next_batch():
-                await self._sent(batch)
+            # Ends when nothing is left but writes to documents of the other task's batch, which that task will send, or
+            # when that task has begun because this one took long.
+            while self._running - len(self._long) == 1 and (batch := self._next_batch()):
+                late = asyncio.get_running_loop().call_later(self._long_s, self._takes_long, batch[0])
+                try:
+                    await self._sent(batch)
+                finally:
+                    late.cancel()
+                    self._long.discard(batch[0])
         finally:
             # Here, not in a done callback, which runs later: a write that arrived in between would wait for ever.
             self._running -= 1
@@ -145,6 +155,10 @@ class LedgerWriter:
             for write in batch:
                 if not write.outcome.done():  # this task was cancelled, or raised an unexpected error
                     write.outcome.set_exception(LedgerUnavailable("The ledger's writer ended: call again."))
+
+    def _takes_long(self, batch: object) -> None:
+        self._long.add(batch)
+        self._go()
 
     def _next_batch(self) -> list[_Write]:
         """Takes the waiting writes, in order, except those whose document is in a batch already."""
