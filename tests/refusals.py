@@ -28,30 +28,45 @@ def raises(
     a sentence may change.
     """
 
-    def check(error: Any) -> None:
-        if reason:
-            assert error.reason == reason
-        text = str(error)
-        if field:
-            fields = fields_of(error)
-            assert field in fields, f"{field} is none of the bad fields: {', '.join(fields)}"
-            text = fields[field]
-        if setting:
-            assert setting in error.settings
-        numbers = numbers_in(text)
-        assert set(limits) <= numbers, f"{sorted(limits)} are not all in {text!r}"
-        for name in names:
-            assert not re.search(r"\s", name), f"{name!r} is a sentence, not a name"
-            assert name in str(error), f"{name} is not in {str(error)!r}"
-
     @contextmanager
     def block() -> Iterator[pytest.ExceptionInfo[E]]:
         with pytest.raises(kind) as raised:
             yield raised
-        check(raised.value)
+        check(raised.value, reason=reason, field=field, setting=setting, limits=limits, names=names)
 
     # It swallows the error, which `contextmanager` cannot say to a type checker.
     return cast("AbstractContextManager[pytest.ExceptionInfo[E], bool]", block())
+
+
+def check(
+    error: Any,
+    *,
+    reason: str = "",
+    field: str = "",
+    setting: str = "",
+    limits: Sequence[float] = (),
+    names: Sequence[str] = (),
+) -> None:
+    """Fails unless an error that a test has in its hands has all of what is named: see `raises`."""
+    if reason:
+        assert error.reason == reason
+    text = str(error)
+    if field:
+        fields = fields_of(error)
+        assert field in fields, f"{field} is none of the bad fields: {', '.join(fields)}"
+        text = fields[field]
+    if setting:
+        assert setting in error.settings
+    numbers = numbers_in(text)
+    assert set(limits) <= numbers, f"{sorted(limits)} are not all in {text!r}"
+    shows(str(error), *names)
+
+
+def shows(text: str, *names: str) -> None:
+    """Fails unless a text shows all of these names: of files, variants, options, ids. None has a blank."""
+    for name in names:
+        assert not re.search(r"\s", name), f"{name!r} is a sentence, not a name"
+        assert name in text, f"{name} is not in {text!r}"
 
 
 def fields_of(error: Any) -> dict[str, str]:

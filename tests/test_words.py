@@ -6,6 +6,7 @@ import os
 import re
 import tokenize
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import pytest
@@ -150,13 +151,143 @@ def matched_texts(source: str) -> list[int]:
     ]
 
 
+def referring_docstrings(source: str) -> list[int]:
+    """Returns the lines of docstrings that only name where to read on: an implementation inherits what it would say."""
+    nodes = ast.walk(ast.parse(source))
+    return [
+        node.body[0].lineno
+        for node in nodes
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and REFERENCE.match(ast.get_docstring(node) or "")
+    ]
+
+
+REFERENCE = re.compile(r"See (?:\w+\.)*[A-Z]\w*(?:[.:]|$)")
+
+
+def test_an_implementation_inherits_the_docstring_of_its_port() -> None:
+    """It derives from the port and is marked with `override`; no docstring says "See X" in the place of the promise."""
+    parts = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in ("client", "server")]
+    assert {path.relative_to(ROOT).parts[0] for path in parts} == {"client", "server"}
+    assert {path: lines for path in parts if (lines := referring_docstrings(path.read_text()))} == {}
+
+
+@pytest.mark.parametrize(
+    ("docstring", "lines"),
+    [
+        ("See Access.", [2]),
+        ("See access.policy.Caller: it has none.", [2]),
+        ("See RFC 9110.", []),
+        ("Sees Access.", []),
+    ],
+)
+def test_the_check_finds_a_docstring_that_refers(docstring: str, lines: list[int]) -> None:
+    """Of a class and of a method alike; a reference to a standard is a source."""
+    assert referring_docstrings(f'class Caller:\n    """{docstring}"""\n') == lines
+    assert referring_docstrings(f'async def ask(self):\n    """{docstring}"""\n') == lines
+
+
+# What makes an error, or a line of a log, a text of ours.
+_ERRORS = frozenset({"error", "refused", "refusal", "failed", "failure", "raised", "outcome"})
+_SENTENCE = re.compile(r"[A-Za-z]{2,} [a-z]{2,}")
+
+
+def is_our_text(node: ast.expr, errors: AbstractSet[str], texts: AbstractSet[str]) -> bool:
+    """Whether an expression is the words of an error or of the log, or made of them by methods and slices."""
+    match node:
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Attribute(attr="value" | "__cause__")]):
+            return True
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[ast.Name(id=name)]):
+            return name in errors
+        case ast.Call(func=ast.Attribute(attr="details" | "getMessage"), args=[]):
+            return True
+        case ast.Attribute(attr="message" | "messages" | "output"):
+            return True
+        case ast.Attribute(value=ast.Name(id="caplog"), attr="text"):
+            return True
+        case ast.Name(id=name):
+            return name in texts
+        case ast.Call(func=ast.Attribute(value=inner)) | ast.Subscript(value=inner):
+            return is_our_text(inner, errors, texts)
+        case ast.BoolOp(values=inners):
+            return any(is_our_text(inner, errors, texts) for inner in inners)
+    return False
+
+
+def is_sentence(node: ast.expr) -> bool:
+    """Whether a literal, a formatted one too, has two words in a row."""
+    literals = [one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    return any(_SENTENCE.search(literal) for literal in literals)
+
+
+def asserted_texts(source: str) -> list[int]:
+    """Returns the lines of a test that look for something in the words of an error or of the log.
+
+    What must not be there (a secret, a traceback) may be looked for, and what `tests.refusals` compares: names that a
+    user has given, and numbers. Equal to a text that the test itself has made may be what is shown; to a sentence of
+    ours it may not.
+    """
+    found = []
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        errors = _ERRORS | {one.name for one in nodes if isinstance(one, ast.ExceptHandler) and one.name}
+        texts = {
+            target.id
+            for one in nodes
+            if isinstance(one, ast.Assign) and is_our_text(one.value, errors, frozenset())
+            for target in one.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in nodes:
+            match node:
+                case ast.Compare(ops=[ast.In()], comparators=[where]) if is_our_text(where, errors, texts):
+                    found.append(node.lineno)
+                case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]) if any(
+                    is_our_text(one, errors, texts) and is_sentence(other)
+                    for one, other in ((left, right), (right, left))
+                ):
+                    found.append(node.lineno)
+                case ast.Call(func=ast.Attribute(value=where, attr="startswith" | "endswith")) if is_our_text(
+                    where, errors, texts
+                ):
+                    found.append(node.lineno)
+    return sorted(set(found))
+
+
 TESTS = [path for path in SOURCES if path.is_relative_to(ROOT / "tests")]
 
 
 @pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_tests_match_reasons_and_never_texts(path: Path) -> None:
     """Class, reason, field, setting and limit are asserted by `tests.refusals.raises`; the words may change."""
-    assert matched_texts(path.read_text()) == []
+    source = path.read_text()
+    assert matched_texts(source) == []
+    assert asserted_texts(source) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ("assert fault in str(refused.value)", True),
+        ("assert 'no such' in refused.value.message.lower()", True),
+        ("assert 'gone' in caplog.text", True),
+        ("assert call.details() == 'there is none'", True),
+        ("assert [one for one in caplog.messages if 'x' in one] == caplog.messages.startswith('x')", True),
+        ("text = str(error.value)\n    assert 'gone' in text", True),
+        ("text = str(error.value)\n    assert text.splitlines()[0].startswith('x')", True),
+        ("assert SECRET not in str(refused.value)", False),
+        ("assert str(media_type) == kept", False),
+        ("assert str(refused.value) == str(here.value)", False),
+        ("check(refused.value, names=['a.txt'], limits=[3])", False),
+        ("assert 3 in numbers_in(notice.message)", False),
+        ("assert name in text", False),
+    ],
+)
+def test_the_check_finds_an_asserted_text(line: str, is_found: bool) -> None:
+    """In whatever is made of it; what must not be there, and what is no text of ours, is left alone."""
+    assert bool(asserted_texts(f"def test(caplog):\n    {line}\n")) is is_found
 
 
 def test_the_check_finds_a_matched_text() -> None:

@@ -94,7 +94,7 @@ class Connection:
         self, target: str, credentials: grpc.ChannelCredentials | None, token: Token | None, timeout: float
     ) -> None:
         if fault := target_fault(target):
-            raise InvalidArgument(fault, reason="TARGET_INVALID", fields={"target": fault})
+            raise InvalidArgument(fault.message, reason="TARGET_INVALID", fields={"target": fault.message})
         self._target = target
         self._is_secure = credentials is not None
         self._token = token

@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass
 
 PROBE_SECONDS = 2.0
+_DEFAULT_PORT = 50151
 # What gRPC resolves by other rules than HOST:PORT.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "vsock:", "xds:")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]+):(\d{1,5})", re.ASCII)
@@ -26,25 +27,43 @@ class Diagnosis:
     is_permanent: bool = False
 
 
-def target_fault(target: str) -> str:
-    """Returns what is wrong with a target and how to write it, empty when it can be one."""
+@dataclass(frozen=True, slots=True)
+class TargetFault:
+    """What is wrong with a target, and how to write it.
+
+    Reasons: URL, PORT_MISSING, PORT_OUT_OF_RANGE, BRACKETS_MISSING (around an IPv6 address), NOT_HOST_PORT.
+    """
+
+    reason: str
+    message: str
+    instead: str = ""  # the target as it should be written; empty where nothing in it can be made out
+    needs_tls: bool = False
+
+
+def target_fault(target: str) -> TargetFault | None:
+    """Returns what is wrong with a target and how to write it, None when it can be one."""
     if target.startswith(_SCHEMES):
-        return ""
+        return None
     if (url := _URL.fullmatch(target)) is not None:
         scheme, rest = url.group(1).lower(), url.group(2).partition("/")[0]
-        with_port = rest if re.search(r":\d+$", rest) else f"{rest}:50151"
-        tls = " and TLS (--tls, or credentials in Python)" if scheme in ("https", "grpcs") else ""
-        return f"The target is HOST:PORT, not a URL: give {with_port}{tls} instead of {target}."
+        with_port = rest if re.search(r":\d+$", rest) else f"{rest}:{_DEFAULT_PORT}"
+        needs_tls = scheme in ("https", "grpcs")
+        tls = " and TLS (--tls, or credentials in Python)" if needs_tls else ""
+        message = f"The target is HOST:PORT, not a URL: give {with_port}{tls} instead of {target}."
+        return TargetFault("URL", message, with_port, needs_tls)
     match = _HOST_PORT.fullmatch(target)
     if match is not None and 0 < int(match.group(2)) < 65_536:
-        return ""
+        return None
     if match is not None:
-        return f"The port of the target {target} is not between 1 and 65535."
+        return TargetFault("PORT_OUT_OF_RANGE", f"The port of the target {target} is not between 1 and 65535.")
     if target.count(":") > 1 and not target.startswith("["):
-        return f"An IPv6 address in the target needs brackets: [{target}]:50151, or [ADDRESS]:PORT."
+        instead = f"[{target}]:{_DEFAULT_PORT}"
+        message = f"An IPv6 address in the target needs brackets: {instead}, or [ADDRESS]:PORT."
+        return TargetFault("BRACKETS_MISSING", message, instead)
     if target and re.fullmatch(r"[^\s:/@]+", target):
-        return f"The target {target} has no port: give {target}:50151."
-    return f"The target {target!r} is not HOST:PORT, such as 127.0.0.1:50151."
+        instead = f"{target}:{_DEFAULT_PORT}"
+        return TargetFault("PORT_MISSING", f"The target {target} has no port: give {instead}.", instead)
+    return TargetFault("NOT_HOST_PORT", f"The target {target!r} is not HOST:PORT, such as 127.0.0.1:{_DEFAULT_PORT}.")
 
 
 def is_loopback(target: str) -> bool:

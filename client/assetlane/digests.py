@@ -24,7 +24,7 @@ class PartsDigest:
         self._left = part_size_bytes
 
     def update(self, data: bytes, /) -> None:
-        """See Digest."""
+        """Takes the next piece, whichever parts it belongs to."""
         rest = memoryview(data)
         while rest:
             if not self._left:
@@ -35,7 +35,7 @@ class PartsDigest:
             self._left -= len(piece)
 
     def digest(self) -> bytes:
-        """See Digest."""
+        """Returns the digest of all that came so far, a part that is not full included."""
         sums = self._sums.copy()
         sums.update(self._part.digest())
         return sums.digest()

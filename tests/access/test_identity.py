@@ -241,8 +241,9 @@ async def test_what_a_refused_caller_reads_says_nothing_of_keys() -> None:
     for token in (unsigned(), confused(issuer.file), Issuer().token(), issuer.token(aud="mail"), "x.y.z"):
         with pytest.raises(TokenInvalid) as refused:
             await keeper.uid(token)
-        answers.add((refused.value.reason, str(refused.value)))
-    assert answers == {("TOKEN_INVALID", "The token is not one that this server accepts.")}
+        assert refused.value.reason == "TOKEN_INVALID"
+        answers.add(str(refused.value))
+    assert len(answers) == 1
 
 
 JSON = st.recursive(

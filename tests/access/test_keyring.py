@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from tests.access.tokens import Issuer, key_set
-from tests.refusals import raises
+from tests.log_events import logged
+from tests.refusals import raises, shows
 
 from assetlane_server.access.keyring import MAX_BYTES, Keyring, ReadingFailed, file_reading, url_reading
 from assetlane_server.access.keys import keys_of_jwks
@@ -180,15 +181,17 @@ async def test_keys_that_are_skipped_are_logged_once_and_again_when_they_change(
     source.content = json.dumps({"keys": [Issuer().jwk, *odd]}).encode()
     for _ in range(3):
         await source.keyring.load()
-    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert [text.partition("refused: ")[2].partition(" is")[0] for text in warned] == [
-        "key 'enc'",
-        "key 'ps'",
-        "key 'newer'",
+    skipped = logged(caplog, "KEY_SKIPPED")
+    assert [(record.levelname, record.reason) for record in skipped] == [
+        ("WARNING", "NOT_FOR_SIGNATURES"),
+        ("WARNING", "ALGORITHM_MISMATCH"),
+        ("WARNING", "TYPE_UNKNOWN"),
     ]
+    for record, name in zip(skipped, ("'enc'", "'ps'", "'newer'"), strict=True):
+        shows(record.getMessage(), name)
+    assert logged(caplog, "KEYS_NOT_LOGGED") == []
     caplog.clear()
     source.content = json.dumps({"keys": [Issuer().jwk, *odd * 20]}).encode()
     await source.keyring.load()
-    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warned) == 21
-    assert warned[-1] == "40 more keys are skipped"
+    assert len(logged(caplog, "KEY_SKIPPED")) == 20
+    assert [record.count for record in logged(caplog, "KEYS_NOT_LOGGED")] == [40]

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import numbers_in
 from tests.uploads.samples import NOW, QUARTER, requested
 
 from assetlane_server.access.quotas import (
@@ -62,14 +63,15 @@ def test_what_is_larger_than_the_quota_is_refused_for_good() -> None:
 
 
 def test_the_refusal_names_the_limit_that_was_met() -> None:
-    """Of both, the one that is full."""
+    """Where both are limited, the one that is full; of bytes also how many are promised and asked for."""
     claim = claim_of(requested(), NOW)
     full = shortage(Balance("uid:7f3a", 3, 3, NOW), claim, QuotaLimit(3, SIZE))
     assert isinstance(full, TooManyUploads)
-    assert "at most 3 uploads" in str(full)
-    heavy = shortage(Balance("uid:7f3a", 2, 3, NOW), claim, QuotaLimit(3, SIZE))
+    assert (full.reason, full.subject, numbers_in(full.limit)) == ("TOO_MANY_UPLOADS", "uid:7f3a", {3})
+    assert full.retry_after is not None
+    heavy = shortage(Balance("uid:7f3a", 2, 9, NOW), claim, QuotaLimit(3, SIZE + 1))
     assert isinstance(heavy, TooManyBytes)
-    assert "5,020,000 bytes together, 3 are promised" in str(heavy)
+    assert (heavy.reason, heavy.subject, numbers_in(heavy.limit)) == ("TOO_MANY_BYTES", "uid:7f3a", {SIZE + 1, 9, SIZE})
     assert heavy.retry_after is not None
 
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.refusals import raises
+from tests.refusals import check, raises
 
 from assetlane_server.access.ring_files import RingFiles, ring_document
-from assetlane_server.model.rings import MAX_KEYS, WAIT, Ring, RingsUnreadable, RingUnchanged
+from assetlane_server.model.errors import Advice
+from assetlane_server.model.rings import MAX_KEYS, WAIT, Ring, RingDamaged, RingsUnreadable, RingUnchanged
 from assetlane_server.uploads.rings import change_ring
 
 NOW = datetime(2026, 5, 4, 12, 0, 0, tzinfo=UTC)
@@ -105,9 +106,10 @@ async def test_a_file_that_is_no_ring_is_reported_by_its_name(tmp_path: Path, co
     rings = await files.read_rings()
     assert rings["lab"] == lab
     assert rings["clinic"].keys == ()
-    with pytest.raises(RingsUnreadable) as refused:
+    with pytest.raises(RingDamaged) as refused:
         await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))
-    assert refused.value.ring == "clinic"
+    assert (refused.value.ring, refused.value.advice) == ("clinic", Advice.DROP_RING)
+    check(refused.value, names=["clinic"])
     assert "c2hvcnQ" not in str(refused.value)
     assert await files.drop_ring("clinic")
     assert (await change_ring(files, "clinic", lambda one: one.with_key("a", SECRET, NOW))).revision == 1

@@ -30,7 +30,7 @@ async def server(store: ObjectStore) -> AsyncIterator[LaneServer]:
 @pytest.fixture
 async def lane(server: LaneServer) -> AsyncIterator[Client]:
     """Gives a client of that server."""
-    async with Client(server.target, uid="ann", call_timeout=5) as lane:
+    async with Client(server.target, uid="ann", call_timeout=60) as lane:
         yield lane
 
 

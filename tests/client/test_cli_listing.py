@@ -52,7 +52,7 @@ async def test_without_an_argument_it_is_ones_own_partition(server: LaneServer, 
 
 
 async def test_rows_in_a_pipe_hold_bytes(server: LaneServer, shelf: list[Asset]) -> None:
-    """Sizes are numbers of bytes there."""
+    """In a pipe sizes are numbers of bytes."""
     rows = [line.split("\t") for line in (await ran(server.target, "ls")).lines]
     assert [row[2] for row in rows] == ["6", "11", "9"]
     uploads = [line.split("\t") for line in (await ran(server.target, "uploads")).lines]
@@ -62,7 +62,7 @@ async def test_rows_in_a_pipe_hold_bytes(server: LaneServer, shelf: list[Asset])
 
 
 async def test_an_asset_is_named_by_its_path_too(server: LaneServer, shelf: list[Asset], tmp_path: Path) -> None:
-    """In one's own partition or in another; an id is tried first."""
+    """Commands take the path of an asset, in the caller's partition or in another; an id is tried first."""
     for name in (shelf[1].asset_id, "a/b/two.txt", "user/ann/a/b/two.txt"):
         shown = json.loads((await ran(server.target, "show", name, "--json")).out)
         assert shown["asset_id"] == shelf[1].asset_id
@@ -74,7 +74,7 @@ async def test_an_asset_is_named_by_its_path_too(server: LaneServer, shelf: list
 
 
 async def test_raw_bytes_go_through_a_pipe(server: LaneServer, lane: Client, tmp_path: Path) -> None:
-    """As they are, with nothing before or after them."""
+    """`get -o -` writes the bytes of the asset, with nothing before or after them."""
     body = bytes(range(256)) * 5000
     asset = await lane.upload(body, file_path="bytes.bin")
     process = await asyncio.create_subprocess_exec(
@@ -95,7 +95,7 @@ async def piped(server: LaneServer, body: bytes, *words: str) -> Result:
 
 @pytest.mark.parametrize("size", [0, 6, 9 * 1024 * 1024])
 async def test_standard_input_is_uploaded(server: LaneServer, size: int) -> None:
-    """Whatever its size, under the path that is given."""
+    """`upload -` takes input of any size and files it under the given path."""
     result = await piped(server, b"x" * size, "upload", "-", "--file-path", "notes/hello.txt", "--public")
     assert (result.code, result.err) == (0, "")
     (asset,) = server.assets.values()
@@ -115,7 +115,7 @@ async def test_standard_input_is_uploaded(server: LaneServer, size: int) -> None
     ],
 )
 async def test_what_cannot_be_meant_is_refused(server: LaneServer, words: list[str]) -> None:
-    """Before anything is read or sent."""
+    """Options that contradict each other are refused before anything is read or sent."""
     result = await piped(server, b"", *words)
     assert (result.code, result.out) == (2, "")
     assert "Error: " in result.err
@@ -123,7 +123,7 @@ async def test_what_cannot_be_meant_is_refused(server: LaneServer, words: list[s
 
 
 async def test_the_url_is_what_is_asked_for(server: LaneServer, tmp_path: Path) -> None:
-    """One line an asset, which reads it; what failed is on stderr."""
+    """`upload --url` prints one read URL for each asset, and nothing else, on stdout."""
     (tmp_path / "a.txt").write_text("a")
     result = await ran(server.target, "upload", "a.txt", "none.txt", "--url", "--public", cwd=tmp_path)
     (asset,) = server.assets.values()
@@ -157,7 +157,7 @@ async def test_a_path_is_deleted_where_it_is_of_one_asset_alone(
 
 
 async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -> None:
-    """What is not there ends nothing."""
+    """A path without an asset is an error, and the assets after it are refreshed."""
     result = await ran(server.target, "refresh", "nowhere.txt", "a/one.txt", shelf[1].asset_id)
     assert (result.code, [line.split("\t")[0] for line in result.lines]) == (
         1, [shelf[0].asset_id, shelf[1].asset_id],
@@ -166,7 +166,7 @@ async def test_refresh_takes_paths_too(server: LaneServer, shelf: list[Asset]) -
 
 
 async def test_status_is_one_object(server: LaneServer) -> None:
-    """With what a script asks of it, and an exit code that says whether it answers."""
+    """`status --json` has what a script asks for, and its exit code says whether the server answers."""
     shown = json.loads((await ran(server.target, "status", "--json")).out)
     assert (shown["server"], shown["tls"], shown["partition"], shown["answers"]) == (
         server.target,
@@ -180,7 +180,7 @@ async def test_status_is_one_object(server: LaneServer) -> None:
 
 
 async def test_ids_and_partitions_are_completed(server: LaneServer, shelf: list[Asset]) -> None:
-    """As bash asks for them, from the server; nothing, soon, when there is none."""
+    """The shell asks the server for them, and soon gets nothing when there is none."""
 
     async def offered(line: str, target: str) -> list[str]:
         process = await asyncio.create_subprocess_exec(
@@ -224,7 +224,7 @@ def test_tables_fit_every_width() -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "海" * 30, "é" * 30, "a" * 100, "\u0301" * 10])
 def test_a_shortened_text_is_never_too_wide(text: str) -> None:
-    """Whatever it is made of."""
+    """Texts of any letters, wide and combining ones too, fit the width that they were shortened to."""
     for width in range(3, 40):
         assert tables.cells(tables.shortened(text, width)) <= width
 
@@ -261,7 +261,7 @@ def test_json_has_numbers_hashes_and_kinds(shelf: list[Asset]) -> None:
 
 @pytest.mark.parametrize("token", ["", "a.b", "a.b.c", "a.W10.c", "a.eyJzdWIiOjV9.c", "a.bnVsbA.c", "☃.☃.☃"])
 def test_a_token_of_another_form_says_nothing(token: str) -> None:
-    """It is for the server to judge."""
+    """No subject is read from a token that is no JWT: the server decides about it."""
     assert claims_of(token).subject == ""
 
 

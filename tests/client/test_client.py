@@ -35,6 +35,7 @@ from assetlane import (
     UploadStatus,
 )
 
+LIMIT_S = 60.0
 COMPLETED = UploadStatus.UPLOAD_STATUS_COMPLETED
 CANCELLED = UploadStatus.UPLOAD_STATUS_CANCELLED
 INITIALIZED = UploadStatus.UPLOAD_STATUS_INITIALIZED
@@ -162,7 +163,7 @@ async def test_cancelling_the_task_cancels_the_upload(lane: Client, server: Lane
     """A task cancelled while it sends gives its upload up before it ends."""
     store.stall = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await store.reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -174,7 +175,7 @@ async def test_cancelling_while_the_request_is_under_way_cancels_the_upload(lane
     """The upload is given up although its id was not known yet when the task was cancelled."""
     server.gate = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt"))
-    async with asyncio.timeout(5), server.changed:
+    async with asyncio.timeout(LIMIT_S), server.changed:
         await server.changed.wait_for(lambda: server.uploads)
     task.cancel()
     await asyncio.sleep(0)
@@ -233,7 +234,7 @@ async def test_an_upload_cancelled_elsewhere_ends_at_once(lane: Client, server: 
     """A caller who follows progress learns at once that somebody else gave the upload up."""
     store.stall = asyncio.Event()
     task = asyncio.create_task(lane.upload(b"hello", file_path="a.txt", on_progress=lambda _: None))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await store.reached.wait()
         await lane.cancel_upload(next(iter(server.uploads)))
         with pytest.raises(PreconditionFailed) as over:

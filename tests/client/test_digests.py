@@ -23,7 +23,7 @@ def test_a_digest_of_parts_is_the_same_in_whatever_pieces_it_comes(
 
 
 def test_without_parts_it_is_the_digest_of_the_bytes() -> None:
-    """Plain SHA-256."""
+    """An object that is sent in one piece has the SHA-256 of its bytes."""
     digest = digest_for(0)
     digest.update(b"abc")
     assert digest.digest() == hashlib.sha256(b"abc").digest()

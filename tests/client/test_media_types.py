@@ -31,7 +31,7 @@ KNOWN = """
 
 @pytest.mark.parametrize("ending", KNOWN)
 def test_what_people_have_is_known_by_name(ending: str) -> None:
-    """In any case of letters, and behind a name with dots and blanks."""
+    """The ending decides in any case of letters, and behind a name with dots and blanks."""
     known = guessed_content_type(f"a.{ending}")
     assert known != NEUTRAL
     assert guessed_content_type(f"folder/My file (v1.2).{ending.upper()}") == known
@@ -39,7 +39,7 @@ def test_what_people_have_is_known_by_name(ending: str) -> None:
 
 @pytest.mark.parametrize("name", ["a", "a.", ".hidden", "a.unknown", "folder.jpg/a", "a.bin", "", "a.jpg ~"])
 def test_what_is_unknown_is_neutral(name: str) -> None:
-    """Nothing is made up."""
+    """A name without a known ending is application/octet-stream."""
     assert guessed_content_type(name) == NEUTRAL
 
 
@@ -62,7 +62,7 @@ def test_what_is_unknown_is_neutral(name: str) -> None:
     ],
 )
 def test_a_compressed_file_is_what_it_is_compressed_as(name: str, outer: str) -> None:
-    """Never the type of what is inside."""
+    """`data.csv.gz` is a gzip file, and has never the type of what is inside."""
     assert guessed_content_type(name) == outer
 
 
@@ -118,12 +118,12 @@ def test_an_everyday_file_is_declared_as_what_it_is(file: Everyday) -> None:
     ],
 )
 def test_bytes_overrule_a_name_only_when_they_are_sure(name: str, start: bytes, right: str) -> None:
-    """Words that look like a signature are words."""
+    """A text whose first words look like a signature stays a text."""
     assert declared_content_type(name, start) == right
 
 
 def test_the_usual_ending_of_a_type_leads_back_to_it() -> None:
-    """What a fetched variant is called; a neutral type has none."""
+    """A fetched variant is called by the ending of its type; a neutral type has none."""
     for content_type in ("image/jpeg", "image/png", "image/webp", "video/mp4", "text/plain", "application/pdf"):
         assert guessed_content_type(f"a{guessed_ending(content_type)}") == content_type
     assert guessed_ending("image/jpeg; q=1") == ".jpg"
@@ -142,7 +142,7 @@ async def test_what_is_no_file_is_not_waited_for(make: Callable[[Path], None], t
 
 
 async def test_a_socket_and_a_device_are_no_files(tmp_path: Path) -> None:
-    """A device may have no end."""
+    """They are refused before they are opened: a device may have no end."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "s"))
         with raises(OSError, names=[str(tmp_path / "s")]):

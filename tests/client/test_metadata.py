@@ -46,7 +46,7 @@ def whole(data: bytes) -> Image.Image:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_every_picture_of_the_table_is_cut_without_a_warning(name: str, recwarn: pytest.WarningsRecorder) -> None:
-    """Also where sharp is not there to compare with."""
+    """Each kind of picture is cut in silence, also where sharp is not installed to compare with."""
     assert make_cuts(TABLE[name]()).cuts
     assert [str(warning.message) for warning in recwarn] == []
 
@@ -195,7 +195,7 @@ def test_a_gif_that_is_larger_than_any_memory_is_refused_by_its_frame() -> None:
 
 
 def test_a_tile_larger_than_its_picture_is_refused() -> None:
-    """Likewise of a TIFF."""
+    """A TIFF with a tile of 12,000 x 12,000 pixels is refused, however small its picture is."""
     tiles = [(322, 4, 12_000), (323, 4, 12_000), (324, 4, 8), (325, 4, 9)]
     assert refusal(tiff(scene().tobytes(), bits=[8] * 3, photometric=2, more=tiles)) == "IMAGE_TOO_LARGE"
 

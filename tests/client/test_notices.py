@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tests.client.lane_server import LaneServer
 from tests.client.object_store import ObjectStore
 from tests.client.pictures import corners, encoded
 from tests.commands import ran
-from tests.refusals import raises
+from tests.refusals import numbers_in, raises
 
 from assetlane import (
     Client,
@@ -31,7 +32,9 @@ from assetlane import (
 )
 from assetlane.v1.upload_pb2 import CutMaker
 
-INTERNALS = ("errno", "pil", "pillow.", "ffmpeg", "av.", "decoder error", "traceback", "0x", "max_text", "invalid data")
+INTERNALS = re.compile(
+    r"errno|pil|pillow\.|ffmpeg|av\.|decoder error|traceback|0x|max_text|invalid data", re.IGNORECASE
+)
 
 
 def unknown_codec() -> bytes:
@@ -116,8 +119,8 @@ async def test_a_file_that_cannot_be_cut_is_stored_without(
     assert store.body(asset.asset_id) == data
     (notice,) = asset.notices
     assert notice.reason == reason
-    assert notice.message.startswith("Stored without ")
-    assert not [word for word in INTERNALS if word in notice.message.lower()]
+    assert notice.message
+    assert not INTERNALS.search(notice.message)
     requests = len(server.called("RequestUpload"))
     with raises(MediaRefused, reason=reason, names=["--no-cuts"]) as refused:
         await lane.upload(data, file_path=name, require_cuts=True)
@@ -149,7 +152,8 @@ async def test_a_picture_over_the_limit_of_pixels_goes_in_without(lane: Client) 
     """The limit is one of cuts, not of files."""
     asset = await lane.upload(JPEG, file_path="a.jpg", cut_options=CutOptions(max_pixels=1000))
     (notice,) = asset.notices
-    assert (notice.reason, "at most 1,000" in notice.message) == ("IMAGE_TOO_LARGE", True)
+    assert notice.reason == "IMAGE_TOO_LARGE"
+    assert 1000 in numbers_in(notice.message)
 
 
 async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: LaneServer) -> None:
@@ -171,7 +175,7 @@ async def test_a_server_that_cuts_knows_whether_it_must(lane: Client, server: La
 
 
 async def test_what_cannot_be_meant_is_a_value_error(lane: Client) -> None:
-    """Cuts that are required and not wanted; an instant before the start."""
+    """Cuts that are required and not wanted, and an instant before the start, are mistakes of the program."""
     with raises(ValueError, names=["require_cuts"]):
         await lane.upload(JPEG, file_path="a.jpg", cuts=False, require_cuts=True)
     with raises(ValueError, names=["preview_at", "-1"], limits=[0]):
@@ -190,11 +194,11 @@ async def test_an_error_that_nobody_foresaw_does_not_keep_a_file_out(
     with caplog.at_level(logging.DEBUG, "assetlane"):
         asset = await lane.upload(JPEG, file_path="a.jpg")
     assert [notice.reason for notice in asset.notices] == ["CUTS_FAILED"]
-    assert "ZeroDivisionError" in caplog.text
+    assert ZeroDivisionError in [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 
 async def test_a_file_that_is_not_there_is_an_error_as_ever(lane: Client, tmp_path: Path) -> None:
-    """What cannot be read cannot be stored either."""
+    """A missing file raises FileNotFoundError, and no notice takes its place."""
     for name in ("a.jpg", "a.mp4", "a.txt"):
         with pytest.raises(FileNotFoundError):
             await lane.upload(tmp_path / name)

@@ -143,7 +143,7 @@ def test_a_title_need_not_be_unicode(container: str) -> None:
 
 @pytest.mark.parametrize("container", ["mp4", "webm"])
 def test_sound_alone_is_refused(container: str) -> None:
-    """There is nothing to see."""
+    """A file without a track of pictures has no still."""
     assert refusal(sound(container)) == "VIDEO_NO_TRACK"
 
 

@@ -15,6 +15,9 @@ from assetlane.reporting import Reporter
 from assetlane.v1.upload_pb2 import VariantPromise
 from assetlane.v1.upload_service_pb2 import RequestUploadRequest
 
+LIMIT_S = 60.0
+
+
 pytestmark = pytest.mark.timeout(20)
 
 BODY = b"hello"
@@ -47,7 +50,7 @@ class ReportServer:
 
 async def next_report(report_server: ReportServer) -> dict[str, int]:
     """Waits for one more report."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await report_server.came.wait()
     report_server.came.clear()
     return report_server.reports[-1]
@@ -77,7 +80,7 @@ async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() 
     report_server = ReportServer(Unavailable("later"), PreconditionFailed("too late"))
     report_server.open.set()
     reporter = Reporter(partial(report_server.report_progress, "U1"), "U1")
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
         group.create_task(reporter.run())
         for sent_bytes in (1, 2):
             reporter.sent("original", sent_bytes)
@@ -88,7 +91,7 @@ async def test_a_report_that_fails_is_forgotten_and_a_refused_one_is_the_last() 
 async def test_other_watchers_see_what_an_upload_sends(lane: Client, server: LaneServer, store: ObjectStore) -> None:
     """Who asks for progress gets it between the statuses; who does not gets statuses alone."""
     store.stall, server.gate = asyncio.Event(), asyncio.Event()
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
         uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
         async with server.changed:
             await server.changed.wait_for(lambda: server.uploads)
@@ -126,7 +129,7 @@ async def test_a_server_that_refuses_reports_is_no_obstacle(
     """The upload succeeds although every report fails."""
     store.stall = asyncio.Event()
     server.faults["ReportProgress"].append(Fault(grpc.StatusCode.UNIMPLEMENTED))
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
         uploading = group.create_task(lane.upload(BODY, file_path="a.txt"))
         await store.reached.wait()
         async with server.changed:
@@ -141,7 +144,7 @@ async def test_progress_of_a_session_comes_with_its_statuses(lane: Client, serve
     promise = VariantPromise(name="original", content_type="text/plain", size_bytes=len(BODY))
     request = RequestUploadRequest(file_path="a.txt", variants=[promise])
     upload_id = (await lane.request_upload(request)).upload.upload_id
-    async with asyncio.timeout(10), aclosing(lane.watch_session(progress=True)) as events:
+    async with asyncio.timeout(LIMIT_S), aclosing(lane.watch_session(progress=True)) as events:
         received = [await anext(events) for _ in range(2)]
         await lane.report_progress(upload_id, {"original": 3})
         received.append(await anext(events))

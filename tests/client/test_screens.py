@@ -117,7 +117,7 @@ async def shelf(server: LaneServer, lane: Client) -> list[Asset]:
     ],
 )
 async def test_help(server: LaneServer, command: str) -> None:
-    """Of the command and of each of its commands."""
+    """The help of `assetlane` and of each of its commands."""
     words = [command, "-h"] if command else ["--help"]
     await seen(f"help-{command or 'assetlane'}", server.target, *words)
 
@@ -126,31 +126,31 @@ async def test_help(server: LaneServer, command: str) -> None:
     "command", ["", "local", "serve", "setup", "doctor", "reconcile", "migrate", "erase", "keys", "config", "version"]
 )
 async def test_help_of_the_server(server: LaneServer, command: str) -> None:
-    """Of the server's command and of each of its commands."""
+    """The help of `assetlane-server` and of each of its commands."""
     words = [command, "-h"] if command else ["--help"]
     await seen(f"help-server-{command or 'all'}", server.target, *words, command=SERVER)
 
 
 @pytest.mark.parametrize("command", ["list", "add", "retire", "drop"])
 async def test_help_of_keys(server: LaneServer, command: str) -> None:
-    """Of each of its commands."""
+    """The help of each command of `assetlane-server keys`."""
     await seen(f"help-server-keys-{command}", server.target, "keys", command, "-h", command=SERVER)
 
 
 async def test_help_of_token(server: LaneServer) -> None:
-    """Of its only command."""
+    """The help of the only command of `assetlane token`."""
     await seen("help-token-create", server.target, "token", "create", "-h")
 
 
 async def test_version(server: LaneServer) -> None:
-    """In both commands, as an option and as a command."""
+    """Both commands print their version, as an option and as a command."""
     for words in ("--version", "version"):
         await seen(f"{words.strip('-')}-{len(words)}", server.target, words)
         await seen(f"server-{words.strip('-')}-{len(words)}", server.target, words, command=SERVER)
 
 
 async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
-    """One's own partition, a folder in it, all columns, another partition that is empty."""
+    """`ls` of one's own partition, of a folder in it, with all columns, and of an empty partition."""
     await seen("ls", server.target, "ls")
     await seen("ls-folder", server.target, "ls", "albums")
     await seen("ls-partition-and-folder", server.target, "ls", "user/ann/albums/2026/")
@@ -160,7 +160,7 @@ async def test_ls(server: LaneServer, shelf: list[Asset]) -> None:
 
 
 async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> None:
-    """Those that became an asset, one that failed, none of a session."""
+    """`uploads` with those that became an asset, with one that failed, and of a session without any."""
     server.store.damages = True
     with pytest.raises(UploadFailed) as failed:
         await lane.upload(b"hello", file_path="broken.txt")
@@ -173,7 +173,7 @@ async def test_uploads(server: LaneServer, lane: Client, shelf: list[Asset]) -> 
 
 
 async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset], tmp_path: Path) -> None:
-    """By id and by path; what is not there; what is gone."""
+    """Assets by id and by path, one that is not there, and one that is gone."""
     text, public, *_ = shelf
     store = server.store.url.removeprefix("http://")
     await seen("show", server.target, "show", text.asset_id, also=(store,))
@@ -191,7 +191,7 @@ async def test_show_get_open_and_refresh(server: LaneServer, shelf: list[Asset],
 
 
 async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
-    """An upload to its end; a partition until Ctrl-C."""
+    """`watch` of an upload to its end, and of a partition until Ctrl-C."""
     await seen("watch-upload", server.target, "watch", shelf[0].asset_id)
     for asset in shelf:
         asset.revision = 1
@@ -215,7 +215,7 @@ async def test_watch(server: LaneServer, shelf: list[Asset]) -> None:
 
 
 async def test_status(server: LaneServer, tmp_path: Path) -> None:
-    """With a login name, with tokens, with nobody there."""
+    """`status` with a login name, with tokens, and where nobody listens."""
     await seen("status", server.target, "status")
     good, old, odd = (tmp_path / name for name in ("ann.token", "old.token", "odd.token"))
     good.write_text(jwt.encode({"sub": "ann", "exp": time.time() + 3630}, SECRET, "HS256"))
@@ -301,7 +301,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def test_upload(server: LaneServer, folder: Path) -> None:
-    """One file, a public one, a folder, what fails, and only the URLs."""
+    """`upload` of one file, of a public one, of a folder, of what fails, and with the URLs only."""
     also = (server.store.url.removeprefix("http://"),)
     words = ["upload", "holiday/dunes.txt"]
     options = {
@@ -368,7 +368,7 @@ def still(screen: tuple[str, ...]) -> str:
     ],
 )
 async def test_wrong_usage(server: LaneServer, name: str, words: list[str]) -> None:
-    """What is wrong, and where to look."""
+    """Each mistake on the command line says what is wrong and where to look."""
     await seen(f"usage-{name}", server.target, *words, code=2)
 
 
@@ -391,10 +391,10 @@ NO_SETTINGS = {"ASSETLANE_TARGET": "", "ASSETLANE_UID": ""}
     ],
 )
 async def test_wrong_settings(server: LaneServer, name: str, words: list[str], settings: dict[str, str]) -> None:
-    """Each by its name, all at once, in our words."""
+    """All wrong settings are listed at once by their names, in our words."""
     await seen(f"settings-{name}", server.target, *words, command=SERVER, more={**NO_SETTINGS, **settings}, code=1)
 
 
 async def test_settings_are_printed(server: LaneServer) -> None:
-    """What a server would have here."""
+    """`assetlane-server config` prints the settings that a server would have here."""
     await seen("server-config", server.target, "config", command=SERVER, more={**NO_SETTINGS, **SETTINGS})

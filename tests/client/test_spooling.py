@@ -22,7 +22,7 @@ async def read(file: object) -> bytes:
 
 @pytest.mark.parametrize("size", [0, 5, IN_MEMORY_BYTES, IN_MEMORY_BYTES + 1, 3 * IN_MEMORY_BYTES])
 async def test_all_of_it_is_there(size: int) -> None:
-    """Whatever its size, from where the file stands."""
+    """A stream of any size is read whole, from where it stands."""
     body = os.urandom(1024) * (size // 1024 + 1)
     file = io.BytesIO(b"before" + body[:size])
     file.seek(6)
@@ -30,7 +30,7 @@ async def test_all_of_it_is_there(size: int) -> None:
 
 
 async def test_a_large_one_lies_in_a_file_that_goes_away() -> None:
-    """Memory stays small; nothing is left behind."""
+    """What is too large for memory goes to a temporary file, which is removed in the end."""
     async with spooled(io.BytesIO(bytes(IN_MEMORY_BYTES + 1))) as content:
         assert isinstance(content, Path)
         assert content.stat().st_size == IN_MEMORY_BYTES + 1
@@ -38,7 +38,7 @@ async def test_a_large_one_lies_in_a_file_that_goes_away() -> None:
 
 
 async def test_short_reads_are_not_the_end() -> None:
-    """A pipe gives what it has."""
+    """A pipe may return fewer bytes than were asked for before its end."""
     ours, theirs = os.pipe()
 
     def write() -> None:
@@ -52,7 +52,7 @@ async def test_short_reads_are_not_the_end() -> None:
 
 
 async def test_a_silent_pipe_holds_nobody_up() -> None:
-    """Cancelling does not wait for it."""
+    """Cancelling does not wait for a pipe that sends nothing."""
     ours, theirs = os.pipe()
     with open(ours, "rb", buffering=0) as pipe:  # noqa: PTH123, ASYNC230
         reading = asyncio.create_task(read(pipe))
@@ -64,7 +64,7 @@ async def test_a_silent_pipe_holds_nobody_up() -> None:
 
 
 async def test_what_reading_raises_is_raised() -> None:
-    """A text file, and one that fails."""
+    """A text file raises TypeError, and a file that fails raises its own error."""
     with raises(TypeError, names=["open(name,"]):
         await read(io.StringIO("text"))
 

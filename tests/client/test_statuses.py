@@ -59,16 +59,13 @@ def test_each_code_has_its_error_with_the_reason(code: grpc.StatusCode, kind: ty
 
 def test_bad_fields_are_named_with_their_fault() -> None:
     """BadRequest becomes a mapping from field to fault, and the text lists them."""
-    violation = error_details_pb2.BadRequest.FieldViolation(
-        field="variants[0].size_bytes", description="must be at least 1"
-    )
+    message, field, fault = "the request is malformed", "variants[0].size_bytes", "must be at least 1"
+    violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=fault)
     bad = error_details_pb2.BadRequest(field_violations=[violation])
-    error = error_from(
-        answered(grpc.StatusCode.INVALID_ARGUMENT, "the request is malformed", [info("INVALID_FIELD"), bad])
-    )
+    error = error_from(answered(grpc.StatusCode.INVALID_ARGUMENT, message, [info("INVALID_FIELD"), bad]))
     assert isinstance(error, errors.InvalidArgument)
-    assert error.fields == {"variants[0].size_bytes": "must be at least 1"}
-    assert str(error) == "the request is malformed; variants[0].size_bytes: must be at least 1"
+    assert error.fields == {field: fault}
+    assert str(error) == f"{message}; {field}: {fault}"
 
 
 def test_missing_variants_are_named() -> None:
@@ -114,7 +111,7 @@ def test_a_status_without_readable_details_still_becomes_an_error() -> None:
     ],
 )
 def test_a_wait_that_is_none_does_no_harm(delay: Duration, seconds: float | None) -> None:
-    """Whatever a server, or something on the way, has put there."""
+    """A negative wait is 0, and one that is no duration is none."""
     error = answered(grpc.StatusCode.UNAVAILABLE, details=[error_details_pb2.RetryInfo(retry_delay=delay)])
     assert error_from(error).retry_after == seconds
     assert retry_after(error) == (seconds or 0.0)

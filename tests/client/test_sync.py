@@ -46,7 +46,7 @@ async def begun(code: str, target: str) -> asyncio.subprocess.Process:
 
 
 def test_it_has_every_method_of_the_asynchronous_one() -> None:
-    """With the same parameters: nothing is said twice that could differ."""
+    """Methods and parameters are those of the asynchronous client."""
     for name, method in inspect.getmembers(assetlane.Client, inspect.isfunction):
         if name.startswith("_") or name == "aclose":
             continue
@@ -56,7 +56,7 @@ def test_it_has_every_method_of_the_asynchronous_one() -> None:
 
 
 async def test_it_uploads_reads_lists_and_deletes(server: LaneServer, jpeg: bytes, tmp_path: Path) -> None:
-    """As the asynchronous one does."""
+    """Each call returns what the asynchronous client returns."""
 
     def work() -> None:
         with sync.Client(server.target, uid="ann") as lane:
@@ -83,7 +83,7 @@ async def test_it_uploads_reads_lists_and_deletes(server: LaneServer, jpeg: byte
 
 
 async def test_eight_threads_share_one_client(server: LaneServer) -> None:
-    """Opened by whichever calls first, once."""
+    """The first call opens the client, once, whichever thread makes it."""
     lane = sync.Client(server.target, uid="ann")
     before = {thread.ident for thread in threading.enumerate()}
 
@@ -169,7 +169,7 @@ async def test_a_progress_callback_may_call_the_client(server: LaneServer) -> No
 
 
 async def test_closing_ends_the_calls_of_other_threads(server: LaneServer) -> None:
-    """A call and a watch; later ones are refused."""
+    """A watch of another thread ends with CLIENT_CLOSED, a call with that or its result; later ones are refused."""
     lane = sync.Client(server.target, uid="ann", session_id="S1")
     server.gate = asyncio.Event()
 
@@ -238,7 +238,7 @@ print(next(watch).upload.file_path)
 
 
 async def test_a_client_that_is_forgotten_is_closed(server: LaneServer) -> None:
-    """Its thread ends; a generator that is still held keeps its client."""
+    """Its thread ends with it; a generator that is still held keeps the client open."""
 
     def work() -> threading.Thread:
         lane = sync.Client(server.target, uid="ann", session_id="S1")
@@ -294,7 +294,7 @@ print(lane.upload(b"hello", file_path="c.txt").file_path)
 
 
 async def test_there_is_no_server(server: LaneServer) -> None:
-    """The same sentence and class as from the asynchronous client."""
+    """The error has the class and the sentence of the asynchronous client."""
 
     def work() -> None:
         with (

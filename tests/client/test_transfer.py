@@ -19,6 +19,7 @@ from assetlane.errors import FileChanged, ObjectExists, StoreRefused, StoreUnava
 from assetlane.sources import Source, measured
 from assetlane.v1.upload_pb2 import PresignedRequest
 
+LIMIT_S = 60.0
 HELLO = Source.of(b"hello")
 
 
@@ -196,7 +197,7 @@ async def test_cancelling_closes_the_connection_and_the_file(
     store.stall = asyncio.Event()
     source = await measured(path)
     task = asyncio.create_task(transfer.put(session, source, store.target("a", 50_000_000)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await store.reached.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

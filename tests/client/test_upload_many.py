@@ -169,7 +169,7 @@ async def test_an_asynchronous_iterable_is_taken_too(lane: Client) -> None:
 
 
 async def test_what_the_iterable_raises_comes_last(lane: Client) -> None:
-    """The outcomes before it are reported."""
+    """Its error is raised after the outcomes of the items before it."""
 
     def items() -> Iterator[UploadItem]:
         yield UploadItem(b"a", file_path="a.txt")
@@ -202,7 +202,7 @@ async def test_who_stops_early_leaves_nothing_behind(lane: Client, server: LaneS
 
 
 async def test_a_cancelled_caller_is_cancelled() -> None:
-    """And waits until what was under way has cleaned up."""
+    """The caller is cancelled once what was under way has cleaned up."""
     cleaned: list[int] = []
     started = asyncio.Event()
 
@@ -254,13 +254,13 @@ async def test_work_that_cancels_itself_is_an_error_like_others() -> None:
 async def test_options_that_cannot_be_are_a_mistake(
     lane: Client, items: Any, options: dict[str, Any], names: list[str]
 ) -> None:
-    """Said at once, not once for each item."""
+    """They are raised before the first item, and not as the outcome of each one."""
     with raises(TypeError, names=names):
         await anext(lane.upload_many(items, **options))
 
 
 async def test_at_least_one_is_under_way(lane: Client) -> None:
-    """Zero at a time would never end."""
+    """Zero uploads at a time would never end: that is a ValueError."""
     with raises(ValueError, limits=[1, 0], names=["concurrency"]):
         await anext(lane.upload_many(["a"], concurrency=0))
     with raises(TypeError, names=["titel"]):
@@ -316,7 +316,7 @@ async def test_a_terminal_that_knows_few_letters_gets_them_escaped(
 async def test_a_folder_that_cannot_be_read_is_one_of_the_bad_items(
     server: LaneServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its siblings go in."""
+    """It has one line of its own, and the folders beside it are uploaded."""
     from assetlane.cli.selection import selected
 
     for name in ("a/1.txt", "b/2.txt", "c/3.txt"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from tests.refusals import numbers_in, shows
 from typer.testing import CliRunner
 
 from assetlane.cli.commanding import Command
@@ -29,7 +30,7 @@ def test_the_type_of_every_option_is_known(parser: typer.Typer) -> None:
 
 
 def test_a_command_loads_only_what_it_needs() -> None:
-    """Also one that calls a server; the libraries below take longer than all else together."""
+    """Neither help nor a command that calls a server loads a library that takes longer than all else together."""
     code = """
 import sys
 from assetlane.cli import main
@@ -57,30 +58,38 @@ def test_values_are_read(words: list[str], value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "limits"),
     [
-        (["--number", "nan"], "must be a number"),
-        (["--number", "inf"], "must be a number"),
-        (["--number", "0.4"], "must be at least 0.5"),
-        (["--count", "1.5"], "must be a whole number"),
-        (["--count", "many"], "must be a whole number"),
-        (["--count", "10"], "must be at most 9"),
-        (["--kind", "c"], "must be one of a, b"),
+        (["--number", "nan"], set()),
+        (["--number", "inf"], set()),
+        (["--number", "0.4"], {0.5}),
+        (["--count", "1.5"], set()),
+        (["--count", "many"], set()),
+        (["--count", "10"], {9}),
+        (["--kind", "c"], set()),
     ],
 )
-def test_what_is_no_value_is_named(words: list[str], message: str) -> None:
-    """With the option and its limit."""
+def test_what_is_no_value_is_named(words: list[str], limits: set[float]) -> None:
+    """The error names the option, and the limit if there is one."""
     result = CliRunner().invoke(_sample(), words)
     assert result.exit_code == 2
-    assert f"Invalid value for '{words[0]}': {message}" in result.output
+    shows(result.output, f"'{words[0]}'")
+    raised = CliRunner().invoke(_sample(), words, standalone_mode=False).exception
+    assert isinstance(raised, typer.BadParameter)
+    assert raised.param is not None
+    assert raised.param.opts == [words[0]]
+    assert numbers_in(raised.message) == limits
 
 
 @pytest.mark.parametrize(("text", "code", "flag"), [("1", 0, True), ("no", 0, False), ("", 0, False), ("2", 2, None)])
 def test_a_flag_from_the_environment(text: str, code: int, flag: bool | None) -> None:
-    """As people write it there."""
+    """1, no and an empty text are read as people write them in an environment; another number is refused."""
     result = CliRunner().invoke(_sample(), [], env={"SAMPLE_FLAG": text})
     assert result.exit_code == code
-    assert (f" {flag} " if code == 0 else "must be true or false") in result.output
+    if code == 0:
+        assert result.output.split()[2] == str(flag)
+    else:
+        shows(result.output, "SAMPLE_FLAG")
 
 
 def _sample() -> typer.Typer:

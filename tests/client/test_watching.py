@@ -238,7 +238,7 @@ async def test_a_server_that_keeps_failing_is_not_asked_for_ever(
 
 
 async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer, upload: Upload) -> None:
-    """`aclose` is felt by the server."""
+    """The server sees the call end when the reader calls `aclose`."""
     events = lane.watch_upload(upload.upload_id)
     await anext(events)
     await events.aclose()

@@ -11,6 +11,9 @@ from assetlane import Asset, AssetChange, Client, OutOfRange, ResumeExpired, Wat
 from assetlane.v1.asset_service_pb2 import AssetDeletedEvent, AssetEvent, SyncedEvent
 from assetlane.v1.upload_service_pb2 import Heartbeat
 
+LIMIT_S = 60.0
+
+
 pytestmark = pytest.mark.timeout(20)
 
 PRESENT, ADDED, REFRESHED = (
@@ -92,16 +95,16 @@ async def test_silence_means_a_dead_peer(lane: Client, server: LaneServer) -> No
 
 
 async def test_closing_a_watch_ends_its_call(lane: Client, server: LaneServer) -> None:
-    """`aclose` is felt by the server."""
+    """The server sees the call end when the reader calls `aclose`."""
     server.asset_streams.append([synced("t1")])
     await received(lane, 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT_S):
         await server.watch_closed.wait()
     assert server.open_watches == 0
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many assets those sent last are remembered."""
+    """A watch remembers the assets that it sent last, however many there are."""
     monkeypatch.setattr(watching, "REMEMBERED", 3)
     cursor = watching.AssetsCursor("team/42")
     for number in range(10):

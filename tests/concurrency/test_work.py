@@ -159,10 +159,15 @@ class Scene:
 
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
+        self.begun = 0
+        self.both_begun = asyncio.Event()
         self.ended: list[str] = []
 
     async def slow(self, name: str) -> str:
         """Ends when it may."""
+        self.begun += 1
+        if self.begun == 2:
+            self.both_begun.set()
         try:
             await self.may_end.wait()
         except asyncio.CancelledError:
@@ -207,7 +212,7 @@ async def test_a_caller_that_is_cancelled_ends_all_of_them(together: object) -> 
     assert callable(together)
     scene = Scene()
     task = asyncio.ensure_future(together(scene.slow("one"), scene.slow("two")))
-    await asyncio.sleep(0.01)
+    await asyncio.wait_for(scene.both_begun.wait(), LIMIT_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -2,12 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.refusals import raises
+from tests.refusals import check, raises
 
 from assetlane_server.config.settings import Settings, default_hosts, settings_from
-from assetlane_server.model.errors import NotReady, SettingsInvalid
+from assetlane_server.model.errors import SettingsInvalid
 
 LEAST = {"ASSETLANE_MONGO_URI": "mongodb://127.0.0.1", "ASSETLANE_S3_BUCKET": "bucket"}
 
@@ -30,49 +31,69 @@ def test_the_store_drops_no_multipart_upload_before_its_deadline(hours: dict[str
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "reason"),
+    ("variable", "value", "reason", "says"),
     [
-        ("ASSETLANE_GRACE", "5", "there is no such setting"),
-        ("ASSETLANE_LISTEN", "50151", "must look like"),
-        ("ASSETLANE_LISTEN", "127.0.0.1:99999", "must look like"),
-        ("ASSETLANE_LISTEN", "0.0.0.0:50151", "loopback"),
-        ("ASSETLANE_S3_ENDPOINT", "localhost:9000", "http://"),
-        ("ASSETLANE_S3_ADDRESSING", "dns", "must be auto, path or virtual"),
-        ("ASSETLANE_WRITE_URL_SECONDS", "604801", "must be at most 604800"),
-        ("ASSETLANE_WRITE_URL_SECONDS", "soon", "must be a whole number"),
-        ("ASSETLANE_UPLOAD_HOURS", "nan", "must be"),
-        ("ASSETLANE_KEY_PREFIX", "no-slash", "ends with one '/'"),
-        ("ASSETLANE_KEY_PREFIX", "../", "ends with one '/'"),
-        ("ASSETLANE_S3_ACCESS_KEY_ID", "only-one", "go together"),
-        ("ASSETLANE_S3_BUCKET", "b", "must have at least 3 characters"),
-        ("ASSETLANE_LISTEN", "example.com:50151", "ASSETLANE_ALLOW_ANONYMOUS"),
-        ("ASSETLANE_JWT_JWKS", "http://example.com/keys", "https"),
-        ("ASSETLANE_JWT_LEEWAY_SECONDS", "-1", "must be at least 0"),
-        ("ASSETLANE_POLICY_FILE", "policy.toml", "needs ASSETLANE_JWT_KEY_FILE"),
-        ("ASSETLANE_JWT_ISSUER", "us", "needs ASSETLANE_JWT_KEY_FILE"),
-        ("ASSETLANE_JWT_AUDIENCE", "us", "needs ASSETLANE_JWT_KEY_FILE"),
-        ("ASSETLANE_TLS_CERT_FILE", "a.pem", "go together"),
-        ("ASSETLANE_TLS_KEY_FILE", "a.key", "go together"),
-        ("ASSETLANE_TLS_CLIENT_CA_FILE", "a.pem", "needs ASSETLANE_TLS_CERT_FILE"),
+        ("ASSETLANE_GRACE", "5", "SETTING_UNKNOWN", {}),
+        ("ASSETLANE_LISTEN", "50151", "NOT_AN_ADDRESS", {}),
+        ("ASSETLANE_LISTEN", "127.0.0.1:99999", "NOT_AN_ADDRESS", {}),
+        ("ASSETLANE_LISTEN", "0.0.0.0:50151", "NOT_LOOPBACK", {"names": ["ASSETLANE_JWT_JWKS"]}),
+        ("ASSETLANE_LISTEN", "example.com:50151", "NOT_LOOPBACK", {"names": ["ASSETLANE_ALLOW_ANONYMOUS=true"]}),
+        ("ASSETLANE_S3_ENDPOINT", "localhost:9000", "NOT_AN_URL", {"names": ["http://", "https://"]}),
+        ("ASSETLANE_S3_ADDRESSING", "dns", "SETTING_MALFORMED", {"names": ["auto", "path", "virtual"]}),
+        ("ASSETLANE_WRITE_URL_SECONDS", "604801", "SETTING_OUT_OF_RANGE", {"limits": [604800]}),
+        ("ASSETLANE_WRITE_URL_SECONDS", "soon", "SETTING_MALFORMED", {}),
+        ("ASSETLANE_UPLOAD_HOURS", "nan", "SETTING_OUT_OF_RANGE", {"limits": [168]}),
+        ("ASSETLANE_KEY_PREFIX", "no-slash", "NOT_A_PREFIX", {"limits": [256]}),
+        ("ASSETLANE_KEY_PREFIX", "../", "NOT_A_PREFIX", {"limits": [256]}),
+        (
+            "ASSETLANE_S3_ACCESS_KEY_ID",
+            "only-one",
+            "SETTINGS_GO_TOGETHER",
+            {"setting": "ASSETLANE_S3_SECRET_ACCESS_KEY"},
+        ),
+        ("ASSETLANE_S3_BUCKET", "b", "SETTING_OUT_OF_RANGE", {"limits": [3]}),
+        ("ASSETLANE_JWT_JWKS", "http://example.com/keys", "NOT_A_FILE_OR_HTTPS_URL", {}),
+        ("ASSETLANE_JWT_LEEWAY_SECONDS", "-1", "SETTING_OUT_OF_RANGE", {"limits": [0]}),
+        ("ASSETLANE_POLICY_FILE", "policy.toml", "SETTING_NEEDS_ANOTHER", {"names": ["ASSETLANE_JWT_KEY_FILE"]}),
+        ("ASSETLANE_JWT_ISSUER", "us", "SETTING_NEEDS_ANOTHER", {"names": ["ASSETLANE_JWT_KEY_FILE"]}),
+        ("ASSETLANE_JWT_AUDIENCE", "us", "SETTING_NEEDS_ANOTHER", {"names": ["ASSETLANE_JWT_KEY_FILE"]}),
+        ("ASSETLANE_TLS_CERT_FILE", "a.pem", "SETTINGS_GO_TOGETHER", {"setting": "ASSETLANE_TLS_KEY_FILE"}),
+        ("ASSETLANE_TLS_KEY_FILE", "a.key", "SETTINGS_GO_TOGETHER", {"setting": "ASSETLANE_TLS_CERT_FILE"}),
+        ("ASSETLANE_TLS_CLIENT_CA_FILE", "a.pem", "SETTING_NEEDS_ANOTHER", {"names": ["ASSETLANE_TLS_CERT_FILE"]}),
     ],
 )
-def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, reason: str) -> None:
+def test_a_wrong_setting_is_named_with_the_reason(variable: str, value: str, reason: str, says: dict[str, Any]) -> None:
     """The operator reads which variable it is and what would be right, and never a secret."""
-    with pytest.raises(NotReady) as refused:
+    with raises(SettingsInvalid, reason=reason, **says) as refused:
         settings_from({**LEAST, variable: value})
-    message = str(refused.value)
-    assert variable in message
-    assert reason in message
-    assert "only-one" not in message
+    check(refused.value, setting=variable, names=[variable])
+    assert "only-one" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("WRITE_URL_SECONDS", "soon", "WHOLE_NUMBER"),
+        ("WORKERS", "1.5", "WHOLE_NUMBER"),
+        ("GRACE_SECONDS", "soon", "NUMBER"),
+        ("REFLECTION", "maybe", "BOOLEAN"),
+        ("S3_ADDRESSING", "dns", "CHOICE"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_kind(setting: str, value: str, expected: str) -> None:
+    """The operator reads what the setting takes: a number, true or false, one of a list."""
+    with raises(SettingsInvalid, reason="SETTING_MALFORMED", setting=f"ASSETLANE_{setting}") as refused:
+        settings_from({**LEAST, f"ASSETLANE_{setting}": value})
+    assert [fault.expected for fault in refused.value.faults] == [expected]
 
 
 def test_all_wrong_settings_are_named_at_once() -> None:
     """Fixed in one go."""
-    with pytest.raises(NotReady) as refused:
+    with pytest.raises(SettingsInvalid) as refused:
         settings_from({"ASSETLANE_GRACE": "5", "ASSETLANE_LISTEN": "x"})
-    assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == [
-        "ASSETLANE_GRACE", "ASSETLANE_LISTEN", "ASSETLANE_MONGO_URI", "ASSETLANE_S3_BUCKET",
-    ]  # fmt: skip
+    named = ["ASSETLANE_GRACE", "ASSETLANE_LISTEN", "ASSETLANE_MONGO_URI", "ASSETLANE_S3_BUCKET"]
+    assert [fault.settings for fault in refused.value.faults] == [(name,) for name in named]
+    check(refused.value, reason="SETTINGS_INVALID", names=named)
 
 
 def test_secrets_do_not_show() -> None:
@@ -266,29 +287,30 @@ def test_secrets_come_from_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (None, "cannot be read: No such file or directory"),
-        (b"", "is empty"),
-        (b"\n", "is empty"),
-        (b"\xff", "is not UTF-8"),
-        (b"x" * 70_000, "longer than 65536 bytes"),
+        (None, "FILE_UNREADABLE"),
+        (b"", "FILE_EMPTY"),
+        (b"\n", "FILE_EMPTY"),
+        (b"\xff", "FILE_MALFORMED"),
+        (b"x" * 70_000, "FILE_MALFORMED"),
     ],
 )
 def test_a_file_of_a_secret_that_is_no_good_is_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
-    """With its variable, its path and the reason, never with what it holds."""
+    """With its variable, its path, the reason and the limit, never with what it holds."""
     file = tmp_path / "uri"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(NotReady) as refused:
+    limits = [65536] if reason == "FILE_MALFORMED" else []
+    with raises(
+        SettingsInvalid, reason=reason, setting="ASSETLANE_MONGO_URI_FILE", names=[str(file)], limits=limits
+    ) as refused:
         settings_from({"ASSETLANE_S3_BUCKET": "bucket", "ASSETLANE_MONGO_URI_FILE": str(file)})
-    first = str(refused.value).splitlines()[-1]
-    assert first.startswith(f"ASSETLANE_MONGO_URI_FILE: {file} ")
-    assert reason in first
+    assert "xxx" not in str(refused.value)
 
 
 def test_only_secrets_have_files_and_only_once(tmp_path: Path) -> None:
     """A value and its file exclude each other; other settings have none."""
     (tmp_path / "uri").write_text("mongodb://a")
-    with pytest.raises(NotReady) as refused:
+    with pytest.raises(SettingsInvalid) as refused:
         settings_from(
             {
                 **LEAST,
@@ -296,9 +318,9 @@ def test_only_secrets_have_files_and_only_once(tmp_path: Path) -> None:
                 "ASSETLANE_S3_BUCKET_FILE": str(tmp_path / "uri"),
             }
         )
-    assert str(refused.value).splitlines() == [
-        "ASSETLANE_MONGO_URI_FILE and ASSETLANE_MONGO_URI exclude each other: set one",
-        "ASSETLANE_S3_BUCKET_FILE: there is no such setting",
+    assert [(fault.reason, fault.settings) for fault in refused.value.faults] == [
+        ("SETTINGS_EXCLUDE_EACH_OTHER", ("ASSETLANE_MONGO_URI_FILE", "ASSETLANE_MONGO_URI")),
+        ("SETTING_UNKNOWN", ("ASSETLANE_S3_BUCKET_FILE",)),
     ]
 
 
@@ -325,42 +347,50 @@ def test_a_settings_file_holds_the_same_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reasons"),
+    ("text", "faults", "limits"),
     [
-        ("s3_bukket = 'x'", ["FILE: s3_bukket: there is no such setting"]),
-        ("[s3]\nbucket = 'x'", ["FILE: s3: there is no such setting"]),
-        ("workers = 'many'", ["FILE: workers: must be a whole number"]),
+        ("s3_bukket = 'x'", [("s3_bukket", "SETTING_UNKNOWN", "")], []),
+        ("[s3]\nbucket = 'x'", [("s3", "SETTING_UNKNOWN", "")], []),
+        ("workers = 'many'", [("workers", "SETTING_MALFORMED", "WHOLE_NUMBER")], []),
         (
             "workers = 0\ngrace_seconds = 'x'",
-            ["FILE: workers: must be at least 1", "FILE: grace_seconds: must be a number"],
+            [("grace_seconds", "SETTING_MALFORMED", "NUMBER"), ("workers", "SETTING_OUT_OF_RANGE", "")],
+            [1],
         ),
-        ("listen = 5", ["FILE: listen: must be a text"]),
-        ("reflection = 'maybe'", ["FILE: reflection: must be true or false"]),
-        ("grace_seconds = inf", ["FILE: grace_seconds: must be at most 600"]),
-        ("no toml", ["ASSETLANE_SETTINGS_FILE: FILE is not TOML: "]),
-        (None, ["ASSETLANE_SETTINGS_FILE: FILE cannot be read: No such file or directory"]),
+        ("listen = 5", [("listen", "SETTING_MALFORMED", "TEXT")], []),
+        ("reflection = 'maybe'", [("reflection", "SETTING_MALFORMED", "BOOLEAN")], []),
+        ("grace_seconds = inf", [("grace_seconds", "SETTING_OUT_OF_RANGE", "")], [600]),
+        ("no toml", [("", "FILE_MALFORMED", "")], []),
+        (None, [("", "FILE_UNREADABLE", "")], []),
     ],
 )
-def test_a_settings_file_that_is_wrong_is_named(tmp_path: Path, text: str | None, reasons: list[str]) -> None:
-    """File, setting and reason, all at once."""
+def test_a_settings_file_that_is_wrong_is_named(
+    tmp_path: Path, text: str | None, faults: list[tuple[str, str, str]], limits: list[float]
+) -> None:
+    """File, setting and reason, all at once; of a file that cannot be read, the variable that names it."""
     file = tmp_path / "assetlane.toml"
     if text is not None:
         file.write_text(text)
-    with pytest.raises(NotReady) as refused:
+    with raises(SettingsInvalid, names=[str(file)], limits=limits) as refused:
         settings_from({**LEAST, "ASSETLANE_SETTINGS_FILE": str(file)})
-    message = str(refused.value).replace(str(file), "FILE")
-    assert all(reason in message for reason in reasons), message
+    assert [(fault.settings, fault.reason, fault.expected) for fault in refused.value.faults] == [
+        ((f"{file}: {name}" if name else "ASSETLANE_SETTINGS_FILE",), reason, expected)
+        for name, reason, expected in faults
+    ]
 
 
 def test_no_words_of_a_library_reach_the_operator() -> None:
     """Whatever kind of value is wrong: every field is given every kind of nonsense."""
+    refused = 0
     for name, field in Settings.model_fields.items():
         for nonsense in ("", "-1", "nan", "1e99", "x" * 5000, "no", "0"):
             try:
                 settings_from({**LEAST, f"ASSETLANE_{name.upper()}": nonsense})
-            except NotReady as error:
-                for line in str(error).splitlines():
+            except SettingsInvalid as error:
+                refused += len(error.faults)
+                for fault in error.faults:
                     assert not re.search(
-                        r"[Ii]nput should|valid (integer|number|boolean)|[Vv]alue error|pydantic", line
-                    ), line
-                    assert not line.endswith("is not a value that this setting takes"), (field, line)
+                        r"[Ii]nput should|valid (integer|number|boolean)|[Vv]alue error|pydantic", fault.message
+                    ), fault
+                    assert fault.reason != "SETTING_MALFORMED" or fault.expected, (field, fault)
+    assert refused > len(Settings.model_fields), "most settings refuse some of it"

@@ -9,11 +9,13 @@ from typing import Any
 import pymongo
 import pytest
 from tests.records.stores import drop
+from tests.refusals import check
 from tests.uploads.samples import NOW
 
 from assetlane_server.access.ring_files import RingFiles
 from assetlane_server.local import StackAddress
-from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingsUnreadable
+from assetlane_server.model.errors import Advice
+from assetlane_server.model.rings import MAX_KEYS, SECRET_BYTES, Ring, RingDamaged
 from assetlane_server.ports.ring_store import RingStore
 from assetlane_server.records.mongo import MongoRecords
 from assetlane_server.uploads.rings import change_ring
@@ -91,9 +93,10 @@ async def test_a_damaged_ring_hides_no_other(
     rings = await theirs.read_rings()
     assert rings["lab"] == lab
     assert (rings["clinic"].keys, "clinic" in rings["clinic"].fault) == ((), True)
-    with pytest.raises(RingsUnreadable) as refused:
+    with pytest.raises(RingDamaged) as refused:
         await change_ring(ours, "clinic", _adding("b"))
-    assert refused.value.ring == "clinic"
+    assert (refused.value.ring, refused.value.advice) == ("clinic", Advice.DROP_RING)
+    check(refused.value, names=["clinic"])
     assert await ours.drop_ring("clinic")
     assert (await change_ring(ours, "clinic", _adding("b"))).fault == ""
 

@@ -21,6 +21,7 @@ from tests.journeys.backends import backends_server
 from tests.journeys.guarded import TEAM, Person
 from tests.journeys.lanes import put, request_for
 from tests.journeys.test_authorisation import OK, REQUESTS, ROWS, SERVICES, outcome
+from tests.log_events import seen
 
 from assetlane.v1 import access_service_pb2 as access
 from assetlane.v1 import asset_service_pb2 as assets
@@ -320,7 +321,7 @@ async def test_a_dropped_ring_ends_open_watches(settings: Settings, web: aiohttp
 
 
 async def test_a_policy_that_changes_is_followed_by_a_server_that_goes_on(
-    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path
+    settings: Settings, web: aiohttp.ClientSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A maker that loses a right takes it from its tokens; a mistake in the file changes nothing."""
     async with backends_server(settings, web, tmp_path) as there:
@@ -330,7 +331,7 @@ async def test_a_policy_that_changes_is_followed_by_a_server_that_goes_on(
         request = assets.ListAssetsRequest(partition=TEAM)
         assert await device.refusal("ListAssets", request) is None
         policy_file.write_text("read = [")
-        await asyncio.sleep(0.3)  # several looks: nothing may happen
+        await seen(caplog, "POLICY_REFUSED")
         assert await device.refusal("ListAssets", request) is None
         policy_file.write_text(good.replace('read = ["user/{uid}", "team/42", "clinic/**"]', 'read = ["user/{uid}"]'))
         async with asyncio.timeout(LIMIT_S):

@@ -23,6 +23,7 @@ import pymongo
 import pytest
 from botocore.config import Config
 from pymongo.errors import OperationFailure
+from tests.refusals import shows
 
 from assetlane_server.local import (
     DirectoryInUseError,
@@ -352,7 +353,8 @@ async def test_a_store_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path
     assert (failed.value.store, failed.value.log.name) == ("SecantusDB", "mongo.log")
     last_line = failed.value.log.read_text().splitlines()[-1]
     assert "Error" in last_line
-    assert last_line in str(failed.value)
+    assert failed.value.log_end.splitlines()[-1] == last_line
+    shows(str(failed.value), *failed.value.log_end.split())
     assert store_processes(tmp_path) == []
 
 

@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.refusals import check, raises
 
-from assetlane_server.model.media_types import MediaType, NotAMediaType, canonical, is_same_type, parse_media_type
+from assetlane_server.model.media_types import (
+    MediaType,
+    MediaTypePart,
+    NotAMediaType,
+    canonical,
+    is_same_type,
+    parse_media_type,
+)
 
 TOKEN = "!#$%&'*+.^_`|~-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"  # noqa: S105 - a token of the grammar
 
@@ -45,52 +53,74 @@ def test_a_media_type_has_one_form(text: str, kept: str) -> None:
     assert str(parse_media_type(kept)) == kept
 
 
-BAD = [
-    ("", "it is empty"),
-    ("  ", "it is empty"),
-    ("image", "'image' has no '/'"),
-    (";charset=utf-8", "has no '/'"),
-    ("/jpeg", "the type before '/' is missing"),
-    ("image/", "the subtype after '/' is missing"),
-    ("image/ jpeg", "the subtype after '/' has a blank"),
-    ("image/jpeg, image/png", "the subtype after '/' has ','"),
-    ("image/a/b", "the subtype after '/' has '/'"),
-    ("*/*", "'*/*' is a wildcard"),
-    ("image/*", "'image/*' is a wildcard"),
-    ("*/png", "'*/png' is a wildcard"),
-    ("image/*+xml", "is a wildcard"),
-    ("text/plain;charset", "the parameter 'charset' has no '='"),
-    ("text/plain;charset;a=b", "the parameter 'charset' has no '='"),
-    ("text/plain;charset=", "the parameter 'charset' has no value"),
-    ("text/plain;charset= utf-8", "the value of 'charset' has a blank"),
-    ("text/plain;charset =utf-8", "there is a blank after 'charset'"),
-    ("text/plain;=utf-8", "the name of a parameter is missing"),
-    ("text/plain;char[set=utf-8", "the name of a parameter has '[' (U+005B)"),
-    ('text/plain;a="b', "no closing double quote"),
-    ('text/plain;a="b\\', "no closing double quote"),
-    ('text/plain;a="b"c', "after the closing quote of 'a' there is 'c'"),
-    ("text/plain;a=b c", "the value of 'a' has a blank"),
-    ("text/plain;a=<script>", "the value of 'a' has '<'"),
-    ('text/plain;a="b  c"', "two blanks in a row"),
-    ('text/plain;a="b \\ c"', "two blanks in a row"),
-    ('text/plain;a="b\tc"', "a tab"),
-    ("text/plain;a=1;A=2", "the parameter 'a' is there twice"),
-    ("image/jpeg\r\nx-evil: 1", "character 11 is U+000D"),
-    ("image/bild-größe", "character 14 is 'ö' (U+00F6)"),
-    ("text/plain;a=\0", "character 14 is U+0000"),
-    ("text/" + "x" * 251, "it is 256 bytes long, the limit is 255"),
-    ("text/" + "é" * 126, "it is 257 bytes long, the limit is 255"),
-    ("text/plain;a=" + "," * 242, "with its quotes it is 258 bytes long"),
+TYPE, SUBTYPE, NAME, VALUE = MediaTypePart
+# A text; why it is refused; in which part, or in which parameter's; the character or the size that is to blame.
+BAD: list[tuple[str, str, MediaTypePart | None, str, str | int]] = [
+    ("", "EMPTY", None, "", ""),
+    ("  ", "EMPTY", None, "", ""),
+    ("image", "NO_SLASH", None, "", ""),
+    (";charset=utf-8", "NO_SLASH", None, "", ""),
+    ("/jpeg", "MISSING", TYPE, "", ""),
+    ("image/", "MISSING", SUBTYPE, "", ""),
+    ("image/ jpeg", "CHARACTER_NOT_ALLOWED", SUBTYPE, "", " "),
+    ("image/jpeg, image/png", "CHARACTER_NOT_ALLOWED", SUBTYPE, "", ","),
+    ("image/a/b", "CHARACTER_NOT_ALLOWED", SUBTYPE, "", "/"),
+    ("im[age/a", "CHARACTER_NOT_ALLOWED", TYPE, "", "["),
+    ("*/*", "WILDCARD", None, "", ""),
+    ("image/*", "WILDCARD", None, "", ""),
+    ("*/png", "WILDCARD", None, "", ""),
+    ("image/*+xml", "WILDCARD", None, "", ""),
+    ("text/plain;charset", "EQUALS_SIGN_MISSING", None, "charset", ""),
+    ("text/plain;charset;a=b", "EQUALS_SIGN_MISSING", None, "charset", ""),
+    ("text/plain;charset=", "MISSING", VALUE, "charset", ""),
+    ("text/plain;charset= utf-8", "CHARACTER_NOT_ALLOWED", VALUE, "charset", " "),
+    ("text/plain;charset =utf-8", "BLANK_AFTER_NAME", None, "charset", " "),
+    ("text/plain;=utf-8", "MISSING", NAME, "", ""),
+    ("text/plain;char[set=utf-8", "CHARACTER_NOT_ALLOWED", NAME, "", "["),
+    ('text/plain;a="b', "QUOTE_NOT_CLOSED", VALUE, "a", ""),
+    ('text/plain;a="b\\', "QUOTE_NOT_CLOSED", VALUE, "a", ""),
+    ('text/plain;a="b"c', "TEXT_AFTER_QUOTE", None, "a", "c"),
+    ("text/plain;a=b c", "CHARACTER_NOT_ALLOWED", VALUE, "a", " "),
+    ("text/plain;a=<script>", "CHARACTER_NOT_ALLOWED", VALUE, "a", "<"),
+    ('text/plain;a="b  c"', "BLANKS_IN_A_ROW", VALUE, "a", ""),
+    ('text/plain;a="b \\ c"', "BLANKS_IN_A_ROW", VALUE, "a", ""),
+    ('text/plain;a="b\tc"', "TAB_IN_VALUE", VALUE, "a", "\t"),
+    ("text/plain;a=1;A=2", "PARAMETER_TWICE", None, "a", ""),
+    ("image/jpeg\r\nx-evil: 1", "CHARACTER_NOT_ALLOWED", None, "", "\r"),
+    ("image/bild-größe", "CHARACTER_NOT_ALLOWED", None, "", "ö"),
+    ("text/plain;a=\0", "CHARACTER_NOT_ALLOWED", None, "", "\0"),
+    ("text/" + "x" * 251, "TOO_LONG", None, "", 256),
+    ("text/" + "é" * 126, "TOO_LONG", None, "", 257),
+    ("text/plain;a=" + "," * 242, "TOO_LONG", None, "", 258),  # with its quotes
 ]
 
 
-@pytest.mark.parametrize(("text", "fault"), BAD, ids=[fault for _, fault in BAD])
-def test_the_message_says_what_is_wrong(text: str, fault: str) -> None:
-    """Which part, which character, or which limit."""
+@pytest.mark.parametrize(("text", "reason", "part", "parameter", "culprit"), BAD)
+def test_the_error_says_what_is_wrong(
+    text: str, reason: str, part: MediaTypePart | None, parameter: str, culprit: str | int
+) -> None:
+    """Which part, parameter, character or limit; people read in the message what programs find in the attributes."""
     with pytest.raises(NotAMediaType) as refused:
         parse_media_type(text)
-    assert fault in str(refused.value)
+    error = refused.value
+    assert (error.reason, error.part, error.parameter, error.size_bytes or error.character) == (
+        reason,
+        part,
+        parameter,
+        culprit,
+    )
+    shown = [repr(parameter)] if parameter else []
+    if isinstance(culprit, str) and culprit and culprit != " ":
+        shown.append(f"U+{ord(culprit):04X}")
+    check(error, names=shown, limits=[culprit, 255] if isinstance(culprit, int) else [])
     assert canonical(text) == text
+
+
+@pytest.mark.parametrize(("text", "position"), [("image/jpeg\r\n", 11), ("image/bild-größe", 14), ("a/b;c=\0", 7)])
+def test_a_character_that_may_stand_nowhere_is_named_with_its_place(text: str, position: int) -> None:
+    """Nobody sees it in the text: people count to it, from 1."""
+    with raises(NotAMediaType, reason="CHARACTER_NOT_ALLOWED", limits=[position]):
+        parse_media_type(text)
 
 
 def read_by_the_library(text: str) -> MediaType:

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 from tests.everyday import Everyday, everyday, film, heic, picture, song
+from tests.refusals import shows
 
 from assetlane.detection import _ALIASES, _CONTAINERS, SIGNED, detected
 from assetlane.formats import CONTENT_TYPES
@@ -152,7 +153,7 @@ def test_what_is_foreign_is_refused(declared: str) -> None:
     for name, start in FOREIGN.items():
         message = said(declared, start)
         assert message is not None, f"{name} as {declared}"
-        assert message.startswith(f"original: {declared} was declared, what arrived ")
+        shows(message, "original", declared)
 
 
 @pytest.mark.parametrize("declared", FITTING)

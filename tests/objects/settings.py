@@ -12,7 +12,7 @@ SETTINGS = S3Settings(
     endpoint="http://127.0.0.1:9",
     access_key_id="AKID",
     secret_access_key=SECRET,
-    call_timeout=timedelta(seconds=2),
+    call_timeout=timedelta(seconds=30),
 )
 
 

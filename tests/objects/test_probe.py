@@ -335,9 +335,7 @@ async def test_a_fault_that_stays_stops_the_start_with_one_sentence(status: int,
         with raises(NotReady, reason="STORE_REFUSED", names=[names]) as refused:
             await check_store(store, "app/", PUBLIC, utc_now)
 
-    message = str(refused.value)
-    assert "\n" not in message
-    assert message.startswith("The object store cannot be used: ")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

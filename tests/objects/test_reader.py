@@ -16,9 +16,9 @@ from aiohttp import web
 from tests.access.certificates import Authority
 from tests.objects.servers import http_server, never_answering, nothing_listening
 from tests.objects.settings import SECRET, SETTINGS
-from tests.refusals import raises
+from tests.refusals import check
 
-from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.errors import StoreFault, StoreRefused, StoreUnavailable
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.reader import RetryQuota
 from assetlane_server.objects.s3.store import S3ObjectStore
@@ -89,10 +89,14 @@ async def test_a_store_in_trouble_for_long_is_unavailable_with_its_own_word() ->
     """A GET has a body that names the trouble; the address is in no text."""
     slow = status(503, "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>")
     async with reading(slow) as (s3, store):
-        with raises(StoreUnavailable, names=["SlowDown"]) as refusal:
+        with pytest.raises(StoreUnavailable) as refusal:
             await s3.read_start("key", 16)
-        with raises(StoreUnavailable, limits=[503]):
+        check(refusal.value, names=["SlowDown"])
+        assert (refusal.value.fault, refusal.value.code) == (StoreFault.FAILED, "SlowDown")
+        with pytest.raises(StoreUnavailable) as refused:
             await s3.head("key")
+        check(refused.value, limits=[503])
+        assert (refused.value.fault, refused.value.code) == (StoreFault.FAILED, "503")
     assert len(store.requests) == 6
     assert "127.0.0.1" not in str(refusal.value)
 
@@ -112,23 +116,38 @@ def test_when_everything_fails_nothing_is_tried_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("answer", "kind", "fault", "code", "names"),
     [
-        (status(403), "refuses to look at an object (403): the server's credentials must be valid and have s3:GetO"),
-        (status(400), "cannot look at an object (400)"),
-        (status(301, **{"x-amz-bucket-region": "eu-central-1"}), "in eu-central-1: set ASSETLANE_S3_REGION"),
-        (status(307, Location="http://127.0.0.1:9/elsewhere"), "check the endpoint and region"),
-        (status(405), "(405)"),
-        (status(206), "(206)"),
+        (status(403), StoreRefused, StoreFault.FAILED, "403", ["s3:GetObject", "s3:ListBucket"]),
+        (status(400), StoreUnavailable, StoreFault.FAILED, "400", []),
+        (
+            status(301, **{"x-amz-bucket-region": "eu-central-1"}),
+            StoreUnavailable,
+            StoreFault.REDIRECTED,
+            "301",
+            ["eu-central-1", "ASSETLANE_S3_REGION"],
+        ),
+        (
+            status(307, Location="http://127.0.0.1:9/elsewhere"),
+            StoreUnavailable,
+            StoreFault.REDIRECTED,
+            "307",
+            ["ASSETLANE_S3_ENDPOINT", "ASSETLANE_S3_REGION"],
+        ),
+        (status(405), StoreUnavailable, StoreFault.FAILED, "405", []),
+        (status(206), StoreUnavailable, StoreFault.FAILED, "206", []),
     ],
     ids=["denied", "bad", "other region", "redirect", "no method", "a part"],
 )
-async def test_what_no_retry_changes_is_reported_at_once(answer: Answering, message: str) -> None:
-    """One request, no redirect followed."""
+async def test_what_no_retry_changes_is_reported_at_once(
+    answer: Answering, kind: type[StoreUnavailable], fault: StoreFault, code: str, names: list[str]
+) -> None:
+    """One request, no redirect followed; the rights or the settings to correct are named, and the store's code."""
     async with reading(answer) as (s3, store):
         with pytest.raises(StoreUnavailable) as refusal:
             await s3.head("key")
-    assert message in str(refusal.value)
+    assert (type(refusal.value), refusal.value.fault, refusal.value.code) == (kind, fault, code)
+    check(refusal.value, names=names, limits=[float(code)])
     assert SECRET not in str(refusal.value)
     assert len(store.requests) == 1
 
@@ -144,20 +163,22 @@ async def test_a_store_that_is_not_there_is_unavailable_in_time(
         async with asyncio.timeout(LIMIT_S):
             with pytest.raises(StoreUnavailable) as refusal:
                 await (s3.head("key") if call == "head" else getattr(s3, call)("key", 16))
+    # The limit of the call may end before its last attempt does.
+    assert refusal.value.fault in (StoreFault.UNREACHABLE, StoreFault.NO_ANSWER)
     assert refusal.value.__cause__ is not None
     assert "127.0.0.1" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "fault"),
     [
-        {"Content-Type": "image/png"},
-        {**OK, "x-amz-checksum-sha256": "no base64"},
-        {**OK, "x-amz-checksum-sha256": "AAAA=A"},
+        ({"Content-Type": "image/png"}, StoreFault.SIZE_MISSING),
+        ({**OK, "x-amz-checksum-sha256": "no base64"}, StoreFault.CHECKSUM_MALFORMED),
+        ({**OK, "x-amz-checksum-sha256": "AAAA=A"}, StoreFault.CHECKSUM_MALFORMED),
     ],
     ids=["no length", "no checksum", "bad base64"],
 )
-async def test_an_answer_that_makes_no_sense_is_no_proof(headers: dict[str, str]) -> None:
+async def test_an_answer_that_makes_no_sense_is_no_proof(headers: dict[str, str], fault: StoreFault) -> None:
     """What cannot be read is not taken for nothing."""
 
     def answer(_request: web.Request) -> web.StreamResponse:
@@ -169,7 +190,8 @@ async def test_an_answer_that_makes_no_sense_is_no_proof(headers: dict[str, str]
     async with reading(answer) as (s3, _):
         with pytest.raises(StoreUnavailable) as refused:
             await s3.head("key")
-        assert isinstance(refused.value.__cause__, KeyError | ValueError), "of what the store sent"
+    assert refused.value.fault is fault
+    assert isinstance(refused.value.__cause__, KeyError | ValueError), "of what the store sent"
 
 
 async def test_the_request_says_what_is_signed_and_asks_for_the_checksum() -> None:
@@ -286,6 +308,7 @@ async def test_the_store_is_trusted_by_the_bundle_that_boto3_uses(
         async with S3ObjectStore.open(replace(SETTINGS, endpoint=endpoint)) as s3:
             with pytest.raises(StoreUnavailable) as refused:
                 await s3.head("key")
+            assert refused.value.fault is StoreFault.CERTIFICATE_NOT_ACCEPTED
             assert isinstance(refused.value.__cause__, aiohttp.ClientConnectorCertificateError)
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
         async with S3ObjectStore.open(replace(SETTINGS, endpoint=endpoint)) as s3:
@@ -307,5 +330,6 @@ async def test_the_proxy_of_the_environment_is_used_as_boto3_does(monkeypatch: p
         async with S3ObjectStore.open(replace(SETTINGS, endpoint="http://storage.invalid")) as s3:
             with pytest.raises(StoreUnavailable) as refused:
                 await s3.head("key")
+            assert refused.value.fault is StoreFault.UNREACHABLE
             assert isinstance(refused.value.__cause__, aiohttp.ClientConnectorError)
     assert len(proxy.requests) == 1

@@ -11,7 +11,8 @@ from tests.uploads.samples import NOW, QUARTER, requested
 from assetlane_server.composition.app import new_id
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Status, Upload
-from assetlane_server.records.hub import ChangeSource, Hub
+from assetlane_server.records.change_source import ChangeSource
+from assetlane_server.records.hub import Hub
 from assetlane_server.records.mailbox import HubMailbox
 
 LIMIT = timedelta(seconds=20)

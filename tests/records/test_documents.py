@@ -175,7 +175,7 @@ def test_what_cannot_be_read_raises_one_exception(damage: Callable[[Document], o
 
 @given(st.data())
 def test_whatever_a_field_holds_is_read_or_refused(data: st.DataObject) -> None:
-    """Never anything else than an upload or RecordUnreadable."""
+    """Any value in any field gives an upload or RecordUnreadable, and no other error."""
     document = stored(upload_document(whole()))
     junk = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),

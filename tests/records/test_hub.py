@@ -127,6 +127,31 @@ async def test_a_full_mailbox_has_its_reader_read_again() -> None:
     assert (await box.next(LIMIT)).news == (uploads[0],)
 
 
+async def test_every_wait_of_a_reader_has_its_whole_time() -> None:
+    """A mailbox keeps its alarm when something comes: the next wait ends neither with that one nor too late."""
+    upload = initialized()
+    box: HubMailbox[Upload | Progress] = HubMailbox(1, Clock())
+    other: HubMailbox[Upload | Progress] = HubMailbox(1, Clock())
+
+    async def woken(timeout: timedelta) -> None:
+        waiting = asyncio.create_task(box.next(timeout))
+        await asyncio.sleep(0)
+        put(box, upload)
+        assert (await waiting).news == (upload,)
+
+    await woken(MOMENT)  # the alarm is set for then
+    longer = asyncio.create_task(box.next(2 * LIMIT))
+    assert (await other.next(2 * MOMENT)).news == ()
+    assert not longer.done()
+    put(box, upload)
+    assert (await longer).news == (upload,)
+    async with asyncio.timeout(LIMIT.total_seconds()):  # the alarm is set for twice that
+        assert (await box.next(MOMENT)).news == ()
+    await woken(2 * MOMENT)
+    assert (await box.next(MOMENT)).news == ()
+    box.discard()
+
+
 async def test_an_older_state_never_replaces_a_newer() -> None:
     """Two reads may come back in any order."""
     upload = initialized()
@@ -137,7 +162,7 @@ async def test_an_older_state_never_replaces_a_newer() -> None:
 
 
 async def test_a_session_of_too_many_uploads_is_left_to_its_watch(records: Ledger) -> None:
-    """One that is read with it is answered all the same."""
+    """The hub answers that it did not read the session; another session of the same query is answered."""
     await asyncio.gather(*(records.insert_upload(initialized("busy")) for _ in range(501)))
     upload = await records.insert_upload(initialized("quiet"))
     async with running(records) as hub:
@@ -152,7 +177,7 @@ async def test_a_session_of_too_many_uploads_is_left_to_its_watch(records: Ledge
 
 
 async def test_a_lost_stream_has_every_reader_read_again() -> None:
-    """Since the instant until when all was delivered; an upload that is watched is read for its watchers."""
+    """Each reader learns until when everything was delivered; an upload that is watched is read for its watchers."""
     ledger = MemoryLedger()
     upload = await ledger.insert_upload(initialized())
     async with (

@@ -14,7 +14,7 @@ from tests.records.stores import drop, mongo
 from tests.refusals import raises
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.errors import LedgerIsOld, NotReady, RecordNotReadable
+from assetlane_server.model.errors import Advice, LedgerIsOld, NotReady, RecordNotReadable
 from assetlane_server.model.upload import Details, LedgerTime, Status, Upload
 from assetlane_server.records.documents import upload_of
 from assetlane_server.records.migration import PAGE_SIZE, MigrationReport
@@ -60,7 +60,7 @@ def by_request(uploads: Mapping[str, Upload], request_id: str) -> Upload:
 async def test_a_server_refuses_an_old_ledger_and_says_what_to_do(
     stack: StackAddress, database_name: str, ledger: Any
 ) -> None:
-    """Also one of which only the uploads or only the assets are there."""
+    """A ledger that has only the old uploads, or only the old assets, is refused as well."""
     for dropped in (None, "assets"):
         if dropped:
             await ledger.drop_collection(dropped)
@@ -180,9 +180,9 @@ async def test_a_run_that_is_interrupted_anywhere_is_finished_by_the_next(
                 report = await migrated(stack, database_name, page_size=3)
             except NotReady as error:
                 interruptions += 1
-                message = str(error)
+                reason = error.reason
         if report is None:
-            assert "interrupted, run it again" in message
+            assert reason == "MIGRATION_INTERRUPTED"
             with pytest.raises(LedgerIsOld):
                 async with MongoRecords.open(stack.mongo_uri, database_name, call_timeout=LIMIT):
                     pytest.fail("it opened")
@@ -227,8 +227,10 @@ async def test_damaged_uploads_are_left_and_counted(
         found = await records.list_uploads(uid="ann", session_id="", statuses=(), before_id="", limit=100)
         assert found
         assert not ids & {upload.upload_id for upload in found}
-        with pytest.raises(RecordNotReadable):  # its id is taken
+        with pytest.raises(RecordNotReadable) as refused:  # its id is taken
             await records.find_requested("ann", "cancelled")
+        assert refused.value.record_id in ids
+        assert refused.value.advice is Advice.UPDATE_SERVER
 
 
 async def test_a_damaged_asset_waits_with_its_upload_until_it_is_repaired(

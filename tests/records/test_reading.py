@@ -51,7 +51,7 @@ async def reading(ledger: Ledger, keys_at_once: int = 2) -> AsyncIterator[Shared
 
 
 async def test_who_asks_while_a_query_is_under_way_gets_the_next_one() -> None:
-    """Also for the same upload: what is being read may be older than the question."""
+    """What is being read may be older than the question, also when it is the same upload."""
     upload = initialized()
     ledger = Ledger(upload)
     async with reading(ledger) as shared:
@@ -78,7 +78,7 @@ async def test_a_query_asks_for_a_bounded_number() -> None:
 
 
 async def test_a_reader_that_gives_up_takes_nothing_from_the_others() -> None:
-    """Its place stays empty."""
+    """One of two readers of an upload is cancelled: the other gets its answer."""
     upload = initialized()
     ledger = Ledger(upload)
     async with reading(ledger) as shared:
@@ -92,7 +92,7 @@ async def test_a_reader_that_gives_up_takes_nothing_from_the_others() -> None:
 
 
 async def test_a_ledger_that_is_down_is_reported_to_those_who_asked_it() -> None:
-    """And the next ones are answered again."""
+    """Everybody whose query failed gets its error, and later questions are answered again."""
     upload = initialized()
     ledger = Ledger(upload)
     ledger.is_down = True
@@ -105,7 +105,7 @@ async def test_a_ledger_that_is_down_is_reported_to_those_who_asked_it() -> None
 
 
 async def test_nobody_is_left_waiting_when_it_ends() -> None:
-    """Neither those whose query is under way, nor those behind, nor those who come too late."""
+    """Readers of the query under way, readers behind it and readers that come too late get ShuttingDown."""
     ledger = Ledger()
     async with reading(ledger, keys_at_once=1) as shared:
         waiting = [asyncio.create_task(shared.read(key)) for key in ("asked", "queued")]

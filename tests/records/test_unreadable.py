@@ -14,7 +14,7 @@ from tests.records.stores import mongo
 from tests.uploads.samples import NOW, completed
 
 from assetlane_server.local import StackAddress
-from assetlane_server.model.errors import RecordNotReadable
+from assetlane_server.model.errors import Advice, RecordNotReadable
 from assetlane_server.model.upload import LedgerTime, Status, Upload
 from assetlane_server.records.mongo import MongoRecords
 
@@ -44,7 +44,7 @@ async def completed_in(records: MongoRecords) -> Upload:
 async def test_lists_and_reads_leave_it_out(
     records: MongoRecords, damage: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Those beside it are all there; asked for by itself it is another version's to answer."""
+    """The records beside a damaged one are all there; to read it alone is RecordNotReadable, which names it."""
     before, broken, after = [await completed_in(records) for _ in range(3)]
     await records._uploads.update_one({"_id": broken.upload_id}, damage)
     sound = [before.upload_id, after.upload_id]
@@ -58,14 +58,15 @@ async def test_lists_and_reads_leave_it_out(
     assert set(await records.find_assets([broken.upload_id, *sound])) == set(sound)
     assert await records.find_uploads([broken.upload_id]) == {broken.upload_id: None}
     assert [one.upload_id for one in await records.read_uploads([broken.upload_id, *sound])] == sound
-    with pytest.raises(RecordNotReadable):
+    with pytest.raises(RecordNotReadable) as refused:
         await records.find_upload(broken.upload_id)
+    assert (refused.value.record_id, refused.value.advice) == (broken.upload_id, Advice.UPDATE_SERVER)
     skipped = [one.record for one in logged(caplog, "RECORD_SKIPPED")]
     assert skipped == [f"record {broken.upload_id}"]
 
 
 async def test_an_erasure_reports_what_it_could_not_read(records: MongoRecords) -> None:
-    """Nobody else's, and nothing that can be read."""
+    """The owner's damaged records, without those that can be read and without those of others."""
     mine, _, others = [await completed_in(records) for _ in range(3)]
     await records._uploads.update_one({"_id": mine.upload_id}, DAMAGE["no variants"])
     await records._uploads.update_one({"_id": others.upload_id}, {**DAMAGE["no variants"], "$set": {"uid": "bob"}})
@@ -75,7 +76,7 @@ async def test_an_erasure_reports_what_it_could_not_read(records: MongoRecords) 
 
 
 async def test_a_page_of_nothing_but_such_records_is_not_the_last(records: MongoRecords) -> None:
-    """However many there are in a row."""
+    """Twenty damaged records in a row, more than a page holds, do not end a list."""
     uploads = [await completed_in(records) for _ in range(30)]
     for upload in uploads[5:25]:
         await records._uploads.update_one({"_id": upload.upload_id}, DAMAGE["no variants"])
@@ -100,7 +101,7 @@ async def test_a_page_of_nothing_but_such_records_is_not_the_last(records: Mongo
 
 
 async def test_the_sweeper_finds_what_is_behind_them(records: MongoRecords) -> None:
-    """They are due for ever."""
+    """Damaged uploads stay due; the sweeper gets the readable ones behind them."""
     broken = [await records.insert_upload(replace(initialized(), sweep_time=NOW)) for _ in range(12)]
     sound = await records.insert_upload(replace(initialized(), sweep_time=NOW + timedelta(minutes=1)))
     for upload in broken:
@@ -156,12 +157,13 @@ async def test_watchers_go_on(
 
 
 async def test_a_watch_of_one_is_refused_for_now_and_goes_on_when_it_can_be_read(records: MongoRecords) -> None:
-    """Not as if there were no such upload: its client would give it up."""
+    """The answer is an error and not that there is no such upload, which would end the watch of its client."""
     upload = await records.insert_upload(initialized())
     await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "HELD"}})
     async with running(records) as hub:
-        with pytest.raises(RecordNotReadable):
+        with pytest.raises(RecordNotReadable) as refused:
             await hub.read_upload(upload.upload_id)
+        assert (refused.value.record_id, refused.value.advice) == (upload.upload_id, Advice.UPDATE_SERVER)
         await records._uploads.update_one({"_id": upload.upload_id}, {"$set": {"status": "INITIALIZED"}})
         assert await hub.read_upload(upload.upload_id) == upload
         assert await hub.read_upload("missing") is None

@@ -85,7 +85,7 @@ def advance(bench: WriterBench, upload: Upload, after_revision: int = 2) -> Any:
 
 
 async def test_a_lone_write_goes_at_once_and_by_itself() -> None:
-    """Nothing waits for company."""
+    """A write is sent without a wait for others when none is under way."""
     bench = WriterBench()
     upload = initialized()
     assert await insert(bench, upload)
@@ -217,7 +217,7 @@ async def test_of_a_lone_write_whose_reply_does_not_count_the_outcome_is_unknown
 
 
 async def test_losers_that_cannot_be_looked_for_are_unknown() -> None:
-    """Somebody lost, and the read that would find out who fails."""
+    """A write of the batch lost its race, and the read that would find out which one fails."""
     bench = WriterBench()
     known = await bench.stored(3)
     assert await advance(bench, known[0].cancelled(NOW))
@@ -227,7 +227,7 @@ async def test_losers_that_cannot_be_looked_for_are_unknown() -> None:
 
 
 async def test_what_the_server_refuses_of_a_batch_fails_alone() -> None:
-    """Such as a document that grew too large; the others are made."""
+    """A document that grew too large fails, and the others of its batch are made."""
     bench = WriterBench()
     known = await bench.stored(3)
     bench.collection.scripts = [Script(refused={1: 17419})]
@@ -237,7 +237,7 @@ async def test_what_the_server_refuses_of_a_batch_fails_alone() -> None:
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", object(), "x" * 17_000_000])
 async def test_what_cannot_be_encoded_fails_alone_and_at_once(value: object) -> None:
-    """Among good ones of the same batch; nothing of it is sent."""
+    """It is refused before its batch is sent, and the good writes of the batch are made."""
     bench = WriterBench()
     bad = initialized(details=Details(title="t"))
     document = {**upload_document(bad), "details": {"extra": {"a": value}}}
@@ -340,7 +340,7 @@ async def test_no_write_is_left_waiting_however_they_come() -> None:
 
 
 async def test_it_ends_when_nothing_is_under_way() -> None:
-    """And not before."""
+    """`finish` waits for the write that is under way."""
     bench = WriterBench()
     bench.collection.may_go.clear()
     writing = asyncio.create_task(insert(bench, initialized()))

@@ -48,6 +48,7 @@ def careless_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("careless_server")
+@pytest.mark.timeout(600)
 def test_a_failing_schedule_is_shrunk_and_can_be_replayed() -> None:
     """By its number, and by the token that is printed with its story."""
     summary = run_some(range(500))
@@ -60,6 +61,7 @@ def test_a_failing_schedule_is_shrunk_and_can_be_replayed() -> None:
     assert trace_of(token)[0] == message
 
 
+@pytest.mark.timeout(600)
 def test_a_shrunk_schedule_breaks_the_same_invariant(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plainer schedule that breaks another one is no explanation."""
     real = Auditor.acknowledged

@@ -219,7 +219,7 @@ async def test_a_resumed_watch_reads_the_next_page_when_its_reader_has_taken_one
 
 
 async def test_what_is_remembered_against_repeats_is_bounded(scene: Scene) -> None:
-    """Beyond the bound a change may be sent twice, never not at all."""
+    """A watch remembers so many revisions; beyond them a change may be sent twice, and none is left out."""
     events = watching._Events(SIGNER, PARTITION, Position(LedgerTime(0)), most_remembered=8)
     assets = [await scene.add() for _ in range(100)]
     assert all(events.of_change(one) for one in assets)
@@ -229,7 +229,7 @@ async def test_what_is_remembered_against_repeats_is_bounded(scene: Scene) -> No
 
 
 async def test_what_was_sent_long_ago_is_forgotten(scene: Scene) -> None:
-    """It can come by no more."""
+    """A watch remembers a revision for as long as the change stream may deliver it once more: two minutes."""
     async with scene.watch() as events:
         await next_of(events)
         await scene.add()

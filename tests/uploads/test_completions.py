@@ -79,7 +79,7 @@ async def test_a_broken_promise_is_one_update_too() -> None:
 
 
 async def test_what_is_not_there_changes_nothing() -> None:
-    """Nor is anything written."""
+    """A completion before the bytes are in the store raises VariantsMissing and writes nothing to the ledger."""
     ledger = WritesCounted()
     server = MemoryServer(ledger)
     upload, _ = await server.request()
@@ -89,7 +89,7 @@ async def test_what_is_not_there_changes_nothing() -> None:
 
 
 async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
-    """Between the proof and the write: the completion loses the race, looks again, and says what it found."""
+    """The upload is cancelled between proof and write: the completion reads it again and reports what it found."""
     store = SlowStore()
     server = MemoryServer(store=store)
     upload, targets = await server.request()
@@ -109,7 +109,7 @@ async def test_a_cancel_that_is_faster_wins_and_leaves_no_asset() -> None:
 
 
 async def test_two_servers_that_complete_at_once_come_to_the_same_end() -> None:
-    """One writes, the other finds it written."""
+    """One server writes the asset, the other finds it written and returns it."""
     server = MemoryServer()
     other = MemoryServer(server.records, server.store)
     upload = await server.uploaded()

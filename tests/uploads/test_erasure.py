@@ -54,7 +54,7 @@ def words_of(server: MemoryServer, uid: str) -> str:
 
 
 async def test_everything_of_an_owner_goes_and_nothing_of_anybody_else() -> None:
-    """What was said and every object at once; records when nobody needs them any more, by the sweeper."""
+    """Words and objects go at once, records once nobody needs them, by the sweeper; other owners keep theirs."""
     server = MemoryServer()
     mine, others = await everything_of(server, "ann"), await everything_of(server, "bob")
     before = words_of(server, "bob"), sorted(server.store.objects)
@@ -93,7 +93,7 @@ async def test_what_ended_long_ago_goes_at_once() -> None:
 
 
 async def test_an_erasure_that_was_interrupted_is_finished_by_the_next() -> None:
-    """Whatever was done stays done."""
+    """What the first run erased stays erased; the next one does the rest."""
     server = MemoryServer()
     mine = await everything_of(server, "ann")
     find = server.records.find_upload

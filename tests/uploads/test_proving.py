@@ -135,7 +135,7 @@ async def test_the_first_bytes_of_any_variant_belie_its_type(name: str) -> None:
 
 @pytest.mark.parametrize("content", [JPEG, LARGE_JPEG], ids=["small", "large"])
 async def test_a_variant_that_is_gone_is_lost(content: bytes) -> None:
-    """It was there when somebody said so."""
+    """An object that was found and is gone when the proof reads it fails the upload as VARIANT_LOST."""
     store = CountingStore()
     upload = upload_of(promised("original", JPEG), promised("small", content))
     await put(store, upload, JPEG, content)
@@ -161,7 +161,7 @@ def altered(store: MemoryObjectStore, upload: Upload, **changes: object) -> None
     ids=["size", "type", "checksum", "no checksum"],
 )
 async def test_another_object_than_the_promised_one_is_no_proof(changes: dict[str, object], reason: str) -> None:
-    """Each with its reason. A checksum that was promised, and that the store reports of others, has to be there."""
+    """Each difference fails the upload with its reason, a missing checksum too where the store reports them."""
     store = CountingStore()
     upload = upload_of(promised("original", JPEG))
     await put(store, upload, JPEG)
@@ -170,7 +170,7 @@ async def test_another_object_than_the_promised_one_is_no_proof(changes: dict[st
 
 
 async def test_a_checksum_that_nobody_can_expect_is_not_missed() -> None:
-    """Not promised; a store that reports none; an object that arrived in parts."""
+    """None was promised, the store reports none, or the object arrived in parts: the upload is proved without it."""
     upload = upload_of(promised("original", JPEG, hashed=False))
     store = CountingStore()
     await put(store, upload, JPEG)
@@ -187,7 +187,7 @@ async def test_a_checksum_that_nobody_can_expect_is_not_missed() -> None:
 
 
 async def test_a_store_that_is_down_is_no_proof_of_anything() -> None:
-    """It is to be done again."""
+    """The proof raises StoreUnavailable, so that it is tried again: the upload does not fail."""
     store = CountingStore(lambda: NOW)
     upload = upload_of(promised("original", JPEG), promised("small", JPEG))
     await put(store, upload, JPEG, JPEG)

@@ -86,7 +86,7 @@ async def test_a_claim_that_was_just_made_is_kept_whatever_the_clock_of_its_serv
 
 @pytest.mark.parametrize("ahead_h", [-30, -1, 0, 1, 30])
 async def test_a_claim_that_was_left_behind_is_given_back_after_its_lease(servers: Servers, ahead_h: int) -> None:
-    """Not hours later, because the server that made it was ahead; and not before."""
+    """The clock of the server that made it was ahead: its lease counts all the same, no less and not hours more."""
     here, there = servers.start(1e6), servers.start(5.0)
     servers.ledger.is_writable = False
     for number in range(2):

@@ -31,7 +31,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def test_what_clients_leave_behind_is_settled() -> None:
-    """Completed where the bytes are, expired where they are not, each at its time."""
+    """An upload is completed where its bytes are in the store and expires where they are not, each at its time."""
     server = MemoryServer()
     left, vanished = await server.uploaded(), (await server.request())[0]
     await server.sweep_after(QUARTER - MINUTE)
@@ -104,7 +104,7 @@ async def test_a_deleted_asset_leaves_nothing_step_by_step() -> None:
 
 
 async def test_what_comes_back_through_a_url_that_still_lived_is_deleted_again() -> None:
-    """Also a PUT that began just before its URL's end and ended a day later."""
+    """The last sweep finds what a late PUT stored: it may begin just before its URL's end and last a day."""
     server = MemoryServer()
     upload, (target,) = await server.request()
     assert await server.put(target) == 200
@@ -142,7 +142,7 @@ async def test_while_nothing_can_be_written_little_is_tried() -> None:
 
 
 async def test_while_nothing_can_be_read_it_looks_ever_more_rarely() -> None:
-    """And as often as before when the ledger is back."""
+    """The pauses between looks grow while reads fail, and are as short as before once the ledger is back."""
     server = MemoryServer()
     server.records.is_readable = False
     await server.sweeper.look()
@@ -182,7 +182,7 @@ async def test_an_upload_that_cannot_be_settled_is_tried_ever_more_rarely_and_ho
 
 
 async def test_many_that_cannot_be_settled_do_not_keep_those_behind_them_waiting() -> None:
-    """More than a batch of them: the rest is looked for behind them."""
+    """More uploads than a batch holds cannot be settled: the next batch begins behind them."""
     server = MemoryServer()
     broken = {(await server.uploaded()).upload_id for _ in range(150)}
     sound = [await server.uploaded() for _ in range(20)]

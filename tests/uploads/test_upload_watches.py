@@ -122,7 +122,7 @@ async def test_what_cannot_be_watched_is_refused(
 
 
 async def test_a_revision_that_is_not_reached_yet_is_refused(scene: Scene) -> None:
-    """And a negative one of an upload of a session."""
+    """An `after_revision` beyond the newest one raises RevisionAhead; a negative one of a session is a bad field."""
     upload = await scene.insert()
     watches = UploadWatches(uploads=scene.ledger, hub=scene.hub, heartbeat=HEARTBEAT)
     with pytest.raises(RevisionAhead):
@@ -132,7 +132,7 @@ async def test_a_revision_that_is_not_reached_yet_is_refused(scene: Scene) -> No
 
 
 async def test_a_session_is_sent_oldest_first_and_goes_on(scene: Scene) -> None:
-    """Uploads requested later too."""
+    """Uploads that were requested after the watch began are sent too."""
     uploads = [await scene.insert(NOW + number * SECOND, is_completed=bool(number % 2)) for number in range(4)]
     async with scene.session() as events:
         assert [change_of(one) async for one in until_quiet(events)] == all_of(*uploads)
@@ -144,7 +144,7 @@ async def test_a_session_is_sent_oldest_first_and_goes_on(scene: Scene) -> None:
 
 @pytest.mark.parametrize("known", ["all", "open ones and the newest"])
 async def test_a_resumed_session_sends_what_is_new_and_nothing_that_was_sent(scene: Scene, known: str) -> None:
-    """With every upload named, or without those that ended long before the newest one."""
+    """The caller may name every upload, or leave out those that ended long before the newest one."""
     old = [await scene.insert(NOW - SETTLED_AFTER - number * SECOND, is_completed=True) for number in range(1, 4)]
     waiting = await scene.insert(NOW - 2 * SETTLED_AFTER)
     newest = await scene.insert(NOW, is_completed=True)
@@ -269,7 +269,7 @@ def test_an_older_state_that_comes_after_a_newer_one_changes_nothing(states: lis
     st.timedeltas(timedelta(0), timedelta(days=300)),
 )
 def test_the_earliest_id_of_an_instant_is_below_all_others_of_it(instant: datetime, before: timedelta) -> None:
-    """To the millisecond, as a ULID counts."""
+    """A ULID begins with milliseconds: no id of the same millisecond is smaller."""
     bound = earliest_id(made_at(instant).upload_id, before)
     milliseconds = int(instant.timestamp() * 1000)
     assert is_id(bound)

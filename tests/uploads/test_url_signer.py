@@ -71,7 +71,7 @@ async def test_public_download_urls_change_once_a_day(signer: UrlSigner, clock: 
 
 
 async def test_public_download_urls_live_at_least_six_days(signer: UrlSigner, clock: Clock) -> None:
-    """Also one that is given out in the last instant of its day."""
+    """One that is given out in the last instant of its UTC day lives as long."""
     clock.time = MORNING + DAY - timedelta(microseconds=1)
     urls = signer.read_urls(asset(0))
     assert urls.expire_time is None
@@ -97,7 +97,7 @@ async def test_private_urls_stay_until_a_refresh(signer: UrlSigner, clock: Clock
 
 
 async def test_a_download_url_names_the_file(signer: UrlSigner) -> None:
-    """A cut after its file; the URL that shows it says nothing."""
+    """The download URL of a cut has the name of its file; the URL that shows it has none."""
     for hours in (0, 24):
         urls = signer.read_urls(asset(hours))
         names = [query_of(url)["response-content-disposition"] for url in urls.download_urls]

@@ -5,14 +5,17 @@ calls and watches that are under way.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from assetlane_server.access.policy import Pattern, Policy, Service, matches_any
+from typing_extensions import override
+
+from assetlane_server.access.policy import Caller, Pattern, Policy, Service, matches_any
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.errors import RpcNotAllowed, TokenRevoked
 from assetlane_server.model.upload import Upload
+from assetlane_server.ports.access import Access
 
 CREATE_TOKEN = "CreateToken"  # noqa: S105 - the name of an RPC
 # What the holder of a token for one upload may call.
@@ -22,14 +25,17 @@ RPCS_OF_ONE_UPLOAD = frozenset(
 
 CurrentPolicy = Callable[[], Policy]
 
+# A field that a port declares and that has no default says `field()`: a dataclass would take the property of the port
+# for its default.
+
 
 @dataclass(frozen=True, slots=True)
-class UserAccess:
-    """See Access: a user who has proved to be `uid`."""
+class UserAccess(Access, Caller):
+    """A user who has proved to be `uid`."""
 
-    uid: str
-    claims: Mapping[str, Any]
-    expire_time: datetime | None
+    uid: str = field()
+    claims: Mapping[str, Any] = field()
+    expire_time: datetime | None = field()
     policy: CurrentPolicy
     kind: CallerKind = CallerKind.USER
     actor: str = ""
@@ -37,43 +43,43 @@ class UserAccess:
     calls_per_second: float | None = None
 
     @property
+    @override
     def caller(self) -> str:
-        """See Access."""
         return f"uid:{self.uid}"
 
+    @override
     def is_user(self, uid: str) -> bool:
-        """See access.policy.Caller."""
         return uid == self.uid
 
+    @override
     def may_read(self, partition: str) -> bool:
-        """See Access."""
         return matches_any(self.policy().read, partition, self)
 
+    @override
     def may_write(self, partition: str) -> bool:
-        """See Access."""
         return matches_any(self.policy().write, partition, self)
 
-    def acting_for(self, uid: str) -> "UserAccess | None":
-        """See Access."""
+    @override
+    def acting_for(self, uid: str) -> Self | None:
         return self if uid == self.uid else None
 
+    @override
     def may_handle(self, upload: Upload) -> bool:
-        """See Access."""
         return upload.uid == self.uid
 
+    @override
     def check(self, rpc: str) -> None:
-        """See Access."""
         if rpc == CREATE_TOKEN:
             raise RpcNotAllowed(rpc, "only a service caller of the policy makes tokens")
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceAccess:
-    """See Access: a service caller, for one of its users once `acting_for` has named one."""
+class ServiceAccess(Access):
+    """A service caller, for one of its users once `acting_for` has named one."""
 
     name: str
     identity: object  # of the service that the caller has proved to be
-    expire_time: datetime | None
+    expire_time: datetime | None = field()
     policy: CurrentPolicy
     acting_uid: str = ""
     kind: CallerKind = CallerKind.SERVICE
@@ -88,55 +94,56 @@ class ServiceAccess:
         return service
 
     @property
+    @override
     def actor(self) -> str:
-        """See Access."""
         return self.name
 
     @property
+    @override
     def caller(self) -> str:
-        """See Access."""
         return f"service:{self.name}"
 
     @property
+    @override
     def max_watches(self) -> int | None:
-        """See Access."""
         return self.service.max_watches
 
     @property
+    @override
     def calls_per_second(self) -> float | None:
-        """See Access."""
         return self.service.calls_per_second
 
+    @override
     def may_read(self, partition: str) -> bool:
-        """See Access."""
         return self.service.may_read(partition, self.acting_uid)
 
+    @override
     def may_write(self, partition: str) -> bool:
-        """See Access."""
         return self.service.may_write(partition, self.acting_uid)
 
-    def acting_for(self, uid: str) -> "ServiceAccess | None":
-        """See Access."""
+    @override
+    def acting_for(self, uid: str) -> Self | None:
         return replace(self, acting_uid=uid) if self.service.acts_for(uid) else None
 
+    @override
     def may_handle(self, upload: Upload) -> bool:
-        """See Access: an upload of one of its users, in partitions that it may write to for that user."""
+        """An upload of one of its users, in partitions that it may write to for that user."""
         return _may_handle(self.service, upload)
 
+    @override
     def check(self, rpc: str) -> None:
-        """See Access."""
         if not self.service.may_call(rpc):
             raise RpcNotAllowed(rpc, f"the policy does not give it to {self.name}")
 
 
 @dataclass(frozen=True, slots=True)
-class TokenAccess:
-    """See Access: the holder of a scoped token, within the token and within what the policy gives its maker."""
+class TokenAccess(Access, Caller):
+    """The holder of a scoped token, within the token and within what the policy gives its maker."""
 
-    uid: str
+    uid: str = field()
     maker: str
     token_id: str
-    expire_time: datetime
+    expire_time: datetime = field()
     policy: CurrentPolicy
     is_good: Callable[[], bool]
     """Whether the key that it was signed with is still in its maker's ring."""
@@ -148,9 +155,9 @@ class TokenAccess:
     calls_per_second: float | None = None
 
     @property
+    @override
     def claims(self) -> Mapping[str, Any]:
-        """See access.policy.Caller: its patterns name none."""
-        return {}
+        return {}  # its patterns name none
 
     @property
     def service(self) -> Service:
@@ -161,41 +168,41 @@ class TokenAccess:
         return service
 
     @property
+    @override
     def actor(self) -> str:
-        """See Access."""
         return f"token:{self.maker}"
 
     @property
+    @override
     def caller(self) -> str:
-        """See Access: its calls count as the user's."""
-        return f"uid:{self.uid}"
+        return f"uid:{self.uid}"  # its calls count as the user's
 
+    @override
     def is_user(self, uid: str) -> bool:
-        """See access.policy.Caller."""
         return uid == self.uid
 
+    @override
     def may_read(self, partition: str) -> bool:
-        """See Access."""
         return matches_any(self.read, partition, self) and self.service.may_read(partition, self.uid)
 
+    @override
     def may_write(self, partition: str) -> bool:
-        """See Access."""
         return matches_any(self.write, partition, self) and self.service.may_write(partition, self.uid)
 
-    def acting_for(self, uid: str) -> "TokenAccess | None":
-        """See Access."""
+    @override
+    def acting_for(self, uid: str) -> Self | None:
         return self if uid == self.uid else None
 
+    @override
     def may_handle(self, upload: Upload) -> bool:
-        """See Access."""
         if upload.uid != self.uid or not _may_handle(self.service, upload):
             return False
         if self.upload_id:
             return upload.upload_id == self.upload_id
         return self.may_write(upload.partition) and self.may_write(upload.asset_partition)
 
+    @override
     def check(self, rpc: str) -> None:
-        """See Access."""
         if self.upload_id and rpc not in RPCS_OF_ONE_UPLOAD:
             raise RpcNotAllowed(rpc, f"the token is for upload {self.upload_id} alone")
         if rpc == CREATE_TOKEN:

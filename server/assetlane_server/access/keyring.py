@@ -138,9 +138,11 @@ class Keyring:
             self.generation += 1
         if keys.unusable != (() if known is None else known.unusable):
             for fault in keys.unusable[:_MOST_WARNINGS]:
-                _log.warning("skipped, tokens signed with it are refused: %s", fault)
-            if len(keys.unusable) > _MOST_WARNINGS:
-                _log.warning("%d more keys are skipped", len(keys.unusable) - _MOST_WARNINGS)
+                skipped = {"event_code": "KEY_SKIPPED", "reason": fault.reason}
+                _log.warning("skipped, tokens signed with it are refused: %s", fault, extra=skipped)
+            if (more := len(keys.unusable) - _MOST_WARNINGS) > 0:
+                not_logged = {"event_code": "KEYS_NOT_LOGGED", "count": more}
+                _log.warning("%d more keys are skipped", more, extra=not_logged)
         self._keys = keys
 
     async def run(self) -> None:

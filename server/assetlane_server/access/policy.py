@@ -36,6 +36,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from typing_extensions import override
+
 from assetlane_server.model.errors import NotReady
 from assetlane_server.model.paths import MAX_PARTITION_BYTES, fault_in_path
 from assetlane_server.model.rings import fault_in_ring_name
@@ -107,6 +109,8 @@ class Pattern:
 class Caller(Protocol):
     """What patterns ask about the caller."""
 
+    __slots__ = ()  # adds nothing to what implements it
+
     @property
     def claims(self) -> Mapping[str, Any]:
         """Those of the token that patterns name."""
@@ -168,19 +172,19 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class _Acting:
-    """See Caller: a service caller, for one of its users or (uid empty) for any of them."""
+class _Acting(Caller):
+    """A service caller, for one of its users or (uid empty) for any of them."""
 
     service: Service
     uid: str
 
     @property
+    @override
     def claims(self) -> Mapping[str, Any]:
-        """See Caller: the patterns of a service name none."""
-        return {}
+        return {}  # the patterns of a service name none
 
+    @override
     def is_user(self, uid: str) -> bool:
-        """See Caller."""
         return self.service.acts_for(uid) if not self.uid else uid == self.uid
 
 
@@ -351,8 +355,9 @@ def _part(pattern: str, name: str) -> Part:
     if match := _PLACEHOLDER.fullmatch(name):
         claim = match["claim"]
         return Part(claim=claim) if claim else Part(is_uid=True)
-    fault = fault_in_path(name, MAX_PARTITION_BYTES)
-    if fault is None and _RESERVED.search(name):
+    found = fault_in_path(name, MAX_PARTITION_BYTES)
+    fault = "" if found is None else found.message
+    if not fault and _RESERVED.search(name):
         fault = "mixes a text with `*`, `{` or `}`: a part is a text, `{uid}`, `{claim:NAME}`, `*`, or `**` at the end"
     if fault:
         raise PolicyFault(

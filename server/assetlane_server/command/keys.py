@@ -57,8 +57,8 @@ def list_keys(as_json: _Json = False) -> None:
     async def work(store: RingStore, now: datetime) -> None:
         rings = await store.read_rings()
         for ring in rings.values():
-            if ring.fault:
-                typer.echo(f"{ring.fault}: drop the ring and begin another", err=True)
+            if damage := ring.damage:
+                typer.echo(str(damage), err=True)
         rows = [
             {
                 "ring": name,

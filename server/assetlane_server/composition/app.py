@@ -340,7 +340,8 @@ async def _essential(name: str, part: Callable[[], Coroutine[Any, Any, None]]) -
     try:
         await part()
     except Exception:
-        _log.critical("the %s failed: this server ends", name, exc_info=True)
+        failed = {"event_code": "PART_FAILED", "part": name}
+        _log.critical("the %s failed: this server ends", name, exc_info=True, extra=failed)
         raise
 
 

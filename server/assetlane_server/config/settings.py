@@ -584,15 +584,15 @@ def settings_from(environment: Mapping[str, str] = os.environ, **given: object) 
         settings._sources.update(found.sources)  # noqa: SLF001 - of our own class
     except ValidationError as error:
         for fault in error.errors(include_url=False, include_input=False):
-            reason, phrase = sources.reason_and_phrase(fault)
+            wrong = sources.value_fault(fault)
             if fault["loc"]:
                 field = str(fault["loc"][0])
                 name = found.names.get(field, PREFIX + field.upper())
                 if fault["type"] == "missing" and any(one.settings == (f"{name}_FILE",) for one in found.faults):
                     continue  # it is given, in a file that cannot be read
-                found.refuse(name, reason, phrase)
+                found.refuse(name, wrong.reason, wrong.phrase, wrong.expected)
             else:
-                found.faults.append(SettingFault(reason, fault.get("ctx", {}).get("settings", ()), phrase))
+                found.faults.append(SettingFault(wrong.reason, fault.get("ctx", {}).get("settings", ()), wrong.phrase))
     if found.faults:
         raise SettingsInvalid(found.faults)
     return settings

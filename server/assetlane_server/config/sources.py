@@ -32,9 +32,9 @@ class FoundValues:
         """Notes a value, in place of an earlier one."""
         self.values[name], self.sources[name], self.names[name] = value, source, called
 
-    def refuse(self, setting: str, reason: str, fault: str) -> None:
+    def refuse(self, setting: str, reason: str, fault: str, expected: str = "") -> None:
         """Notes what is wrong with a setting."""
-        self.faults.append(SettingFault(reason, (setting,), f"{setting}: {fault}"))
+        self.faults.append(SettingFault(reason, (setting,), f"{setting}: {fault}", expected))
 
 
 def read_sources(
@@ -124,46 +124,59 @@ def _read(file: Path, limit_bytes: int) -> str:
     return data.decode()
 
 
-def reason_and_phrase(fault: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns what is wrong with a value: a stable reason, and pydantic's error in our words."""
+@dataclass(frozen=True, slots=True)
+class ValueFault:
+    """What is wrong with a value: a stable reason, pydantic's error in our words, and what is expected instead."""
+
+    reason: str
+    phrase: str
+    expected: str = ""  # see SettingFault
+
+
+def value_fault(fault: Mapping[str, Any]) -> ValueFault:
+    """Returns what an error of pydantic means."""
     context: Mapping[str, Any] = fault.get("ctx") or {}
     match fault["type"]:
         case "missing":
-            return "SETTING_MISSING", "is required"
+            return ValueFault("SETTING_MISSING", "is required")
         case kind if kind.isupper():  # ours: `fault_of` in settings.py
-            return kind, str(fault["msg"])
+            return ValueFault(kind, str(fault["msg"]))
         case "greater_than_equal":
             least = f"{context['ge']:g}" if context["ge"] < 1e6 else context["ge"]
-            return "SETTING_OUT_OF_RANGE", f"must be at least {least}"
+            return _out_of_range(f"must be at least {least}")
         case "greater_than":
-            return "SETTING_OUT_OF_RANGE", f"must be more than {context['gt']:g}"
+            return _out_of_range(f"must be more than {context['gt']:g}")
         case "less_than_equal":
-            return "SETTING_OUT_OF_RANGE", f"must be at most {context['le']}"
+            return _out_of_range(f"must be at most {context['le']}")
         case "less_than":
-            return "SETTING_OUT_OF_RANGE", f"must be less than {context['lt']}"
+            return _out_of_range(f"must be less than {context['lt']}")
         case "string_too_short":
             least = context["min_length"]
-            phrase = "must not be empty" if least == 1 else f"must have at least {least} characters"
-            return "SETTING_OUT_OF_RANGE", phrase
+            return _out_of_range("must not be empty" if least == 1 else f"must have at least {least} characters")
         case "string_too_long":
-            return "SETTING_OUT_OF_RANGE", f"must have at most {context['max_length']} characters"
-    return "SETTING_MALFORMED", _malformed(fault["type"], context)
+            return _out_of_range(f"must have at most {context['max_length']} characters")
+    expected, phrase = _malformed(fault["type"], context)
+    return ValueFault("SETTING_MALFORMED", phrase, expected)
 
 
-def _malformed(kind: str, context: Mapping[str, Any]) -> str:
+def _out_of_range(phrase: str) -> ValueFault:
+    return ValueFault("SETTING_OUT_OF_RANGE", phrase)
+
+
+def _malformed(kind: str, context: Mapping[str, Any]) -> tuple[str, str]:
     match kind:
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
-            return "must be a whole number"
+            return "WHOLE_NUMBER", "must be a whole number"
         case "float_parsing" | "float_type" | "finite_number":
-            return "must be a number"
+            return "NUMBER", "must be a number"
         case "bool_parsing" | "bool_type":
-            return "must be true or false"
+            return "BOOLEAN", "must be true or false"
         case "string_pattern_mismatch":
-            return f"must match {context['pattern']}"
+            return "PATTERN", f"must match {context['pattern']}"
         case "literal_error":
-            return f"must be {str(context['expected']).replace(chr(39), '')}"
+            return "CHOICE", f"must be {str(context['expected']).replace(chr(39), '')}"
         case "string_type" | "path_type" | "secret_str_type":
-            return "must be a text"
+            return "TEXT", "must be a text"
         case "tuple_type":
-            return "must be a list, or texts joined by commas"
-    return "is not a value that this setting takes"
+            return "LIST", "must be a list, or texts joined by commas"
+    return "", "is not a value that this setting takes"

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import jwt
 from aiohttp import web
 from motor.motor_asyncio import AsyncIOMotorClient
+from typing_extensions import override
 
 from assetlane import Client
 from assetlane_server.access.ring_files import RingFiles
@@ -32,7 +33,7 @@ from assetlane_server.composition.app import application, object_store, utc_now
 from assetlane_server.config.settings import Settings
 from assetlane_server.doctor.examination import examine
 from assetlane_server.gallery.accounts import Accounts
-from assetlane_server.gallery.site import Addresses, Site
+from assetlane_server.gallery.site import Addresses, Site, Tokens
 from assetlane_server.local.directory import write_private
 from assetlane_server.local.ports import LOOPBACK, bound, is_free
 from assetlane_server.model.errors import NotReady
@@ -76,14 +77,15 @@ class Gallery:
         """The gRPC port that asks for no token, for the commands that the page shows. Empty: there is none."""
 
 
-class ScopedTokenMaker:
-    """See Tokens: asks Assetlane, as a back end does that is a service caller."""
+class ScopedTokenMaker(Tokens):
+    """Asks Assetlane, as a back end does that is a service caller."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
+    @override
     async def token_for(self, uid: str) -> tuple[str, float]:
-        """See Tokens. Everybody who may write to `public` may delete there, too: they should know each other."""
+        # Everybody who may write to `public` may delete there, too: they should know each other.
         partitions = (f"user/{uid}", "public")
         made = await self._client.create_token(uid=uid, read=partitions, write=partitions, lifetime=DEVICE_TOKEN_LIFE)
         return made.token, made.expire_time.ToDatetime(UTC).timestamp()

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import anyio
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
+from typing_extensions import override
 
 from assetlane.cuts import CutOptions, CutSize, Format, readable
 from assetlane_server.images.worker import (
@@ -30,6 +31,8 @@ from assetlane_server.images.worker import (
 from assetlane_server.model.cut_plan import CutFormat, CutPlan, MadeCut, MadePicture
 from assetlane_server.model.errors import CuttingTimedOut, PictureRefused, StoreUnavailable
 from assetlane_server.model.presigned import PresignedRequest
+from assetlane_server.ports.cut_picture import CutPicture
+from assetlane_server.ports.picture_cutter import PictureCutter
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -56,8 +59,8 @@ class CuttingLimits:
     max_pixels: int = 100_000_000  # of one picture
 
 
-class PictureWorkers:
-    """A PictureCutter. Its processes end with the event loop."""
+class PictureWorkers(PictureCutter):
+    """Its processes end with the event loop."""
 
     def __init__(self, limits: CuttingLimits, route: Route | None = None) -> None:
         self._limits = limits
@@ -65,10 +68,10 @@ class PictureWorkers:
         self._limiter = CapacityLimiter(limits.workers)
 
     @asynccontextmanager
+    @override
     async def cut(
         self, original: PresignedRequest, size_bytes: int, content_type: str, plan: CutPlan
     ) -> AsyncIterator["WorkersPicture"]:
-        """See PictureCutter."""
         async with self._limiter:  # waiting for a worker counts for no limit
             folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="assetlane-")
             try:
@@ -122,16 +125,16 @@ class PictureWorkers:
                 is_last = True
 
 
-class WorkersPicture:
-    """A CutPicture whose cuts lie in the folder of a worker."""
+class WorkersPicture(CutPicture):
+    """A picture whose cuts lie in the folder of a worker."""
 
     def __init__(self, made: MadePicture, folder: str, route: Route) -> None:
         self.made = made
         self._folder = folder
         self._route = route
 
+    @override
     async def store(self, requests: Sequence[PresignedRequest]) -> list[bool]:
-        """See CutPicture."""
         cuts = self.made.cuts
         by_name = {cut.name: Request(one.url, dict(one.headers)) for cut, one in zip(cuts, requests, strict=True)}
         size_bytes = sum(cut.size_bytes for cut in cuts)

@@ -24,9 +24,10 @@ class NotRunningError(LocalStackError):
 
 
 class StoreFailedError(LocalStackError):
-    """A store ended early or was not ready in time; the message ends with the last lines of `log`."""
+    """A store ended early or was not ready in time; the message ends with the last lines of `log`: `log_end`."""
 
-    def __init__(self, message: str, *, store: str, log: Path) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, store: str, log: Path, log_end: str) -> None:
+        super().__init__(f"{message} The end of {log}:\n{log_end}")
         self.store = store
         self.log = log
+        self.log_end = log_end

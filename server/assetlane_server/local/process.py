@@ -146,8 +146,8 @@ class StoreProcess:
 
     def _failed(self, what: str) -> StoreFailedError:
         log = self._launch.log
-        message = f"{self._launch.name} {what}. The end of {log}:\n{last_lines(log)}"
-        return StoreFailedError(message, store=self._launch.name, log=log)
+        message = f"{self._launch.name} {what}."
+        return StoreFailedError(message, store=self._launch.name, log=log, log_end=last_lines(log))
 
 
 def read_number(process: "subprocess.Popen[bytes]") -> int | None:

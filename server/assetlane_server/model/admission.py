@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from assetlane_server.model.cut_plan import CutPlan, faults_in_plan
 from assetlane_server.model.errors import FieldViolation, InvalidRequest
-from assetlane_server.model.media_types import canonical, parse_media_type
+from assetlane_server.model.media_types import NotAMediaType, canonical, parse_media_type
 from assetlane_server.model.parts import (
     MAX_OBJECT_BYTES,
     MAX_PARTS,
@@ -166,7 +166,7 @@ def admit(request: UploadRequest, terms: Terms, upload_id: str, now: datetime, a
     longest = max(len(key.encode()) for key in keys)
     if longest > MAX_KEY_BYTES:
         limit = f"with its partition it makes a key of {longest:,} bytes, the store's limit is {MAX_KEY_BYTES:,}"
-        beyond_terms.append(FieldViolation("file_path", limit))  # the operator's prefix is a part of it
+        beyond_terms.append(FieldViolation("file_path", limit, "TOO_LONG"))  # the operator's prefix is a part of it
 
     upload = Upload(
         upload_id=upload_id,
@@ -205,7 +205,7 @@ def _part_size(variant: VariantPromise, terms: Terms) -> int:
 def required(name: str, value: str) -> str:
     """Returns the value of a field that must not be empty. Raises InvalidRequest."""
     if not value:
-        raise InvalidRequest([FieldViolation(name, "is required")])
+        raise InvalidRequest([FieldViolation(name, "is required", "REQUIRED")])
     return value
 
 
@@ -214,7 +214,8 @@ def check_uid(uid: str) -> None:
     try:
         violations = list(_uid(uid))
     except UnicodeEncodeError:
-        violations = [FieldViolation("uid", "is not UTF-8")]  # from a command line: a message's text always is
+        # It comes from a command line: a message's text is UTF-8.
+        violations = [FieldViolation("uid", "is not UTF-8", "NOT_UTF8")]
     if violations:
         raise InvalidRequest(violations)
 
@@ -227,41 +228,41 @@ def _ids(request: UploadRequest) -> Iterator[FieldViolation]:
 
 def _uid(uid: str) -> Iterator[FieldViolation]:
     if not uid:
-        yield FieldViolation("uid", "is required")
+        yield FieldViolation("uid", "is required", "REQUIRED")
     yield from _id("uid", uid)
 
 
 def _id(name: str, text: str) -> Iterator[FieldViolation]:
     yield from _text(name, text, MAX_ID_BYTES)
     if _CONTROL.search(text):
-        yield FieldViolation(name, "has a control character")
+        yield FieldViolation(name, "has a control character", "CHARACTER_NOT_ALLOWED")
 
 
 def _place(name: str, path: str, max_bytes: int) -> Iterator[FieldViolation]:
     if fault := fault_in_path(path, max_bytes):
-        yield FieldViolation(name, fault)
+        yield FieldViolation(name, fault.message, fault.reason)
 
 
 def _expiration(hours: float, public_assets: bool) -> Iterator[FieldViolation]:
     # A NaN fails every comparison: ask for what is right, not for what is wrong.
     if not (hours == 0 or (math.isfinite(hours) and 1 / 3600 <= hours <= MAX_EXPIRATION_HOURS)):
         limit = f"is {hours:g}, it must be 0 (public) or from 1 second to {MAX_EXPIRATION_HOURS:g} hours"
-        yield FieldViolation("expiration_hours", limit)
+        yield FieldViolation("expiration_hours", limit, "OUT_OF_RANGE")
     elif hours == 0 and not public_assets:
         limit = f"is 0 (public), this server keeps private assets only: it must be up to {MAX_EXPIRATION_HOURS:g} hours"
-        yield FieldViolation("expiration_hours", limit)
+        yield FieldViolation("expiration_hours", limit, "PRIVATE_ONLY")
 
 
 def _details(details: Details, extra_size_bytes: int) -> Iterator[FieldViolation]:
     yield from _text("details.title", details.title, MAX_TITLE_BYTES)
     yield from _text("details.caption", details.caption, MAX_CAPTION_BYTES)
     if details.color and not _COLOR.fullmatch(details.color):
-        yield FieldViolation("details.color", "must be empty or look like #80a0c0")
+        yield FieldViolation("details.color", "must be empty or look like #80a0c0", "MALFORMED")
     if details.duration is not None and not timedelta(0) <= details.duration <= MAX_DURATION:
-        yield FieldViolation("details.duration", f"must be from 0 to {MAX_DURATION.days} days")
+        yield FieldViolation("details.duration", f"must be from 0 to {MAX_DURATION.days} days", "OUT_OF_RANGE")
     if extra_size_bytes > MAX_EXTRA_BYTES:
         limit = f"is {extra_size_bytes:,} bytes encoded, the limit is {MAX_EXTRA_BYTES:,}"
-        yield FieldViolation("details.extra", limit)
+        yield FieldViolation("details.extra", limit, "TOO_LONG")
     elif details.extra is not None:
         yield from _extra(details.extra, 1)
 
@@ -269,10 +270,10 @@ def _details(details: Details, extra_size_bytes: int) -> Iterator[FieldViolation
 def _extra(value: object, depth: int) -> Iterator[FieldViolation]:
     """Bounds the depth, and refuses what no BSON document can hold: a NUL in a name."""
     if depth > MAX_EXTRA_DEPTH:
-        yield FieldViolation("details.extra", f"is nested deeper than {MAX_EXTRA_DEPTH} levels")
+        yield FieldViolation("details.extra", f"is nested deeper than {MAX_EXTRA_DEPTH} levels", "TOO_DEEP")
     elif isinstance(value, dict):
         if any("\0" in name for name in value):
-            yield FieldViolation("details.extra", "has a name with a NUL character")
+            yield FieldViolation("details.extra", "has a name with a NUL character", "NUL_CHARACTER")
         for item in value.values():
             yield from _extra(item, depth + 1)
     elif isinstance(value, list):
@@ -282,29 +283,30 @@ def _extra(value: object, depth: int) -> Iterator[FieldViolation]:
 
 def _variants(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
     if not 1 <= len(variants) <= MAX_VARIANTS:
-        yield FieldViolation("variants", f"there are {len(variants)}, there must be 1 to {MAX_VARIANTS}")
+        yield FieldViolation("variants", f"there are {len(variants)}, there must be 1 to {MAX_VARIANTS}", "WRONG_COUNT")
         return
     seen: set[str] = set()
     for index, variant in enumerate(variants):
         here = f"variants[{index}]"
         if fault := fault_in_variant_name(variant.name):
-            yield FieldViolation(f"{here}.name", fault)
+            yield FieldViolation(f"{here}.name", fault.message, fault.reason)
         elif variant.name in seen:
-            yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice")
+            yield FieldViolation(f"{here}.name", f"{variant.name!r} is there twice", "TWICE")
         seen.add(variant.name)
         try:
             parse_media_type(variant.content_type)
-        except ValueError as fault:
-            yield FieldViolation(f"{here}.content_type", str(fault))
+        except NotAMediaType as wrong:
+            yield FieldViolation(f"{here}.content_type", str(wrong), wrong.reason)
         if not 0 <= variant.size_bytes <= MAX_OBJECT_BYTES:
             yield _size(index, variant, max_upload_bytes)
         if len(variant.sha256) not in (0, 32):
-            yield FieldViolation(f"{here}.sha256", f"is {len(variant.sha256)} bytes long, it must be 32, or empty")
+            limit = f"is {len(variant.sha256)} bytes long, it must be 32, or empty"
+            yield FieldViolation(f"{here}.sha256", limit, "WRONG_LENGTH")
         for edge in ("width_px", "height_px"):
             if not 0 <= getattr(variant, edge) <= MAX_EDGE_PX:
-                yield FieldViolation(f"{here}.{edge}", f"must be from 0 to {MAX_EDGE_PX:,}")
+                yield FieldViolation(f"{here}.{edge}", f"must be from 0 to {MAX_EDGE_PX:,}", "OUT_OF_RANGE")
     if ORIGINAL not in seen:
-        yield FieldViolation("variants", f"none is named {ORIGINAL!r}")
+        yield FieldViolation("variants", f"none is named {ORIGINAL!r}", "NO_ORIGINAL")
 
 
 def _sizes(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Iterator[FieldViolation]:
@@ -315,7 +317,7 @@ def _sizes(variants: tuple[VariantPromise, ...], max_upload_bytes: int) -> Itera
 
 def _size(index: int, variant: VariantPromise, max_upload_bytes: int) -> FieldViolation:
     limit = f"is {variant.size_bytes:,}, it must be from 0 to {max_upload_bytes:,}"
-    return FieldViolation(f"variants[{index}].size_bytes", limit)
+    return FieldViolation(f"variants[{index}].size_bytes", limit, "OUT_OF_RANGE")
 
 
 def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
@@ -324,7 +326,7 @@ def _cuts(request: UploadRequest) -> Iterator[FieldViolation]:
         return
     yield from faults_in_plan(plan, frozenset(variant.name for variant in request.variants))
     if len(request.variants) + len(plan.sizes) > MAX_VARIANTS:
-        yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}")
+        yield FieldViolation("cut_plan.sizes", f"with the variants there are more than {MAX_VARIANTS}", "WRONG_COUNT")
 
 
 def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
@@ -333,20 +335,20 @@ def _cuttable(request: UploadRequest, terms: Terms) -> Iterator[FieldViolation]:
     for index, variant in enumerate(request.variants):
         if variant.name == ORIGINAL and not terms.can_cut(variant.content_type):
             limit = "is not a picture that the server can make cuts of: leave cut_plan out, or its `required`"
-            yield FieldViolation(f"variants[{index}].content_type", limit)
+            yield FieldViolation(f"variants[{index}].content_type", limit, "NO_CUTS_OF_THIS")
         if variant.name == ORIGINAL and variant.size_bytes > terms.max_cut_bytes:
             limit = f"is {variant.size_bytes:,}, the server makes cuts of at most {terms.max_cut_bytes:,} bytes"
-            yield FieldViolation(f"variants[{index}].size_bytes", limit)
+            yield FieldViolation(f"variants[{index}].size_bytes", limit, "NO_CUTS_OF_THIS")
 
 
 def _notices(notices: tuple[Notice, ...]) -> Iterator[FieldViolation]:
     if len(notices) > MAX_NOTICES:
-        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}")
+        yield FieldViolation("notices", f"there are {len(notices)}, the limit is {MAX_NOTICES}", "WRONG_COUNT")
         return
     for index, notice in enumerate(notices):
         if not _NOTICE_REASON.fullmatch(notice.reason):
             limit = "must be 1 to 64 of A-Z, 0-9 and _, beginning with a letter, such as IMAGE_BROKEN"
-            yield FieldViolation(f"notices[{index}].reason", limit)
+            yield FieldViolation(f"notices[{index}].reason", limit, "MALFORMED")
         yield from _text(f"notices[{index}].message", notice.message, MAX_NOTICE_MESSAGE_BYTES)
 
 
@@ -354,9 +356,10 @@ def _write_life(lifetime: timedelta | None, longest: timedelta) -> Iterator[Fiel
     if lifetime is not None and not MIN_WRITE_URL_LIFETIME <= lifetime <= longest:
         least, most = MIN_WRITE_URL_LIFETIME.total_seconds(), longest.total_seconds()
         limit = f"is {lifetime.total_seconds():g} s, it must be from {least:g} s to {most:g} s"
-        yield FieldViolation("write_url_lifetime", limit)
+        yield FieldViolation("write_url_lifetime", limit, "OUT_OF_RANGE")
     elif lifetime is not None and lifetime % timedelta(seconds=1):
-        yield FieldViolation("write_url_lifetime", "must be whole seconds: a signature knows no finer time")
+        whole = "must be whole seconds: a signature knows no finer time"
+        yield FieldViolation("write_url_lifetime", whole, "NOT_WHOLE_SECONDS")
 
 
 def _write_life_here(lifetime: timedelta | None, longest: timedelta) -> Iterator[FieldViolation]:
@@ -368,6 +371,6 @@ def _write_life_here(lifetime: timedelta | None, longest: timedelta) -> Iterator
 def _text(name: str, text: str, max_bytes: int) -> Iterator[FieldViolation]:
     size_bytes = len(text.encode())
     if size_bytes > max_bytes:
-        yield FieldViolation(name, f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}")
+        yield FieldViolation(name, f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}", "TOO_LONG")
     elif _NUL in text:
-        yield FieldViolation(name, "has a NUL character")
+        yield FieldViolation(name, "has a NUL character", "NUL_CHARACTER")

@@ -93,24 +93,30 @@ class MadePicture:
 def faults_in_plan(plan: CutPlan, taken: frozenset[str]) -> Iterator[FieldViolation]:
     """Yields what is wrong with a plan; `taken` are the names of the promised variants."""
     if not 1 <= len(plan.sizes) <= MAX_CUTS:
-        yield FieldViolation("cut_plan.sizes", f"there are {len(plan.sizes)}, there must be 1 to {MAX_CUTS}")
+        yield FieldViolation(
+            "cut_plan.sizes", f"there are {len(plan.sizes)}, there must be 1 to {MAX_CUTS}", "WRONG_COUNT"
+        )
         return
     names, edges = set(taken), set()
     for index, size in enumerate(plan.sizes):
         here = f"cut_plan.sizes[{index}]"
         if fault := fault_in_variant_name(size.name):
-            yield FieldViolation(f"{here}.name", fault)
+            yield FieldViolation(f"{here}.name", fault.message, fault.reason)
         elif size.name in _RESERVED:
-            yield FieldViolation(f"{here}.name", f"{size.name!r} is no cut's name")
+            yield FieldViolation(f"{here}.name", f"{size.name!r} is no cut's name", "RESERVED")
         elif size.name in names:
-            yield FieldViolation(f"{here}.name", f"{size.name!r} is there twice, here or among the variants")
+            yield FieldViolation(f"{here}.name", f"{size.name!r} is there twice, here or among the variants", "TWICE")
         names.add(size.name)
         if not 1 <= size.max_edge_px <= MAX_CUT_EDGE_PX:
-            yield FieldViolation(f"{here}.max_edge_px", f"is {size.max_edge_px}, it must be 1 to {MAX_CUT_EDGE_PX:,}")
+            yield FieldViolation(
+                f"{here}.max_edge_px", f"is {size.max_edge_px}, it must be 1 to {MAX_CUT_EDGE_PX:,}", "OUT_OF_RANGE"
+            )
         elif size.max_edge_px in edges:
-            yield FieldViolation(f"{here}.max_edge_px", f"{size.max_edge_px} is there twice")
+            yield FieldViolation(f"{here}.max_edge_px", f"{size.max_edge_px} is there twice", "TWICE")
         edges.add(size.max_edge_px)
     if not 1 <= plan.quality <= MAX_QUALITY:
         yield FieldViolation(
-            "cut_plan.quality", f"is {plan.quality}, it must be 1 to {MAX_QUALITY}, or 0 for the default"
+            "cut_plan.quality",
+            f"is {plan.quality}, it must be 1 to {MAX_QUALITY}, or 0 for the default",
+            "OUT_OF_RANGE",
         )

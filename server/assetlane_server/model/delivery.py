@@ -1,8 +1,7 @@
 """What a watcher's mailbox holds: plain values."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from assetlane_server.model.upload import LedgerTime
 
@@ -13,8 +12,7 @@ T_co = TypeVar("T_co", covariant=True)
 VISIBLE_WITHIN = LedgerTime(60 << 32)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery(Generic[T_co]):
+class Delivery(NamedTuple, Generic[T_co]):
     """What a mailbox held: the newest state of each record that changed, in the order in which they changed first."""
 
     news: Sequence[T_co]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error of the program
@@ -13,12 +14,20 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not an error o
     """The caller, if it was proved before the call was refused: for the log."""
 
 
+class Advice(StrEnum):
+    """What an operator does about an error: the words that end its message, and a code for programs."""
+
+    UPDATE_SERVER = "update the server"
+    DROP_RING = "drop the ring and begin another"
+
+
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
     """One field of a request that is missing, malformed or over its limit."""
 
     field: str  # a path as in the request: `variants[2].size_bytes`
     limit: str  # a sentence that says what would be right
+    reason: str = "INVALID"  # UPPER_SNAKE and stable: REQUIRED, TOO_LONG, TOO_MANY, OUT_OF_RANGE, TWICE, MALFORMED …
 
 
 class InvalidRequest(Refusal):
@@ -253,10 +262,30 @@ class CuttingTimedOut(PictureRefused):
         super().__init__("CUTTING_TIMED_OUT", message)
 
 
+class StoreFault(StrEnum):
+    """What went wrong between the server and the object store: finer than the reason that callers get."""
+
+    FAILED = "FAILED"  # it answered with an error, or nothing more is known
+    NO_ANSWER = "NO_ANSWER"  # not within the limit of a call
+    UNREACHABLE = "UNREACHABLE"
+    CERTIFICATE_NOT_ACCEPTED = "CERTIFICATE_NOT_ACCEPTED"
+    REDIRECTED = "REDIRECTED"  # the bucket is elsewhere
+    SIZE_MISSING = "SIZE_MISSING"  # from the answer about an object
+    CHECKSUM_MALFORMED = "CHECKSUM_MALFORMED"
+
+
 class StoreUnavailable(Refusal):
-    """The object store did not answer, or not in time. Retry after a while."""
+    """The object store did not answer, or not in time. Retry after a while.
+
+    `fault` says what happened, `code` is the store's own error code or its HTTP status (empty: it gave none).
+    """
 
     reason = "STORE_UNAVAILABLE"
+
+    def __init__(self, message: str = "", *, fault: StoreFault = StoreFault.FAILED, code: str = "") -> None:
+        super().__init__(message)
+        self.fault = fault
+        self.code = code
 
 
 class CutDiffers(StoreUnavailable):
@@ -303,8 +332,11 @@ class LedgerUnavailable(Refusal):
 class RecordNotReadable(LedgerUnavailable):
     """The record is there, and this version cannot read it: a newer one wrote it, or it is damaged."""
 
+    advice = Advice.UPDATE_SERVER
+
     def __init__(self, record_id: str) -> None:
-        super().__init__(f"Record {record_id} cannot be read by this version: update the server.")
+        self.record_id = record_id
+        super().__init__(f"Record {record_id} cannot be read by this version: {self.advice}.")
 
 
 class LedgerBusy(LedgerUnavailable):
@@ -445,6 +477,7 @@ class SettingFault:
     reason: str  # UPPER_SNAKE and stable
     settings: tuple[str, ...]  # their names where they were set: a variable, or file and name
     message: str
+    expected: str = ""  # for SETTING_MALFORMED, what it should be: WHOLE_NUMBER, NUMBER, BOOLEAN, TEXT, LIST, CHOICE …
 
 
 class SettingsInvalid(NotReady):

@@ -8,6 +8,7 @@ quotes exactly when it is no token. That form passes an HTTP header and a SigV4 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 
 MAX_CONTENT_TYPE_BYTES = 255
@@ -20,8 +21,38 @@ _BLANKS = " \t"
 _QUOTED_OR_SEPARATOR = re.compile(r'"(?:[^"\\]|\\.)*"|[ \t]*;[ \t]*')
 
 
+class MediaTypePart(StrEnum):
+    """A part of a media type, as a message names it."""
+
+    TYPE = "the type before '/'"
+    SUBTYPE = "the subtype after '/'"
+    NAME = "the name of a parameter"
+    VALUE = "the value of a parameter"
+
+
 class NotAMediaType(ValueError):  # noqa: N818 - it says what happened
-    """A text is not a media type; the message says which part or character is wrong, or which limit is exceeded."""
+    """A text is not a media type; the message says which part or character is wrong, or which limit is exceeded.
+
+    Reasons: EMPTY, TOO_LONG, NO_SLASH, WILDCARD, MISSING (a part), CHARACTER_NOT_ALLOWED, EQUALS_SIGN_MISSING,
+    BLANK_AFTER_NAME, QUOTE_NOT_CLOSED, TEXT_AFTER_QUOTE, BLANKS_IN_A_ROW, TAB_IN_VALUE, PARAMETER_TWICE.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        part: MediaTypePart | None = None,
+        parameter: str = "",
+        character: str = "",
+        size_bytes: int = 0,
+    ) -> None:
+        self.reason = reason
+        self.part = part  # None: the whole text
+        self.parameter = parameter  # the name of the one that the fault is in
+        self.character = character  # the first one that is not allowed there
+        self.size_bytes = size_bytes  # of what is TOO_LONG
+        super().__init__(f"is not a media type: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +80,37 @@ def parse_media_type(text: str) -> MediaType:
     """
     size_bytes = len(text.encode(errors="replace"))
     if size_bytes > MAX_CONTENT_TYPE_BYTES:
-        raise _fault(f"it is {size_bytes:,} bytes long, the limit is {MAX_CONTENT_TYPE_BYTES}")
+        too_long = f"it is {size_bytes:,} bytes long, the limit is {MAX_CONTENT_TYPE_BYTES}"
+        raise NotAMediaType("TOO_LONG", too_long, size_bytes=size_bytes)
     for position, character in enumerate(text, 1):
         if not " " <= character <= "~" and character != "\t":
-            raise _fault(
-                f"character {position} is {_named(character)}, only visible ASCII characters and blanks are allowed"
+            raise NotAMediaType(
+                "CHARACTER_NOT_ALLOWED",
+                f"character {position} is {_named(character)}, only visible ASCII characters and blanks are allowed",
+                character=character,
             )
     if not text.strip(_BLANKS):
-        raise _fault("it is empty; send one such as image/jpeg, or application/octet-stream if the type is unknown")
+        empty = "it is empty; send one such as image/jpeg, or application/octet-stream if the type is unknown"
+        raise NotAMediaType("EMPTY", empty)
     head, _, rest = text.partition(";")
     kind, slash, subtype = head.strip(_BLANKS).partition("/")
     if not slash:
-        raise _fault(f"{head.strip(_BLANKS)!r} has no '/'; it must look like image/jpeg")
+        raise NotAMediaType("NO_SLASH", f"{head.strip(_BLANKS)!r} has no '/'; it must look like image/jpeg")
     if "*" in kind or "*" in subtype:
-        raise _fault(f"'{kind}/{subtype}' is a wildcard; name the one type that the bytes have")
-    _check_token("the type before '/'", kind)
-    _check_token("the subtype after '/'", subtype)
+        wildcard = f"'{kind}/{subtype}' is a wildcard; name the one type that the bytes have"
+        raise NotAMediaType("WILDCARD", wildcard)
+    _check_token(MediaTypePart.TYPE, kind)
+    _check_token(MediaTypePart.SUBTYPE, subtype)
     parameters: dict[str, str] = {}
     for name, value in _parameters(rest):
         if parameters.setdefault(name, value) != value:
-            raise _fault(f"the parameter {name!r} is there twice, with different values")
+            twice = f"the parameter {name!r} is there twice, with different values"
+            raise NotAMediaType("PARAMETER_TWICE", twice, parameter=name)
     media_type = MediaType(kind.lower(), subtype.lower(), tuple(parameters.items()))
     size_bytes = len(str(media_type))
     if size_bytes > MAX_CONTENT_TYPE_BYTES:
-        raise _fault(f"with its quotes it is {size_bytes:,} bytes long, the limit is {MAX_CONTENT_TYPE_BYTES}")
+        too_long = f"with its quotes it is {size_bytes:,} bytes long, the limit is {MAX_CONTENT_TYPE_BYTES}"
+        raise NotAMediaType("TOO_LONG", too_long, size_bytes=size_bytes)
     return media_type
 
 
@@ -112,11 +150,13 @@ def _parameters(text: str) -> Iterator[tuple[str, str]]:
         name = match[0] if match else ""
         at += len(name)
         if at == len(text) or text[at] == ";":
-            raise _fault(f"the parameter {name!r} has no '=' and no value")
+            missing = f"the parameter {name!r} has no '=' and no value"
+            raise NotAMediaType("EQUALS_SIGN_MISSING", missing, parameter=name)
         if text[at] in _BLANKS:
-            raise _fault(f"there is a blank after {name!r}; a parameter is written name=value")
+            blank = f"there is a blank after {name!r}; a parameter is written name=value"
+            raise NotAMediaType("BLANK_AFTER_NAME", blank, parameter=name, character=text[at])
         if text[at] != "=" or not name:
-            _check_token("the name of a parameter", f"{name}{text[at]}" if text[at] != "=" else "")
+            _check_token(MediaTypePart.NAME, f"{name}{text[at]}" if text[at] != "=" else "")
         value, at = _value(name, text, at + 1)
         yield name.lower(), value
 
@@ -130,14 +170,17 @@ def _value(name: str, text: str, at: int) -> tuple[str, int]:
         end = len(text) if end < 0 else end
         bare, at = text[at:end].rstrip(_BLANKS), end
         if not bare:
-            raise _fault(f"the parameter {name!r} has no value")
+            missing = f"the parameter {name!r} has no value"
+            raise NotAMediaType("MISSING", missing, part=MediaTypePart.VALUE, parameter=name)
         value = re.sub(r",[ \t]+", ", ", bare)
         if not (match := _BARE_VALUE.match(value)) or match.end() != len(value):
             wrong = value[match.end() if match else 0]
-            raise _fault(f"the value of {name!r} has {_named(wrong)}; write the value in double quotes")
+            raise _in_value(
+                "CHARACTER_NOT_ALLOWED", name, f"has {_named(wrong)}; write the value in double quotes", wrong
+            )
     if "  " in value:
         # SigV4 folds them before it signs, and the store would keep what was sent.
-        raise _fault(f"the value of {name!r} has two blanks in a row, and a signature keeps only one; send one")
+        raise _in_value("BLANKS_IN_A_ROW", name, "has two blanks in a row, and a signature keeps only one; send one")
     return value, at
 
 
@@ -149,26 +192,29 @@ def _quoted_value(name: str, text: str, at: int) -> tuple[str, int]:
             if at == len(text):
                 break
         if text[at] == "\t":
-            raise _fault(f"the value of {name!r} has a tab (U+0009), and a signature makes it a blank; send a blank")
+            tab = "has a tab (U+0009), and a signature makes it a blank; send a blank"
+            raise _in_value("TAB_IN_VALUE", name, tab, "\t")
         value.append(text[at])
         at += 1
     if at == len(text):
-        raise _fault(f"the value of {name!r} has no closing double quote")
+        raise _in_value("QUOTE_NOT_CLOSED", name, "has no closing double quote")
     at += 1
     while at < len(text) and text[at] in _BLANKS:
         at += 1
     if at < len(text) and text[at] != ";":
-        raise _fault(f"after the closing quote of {name!r} there is {_named(text[at])}, it must be ';' or the end")
+        rest = f"after the closing quote of {name!r} there is {_named(text[at])}, it must be ';' or the end"
+        raise NotAMediaType("TEXT_AFTER_QUOTE", rest, parameter=name, character=text[at])
     return "".join(value), at
 
 
-def _check_token(part: str, text: str) -> None:
+def _check_token(part: MediaTypePart, text: str) -> None:
     match = _TOKEN.match(text)
     if match is None and not text:
-        raise _fault(f"{part} is missing")
+        raise NotAMediaType("MISSING", f"{part} is missing", part=part)
     end = match.end() if match else 0
     if end < len(text):
-        raise _fault(f"{part} has {_named(text[end])}; letters, digits and !#$%&'*+.^_`|~- are allowed")
+        wrong = f"{part} has {_named(text[end])}; letters, digits and !#$%&'*+.^_`|~- are allowed"
+        raise NotAMediaType("CHARACTER_NOT_ALLOWED", wrong, part=part, character=text[end])
 
 
 def _quoted(value: str) -> str:
@@ -186,5 +232,6 @@ def _named(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
-def _fault(reason: str) -> NotAMediaType:
-    return NotAMediaType(f"is not a media type: {reason}")
+def _in_value(reason: str, name: str, fault: str, character: str = "") -> NotAMediaType:
+    message = f"the value of {name!r} {fault}"
+    return NotAMediaType(reason, message, part=MediaTypePart.VALUE, parameter=name, character=character)

@@ -8,6 +8,7 @@ declared type, see endings.py; the name of the file itself travels in `content-d
 
 import re
 import unicodedata
+from dataclasses import dataclass
 
 from assetlane_server.model.extensions import ending_of
 
@@ -27,28 +28,41 @@ _KEY = re.compile(
 )
 
 
-def fault_in_path(path: str, max_bytes: int) -> str | None:
+@dataclass(frozen=True, slots=True)
+class NameFault:
+    """What is wrong with a path, or with the name of a variant.
+
+    Reasons: REQUIRED, TOO_LONG, CHARACTER_NOT_ALLOWED, NOT_NFC, EMPTY_PART, DOTS (a part that climbs), MALFORMED.
+    """
+
+    reason: str
+    message: str
+
+
+def fault_in_path(path: str, max_bytes: int) -> NameFault | None:
     """Returns what is wrong with a relative path of parts joined by `/`, None if nothing is."""
     size_bytes = len(path.encode())
     if size_bytes == 0:
-        return "is required"
+        return NameFault("REQUIRED", "is required")
     if size_bytes > max_bytes:
-        return f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}"
+        return NameFault("TOO_LONG", f"is {size_bytes:,} bytes long, the limit is {max_bytes:,}")
     if _FORBIDDEN.search(path):
-        return "has a control character or a backslash"
+        return NameFault("CHARACTER_NOT_ALLOWED", "has a control character or a backslash")
     if not path.isascii() and not unicodedata.is_normalized("NFC", path):
-        return "is not normalised Unicode: send it in form NFC"
+        return NameFault("NOT_NFC", "is not normalised Unicode: send it in form NFC")
     for part in path.split("/"):
         if part == "":
-            return "has an empty part: it must not begin or end with '/' or hold '//'"
+            return NameFault("EMPTY_PART", "has an empty part: it must not begin or end with '/' or hold '//'")
         if part in (".", ".."):
-            return f"has the part {part!r}"
+            return NameFault("DOTS", f"has the part {part!r}")
     return None
 
 
-def fault_in_variant_name(name: str) -> str | None:
+def fault_in_variant_name(name: str) -> NameFault | None:
     """Returns what is wrong with the name of a variant, None if nothing is."""
-    return None if _VARIANT_NAME.fullmatch(name) else "must be 1 to 32 characters of a-z 0-9 _ -, a letter first"
+    if _VARIANT_NAME.fullmatch(name):
+        return None
+    return NameFault("MALFORMED", "must be 1 to 32 characters of a-z 0-9 _ -, a letter first")
 
 
 def key_place(*, prefix: str, is_public: bool, partition: str, file_path: str, upload_id: str) -> str:

@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from assetlane_server.model.errors import Advice
+
 SECRET_BYTES = 32  # RFC 7518, 3.2: as long as the hash of HS256
 MAX_KEYS = 16  # of one ring
 # From a key's addition until tokens are signed with it: by then every server has read the ring several times.
@@ -42,6 +44,11 @@ class Ring:
     keys: tuple[RingKey, ...] = ()
     revision: int = 0
     fault: str = ""  # why what is stored under this name is no ring: it has no keys then, and others are not affected
+
+    @property
+    def damage(self) -> "RingDamaged | None":
+        """The error for a ring that cannot be read, None for one that can."""
+        return RingDamaged(self.name, self.fault) if self.fault else None
 
     def signing_key(self, now: datetime) -> RingKey | None:
         """Returns the key that tokens are signed with now: the newest one in use, else none."""
@@ -111,6 +118,15 @@ class RingsUnreadable(Exception):  # noqa: N818 - an answer to the operator
     def __init__(self, message: str, *, ring: str = "") -> None:
         self.ring = ring
         super().__init__(message)
+
+
+class RingDamaged(RingsUnreadable):
+    """What is stored under the name of a ring is none."""
+
+    advice = Advice.DROP_RING
+
+    def __init__(self, ring: str, fault: str) -> None:
+        super().__init__(f"{fault}: {self.advice}", ring=ring)
 
 
 def fault_in_ring_name(name: str) -> str:

@@ -9,7 +9,7 @@ saved with one update, which applies only if the record still has the previous r
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NewType
@@ -243,13 +243,16 @@ class Upload:
         unmade = tuple(size for size in self.cut_plan.sizes if size.name not in names)
         return replace(self.cut_plan, sizes=unmade).keys
 
-    def after(self, revision: int) -> Iterator["Upload"]:
-        """Yields the upload as it was at each of its revisions after that one, in order."""
-        for index, change in enumerate(self.history[:-1]):
-            if change.revision > revision:
-                yield replace(self, history=self.history[: index + 1], failure=None, asset=None)
-        if self.revision > revision:
-            yield self
+    def after(self, revision: int) -> Sequence["Upload"]:
+        """Returns the upload as it was at each of its revisions after that one, in order."""
+        if self.revision <= revision:
+            return ()
+        earlier = (
+            replace(self, history=self.history[:count], failure=None, asset=None)
+            for count, change in enumerate(self.history[:-1], 1)
+            if change.revision > revision
+        )
+        return (*earlier, self)
 
     def initialized(self, now: datetime, targets_lifetime: timedelta, acted_by: str = "") -> "Upload":
         """Returns it with write targets signed at `now`, valid for that long but not beyond the deadline."""

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.errors import StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import StoreFault, StoreRefused, StoreUnavailable
 from assetlane_server.model.presigned import PresignedRequest
 
 _MAX_BODY_BYTES = 64 * 1024  # what we sent is short, and so is an error's XML
@@ -85,14 +85,21 @@ class Wire:
                 content = await answer.content.read(_MAX_BODY_BYTES)
                 return Reply(answer.status, {name.lower(): value for name, value in answer.headers.items()}, content)
         except TimeoutError as error:
-            raise StoreUnavailable(f"No answer from {place} within {self._limit.total_seconds():g} s.") from error
+            late = f"No answer from {place} within {self._limit.total_seconds():g} s."
+            raise StoreUnavailable(late, fault=StoreFault.NO_ANSWER) from error
         except aiohttp.ClientConnectorCertificateError as error:
-            fault = getattr(error.certificate_error, "verify_message", "") or type(error).__name__
-            raise StoreRefused(f"The certificate of {place} is not accepted ({fault}).") from error
+            why = getattr(error.certificate_error, "verify_message", "") or type(error).__name__
+            raise _untrusted(StoreRefused, place, why) from error
         except aiohttp.ClientSSLError as error:
-            raise StoreUnavailable(f"The certificate of {place} is not accepted ({type(error).__name__}).") from error
+            raise _untrusted(StoreUnavailable, place, type(error).__name__) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise StoreUnavailable(f"{place} cannot be reached ({type(error).__name__}).") from error
+            unreachable = f"{place} cannot be reached ({type(error).__name__})."
+            raise StoreUnavailable(unreachable, fault=StoreFault.UNREACHABLE) from error
+
+
+def _untrusted(kind: type[StoreUnavailable], place: str, why: str) -> StoreUnavailable:
+    message = f"The certificate of {place} is not accepted ({why})."
+    return kind(message, fault=StoreFault.CERTIFICATE_NOT_ACCEPTED)
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ from assetlane_server.model.upload import Upload
 class Access(Protocol):
     """What one caller may do. Every use case asks it before it acts for a caller."""
 
+    __slots__ = ()  # adds nothing to what implements it
+
     @property
     def kind(self) -> CallerKind:
         """How the caller proves who it is."""

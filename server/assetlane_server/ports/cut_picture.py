@@ -10,10 +10,8 @@ from assetlane_server.model.presigned import PresignedRequest
 class CutPicture(Protocol):
     """The cuts of one picture, made and not stored yet."""
 
-    @property
-    def made(self) -> MadePicture:
-        """What the picture is, and its cuts."""
-        ...
+    made: MadePicture
+    """What the picture is, and its cuts."""
 
     async def store(self, requests: Sequence[PresignedRequest]) -> list[bool]:
         """Sends each cut with its PUT, in their order; returns whether it was stored now.

@@ -12,6 +12,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Mailbox(Protocol[T_co]):
     """Where one watcher finds what changed. Bounded: a slow reader is sent to read again, nothing is queued for it."""
 
+    __slots__ = ()  # adds nothing to what implements it
+
     @property
     def opened_at(self) -> LedgerTime:
         """An instant of the ledger's clock: what changes after it is delivered."""

@@ -13,18 +13,20 @@ import logging
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
+
+from typing_extensions import override
 
 from assetlane_server.model.errors import LedgerUnavailable, RecordNotReadable, ShuttingDown
 from assetlane_server.model.progress import Progress
 from assetlane_server.model.upload import Asset, LedgerTime, Upload
+from assetlane_server.ports.change_hub import ChangeHub
 from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.records.change_source import ChangeFeed, ChangeSource
 from assetlane_server.records.changes import Change, RecordChange, SessionKey
-from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import RecordUnreadable
 from assetlane_server.records.mailbox import HubMailbox
 from assetlane_server.records.reading import SharedReading
@@ -44,59 +46,6 @@ K = TypeVar("K")
 T = TypeVar("T")
 Boxes = defaultdict[K, dict[HubMailbox[Any], None]]
 """A set that keeps its order: the order in which watchers are woken must not depend on where objects lie in memory."""
-
-
-class ChangeFeed(Protocol):
-    """One open change stream."""
-
-    @property
-    def time(self) -> LedgerTime:
-        """The ledger's time of the newest answer: every change until then has been returned by `next`."""
-        ...
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether the next change has to be asked for: nothing is left of the newest answer."""
-        ...
-
-    async def next(self) -> Change | None:
-        """Returns the next change, None when there was none for half a second.
-
-        Raises RecordUnreadable for one that is not as we write them, after which it goes on.
-        """
-        ...
-
-
-class ChangeSource(Protocol):
-    """The ledger as a hub needs it."""
-
-    @property
-    def clock(self) -> LedgerClock:
-        """The ledger's clock: what the stream says of the time is passed on to it."""
-        ...
-
-    def changes(self) -> AbstractAsyncContextManager[ChangeFeed]:
-        """Opens a change stream: every change from now on, in order, once it is majority-durable.
-
-        Raises LedgerUnavailable, here or from the feed, when it is lost; then open another one and read again.
-        """
-        ...
-
-    async def read_uploads(self, upload_ids: Sequence[str]) -> list[Upload]:
-        """Returns those that exist and can be read, oldest first."""
-        ...
-
-    async def find_uploads(self, upload_ids: Sequence[str]) -> dict[str, Upload | None]:
-        """Returns those that exist, by id; None for one that cannot be read."""
-        ...
-
-    async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
-        """Returns the uploads of these sessions, oldest first, perhaps of other owners too; None if more than that."""
-        ...
-
-    def skip(self, record_id: str, error: RecordUnreadable) -> None:
-        """Logs and counts a record that cannot be read."""
-        ...
 
 
 @dataclass(slots=True)
@@ -130,14 +79,15 @@ class Registration(Generic[K, T]):
         return self._box
 
     async def __aexit__(self, *_raised: object) -> None:
+        self._box.discard()
         boxes = self._boxes[self._key]
         del boxes[self._box]
         if not boxes:
             del self._boxes[self._key]
 
 
-class Hub:
-    """See ChangeHub. `run` has to run for as long as anything watches."""
+class Hub(ChangeHub):
+    """Delivers what one change stream brings. `run` has to run for as long as anything watches."""
 
     def __init__(
         self,
@@ -198,27 +148,27 @@ class Hub:
             for box in boxes:
                 box.close()
 
+    @override
     def watch_upload(self, upload_id: str) -> "Registration[str, Upload | Progress]":
-        """See ChangeHub."""
         return Registration(self._mailbox, 1, self._upload_boxes, upload_id)
 
+    @override
     def watch_session(self, session_id: str, uid: str) -> "Registration[SessionKey, Upload | Progress]":
-        """See ChangeHub."""
         return Registration(self._mailbox, self._slots, self._session_boxes, (session_id, uid))
 
+    @override
     def watch_partition(self, partition: str) -> "Registration[str, Asset]":
-        """See ChangeHub."""
         return Registration(self._mailbox, self._slots, self._partition_boxes, partition)
 
+    @override
     async def read_upload(self, upload_id: str) -> Upload | None:
-        """See ChangeHub."""
         is_there, upload = await self._upload_reading.read(upload_id)
         if is_there and upload is None:
             raise RecordNotReadable(upload_id)
         return upload
 
+    @override
     async def read_session(self, session_id: str, uid: str) -> list[Upload] | None:
-        """See ChangeHub."""
         return await self._session_reading.read((session_id, uid))
 
     async def _mailbox(self, slots: int) -> HubMailbox[Any]:

@@ -198,7 +198,8 @@ class Migration:
         try:
             yield
         except PyMongoError as error:
-            raise NotReady(f"the migration was interrupted, run it again: {self._described(error)}") from error
+            interrupted = f"the migration was interrupted, run it again: {self._described(error)}"
+            raise NotReady(interrupted, reason="MIGRATION_INTERRUPTED") from error
 
 
 # What an asset of version 0.1.0 says that belongs to the whole document now, or to nothing.

@@ -31,6 +31,7 @@ from assetlane_server.model.upload import Asset, LedgerTime, Status, Upload
 from assetlane_server.ports.meter import UNMETERED, Meter
 from assetlane_server.ports.owner_records import OwnerRecords
 from assetlane_server.ports.progress_records import ProgressRecords
+from assetlane_server.records.change_source import ChangeFeed, ChangeSource
 from assetlane_server.records.changes import PIPELINE, Change, SessionKey, change_of
 from assetlane_server.records.clock import LedgerClock
 from assetlane_server.records.documents import (
@@ -71,7 +72,7 @@ Event = Mapping[str, Any]
 """One event of a change stream."""
 
 
-class MongoRecords(OwnerRecords, ProgressRecords):
+class MongoRecords(OwnerRecords, ProgressRecords, ChangeSource):
     """UploadRecords, SweepRecords, AssetRecords, ProgressRecords and a hub's ChangeSource in one database.
 
     Open it with `MongoRecords.open`.
@@ -173,11 +174,12 @@ class MongoRecords(OwnerRecords, ProgressRecords):
             hello = await database.client.admin.command("hello")
             build = await database.client.admin.command("buildInfo")
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
+            raise _unusable(driver_message(error)) from error
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise NotReady(
                 "MongoDB is a standalone server, and watching needs change streams: make it a replica set"
-                " (mongod --replSet rs0, then rs.initiate(); one member is enough for development)."
+                " (mongod --replSet rs0, then rs.initiate(); one member is enough for development).",
+                reason="MONGO_IS_STANDALONE",
             )
         records = cls(database, meter, reads_whole_ranges="secantusVersion" in build)
         if "operationTime" in hello:
@@ -192,15 +194,15 @@ class MongoRecords(OwnerRecords, ProgressRecords):
                 await self._database[collection].create_indexes(indexes)
             self.token_key = await self.schema.token_key(secrets.token_bytes(32))
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {driver_message(error)}") from error
+            raise _unusable(driver_message(error)) from error
         except LedgerUnavailable as error:
-            raise NotReady(f"MongoDB cannot be used: {error}") from error
+            raise _unusable(str(error)) from error
         try:
             async with self.changes() as feed:
                 # Rights that suffice for all of the above do not always suffice for this.
                 self.clock.learn(feed.time)
         except LedgerUnavailable as error:
-            raise NotReady(f"MongoDB opens no change stream: {error}") from error
+            raise NotReady(f"MongoDB opens no change stream: {error}", reason="NO_CHANGE_STREAM") from error
 
     async def finish(self) -> None:
         """Waits for the writes under way."""
@@ -409,12 +411,12 @@ class MongoRecords(OwnerRecords, ProgressRecords):
 
     # For the hub
 
+    @override
     async def read_uploads(self, upload_ids: Sequence[str]) -> list[Upload]:
-        """See ChangeSource."""
         return sorted(self._all_readable(await self._find({"_id": {"$in": list(upload_ids)}})), key=_id)
 
+    @override
     async def read_sessions(self, sessions: Sequence[SessionKey], limit: int) -> list[Upload] | None:
-        """See ChangeSource."""
         if len(sessions) == 1:
             session_id, uid = sessions[0]
             uploads = await self.scan_uploads(uid=uid, session_id=session_id, statuses=(), after_id="", limit=limit + 1)
@@ -425,8 +427,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         return None if len(documents) > limit else sorted(self._all_readable(documents), key=_id)
 
     @asynccontextmanager
+    @override
     async def changes(self) -> AsyncIterator["MongoChangeFeed"]:
-        """See ChangeSource."""
         try:
             # A session of its own: it knows the time of the newest answer, also when nothing changed.
             async with await self._database.client.start_session(causal_consistency=False) as session:
@@ -438,8 +440,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
         except PyMongoError as error:
             raise _unavailable(error) from error
 
+    @override
     def skip(self, record_id: str, error: RecordUnreadable) -> None:
-        """See ChangeSource."""
         self._meter.skipped()
         if record_id not in self._skipped and len(self._skipped) < _MOST_SKIPPED:
             self._skipped.add(record_id)
@@ -521,8 +523,8 @@ class MongoRecords(OwnerRecords, ProgressRecords):
                 raise _unavailable(error) from error
 
 
-class MongoChangeFeed:
-    """See ChangeFeed."""
+class MongoChangeFeed(ChangeFeed):
+    """One change stream of Motor's."""
 
     def __init__(
         self,
@@ -537,12 +539,13 @@ class MongoChangeFeed:
         self.time = _ledger_time(session.operation_time)
 
     @property
+    @override
     def is_drained(self) -> bool:
-        """See ChangeFeed."""
         return not self._taken
 
+    @override
     async def next(self) -> Change | None:
-        """See ChangeFeed. Never cancel the wait (a thread would go on with it): it is short."""
+        """Never cancel the wait (a thread would go on with it): it is short."""
         if not self._taken:
             self._taken.extend(await self._take_events())
         if not self._taken:
@@ -610,7 +613,7 @@ async def _database(
     uri: str, database_name: str, call_timeout: timedelta
 ) -> AsyncIterator["AsyncIOMotorDatabase[Document]"]:
     if not uri.startswith(("mongodb://", "mongodb+srv://")):  # the driver would take it for a host's name
-        raise NotReady("mongo_uri is not a MongoDB URI: it must begin with mongodb:// or mongodb+srv://")
+        raise _not_a_uri("it must begin with mongodb:// or mongodb+srv://")
     timeout_ms = call_timeout // timedelta(milliseconds=1)
     # A name in the URI would lose against one given here.
     options: dict[str, Any] = {} if "appname=" in uri.lower() else {"appname": "assetlane"}
@@ -623,7 +626,7 @@ async def _database(
             **options,
         )
     except (ConfigurationError, ValueError) as error:
-        raise NotReady(f"mongo_uri is not a MongoDB URI: {_uri_fault(error)}") from None
+        raise _not_a_uri(_uri_fault(error)) from None
     try:
         yield client.get_database(
             database_name,
@@ -648,3 +651,11 @@ def _uri_fault(error: Exception) -> str:
     """Returns what the driver says of a URI, unless it quotes from it: that may be half of a password."""
     fault = str(error)
     return "user, password and database name must be percent-encoded (RFC 3986)" if '"' in fault else fault
+
+
+def _unusable(fault: str) -> NotReady:
+    return NotReady(f"MongoDB cannot be used: {fault}", reason="MONGO_UNUSABLE")
+
+
+def _not_a_uri(fault: str) -> NotReady:
+    return NotReady(f"mongo_uri is not a MongoDB URI: {fault}", reason="NOT_A_MONGO_URI")

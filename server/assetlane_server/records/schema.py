@@ -39,7 +39,8 @@ class LedgerSchema:
             if marker is None and not is_old:
                 await self.mark()
         except PyMongoError as error:
-            raise NotReady(f"MongoDB cannot be used: {self._unavailable(error)}") from error
+            unusable = f"MongoDB cannot be used: {self._unavailable(error)}"
+            raise NotReady(unusable, reason="MONGO_UNUSABLE") from error
         if is_old:
             raise LedgerIsOld(
                 f"the ledger in the database {self._database.name!r} was written by version 0.1.0: stop all servers,"

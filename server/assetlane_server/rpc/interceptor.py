@@ -136,7 +136,7 @@ def _wrap(
                 raise
             seen.ended(grpc.StatusCode.OK)
 
-        return grpc.stream_stream_rpc_method_handler(stream, read, handler.response_serializer)
+        return grpc.stream_stream_rpc_method_handler(stream, read, _once(handler.response_serializer))
     raise TypeError(f"{method} takes a stream from its client: no service of ours does")
 
 
@@ -205,6 +205,21 @@ async def _messages(context: Any) -> AsyncIterator[Any]:
     while (message := await context.read()) is not aio.EOF:
         check_read(message)
         yield message
+
+
+def _once(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """Returns a serializer that keeps its last message: one event goes to many watches, and nobody changes it."""
+    last_message: Any = None
+    data = b""
+
+    def serialize_once(message: Any) -> bytes:
+        nonlocal last_message, data
+        if message is not last_message:
+            data = serialize(message)
+            last_message = message
+        return data
+
+    return serialize_once
 
 
 def _until_expired(responses: Any, access: Access) -> Any:

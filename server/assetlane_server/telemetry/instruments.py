@@ -41,6 +41,8 @@ _MANY = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENT
 class Span(Protocol):
     """A part of a trace. Its methods never raise."""
 
+    __slots__ = ()  # adds nothing to what implements it
+
     def end(self, failure: str = "") -> None:
         """It is over; with what went wrong on the server's side."""
         ...
@@ -54,7 +56,10 @@ class Tracer(Protocol):
     """Where traces begin."""
 
     def call(self, method: str, metadata: Sequence[tuple[str, str | bytes]]) -> Span:
-        """Begins the span of a call, a child of the caller's, current in this task for good."""
+        """Begins the span of a call, a child of the caller's, current in this task for good.
+
+        `method` is `/package.Service/Method`.
+        """
         ...
 
     def asking(self, server: Server, operation: str) -> Span:
@@ -63,7 +68,7 @@ class Tracer(Protocol):
 
 
 class Instruments(Meter):
-    """A Meter and a CallObserver. Without metrics and a tracer it still logs."""
+    """A Meter, and a CallObserver of rpc/. Without metrics and a tracer it still logs."""
 
     def __init__(self, metrics: Metrics | None, tracer: Tracer | None, *, logs_all_calls: bool = False) -> None:
         self._metrics = metrics
@@ -74,7 +79,7 @@ class Instruments(Meter):
     # CallObserver
 
     def began(self, method: str, metadata: Sequence[tuple[str, str | bytes]], *, is_watch: bool) -> "SeenCall":
-        """See CallObserver."""
+        """Begins to observe a call of `/package.Service/Method`, in the task that serves it."""
         asked = next((value for name, value in metadata if name == _REQUEST_ID), None)
         facts = CallFacts(method.rpartition(".")[2], request_id_of(asked))
         enter(facts)
@@ -144,7 +149,7 @@ class Instruments(Meter):
 
 
 class SeenCall:
-    """An ObservedCall."""
+    """One call that is under way: an ObservedCall of rpc/."""
 
     __slots__ = ("_begun", "_facts", "_gauge", "_is_watch", "_kind", "_levels", "_metrics", "_refusals", "_span")
 
@@ -173,24 +178,24 @@ class SeenCall:
 
     @property
     def request_id(self) -> str:
-        """See ObservedCall."""
+        """What the caller, the log and the traces call it."""
         return self._facts.request_id
 
     def admitted(self, access: Access) -> None:
-        """See ObservedCall."""
+        """Takes in who calls, and for whom."""
         self._facts.is_made_by(access.uid, access.actor)
         self._kind = access.kind
 
     def refused(self, uid: str) -> None:
-        """See ObservedCall."""
+        """Takes in who calls, of a call that is refused for that."""
         self._facts.is_made_by(uid)
 
     def asked(self, request: Any) -> None:
-        """See ObservedCall."""
+        """Takes in what the request is about."""
         self._facts.asks(request)
 
     def ended(self, code: grpc.StatusCode, reason: str = "", response: Any = None) -> None:
-        """See ObservedCall."""
+        """Logs and counts the call, and ends its span."""
         seconds = perf_counter() - self._begun
         facts = self._facts
         if self._gauge is not None and self._metrics is not None:

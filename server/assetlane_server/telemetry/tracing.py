@@ -16,9 +16,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from typing_extensions import override
 
 from assetlane.version import __version__
 from assetlane_server.ports.meter import Server
+from assetlane_server.telemetry.instruments import Span, Tracer
 
 _FLUSH_LIMIT_MS = 3000
 _CLOSE_LIMIT_S = 5.0
@@ -46,15 +48,15 @@ def _close(provider: TracerProvider) -> None:
     provider.shutdown()
 
 
-class Tracing:
-    """A Tracer."""
+class Tracing(Tracer):
+    """Begins traces with OpenTelemetry."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self._tracer = provider.get_tracer("assetlane_server", __version__)
         self._propagator = TraceContextTextMapPropagator()
 
+    @override
     def call(self, method: str, metadata: Sequence[tuple[str, str | bytes]]) -> "TracedSpan":
-        """See Tracer. `method` is `/package.Service/Method`."""
         service, _, name = method.lstrip("/").partition("/")
         carrier = {key: value for key, value in metadata if isinstance(value, str) and key.startswith("trace")}
         span = self._tracer.start_span(
@@ -67,8 +69,8 @@ class Tracing:
         context.attach(trace.set_span_in_context(span))
         return TracedSpan(span)
 
+    @override
     def asking(self, server: Server, operation: str) -> "TracedSpan":
-        """See Tracer."""
         if not trace.get_current_span().get_span_context().is_valid:
             return TracedSpan(trace.INVALID_SPAN)  # the sweeper's and the hub's: a trace for each would be noise
         system, name = _SPAN_SYSTEMS[server]
@@ -76,21 +78,21 @@ class Tracing:
         return TracedSpan(self._tracer.start_span(f"{server} {operation}", kind=SpanKind.CLIENT, attributes=attributes))
 
 
-class TracedSpan:
-    """A Span."""
+class TracedSpan(Span):
+    """A span of OpenTelemetry."""
 
     __slots__ = ("_span",)
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
+    @override
     def set(self, name: str, value: str | int) -> None:
-        """See Span."""
         self._span.set_attribute(name, value)
 
+    @override
     def end(self, failure: str = "") -> None:
-        """See Span. Only the kind of a failure: what an exception says may name a URL."""
-        if failure:
+        if failure:  # its kind alone: what an exception says may name a URL
             self._span.set_attribute("error.type", failure)
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
+from typing_extensions import override
+
 from assetlane_server.model.admission import required
 from assetlane_server.model.caller import CallerKind
 from assetlane_server.model.errors import (
@@ -20,8 +22,8 @@ from assetlane_server.ports.upload_records import UploadRecords
 
 
 @dataclass(frozen=True, slots=True)
-class Unrestricted:
-    """See Access: may do all, in anybody's name. The server itself, and every caller of one that asks for no proof."""
+class Unrestricted(Access):
+    """May do all, in anybody's name. The server itself, and every caller of one that asks for no proof."""
 
     uid: str | None = None
     expire_time: datetime | None = None
@@ -31,24 +33,25 @@ class Unrestricted:
     max_watches: int | None = None
     calls_per_second: float | None = None
 
+    @override
     def may_read(self, partition: str) -> bool:
-        """See Access."""
         return True
 
+    @override
     def may_write(self, partition: str) -> bool:
-        """See Access."""
         return True
 
+    @override
     def acting_for(self, uid: str) -> Self | None:
-        """See Access."""
         return self
 
+    @override
     def may_handle(self, upload: Upload) -> bool:
-        """See Access."""
         return True
 
+    @override
     def check(self, rpc: str) -> None:
-        """See Access."""
+        return
 
 
 UNRESTRICTED = Unrestricted()

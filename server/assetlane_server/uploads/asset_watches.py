@@ -39,7 +39,7 @@ class AssetWatches:
         again, with the same revision. Raises InvalidRequest, PartitionNotFound, ResumeExpired.
         """
         if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
-            raise InvalidRequest([FieldViolation("partition", fault)])
+            raise InvalidRequest([FieldViolation("partition", fault.message, fault.reason)])
         check_may_read(access, partition)
         resumed = position_of(self._signer, token, partition) if token else None
         async with self._hub.watch_partition(partition) as mailbox:

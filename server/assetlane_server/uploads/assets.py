@@ -55,7 +55,7 @@ class Assets:
         Raises InvalidRequest, PartitionNotFound.
         """
         if fault := fault_in_path(partition, MAX_PARTITION_BYTES):
-            raise InvalidRequest([FieldViolation("partition", fault)])
+            raise InvalidRequest([FieldViolation("partition", fault.message, fault.reason)])
         check_may_read(access, partition)
         filters = ("assets", partition)
         limit = page_size(size)

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 
-from assetlane_server.model.rings import Ring, RingsUnreadable, RingUnchanged
+from assetlane_server.model.rings import Ring, RingUnchanged
 from assetlane_server.ports.ring_store import RingStore
 
 
 async def change_ring(store: RingStore, name: str, change: Callable[[Ring], Ring], *, rounds: int = 8) -> Ring:
     """Returns the ring after the change is stored; starts over when another change came first.
 
-    Raises RingUnchanged, RingsUnreadable, LedgerUnavailable.
+    Raises RingUnchanged, RingDamaged, RingsUnreadable, LedgerUnavailable.
     """
     for _ in range(rounds):
         stored = (await store.read_rings()).get(name, Ring(name))
-        if stored.fault:
-            raise RingsUnreadable(f"{stored.fault}: drop the ring and begin another", ring=name)
+        if damage := stored.damage:
+            raise damage
         ring = change(stored)
         if await store.write_ring(ring):
             return ring

@@ -1,7 +1,7 @@
 """The watches of one upload, and of all uploads of a session: every status change, once, in order."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import Final
@@ -94,8 +94,8 @@ class UploadWatches:
             while True:
                 # What the caller may not see does not put off the sign of life either.
                 left_s = max(0.0, self._heartbeat.total_seconds() - (clock() - silent_since))
-                delivery = await mailbox.next(timedelta(seconds=left_s))
-                for item in delivery.news:
+                news, missed_since, _ = await mailbox.next(timedelta(seconds=left_s))
+                for item in news:
                     if isinstance(item, Progress):
                         if position.has_sent(item.upload_id):
                             yield item
@@ -107,16 +107,16 @@ class UploadWatches:
                             del change
                         position.sent(item)
                     del item
-                if delivery.missed_since is not None:
+                if missed_since is not None:
                     async with aclosing(self._caught_up(access, session_id, position)) as changes:
                         async for change in changes:
                             yield change
                             silent_since = clock()
                             del change
-                elif not delivery.news:
+                elif not news:
                     yield None
                     silent_since = clock()
-                del delivery  # as in watch_upload
+                news = ()  # as in watch_upload
 
     async def _caught_up(
         self, access: Access, session_id: str, position: "SessionPosition", named: Mapping[str, int] = _NOTHING
@@ -192,12 +192,12 @@ class SessionPosition:
         bound = self.settled_below
         return sorted(upload_id for upload_id in (*self._open, *self._ended) if upload_id < bound)
 
-    def unsent(self, upload: Upload) -> Iterator[Upload]:
-        """Yields the upload as of each revision that was not sent."""
+    def unsent(self, upload: Upload) -> Sequence[Upload]:
+        """Returns the upload as of each revision that was not sent."""
         upload_id = upload.upload_id
         revision = self._open.get(upload_id, self._ended.get(upload_id))
         if revision is None and upload.status.is_final and upload_id < self.settled_below:
-            return iter(())
+            return ()
         return upload.after(revision or 0)
 
     def has_sent(self, upload_id: str) -> bool:

@@ -24,6 +24,7 @@ from botocore.utils import get_environ_proxies
 from assetlane_server.model.errors import (
     CredentialsMissing,
     CredentialsSourceFailed,
+    StoreFault,
     StoreRefused,
     StoreUnavailable,
 )
@@ -116,13 +117,17 @@ class S3Connection:
                 limit = self.settings.call_timeout * calls
                 return await _within(limit, self._pool, lambda: act(self._client, bucket))
             except ClientError as error:
-                is_final = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or _code(error) == "NoSuchBucket"
-                raise (StoreRefused if is_final else StoreUnavailable)(_refusal(error, action, rights)) from error
+                code = _code(error)
+                is_final = error.response["ResponseMetadata"]["HTTPStatusCode"] == 403 or code == "NoSuchBucket"
+                kind = StoreRefused if is_final else StoreUnavailable
+                raise kind(_refusal(error, action, rights), code=code) from error
             except RecursionError as error:  # botocore's, when every answer is a redirect to another region
-                raise StoreUnavailable("The store redirects in a circle.") from error
+                circle = "The store redirects in a circle."
+                raise StoreUnavailable(circle, fault=StoreFault.REDIRECTED) from error
             except BotoCoreError as error:
                 # Its own text holds URLs: that stays in the cause.
-                raise StoreUnavailable(f"The store cannot be reached ({type(error).__name__}).") from error
+                unreachable = f"The store cannot be reached ({type(error).__name__})."
+                raise StoreUnavailable(unreachable, fault=StoreFault.UNREACHABLE) from error
 
     async def _keep_credentials_fresh(self) -> None:
         while self.credentials.expire_time is not None:
@@ -144,7 +149,8 @@ async def _within(limit: timedelta, pool: ThreadPoolExecutor, call: Callable[[],
         async with asyncio.timeout(seconds):
             return await asyncio.get_running_loop().run_in_executor(pool, call)
     except TimeoutError as error:
-        raise StoreUnavailable(f"No answer from {whom} within {seconds:g} s.") from error
+        late = f"No answer from {whom} within {seconds:g} s."
+        raise StoreUnavailable(late, fault=StoreFault.NO_ANSWER) from error
 
 
 def _connect(settings: S3Settings) -> tuple["S3Client", botocore.credentials.Credentials, Credentials, Route]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from assetlane_server.model.errors import StoreUnavailable
+from assetlane_server.model.errors import StoreFault, StoreUnavailable
 from assetlane_server.model.parts import OpenMultipart, OpenMultipartPage, PartPage, PartPromise, StoredPart, part_bytes
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.upload import VariantPromise
@@ -311,4 +311,5 @@ def _digest(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise StoreUnavailable("The store reports a SHA-256 that is malformed.") from error
+        malformed = "The store reports a SHA-256 that is malformed."
+        raise StoreUnavailable(malformed, fault=StoreFault.CHECKSUM_MALFORMED) from error

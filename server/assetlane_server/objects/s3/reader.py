@@ -19,7 +19,7 @@ from typing import TypeVar
 import aiohttp
 from yarl import URL
 
-from assetlane_server.model.errors import CredentialsExpired, StoreRefused, StoreUnavailable
+from assetlane_server.model.errors import CredentialsExpired, StoreFault, StoreRefused, StoreUnavailable
 from assetlane_server.model.proof import StoredObject
 from assetlane_server.objects.s3.headers import foreign_headers
 from assetlane_server.objects.s3.settings import Route
@@ -162,7 +162,8 @@ class ObjectReader:
                 async with asyncio.timeout(self._limit_s):
                     return await self._attempts(action, method, key, headers, read)
             except TimeoutError as error:
-                raise StoreUnavailable(f"No answer from the object store within {self._limit_s:g} s.") from error
+                late = f"No answer from the object store within {self._limit_s:g} s."
+                raise StoreUnavailable(late, fault=StoreFault.NO_ANSWER) from error
 
     async def _attempts(
         self,
@@ -186,12 +187,12 @@ class ObjectReader:
                         outcome = await read(answer)
                         self._quota.succeeded(retries)
                         return outcome
-                    failure = StoreUnavailable(f"The store cannot {action} ({await _code(answer)}).")
+                    failure = _failed(action, await _code(answer))
             except aiohttp.ClientConnectorCertificateError as error:  # no attempt will change that
-                raise StoreUnavailable(f"The store's certificate is not accepted: {_described(error)}") from error
+                raise _untrusted(error) from error
             except (aiohttp.ClientError, OSError) as error:  # a TimeoutError of a socket is an OSError
                 # Its own text holds URLs: that stays in the cause.
-                failure, cause = StoreUnavailable(f"The store cannot be reached ({type(error).__name__})."), error
+                failure, cause = _unreachable(error), error
             if retries + 1 == _ATTEMPTS or not self._quota.take():
                 raise failure from cause
             await asyncio.sleep(random.random() * min(_BACKOFF_S * 2**retries, _MAX_BACKOFF_S))  # noqa: S311 - jitter
@@ -211,13 +212,19 @@ class ObjectReader:
         code = await _code(answer)
         if answer.status == 403:
             return StoreRefused(
-                f"The store refuses to {action} ({code}): the server's credentials must be valid and have {rights}."
+                f"The store refuses to {action} ({code}): the server's credentials must be valid and have {rights}.",
+                code=code,
             )
         if 300 <= answer.status < 400:
             region = answer.headers.get("x-amz-bucket-region", "")
-            hint = f"the bucket is in {region}: set ASSETLANE_S3_REGION" if region else "check the endpoint and region"
-            return StoreUnavailable(f"The store sends elsewhere to {action} ({code}): {hint}.")
-        return StoreUnavailable(f"The store cannot {action} ({code}).")
+            hint = (
+                f"the bucket is in {region}: set ASSETLANE_S3_REGION"
+                if region
+                else "check ASSETLANE_S3_ENDPOINT and ASSETLANE_S3_REGION"
+            )
+            message = f"The store sends elsewhere to {action} ({code}): {hint}."
+            return StoreUnavailable(message, fault=StoreFault.REDIRECTED, code=code)
+        return _failed(action, code)
 
 
 def stored_object(headers: Mapping[str, str]) -> StoredObject:
@@ -227,9 +234,14 @@ def stored_object(headers: Mapping[str, str]) -> StoredObject:
     is_of_parts = bool(dash) or headers.get("x-amz-checksum-type") == "COMPOSITE"
     try:
         digest = base64.b64decode(checksum, validate=True)
+    except (ValueError, binascii.Error) as error:
+        malformed = "The store reports a SHA-256 of an object that is none."
+        raise StoreUnavailable(malformed, fault=StoreFault.CHECKSUM_MALFORMED) from error
+    try:
         size_bytes = int(headers["content-length"])
-    except (KeyError, ValueError, binascii.Error) as error:
-        raise StoreUnavailable("The store reports no size of an object, or a SHA-256 that is none.") from error
+    except (KeyError, ValueError) as error:
+        missing = "The store reports no size of an object."
+        raise StoreUnavailable(missing, fault=StoreFault.SIZE_MISSING) from error
     version_id = headers.get("x-amz-version-id", "")
     return StoredObject(
         size_bytes=size_bytes,
@@ -258,6 +270,17 @@ async def _body(answer: aiohttp.ClientResponse, length_bytes: int) -> bytes:
     return b"".join(pieces)
 
 
-def _described(error: aiohttp.ClientConnectorCertificateError) -> str:
+def _failed(action: str, code: str) -> StoreUnavailable:
+    return StoreUnavailable(f"The store cannot {action} ({code}).", code=code)
+
+
+def _unreachable(error: Exception) -> StoreUnavailable:
+    message = f"The store cannot be reached ({type(error).__name__})."
+    return StoreUnavailable(message, fault=StoreFault.UNREACHABLE)
+
+
+def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> StoreUnavailable:
     reason = error.certificate_error
-    return f"{getattr(reason, 'verify_message', '') or type(reason).__name__}."
+    why = getattr(reason, "verify_message", "") or type(reason).__name__
+    message = f"The store's certificate is not accepted: {why}."
+    return StoreUnavailable(message, fault=StoreFault.CERTIFICATE_NOT_ACCEPTED)

@@ -19,6 +19,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from typing_extensions import override
+
 from assetlane_server.model.listing import ListedObject, ObjectPage
 from assetlane_server.model.presigned import PresignedRequest
 from assetlane_server.model.proof import StoredObject
@@ -41,16 +43,22 @@ from assetlane_server.objects.s3.settings import S3Settings
 from assetlane_server.objects.s3.signing import RequestSigner
 from assetlane_server.objects.s3.sigv4 import Addressing, Presigner, is_ip_address
 from assetlane_server.ports.meter import UNMETERED, Meter
+from assetlane_server.ports.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-class S3ObjectStore:
-    """An ObjectStore in one bucket. Made by `open`.
+class S3ObjectStore(ObjectStore):
+    """The objects of one bucket. Made by `open`.
 
     Signing is pure CPU, `head` and both reads run on the event loop, all else in a bounded pool of threads.
     """
+
+    __slots__ = ("_reader", "connection", "multiparts", "reports_sha256", "signer")
+
+    multiparts: S3Multiparts
+    reports_sha256: bool | None
 
     def __init__(
         self,
@@ -86,54 +94,59 @@ class S3ObjectStore:
             ) as reader:
                 yield cls(connection, RequestSigner(presigner, lambda: connection.credentials), reader)
 
+    @override
     def seen_from_here(self) -> "S3ObjectStore":
-        """See ObjectStore. It shares the connection."""
         credentials = self.connection.credentials
         signer = RequestSigner(_own_presigner(self.connection), lambda: credentials)
         return S3ObjectStore(self.connection, signer, self._reader, self.reports_sha256)
 
+    @override
     def presign_put(self, promise: VariantPromise, signed_at: datetime, lifetime: timedelta) -> PresignedRequest:
-        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        """Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         headers = put_headers(promise)
         if key_id := self.connection.settings.sse_kms_key_id:
             headers[ENCRYPTION] = "aws:kms"
             headers[ENCRYPTION_KEY] = key_id
         return self.signer.presign("PUT", promise.key, signed_at, lifetime, headers)
 
+    @override
     def presign_get(
         self, key: str, signed_at: datetime, lifetime: timedelta, content_disposition: str = ""
     ) -> PresignedRequest:
-        """See ObjectStore. Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
+        """Raises StoreUnavailable when temporary credentials ended before `signed_at`."""
         start, lifetime = self.signer.life(signed_at, lifetime)
         query = {"response-expires": _http_date(start + lifetime)}
         if content_disposition:
             query["response-content-disposition"] = content_disposition
         return self.signer.presign_life("GET", key, start, lifetime, query=query)
 
+    @override
     def public_url(self, key: str) -> str:
-        """See ObjectStore."""
         if base_url := self.connection.settings.public_base_url:
             return f"{base_url.rstrip('/')}/{quote(key)}"
         return self.signer.url(key)
 
+    @override
     async def head(self, key: str) -> StoredObject | None:
-        """See ObjectStore. To S3 an object in a missing bucket is a missing object too."""
+        """To S3 an object in a missing bucket is a missing object too."""
         return await self._reader.head(key)
 
+    @override
     async def read_start(self, key: str, length_bytes: int) -> bytes:
-        """See ObjectStore."""
         return await self._reader.read_start(key, length_bytes)
 
+    @override
     async def read_small(self, key: str, limit_bytes: int) -> tuple[StoredObject, bytes] | None:
-        """See ObjectStore."""
         return await self._reader.read_small(key, limit_bytes)
 
+    @override
     async def delete(self, keys: Sequence[str]) -> None:
-        """See ObjectStore. In a bucket that keeps versions the object is hidden and its versions stay."""
+        """In a bucket that keeps versions the object is hidden and its versions stay."""
         await delete_objects(self.connection, keys)
 
+    @override
     async def list_keys(self, prefix: str, after: str) -> ObjectPage:
-        """See ObjectStore. `after` is S3's continuation token: not every store lists in the order of keys."""
+        """`after` is S3's continuation token: not every store lists in the order of keys."""
 
         def list_objects(client: "S3Client", bucket: str) -> ObjectPage:
             token: Any = {"ContinuationToken": after} if after else {}

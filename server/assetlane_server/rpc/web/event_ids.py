@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 from typing import Any, Protocol
 
+from typing_extensions import override
+
 from assetlane.v1.asset_service_pb2 import WatchAssetsRequest
 from assetlane.v1.upload_pb2 import (
     UPLOAD_STATUS_CANCELLED,
@@ -49,40 +51,40 @@ def event_ids(request: Any) -> EventIds | None:
     return None
 
 
-class _Tokens:
-    """See EventIds: of a partition, its resume tokens."""
+class _Tokens(EventIds):
+    """The resume tokens of a partition."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
 
+    @override
     def resume(self, last_id: str) -> None:
-        """See EventIds. The server proves the token."""
-        self._request.resume_token = last_id
+        self._request.resume_token = last_id  # the server proves it
 
+    @override
     def after(self, event: Any) -> str:
-        """See EventIds."""
         return str(event.resume_token)
 
 
-class _Revision:
-    """See EventIds: of one upload, its revisions."""
+class _Revision(EventIds):
+    """The revisions of one upload."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
 
+    @override
     def resume(self, last_id: str) -> None:
-        """See EventIds."""
         if _REVISION.fullmatch(last_id) is None:
             raise _unknown()
         self._request.after_revision = int(last_id)
 
+    @override
     def after(self, event: Any) -> str:
-        """See EventIds."""
         return str(event.status.upload.revision) if event.HasField("status") else ""
 
 
-class _Revisions:
-    """See EventIds: of a session, `<upload_id>:<revision>` of each upload, with a dot after one that has ended."""
+class _Revisions(EventIds):
+    """Those of a session: `<upload_id>:<revision>` of each upload, with a dot after one that has ended."""
 
     def __init__(self, request: Any) -> None:
         self._request = request
@@ -91,8 +93,8 @@ class _Revisions:
         for upload_id, revision in request.after_revisions.items():
             self._seen[upload_id] = (revision, False)
 
+    @override
     def resume(self, last_id: str) -> None:
-        """See EventIds."""
         for text in last_id.split(","):
             match = _SEEN.fullmatch(text)
             if match is None or not is_id(match[1]):
@@ -102,8 +104,9 @@ class _Revisions:
         for upload_id, (revision, _) in self._seen.items():
             self._request.after_revisions[upload_id] = revision
 
+    @override
     def after(self, event: Any) -> str:
-        """See EventIds. Of more open uploads than fit, the last id stays: what came since then may come again."""
+        """Of more open uploads than fit, the last id stays: what came since then may come again."""
         if self._are_too_many or not event.HasField("status"):
             return ""
         upload = event.status.upload

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 from multidict import CIMultiDict
+from typing_extensions import override
 
 from assetlane_server.rpc.refusals import ContentTypeRefused
 from assetlane_server.rpc.web.body import PREFIX_BYTES, body_of, envelope_in_text, inflated, message_in_envelope
@@ -27,6 +28,8 @@ _HEADERS = {**_UNSTORED, "x_accel_buffering": "no"}
 
 class WebProtocol(Protocol):
     """One way to write a call over HTTP. An object of it serves one call."""
+
+    __slots__ = ()  # adds nothing to what implements it
 
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Any:
         """Returns the request message, or a Refusal in its place. Raises the gateway's refusals."""
@@ -57,8 +60,8 @@ class WebProtocol(Protocol):
         ...
 
 
-class GrpcWeb:
-    """See WebProtocol: gRPC-Web, binary and in base64, with protobuf or JSON in it."""
+class GrpcWeb(WebProtocol):
+    """gRPC-Web, binary and in base64, with protobuf or JSON in it."""
 
     __slots__ = ("_content_type", "_is_json", "_is_text")
 
@@ -67,8 +70,8 @@ class GrpcWeb:
         self._is_text = content_type.startswith("application/grpc-web-text")
         self._is_json = content_type.endswith("+json")
 
+    @override
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Any:
-        """See WebProtocol."""
         limit = max_bytes + PREFIX_BYTES
         body = await body_of(request, limit * 4 // 3 + 16 if self._is_text else limit)
         if self._is_text:
@@ -76,29 +79,29 @@ class GrpcWeb:
         data = message_in_envelope(body, max_bytes, request.headers.get("grpc-encoding", ""))
         return await decode(method, data, max_bytes, is_json=self._is_json)
 
+    @override
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
-        """See WebProtocol."""
         return web.Response(body=self.message(message) + self.end(trailers), headers=self.stream_headers(leading))
 
+    @override
     def failed(self, failure: Failure, leading: Trailers = ()) -> web.Response:
-        """See WebProtocol."""
         return web.Response(body=self.broken(failure), headers=self.stream_headers(leading))
 
+    @override
     def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
-        """See WebProtocol."""
         return _headers(leading, **_HEADERS, content_type=self._content_type)
 
+    @override
     def message(self, message: Any) -> bytes:
-        """See WebProtocol."""
         return self._frame(0, encode(message, is_json=self._is_json))
 
+    @override
     def end(self, trailers: Trailers) -> bytes:
-        """See WebProtocol."""
         lines = ["grpc-status: 0", *(f"{name}: {header_value(value)}" for name, value in trailers)]
         return self._frame(_TRAILERS_OF_GRPC_WEB, _block(lines))
 
+    @override
     def broken(self, failure: Failure) -> bytes:
-        """See WebProtocol."""
         return self._frame(_TRAILERS_OF_GRPC_WEB, _block(failure.trailer_lines()))
 
     def _frame(self, flags: int, data: bytes) -> bytes:
@@ -106,50 +109,52 @@ class GrpcWeb:
         return base64.b64encode(frame) if self._is_text else frame
 
 
-class ConnectUnary:
-    """See WebProtocol: Connect for a unary method. Its body is the message itself."""
+class ConnectUnary(WebProtocol):
+    """Connect for a unary method. Its body is the message itself."""
 
     def __init__(self, content_type: str) -> None:
         self._content_type = content_type
         self._is_json = content_type == "application/json"
 
+    @override
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Any:
-        """See WebProtocol."""
         body = await body_of(request, max_bytes)
         data = inflated(body, request.headers.get("content-encoding", ""), max_bytes)
         return await decode(method, data, max_bytes, is_json=self._is_json)
 
+    @override
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
-        """See WebProtocol."""
         headers = _headers((*leading, *_as_headers(trailers)), **_UNSTORED, content_type=self._content_type)
         return web.Response(body=encode(message, is_json=self._is_json), headers=headers)
 
+    @override
     def failed(self, failure: Failure, leading: Trailers = ()) -> web.Response:
-        """See WebProtocol."""
         metadata = (*leading, *_as_headers(failure.metadata))
         headers = _headers(metadata, **failure.rest_headers, **_UNSTORED, content_type="application/json")
         body = json.dumps(failure.connect_json()).encode()
         return web.Response(status=failure.http_status, body=body, headers=headers)
 
+    # A unary method has no stream.
+
+    @override
     def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
-        """See WebProtocol: there are none."""
         raise NotImplementedError
 
+    @override
     def message(self, message: Any) -> bytes:
-        """See WebProtocol: there are none."""
         raise NotImplementedError
 
+    @override
     def end(self, trailers: Trailers) -> bytes:
-        """See WebProtocol: there is none."""
         raise NotImplementedError
 
+    @override
     def broken(self, failure: Failure) -> bytes:
-        """See WebProtocol: there is none."""
         raise NotImplementedError
 
 
-class ConnectStream:
-    """See WebProtocol: Connect for a method that streams."""
+class ConnectStream(WebProtocol):
+    """Connect for a method that streams."""
 
     __slots__ = ("_content_type", "_is_json")
 
@@ -157,35 +162,35 @@ class ConnectStream:
         self._content_type = content_type
         self._is_json = content_type.endswith("+json")
 
+    @override
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Any:
-        """See WebProtocol."""
         body = await body_of(request, max_bytes + PREFIX_BYTES)
         data = message_in_envelope(body, max_bytes, request.headers.get("connect-content-encoding", ""))
         return await decode(method, data, max_bytes, is_json=self._is_json)
 
+    @override
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
-        """See WebProtocol."""
         return web.Response(body=self.message(message) + self.end(trailers), headers=self.stream_headers(leading))
 
+    @override
     def failed(self, failure: Failure, leading: Trailers = ()) -> web.Response:
-        """See WebProtocol."""
         return web.Response(body=self.broken(failure), headers=self.stream_headers(leading))
 
+    @override
     def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
-        """See WebProtocol."""
         return _headers(leading, **_HEADERS, content_type=self._content_type)
 
+    @override
     def message(self, message: Any) -> bytes:
-        """See WebProtocol."""
         data = encode(message, is_json=self._is_json)
         return _ENVELOPE.pack(0, len(data)) + data
 
+    @override
     def end(self, trailers: Trailers) -> bytes:
-        """See WebProtocol."""
         return self._end({"metadata": _lists(trailers)} if trailers else {})
 
+    @override
     def broken(self, failure: Failure) -> bytes:
-        """See WebProtocol."""
         end: dict[str, Any] = {"error": failure.connect_json()}
         if failure.metadata:
             end["metadata"] = _lists(failure.metadata)

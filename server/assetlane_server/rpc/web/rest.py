@@ -16,12 +16,14 @@ from google.api import annotations_pb2
 from google.protobuf import descriptor_pool, json_format
 from google.protobuf.message import Message
 from multidict import CIMultiDict
+from typing_extensions import override
 
 from assetlane_server.rpc.refusals import ContentTypeRefused, FieldRefused, FieldUnreadable, HttpMethodRefused
 from assetlane_server.rpc.web.body import body_of, inflated
 from assetlane_server.rpc.web.calls import Method, Trailers, header_value
 from assetlane_server.rpc.web.codecs import encode, from_json, message_in_json
 from assetlane_server.rpc.web.event_ids import HEADER, EventIds, event_ids
+from assetlane_server.rpc.web.protocols import WebProtocol
 from assetlane_server.rpc.web.statuses import Failure
 
 REST_PREFIX = "/v1/"
@@ -93,8 +95,8 @@ class Routes:
         return None
 
 
-class RestCall:
-    """See WebProtocol: one call by a REST path."""
+class RestCall(WebProtocol):
+    """One call by a REST path."""
 
     def __init__(self, binding: Binding, method: Method, fields: Mapping[str, str], accept: str) -> None:
         self.method = method
@@ -103,8 +105,9 @@ class RestCall:
         self._is_sse = _prefers_sse(accept)
         self._event_ids: EventIds | None = None
 
+    @override
     async def read(self, request: web.BaseRequest, method: Method, max_bytes: int) -> Message:
-        """See WebProtocol: path, query and body make one message."""
+        """Makes one message of the path, the query and the body."""
         message = await self._message(request, method.request_class, max_bytes)
         if self._is_sse and (ids := event_ids(message)) is not None:
             self._event_ids = ids
@@ -138,29 +141,30 @@ class RestCall:
             setattr(message, name, value)
         return message
 
+    @override
     def unary(self, message: Any, leading: Trailers, trailers: Trailers) -> web.Response:
-        """See WebProtocol."""
         return web.Response(body=encode(message, is_json=True) + b"\n", headers=_headers(_JSON, leading, trailers))
 
+    @override
     def failed(self, failure: Failure, leading: Trailers = ()) -> web.Response:
-        """See WebProtocol."""
         return rest_failure(failure, leading)
 
+    @override
     def stream_headers(self, leading: Trailers) -> CIMultiDict[str]:
-        """See WebProtocol."""
         return _headers(_SSE if self._is_sse else _NDJSON, leading, ())
 
+    @override
     def message(self, message: Any) -> bytes:
-        """See WebProtocol."""
         last_id = "" if self._event_ids is None else self._event_ids.after(message)
         return self._event(encode(message, is_json=True), f"id: {last_id}\n" if last_id else "")
 
+    @override
     def end(self, trailers: Trailers) -> bytes:
-        """See WebProtocol: server-sent events say so, since a browser would call again after a mere end."""
+        # A browser would open server-sent events again after a mere end.
         return self._event(b"{}", "event: end\n") if self._is_sse else b""
 
+    @override
     def broken(self, failure: Failure) -> bytes:
-        """See WebProtocol."""
         seconds = failure.rest_headers.get("retry_after")
         lines = f"retry: {int(seconds) * 1000}\n" if seconds else ""
         return self._event(json.dumps({"error": failure.rest_json()}).encode(), lines + "event: error\n")
