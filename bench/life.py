@@ -51,6 +51,8 @@ PUTS_AT_ONCE: Final = 8
 URL_LIFETIME: Final = timedelta(minutes=10)
 OURS, WITH_QUOTAS, FLOOR, BASELINE = "assetlane", "assetlane with quotas", "floor", "0.1.0"
 BASELINE_WITH_QUOTAS: Final = "0.1.0 with quotas"
+FLOOR_WITH_QUOTAS: Final = "floor with quotas"
+FLOORS: Final = (FLOOR, FLOOR_WITH_QUOTAS)
 CALLS: Final = {"request": "RequestUpload", "complete": "CompleteUpload"}
 QUOTAS: Final = {"quota_uid_uploads": "10000", "quota_uid_bytes": str(10**15)}
 
@@ -123,6 +125,7 @@ async def measure() -> Finding:
         f"Medians of {ROUNDS} interleaved rounds of {', '.join(map(str, UPLOADS.values()))} uploads.",
         "Three phases: requests, PUTs, completions. CPU is the server's, all threads, without the PUTs' phase.",
         "The floor makes one insert, one update, and the same HEADs and ranged GETs; it has no change stream.",
+        "The floor with quotas adds claim and release, one update of one account each.",
         "0.1.0 is that version's own code, from its commit, on the same stores and packages.",
         *NOTES,
     )
@@ -141,12 +144,13 @@ async def _candidates(address: StackAddress, *, with_quotas: bool) -> AsyncItera
         }
         if with_quotas:
             servers[WITH_QUOTAS] = (serve, variables(address, "quotas", **QUOTAS))
+            servers[FLOOR_WITH_QUOTAS] = (["bench.life_floor"], variables(address, "floorquotas", **QUOTAS))
             servers[BASELINE_WITH_QUOTAS] = (serve, {**variables(address, "oldquotas", **QUOTAS), **baseline})
         candidates = []
         for name, (module, settings) in servers.items():
             server = await stack.enter_async_context(server_process(module, settings))
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(server.target))
-            candidates.append(Candidate(name, server, UploadServiceStub(channel), signs=name != FLOOR))
+            candidates.append(Candidate(name, server, UploadServiceStub(channel), signs=name not in FLOORS))
         yield candidates
 
 
@@ -257,6 +261,7 @@ def _figures(rounds: dict[str, Round], variants: int, in_flight: int) -> list[Fi
             Figure(f"{case}, quotas: server CPU", rounds[WITH_QUOTAS].cpu, "µs", Peer(name, peer.cpu), goal)
             for name, peer, goal in (
                 (FLOOR, floor, None),
+                (FLOOR_WITH_QUOTAS, rounds[FLOOR_WITH_QUOTAS], None),
                 (BASELINE_WITH_QUOTAS, rounds[BASELINE_WITH_QUOTAS], of_old.get("cpu")),
             )
         ]

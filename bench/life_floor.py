@@ -3,6 +3,8 @@
 RequestUpload inserts a copy of one document. CompleteUpload looks at every object (a HEAD and a ranged GET of the
 first bytes, by aiohttp, all at once) and makes one update. Same contract, options, event loop, driver, indexes and
 write concern as the real server. No validation, no interceptor, no change stream, no comparison of what it read.
+Where the settings have a quota it claims before the insert and releases after the update, by the same two conditional
+updates of one account that the real server makes, and looks at no outcome.
 The objects lie at `floor/<upload id>/<variant>`: the load generator signs and sends them itself.
 Runs as a process: `python -m bench.life_floor`, with the server's own settings.
 """
@@ -22,15 +24,19 @@ from pymongo.write_concern import WriteConcern
 
 from assetlane.v1 import upload_service_pb2 as pb
 from assetlane.v1.upload_pb2 import UploadStatus
+from assetlane_server.access.quotas import quota_of
 from assetlane_server.composition.app import new_id, object_store, utc_now
 from assetlane_server.config.settings import Settings, settings_from
+from assetlane_server.model.quotas import QuotaLimit
 from assetlane_server.objects.s3.store import S3ObjectStore
 from assetlane_server.process.serving import collect_garbage_less_often
+from assetlane_server.records.documents import Document
 from assetlane_server.rpc.server import server_options
 from bench.floor import SERVICE, Templates, templates
 
 FIRST_BYTES: Final = "bytes=0-4095"
 URL_LIFETIME: Final = timedelta(minutes=5)
+CLAIM_LEASE: Final = timedelta(minutes=2)
 
 
 def floor_key(upload_id: str, variant: str) -> str:
@@ -41,12 +47,17 @@ def floor_key(upload_id: str, variant: str) -> str:
 class Floor:
     """The two RPCs of an upload's life."""
 
-    def __init__(self, uploads: Any, templates: Templates, store: S3ObjectStore, web: aiohttp.ClientSession) -> None:
-        self._uploads = uploads
+    def __init__(
+        self, database: Any, settings: Settings, templates: Templates, store: S3ObjectStore, web: aiohttp.ClientSession
+    ) -> None:
+        self._uploads = database["uploads"]
+        self._accounts = database["quotas"]
+        self._quota = quota_of(settings.quota_uid_uploads, settings.quota_uid_bytes)
         self._templates = templates
         self._store = store
         self._web = web
         self._variants: dict[str, list[str]] = {}
+        self._claims: dict[str, tuple[str, int]] = {}  # the account of an upload and its bytes, where there is a quota
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Returns what a server takes."""
@@ -75,6 +86,9 @@ class Floor:
             "session_id": request.session_id,
             "request_id": request.request_id,
         }
+        if self._quota is not None:
+            size_bytes = sum(variant.size_bytes for variant in request.variants)
+            await self._claim(self._quota, f"uid:{request.uid}", upload_id, size_bytes)
         await self._uploads.insert_one(document)
         self._variants[upload_id] = [variant.name for variant in request.variants]
         answer = pb.RequestUploadResponse()
@@ -94,10 +108,32 @@ class Floor:
                 "$push": {"history": {"$each": self._templates.document["history"]}},
             },
         )
+        if (claim := self._claims.pop(upload_id, None)) is not None:
+            await self._release(*claim, upload_id)
         answer = pb.CompleteUploadResponse(upload=self._templates.answer.upload)
         answer.upload.upload_id = upload_id
         answer.upload.status = UploadStatus.UPLOAD_STATUS_COMPLETED
         return answer
+
+    async def _claim(self, quota: QuotaLimit, account: str, upload_id: str, size_bytes: int) -> None:
+        place, now = f"claims.{upload_id}", utc_now()
+        has_room: Document = {"_id": account, place: {"$exists": False}, "open_uploads": {"$lt": quota.max_uploads}}
+        if quota.max_bytes is not None:
+            has_room["open_bytes"] = {"$lte": quota.max_bytes - size_bytes}
+        addition = {
+            "$inc": {"open_uploads": 1, "open_bytes": size_bytes},
+            "$set": {place: {"size_bytes": size_bytes, "upload_ids": [upload_id], "time": now}},
+            "$min": {"sweep_time": now + CLAIM_LEASE},
+        }
+        await self._accounts.update_one(has_room, addition, upsert=True)
+        self._claims[upload_id] = account, size_bytes
+
+    async def _release(self, account: str, size_bytes: int, upload_id: str) -> None:
+        place = f"claims.{upload_id}"
+        await self._accounts.update_one(
+            {"_id": account, place: {"$exists": True}},
+            {"$inc": {"open_uploads": -1, "open_bytes": -size_bytes}, "$unset": {place: ""}},
+        )
 
     async def _head(self, key: str) -> None:
         headers = {"x-amz-checksum-mode": "ENABLED"}
@@ -122,9 +158,10 @@ async def serve(settings: Settings) -> None:
     await database["uploads"].create_index([("uid", 1), ("request_id", 1)], unique=True)
     for field in ("session_id", "sweep_time"):
         await database["uploads"].create_index([(field, 1)])
+    await database["quotas"].create_index([("sweep_time", 1)])
     connector = aiohttp.TCPConnector(limit=settings.s3_pool_size)
     async with object_store(settings) as store, aiohttp.ClientSession(connector=connector) as web:
-        floor = Floor(database["uploads"], await templates(settings), store.seen_from_here(), web)
+        floor = Floor(database, settings, await templates(settings), store.seen_from_here(), web)
         options = server_options(
             max_message_bytes=settings.max_message_bytes,
             keepalive_seconds=settings.keepalive_seconds,
