@@ -5,7 +5,8 @@ from typing import Final
 # Not caught: what makes it harmless, or where else it is tested.
 EXPLAINED: Final[dict[str, str]] = {
     "a-token-moves-on-too-early": (
-        "not in 9,000 schedules either; test_no_token_says_that_changes_were_sent_that_wait_together_with_its_own finds it"
+        "not in 9,000 schedules either; "
+        "test_no_token_says_that_changes_were_sent_that_wait_together_with_its_own finds it"
     ),
     "read-first-then-registered": "schedule 2,604 finds it, one of the 30,000 of `make test-simulation`",
 }
